@@ -1,0 +1,265 @@
+"""Reading a request out of environ, and building a response: (HTTPStatus, headers, body).
+
+Everything that a client sends passes through here once, so that what is malformed becomes one clear 400 or 413.
+"""
+import ipaddress
+import json
+import math
+import re
+import sys
+import tempfile
+import traceback
+from http import HTTPStatus
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+import multipart
+
+MAX_JSON_BYTES = 1 << 20  # 1 MiB: a todo has 244 characters, a batch of the storage has its own limit
+MAX_JSON_DEPTH = 100  # levels; far above what any client sends, far below Python's recursion limit
+MAX_QUERY_FIELDS = 100
+CHUNK_BYTES = 1 << 16
+PRIVATE = ("Cache-Control", "no-store")  # the platform's edge nodes cache what does not say otherwise
+
+
+class HTTPError(Exception):
+    """A known failure: what the client is told, and nothing else.
+
+    `code` is the number in the body, LeanCloud's own where there is one, else the status.
+    """
+
+    def __init__(self, status, message, code=None, headers=()):
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = status.value if code is None else code
+        self.headers = list(headers)
+
+
+class Upload(NamedTuple):
+    """One uploaded file; `file` is open at its beginning and belongs to the caller, who closes it."""
+
+    name: str
+    mime_type: str
+    size: int  # bytes
+    file: object
+
+
+def path(environ):
+    """The decoded path; a server hands the bytes over as latin-1 (PEP 3333). Raises HTTPError 400."""
+    text = environ.get("PATH_INFO", "")
+    if text.isascii():
+        return text or "/"
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the path is not UTF-8") from None
+
+
+def query(environ):
+    """The query string as {name: value}. Raises HTTPError 400: bad UTF-8, a repeated name, too many names."""
+    text = environ.get("QUERY_STRING", "")
+    if not text:
+        return {}
+    try:
+        # Servers pass the raw bytes as latin-1: what is not escaped must be UTF-8 as well.
+        pairs = parse_qsl(
+            text.encode("latin-1").decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS
+        )
+    except (UnicodeError, ValueError):
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the query string is malformed") from None
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the query string repeats a name")
+    return values
+
+
+def content_length(environ, limit):
+    """The announced length of the body in bytes, 0 when there is none, None when it ends by itself (chunked).
+
+    Raises HTTPError: 400 for a malformed length, 413 above `limit` bytes.
+    """
+    text = environ.get("CONTENT_LENGTH") or ""
+    if not text:
+        return None if environ.get("wsgi.input_terminated") else 0
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
+    length = int(text)
+    if length > limit:
+        raise too_large(limit)
+    return length
+
+
+def too_large(limit):
+    return HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit} bytes")
+
+
+def body_chunks(environ, limit):
+    """Yield the body in pieces of at most CHUNK_BYTES; raise HTTPError 400 when it ends early, 413 above `limit`."""
+    length = content_length(environ, limit)
+    stream = environ["wsgi.input"]
+    done = 0
+    while length is None or done < length:
+        wanted = CHUNK_BYTES if length is None else min(CHUNK_BYTES, length - done)
+        chunk = stream.read(wanted)
+        if not chunk:
+            break
+        done += len(chunk)
+        if done > limit:
+            raise too_large(limit)
+        yield chunk
+    if length is not None and done < length:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the body ended before its Content-Length")
+
+
+def read_body(environ, limit):
+    """The whole body as bytes, at most `limit` of them."""
+    return b"".join(body_chunks(environ, limit))
+
+
+def json_object(environ, limit=MAX_JSON_BYTES):
+    """The body as a JSON object, whatever its Content-Type. Raises HTTPError 400 or 413."""
+    value = parse_json(read_body(environ, limit))
+    if not isinstance(value, dict):
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
+    return value
+
+
+def parse_json(data):
+    """Strict JSON from bytes or text. Raises HTTPError 400.
+
+    Refused beyond the syntax: NaN, Infinity and numbers that overflow to them, more than MAX_JSON_DEPTH levels,
+    lone surrogates and NUL characters (UTF-8 or PostgreSQL could not keep them).
+    """
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except (ValueError, RecursionError):
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the body is not valid JSON") from None
+    if text.count("[") + text.count("{") > MAX_JSON_DEPTH and _depth(value) > MAX_JSON_DEPTH:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels")
+    if "\\u" in text and not all(map(_storable, _texts(value))):
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the JSON holds a NUL character or half of a surrogate pair")
+    return value
+
+
+def upload(environ, field, limit):
+    """The file of a multipart/form-data body, as an Upload on disk: memory stays constant, whatever the size.
+
+    Raises HTTPError: 400 for anything but one file in `field` (other fields are ignored), 413 above `limit` bytes.
+    """
+    content_type, options = multipart.parse_options_header(environ.get("CONTENT_TYPE", ""))
+    boundary = options.get("boundary", "")
+    if content_type != "multipart/form-data" or not boundary:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the body must be multipart/form-data")
+    overhead = 1 << 16  # bytes for boundaries, part headers and small other fields
+    found = file = None
+    try:
+        with multipart.PushMultipartParser(boundary, max_header_count=16, max_segment_count=16) as parser:
+            for chunk in body_chunks(environ, limit + overhead):
+                for event in parser.parse(chunk):
+                    if isinstance(event, multipart.MultipartSegment):
+                        wanted = event.name == field and event.filename is not None
+                        if wanted and found is not None:
+                            raise HTTPError(HTTPStatus.BAD_REQUEST, f"the field {field!r} is there twice")
+                        if wanted:
+                            found, file = event, tempfile.SpooledTemporaryFile(max_size=CHUNK_BYTES)
+                        writing = wanted
+                    elif event and writing:
+                        file.write(event)
+                        if file.tell() > limit:
+                            raise too_large(limit)
+        if found is None:
+            raise HTTPError(HTTPStatus.BAD_REQUEST, f"there is no file in the field {field!r}")
+        size = file.tell()
+        file.seek(0)
+        return Upload(found.filename, found.content_type or "", size, file)
+    except BaseException as error:
+        if file is not None:
+            file.close()
+        if isinstance(error, (multipart.MultipartError, UnicodeError)):
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "the multipart body is malformed") from None
+        raise
+
+
+def is_trusted(environ, trusted):
+    """Whether the peer is a proxy whose forwarding headers are believed; `trusted` holds addresses, or "*"."""
+    return "*" in trusted or environ.get("REMOTE_ADDR", "") in trusted
+
+
+def client_address(environ, trusted):
+    """The visitor's address: X-Real-IP from a trusted proxy (LeanEngine's balancer sets it), else the peer's."""
+    peer = environ.get("REMOTE_ADDR", "")
+    claimed = environ.get("HTTP_X_REAL_IP", "").strip()
+    if claimed and is_trusted(environ, trusted):
+        try:
+            return str(ipaddress.ip_address(claimed))
+        except ValueError:
+            pass  # not an address: believing it would let anybody write anything into keys and logs
+    return peer
+
+
+def json_response(status, value, headers=()):
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    return status, [("Content-Type", "application/json; charset=utf-8"), PRIVATE, *headers], body
+
+
+def error_response(status, code, message, headers=()):
+    """The one shape of every error: `{"error": "...", "code": N}`."""
+    return json_response(status, {"error": message, "code": code}, headers)
+
+
+def explain(error, environ):
+    """An exception as a response: HTTPError says what it says, anything else is logged and becomes a bare 500."""
+    if isinstance(error, HTTPError):
+        return error_response(error.status, error.code, error.message, error.headers)
+    log_exception(error, environ)
+    return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, 1, "Internal server error.")
+
+
+def log_exception(error, environ):
+    """The traceback on stderr. The request is named by method and request id only: paths and queries hold tokens."""
+    lines = re.sub(r"(session_token=)[^&\s'\"]+", r"\1***", "".join(traceback.format_exception(error)))
+    name = environ.get("app.request_id", "-")
+    print(f"request {name} {environ.get('REQUEST_METHOD', '-')[:8]!r} failed\n{lines}", end="", file=sys.stderr, flush=True)
+
+
+def _refuse_constant(name):
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text):
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("the number is too large")
+    return number
+
+
+def _depth(value):
+    level, deepest = [value], 0
+    while level:
+        deepest += 1
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, (dict, list))
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+    return deepest
+
+
+def _texts(value):
+    """Every text in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            yield key
+            yield from _texts(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _texts(child)
+
+
+def _storable(text):
+    return "\0" not in text and not re.search("[\ud800-\udfff]", text)

@@ -1,0 +1,179 @@
+"""Routing: (method, template) -> function. It knows nothing of any application.
+
+A template is a path whose segments are literals, `<name>` (one segment, never empty) or, at its end,
+`<name:path>` (the rest of the path, one segment or more). For one table of routes:
+
+- a literal beats a parameter, whatever the order of the table, and also beside a longer path;
+- the same route twice, or two names for one parameter, raises RouteConflict when the table is built;
+- HEAD runs the GET route, OPTIONS answers 204 with `Allow`, a known path with another method is a 405 with `Allow`;
+- segments are compared whole, so a trailing slash or newline and a doubled slash are other paths.
+"""
+import re
+from http import HTTPStatus
+
+import messages
+
+PARAMETER = re.compile(r"<([a-z_]+)(:path)?>")
+
+
+class RouteConflict(ValueError):
+    """Two routes of a table cannot be told apart, or a template is malformed."""
+
+
+class _Node:
+    """One level of the tree: what may follow the segments that led here."""
+
+    __slots__ = ("literals", "parameter", "name", "rest", "methods", "rest_name")
+
+    def __init__(self):
+        self.literals = {}  # segment -> _Node
+        self.parameter = None  # _Node for any segment, bound to `name`
+        self.name = None
+        self.rest = {}  # method -> function, for a `<name:path>` from here on
+        self.rest_name = None
+        self.methods = {}  # method -> function, for a path that ends here
+
+
+class Router:
+    """Finds the function of a request in a table of (method, template, function)."""
+
+    def __init__(self, routes):
+        self._root = _Node()
+        self._literal = {}  # whole path -> {method: function}: one look-up for routes without parameters
+        for method, template, function in routes:
+            self._add(method, template, function)
+
+    def __call__(self, environ):
+        """Run the function of this request and return its (status, headers, body).
+
+        Raises messages.HTTPError: 400 for a path that is not UTF-8, 404, 405 with `Allow`.
+        """
+        function, parameters = self.match(environ["REQUEST_METHOD"], messages.path(environ))
+        return function(environ, **parameters)
+
+    def match(self, method, path):
+        """Return (function, {parameter: text}) for a method and a decoded path; raise HTTPError 404 or 405."""
+        methods = self._literal.get(path)
+        if methods is not None:
+            function = methods.get(method)
+            if function is not None:
+                return function, {}
+        segments = path.split("/")
+        # The way of nearly every request: straight down, without keeping alternatives.
+        node, parameters = self._root, {}
+        for index in range(1, len(segments)):
+            segment = segments[index]
+            following = node.literals.get(segment)
+            if following is None:
+                following = node.parameter
+                if following is None or not segment:
+                    break
+                parameters[node.name] = segment
+            node = following
+        else:
+            function = node.methods.get(method)
+            if function is not None:
+                return function, parameters
+        return self._search(method, segments)
+
+    def _search(self, method, segments):
+        """The thorough way: every template that fits, best first, with HEAD, OPTIONS and misses."""
+        allowed = set()
+        wanted = ("HEAD", "GET") if method == "HEAD" else (method,)
+        for methods, parameters in _walk(self._root, segments, 1, {}):
+            for name in wanted:
+                if name in methods:
+                    return methods[name], parameters
+            allowed.update(methods)
+        if not allowed:
+            raise messages.HTTPError(HTTPStatus.NOT_FOUND, "there is nothing at this path")
+        allowed.add("OPTIONS")
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        allow = ("Allow", ", ".join(sorted(allowed)))
+        if method == "OPTIONS":
+            return lambda environ, **_: (HTTPStatus.NO_CONTENT, [allow], b""), {}
+        raise messages.HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "this path has no such method", headers=[allow])
+
+    def _add(self, method, template, function):
+        if not template.startswith("/"):
+            raise RouteConflict(f"{template!r} does not start with a slash")
+        segments = template.split("/")[1:]
+        node, names = self._root, set()
+        for position, segment in enumerate(segments):
+            found = PARAMETER.fullmatch(segment)
+            if found is None:
+                if "<" in segment or ">" in segment:
+                    raise RouteConflict(f"{segment!r} in {template!r} is neither a literal nor a parameter")
+                node = node.literals.setdefault(segment, _Node())
+                continue
+            name, is_path = found.groups()
+            if name in names:
+                raise RouteConflict(f"{template!r} has <{name}> twice")
+            names.add(name)
+            if is_path:
+                if position != len(segments) - 1:
+                    raise RouteConflict(f"<{name}:path> is not at the end of {template!r}")
+                if node.rest_name not in (None, name):
+                    raise RouteConflict(f"{template!r} renames <{node.rest_name}:path>")
+                node.rest_name = name
+                _put(node.rest, method, function, template)
+                return
+            if node.name not in (None, name):
+                raise RouteConflict(f"{template!r} calls a parameter <{name}> that another route calls <{node.name}>")
+            node.name = name
+            node.parameter = node.parameter or _Node()
+            node = node.parameter
+        _put(node.methods, method, function, template)
+        if not names:
+            self._literal[template] = node.methods
+
+
+class Application:
+    """The WSGI callable around a router: the only place that calls start_response.
+
+    `explain(error, environ)` turns an exception into (status, headers, body). Headers are handed out as a copy,
+    because middleware appends to the list it is given: a handler's constant list would collect cookies.
+    """
+
+    def __init__(self, respond, explain=None):
+        self.respond = respond
+        self.explain = explain or messages.explain
+
+    def __call__(self, environ, start_response):
+        try:
+            status, headers, body = self.respond(environ)
+        except Exception as error:
+            status, headers, body = self.explain(error, environ)
+        headers = list(headers)
+        is_bytes = isinstance(body, bytes)
+        if is_bytes and status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+            if not any(name.lower() == "content-length" for name, _ in headers):
+                headers.append(("Content-Length", str(len(body))))
+        start_response(f"{status.value} {status.phrase}", headers)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            if not is_bytes and hasattr(body, "close"):
+                body.close()
+            return [b""]
+        return [body] if is_bytes else body
+
+
+def _put(methods, method, function, template):
+    if method in methods:
+        raise RouteConflict(f"{method} {template} is there twice, or differs from another route by names alone")
+    methods[method] = function
+
+
+def _walk(node, segments, index, parameters):
+    """Yield (methods, parameters) of each template that fits, literals before parameters before rests."""
+    if index == len(segments):
+        if node.methods:
+            yield node.methods, parameters
+        return
+    segment = segments[index]
+    if segment in node.literals:
+        yield from _walk(node.literals[segment], segments, index + 1, parameters)
+    if node.parameter is not None and segment:
+        yield from _walk(node.parameter, segments, index + 1, {**parameters, node.name: segment})
+    if node.rest and segment:
+        yield node.rest, {**parameters, node.rest_name: "/".join(segments[index:])}
