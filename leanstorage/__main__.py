@@ -1,0 +1,112 @@
+"""The command line: `python -m leanstorage serve | env | ...`. The only module here that reads the environment."""
+import argparse
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+from leanstorage import keys as key_files
+from leanstorage.calls import Options
+from leanstorage.hooks import HttpTransport
+from leanstorage.server import Server
+from leanstorage.service import create_application, open_service
+
+DEFAULT_PORT = 8126
+THREADS = 32
+
+
+def main(arguments=None):
+    """Run a subcommand; return the exit code."""
+    options = parser().parse_args(arguments)
+    data = Path(os.environ.get("LEANSTORAGE_DATA") or "data")
+    try:
+        keys = key_files.from_environment(os.environ) or key_files.load(data)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return options.run(options, data, keys)
+
+
+def parser():
+    top = argparse.ArgumentParser(prog="python -m leanstorage", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    storage = argparse.ArgumentParser(add_help=False)
+    storage.add_argument("--database", metavar="URL", help="sqlite:///PATH or postgresql://...; in LEANSTORAGE_DATA")
+    storage.add_argument("--files", metavar="DIR", help="where the bytes of files lie; in LEANSTORAGE_DATA")
+    serve_command = commands.add_parser("serve", parents=[storage], help="serve the storage API")
+    serve_command.add_argument("--host", default="127.0.0.1")
+    serve_command.add_argument("--port", type=int, default=DEFAULT_PORT)
+    serve_command.add_argument("--engine", metavar="URL", help="the app, for its hooks and cloud functions")
+    serve_command.add_argument("--public-url", metavar="URL", help="of this server, when requests do not say it in Host")
+    serve_command.add_argument("--files-url", metavar="URL", help="of files, when they have an origin of their own")
+    serve_command.add_argument(
+        "--trust-auth", metavar="PROVIDER,...", default="", help="third-party logins to believe unchecked; * for all"
+    )
+    serve_command.add_argument("--threads", type=int, default=THREADS)
+    serve_command.set_defaults(run=serve)
+    env_command = commands.add_parser("env", help="print the variables that an app needs, for eval")
+    env_command.add_argument("--host", default="127.0.0.1")
+    env_command.add_argument("--port", type=int, default=DEFAULT_PORT)
+    env_command.add_argument("--public-url", metavar="URL")
+    env_command.set_defaults(run=env)
+    return top
+
+
+def database_url(options, data):
+    return options.database or f"sqlite:///{data / 'leanstorage.db'}"
+
+
+def files_place(options, data):
+    return options.files or str(data / "files")
+
+
+def serve(options, data, keys):
+    """Serve until SIGTERM or Ctrl-C."""
+    settings = Options(
+        trusted_providers=frozenset(["anonymous", *filter(None, options.trust_auth.split(","))]),
+        public_url=options.public_url,
+        files_url=options.files_url and options.files_url.rstrip("/"),
+    )
+    transport = HttpTransport(options.engine) if options.engine else None
+    try:
+        service = open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
+        application = create_application(service)
+        server = Server(application, options.host, options.port, options.threads, settings.max_upload_bytes)
+    except (ValueError, OSError) as error:
+        print(f"cannot start: {error}", file=sys.stderr)
+        return 1
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    print(f"LeanStorage listens on http://{options.host}:{server.port}", flush=True)
+    print(f"data: {_without_password(database_url(options, data))}, files: {files_place(options, data)}", flush=True)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if service.engine is not None:
+            service.engine.close()
+        service.store.close()
+    return 0
+
+
+def env(options, data, keys):
+    """Print `export` lines, as `lean env` does."""
+    for name, variable in key_files.NAMES.items():
+        print(f"export {variable}={shlex.quote(keys[name])}")
+    url = options.public_url or f"http://{options.host}:{options.port}"
+    print(f"export LEANCLOUD_API_SERVER={shlex.quote(url.rstrip('/'))}")
+    return 0
+
+
+def _without_password(url):
+    head, at, tail = url.rpartition("@")
+    return f"{head.split('://', 1)[0]}://***@{tail}" if at else url
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Batch: several calls in one, through the same routes, with the same rights. Protocol section 2.4."""
+import re
+from dataclasses import replace
+from urllib.parse import parse_qsl, unquote
+
+import messages
+from leanstorage.calls import ok
+from leanstorage.errors import Code, StorageError
+
+MAX_REQUESTS = 1000
+METHODS = frozenset(["GET", "POST", "PUT", "DELETE"])
+PREFIX = re.compile(r"/1(\.1)?(/.*)", re.DOTALL)
+
+
+def run(call):
+    """POST /batch: 200 and a list, in order, of `{"success": body}` or `{"error": {"code", "error"}}`."""
+    requests = call.json_body().get("requests")
+    if not isinstance(requests, list) or not requests:
+        raise StorageError(Code.BAD_JSON, detail="requests must be a non-empty array")
+    if len(requests) > MAX_REQUESTS:
+        raise StorageError(Code.BATCH_TOO_LONG, limit=MAX_REQUESTS)
+    return ok([_run_one(call, request) for request in requests])
+
+
+def _run_one(call, request):
+    try:
+        method, value = _answer(call, request)
+    except messages.HTTPError as error:
+        code = error.code if isinstance(error, StorageError) else Code.NO_ROUTE.number
+        return {"error": {"code": code, "error": error.message}}
+    except Exception as error:  # one item's fault must not hide what the others did
+        messages.log_exception(error, {"REQUEST_METHOD": "BATCH"})
+        return {"error": {"code": Code.INTERNAL.number, "error": Code.INTERNAL.text}}
+    return {"success": None if method == "GET" and value == {} else value}
+
+
+def _answer(call, request):
+    if not isinstance(request, dict) or not isinstance(request.get("path"), str):
+        raise StorageError(Code.BAD_JSON, detail="each request needs method and path")
+    method = request.get("method", "GET")
+    if method not in METHODS:
+        raise StorageError(Code.WRONG_METHOD)
+    path, _, text = request["path"].partition("?")
+    found = PREFIX.fullmatch(path)
+    if found is None:
+        raise StorageError(Code.NO_ROUTE)
+    # Decoded once, and a separator that only decoding brings to light is no separator.
+    parts = [unquote(part) for part in found.group(2).split("/")]
+    if any("/" in part or part in (".", "..") for part in parts) or "" in parts[1:]:
+        raise StorageError(Code.NO_ROUTE)
+    function, parameters = call.service.router.match(method, "/".join(parts))
+    if function in (run, None):
+        raise StorageError(Code.NO_ROUTE)
+    pairs = parse_qsl(text, keep_blank_values=True)
+    query = dict(pairs)
+    if len(query) != len(pairs):
+        raise StorageError(Code.BAD_JSON, detail="the query string repeats a name")
+    params = request.get("params")
+    if params is not None and not isinstance(params, dict):
+        raise StorageError(Code.BAD_JSON, detail="params must be an object")
+    body = request.get("body")
+    inner = replace(call, method=method, query={**query, **(params or {})}, body={} if body is None else body)
+    _, _, value = function(inner, **parameters)
+    return method, value

@@ -1,0 +1,140 @@
+"""Applying a client's fields, plain values and operations, to an object. Protocol sections 3.2 to 3.4.
+
+Nothing here is about requests, users or hooks: in go the old row and the fields, out comes a Change.
+"""
+from dataclasses import dataclass, field
+
+from leanstorage import acl, operations, values
+from leanstorage.errors import Code, StorageError
+from leanstorage.operations import MISSING
+from leanstorage.store import canonical_text, type_of
+
+MAX_OBJECT_BYTES = 16 << 20
+MAX_LEVELS = 20  # of a dotted key
+
+
+@dataclass
+class Change:
+    """An object after a write: its body and ACL, the relation rows to change, and the types of its new values."""
+
+    body: dict
+    acl: dict | None
+    relations: list = field(default_factory=list)  # (key, adds, class name, [ids])
+    cleared: list = field(default_factory=list)  # keys of relations to empty
+    found: dict = field(default_factory=dict)  # key -> (column type, value)
+    written: list = field(default_factory=list)  # top-level keys, in the client's order
+
+
+def clean(body, creating):
+    """A client's body without what is never stored: built-ins and `__` keys. Raises 105, 121 for other bad keys."""
+    fields = {}
+    for key, value in body.items():
+        if key in values.IGNORED or key.startswith("__"):
+            continue
+        for part in key.split(".")[:1] if not creating else [key]:
+            values.check_key(part)
+        fields[key] = value
+    return fields
+
+
+def apply(fields, body, rights, columns, creating):
+    """The Change that `fields` make to (`body`, `rights`), empty for a new object; see the module's errors."""
+    change = Change(dict(body), rights)
+    for key, value in fields.items():
+        top = key.split(".")[0]
+        if top not in change.written:
+            change.written.append(top)
+        if key == "ACL":
+            deleted = operations.is_operation(value) and value["__op"] == "Delete"
+            change.acl = acl.normalise(None if deleted else value)
+        elif columns.get(key, {}).get("type") == "Relation":
+            _apply_to_relation(change, key, value, columns[key])
+        elif "." in key:
+            _apply_inside(change, key, value, creating)
+        elif operations.is_operation(value) and operations.is_relation(value):
+            if change.body.get(key) is not None:
+                raise values.wrong_type(key, value, type_of(change.body[key])["type"], "Relation")
+            _apply_to_relation(change, key, value, None)
+        else:
+            _set(change, key, _new_value(change.body.get(key, MISSING), value, key, creating))
+    size = len(canonical_text(change.body).encode("utf-8"))
+    if size > MAX_OBJECT_BYTES:
+        raise StorageError(Code.OBJECT_TOO_LARGE, limit=MAX_OBJECT_BYTES)
+    return change
+
+
+def _new_value(current, value, key, creating):
+    if operations.is_operation(value):
+        return operations.apply(current, value, key, creating)
+    return values.normalise(value)
+
+
+def _set(change, key, value):
+    if value is MISSING:
+        change.body.pop(key, None)
+        change.found.pop(key, None)
+        return
+    column_type = type_of(value)
+    if column_type is not None:
+        change.found[key] = (column_type, value)
+        if column_type["type"] == "Relation":  # a plain stub declares the column
+            change.body.pop(key, None)
+            return
+    change.body[key] = value
+
+
+def _apply_inside(change, key, value, creating):
+    """A dotted key: set or operate inside an object field, creating levels on the way; raise 111 where there is none."""
+    path = key.split(".")
+    if len(path) > MAX_LEVELS or not all(path) or any("$" in part for part in path):
+        raise StorageError(Code.BAD_KEY, key=key)
+    top = change.body.get(path[0])
+    if top is not None and (not isinstance(top, dict) or "__type" in top):
+        raise values.wrong_type(path[0], value, type_of(top)["type"], "Object")
+    root = _copied(top or {})
+    inner = root
+    for part in path[1:-1]:
+        following = inner.get(part)
+        if following is None:
+            following = {}
+        elif not isinstance(following, dict) or "__type" in following:
+            raise values.wrong_type(key, value, type_of(following)["type"], "Object")
+        inner[part] = following
+        inner = following
+    result = _new_value(inner.get(path[-1], MISSING), value, key, creating)
+    if result is MISSING:
+        inner.pop(path[-1], None)
+        if top is None:
+            return
+    else:
+        inner[path[-1]] = result
+    _set(change, path[0], root)
+
+
+def _copied(value):
+    if isinstance(value, dict):
+        return {key: _copied(child) for key, child in value.items()}
+    return value
+
+
+def _apply_to_relation(change, key, value, column):
+    """A relation column: operations change its rows; a plain stub, `{}` and null change nothing."""
+    if not operations.is_operation(value):
+        value = values.normalise(value)
+        found = type_of(value)
+        if value not in ({}, None) and found != column:
+            raise values.wrong_type(key, value, "Relation", found["type"])
+        return
+    if value["__op"] == "Delete":
+        change.cleared.append(key)
+        return
+    if value["__op"] == "Batch" and not value.get("ops"):
+        return
+    if not operations.is_relation(value):
+        raise values.wrong_type(key, value, "Relation", str(value["__op"]))
+    for adds, class_name, ids in operations.relation_changes(value):
+        if column is not None and column["className"] != class_name:
+            raise values.wrong_type(key, class_name, column["className"], class_name)
+        column = {"type": "Relation", "className": class_name}
+        change.found[key] = (column, class_name)
+        change.relations.append((key, adds, class_name, ids))

@@ -1,0 +1,204 @@
+"""Objects as clients see them: built-ins, relation stubs, expanded files and pointers, chosen keys.
+
+Protocol sections 3.5, 5.1 and 6.2.
+"""
+from leanstorage import acl, classes, queries
+from leanstorage.store import type_of
+from leanstorage.values import format_time
+
+MAX_INCLUDE_DEPTH = 10
+MAX_INCLUDES = 100
+ALWAYS_KEPT = ("objectId", "createdAt", "updatedAt")
+USER_FLAGS = ("emailVerified", "mobilePhoneVerified")
+
+
+def render(transaction, call, class_name, info, rows, principals, with_acl=False, include="", keys=""):
+    """The rows of one class as a list of JSON objects, read with the caller's rights."""
+    stubs = classes.relations(info)
+    results = [document(call, class_name, row, stubs, with_acl) for row in rows]
+    include_paths = _paths(include)
+    for path in sorted(include_paths, key=len):
+        _expand(transaction, call, results, path, principals)
+    expand_files(transaction, call, results)
+    wanted = [part.strip() for part in (keys or "").split(",") if part.strip()]
+    if wanted:
+        for part in wanted:
+            queries.parse_path(part.lstrip("-"), class_name, call.caller.is_master)
+        results = [_selected(result, wanted) for result in results]
+    return results
+
+
+def document(call, class_name, row, stubs=None, with_acl=False):
+    """One row as JSON, without what only its owner may see."""
+    result = dict(row.body)
+    if class_name == "_User":
+        for key in queries.ALWAYS_PRIVATE:
+            result.pop(key, None)
+        if not call.caller.is_master and call.caller.user_id != row.id:
+            result.pop("authData", None)
+        for key in USER_FLAGS:
+            result.setdefault(key, False)
+    elif class_name == "_File" and "key" in result:
+        result["url"] = file_url(call, result["key"])
+    if stubs:
+        result.update(stubs)
+    result["objectId"] = row.id
+    result["createdAt"] = format_time(row.created)
+    result["updatedAt"] = format_time(row.updated)
+    if with_acl:
+        result["ACL"] = row.acl if row.acl is not None else acl.PUBLIC
+    return result
+
+
+def file_url(call, key):
+    base = call.service.options.files_url or call.api_url
+    return f"{base}/{key}"
+
+
+def expand_files(transaction, call, values):
+    """Put the whole file in the place of every stored reference, however deep: Python's SDK needs name and url."""
+    found = {}
+    _find_files(values, found)
+    if not found:
+        return
+    rows = transaction.get_many("_File", list(found))
+    for file_id, references in found.items():
+        full = {"name": "", "url": "", "objectId": file_id}
+        if file_id in rows:
+            full = document(call, "_File", rows[file_id])
+        for reference in references:
+            reference.update(full, id=file_id)
+
+
+def copied(value):
+    """A deep copy of JSON; rendering writes into what it is given."""
+    if isinstance(value, dict):
+        return {key: copied(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [copied(child) for child in value]
+    return value
+
+
+def _find_files(value, found):
+    if isinstance(value, dict):
+        if value.get("__type") == "File" and "url" not in value:
+            found.setdefault(value["id"], []).append(value)
+            return
+        for child in value.values():
+            if isinstance(child, (dict, list)):
+                _find_files(child, found)
+    elif isinstance(value, list):
+        for child in value:
+            if isinstance(child, (dict, list)):
+                _find_files(child, found)
+
+
+def _paths(include):
+    """`a,b.c` as {("a",), ("b",), ("b", "c")}: every level on the way is expanded too."""
+    paths = set()
+    for part in (include or "").split(","):
+        names = part.strip().split(".")[:MAX_INCLUDE_DEPTH]
+        if names[0]:
+            paths.update(tuple(names[:length]) for length in range(1, len(names) + 1))
+    if len(paths) > MAX_INCLUDES:
+        raise queries.bad(f"include has more than {MAX_INCLUDES} keys")
+    return paths
+
+
+def _expand(transaction, call, results, path, principals):
+    """Replace the pointers at `path` by what they point to, where the caller may read it."""
+    holders = results
+    for name in path[:-1]:
+        holders = [child for holder in holders for child in _objects(holder.get(name))]
+    pointers = [
+        value
+        for holder in holders
+        for value in _objects(holder.get(path[-1]))
+        if value.get("__type") == "Pointer" and "createdAt" not in value
+    ]
+    by_class = {}
+    for value in pointers:
+        by_class.setdefault(value["className"], []).append(value)
+    for class_name, group in by_class.items():
+        info = classes.load(transaction, class_name)
+        if info is None or not classes.may(info, "get", principals):
+            continue
+        stubs = classes.relations(info)
+        rows = transaction.get_many(class_name, [value["objectId"] for value in group])
+        for value in group:
+            row = rows.get(value["objectId"])
+            if row is not None and acl.allows(row.acl, "read", principals):
+                value.update(copied(document(call, class_name, row, stubs)))
+
+
+def _objects(value):
+    if isinstance(value, dict):
+        return [value]
+    if isinstance(value, list):
+        return [child for child in value if isinstance(child, dict)]
+    return []
+
+
+def _selected(result, wanted):
+    """Only the wanted keys and the built-ins; `-key` takes one away, whatever else was said."""
+    excluded = [part[1:].split(".") for part in wanted if part.startswith("-")]
+    included = [part.split(".") for part in wanted if not part.startswith("-")]
+    if included:
+        kept = {key: result[key] for key in (*ALWAYS_KEPT, "ACL") if key in result}
+        for path in included:
+            _copy_path(result, kept, path)
+        result = kept
+    for path in excluded:
+        _remove_path(result, path)
+    return result
+
+
+def _copy_path(source, target, path):
+    name, rest = path[0], path[1:]
+    if not isinstance(source, dict) or name not in source:
+        return
+    value = source[name]
+    if not rest or not isinstance(value, (dict, list)):
+        target[name] = value
+        return
+    if isinstance(value, list):
+        if not isinstance(target.get(name), list):
+            target[name] = [_shell(child) for child in value]
+        for child, kept in zip(value, target[name]):
+            if isinstance(kept, dict):
+                _copy_path(child, kept, rest)
+        return
+    if not isinstance(target.get(name), dict):
+        target[name] = _shell(value)
+    _copy_path(value, target[name], rest)
+
+
+def _shell(value):
+    """What is left of an object before its chosen keys: a pointer keeps its built-ins, which SDKs need."""
+    if not isinstance(value, dict):
+        return value
+    return {key: value[key] for key in ("__type", "className", *ALWAYS_KEPT) if key in value}
+
+
+def _remove_path(value, path):
+    if isinstance(value, list):
+        for child in value:
+            _remove_path(child, path)
+    elif isinstance(value, dict):
+        if len(path) == 1:
+            value.pop(path[0], None)
+        else:
+            _remove_path(value.get(path[0]), path[1:])
+
+
+def hook_object(transaction, call, body, info):
+    """A body as the engine is sent it: files expanded, relations as stubs, no password."""
+    result = copied({key: value for key, value in body.items() if key not in queries.ALWAYS_PRIVATE})
+    result.update({key: stub for key, stub in classes.relations(info).items()})
+    expand_files(transaction, call, result)
+    return result
+
+
+def column_types(body):
+    """{key: (column type, value)} of a whole body, null left out: what an import declares."""
+    return {key: (type_of(value), value) for key, value in body.items() if value is not None}

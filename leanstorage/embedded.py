@@ -1,0 +1,42 @@
+"""LeanStorage inside the app's own process: real HTTP on loopback, the engine called in process."""
+from pathlib import Path
+
+from leanstorage import keys as key_files
+from leanstorage.hooks import Engine, EngineMemory, WsgiTransport
+from leanstorage.server import Server
+from leanstorage.service import create_application, open_service
+
+THREADS = 32  # as many as the app can wait with, and as many again for the hooks that call back
+
+
+def load_keys(data):
+    """{"LEANCLOUD_APP_ID": ..., ...}: the four keys kept in `data`, generated on first use."""
+    found = key_files.load(data)
+    return {variable: found[name] for name, variable in key_files.NAMES.items()}
+
+
+def start_storage(data, keys, threads=THREADS):
+    """Start the service on a free port of loopback; return an EmbeddedStorage."""
+    return EmbeddedStorage(Path(data), {name: keys[variable] for name, variable in key_files.NAMES.items()}, threads)
+
+
+class EmbeddedStorage:
+    """`url` is for LEANCLOUD_API_SERVER; `attach` gives it the app's engine; `close` ends it."""
+
+    def __init__(self, data, keys, threads):
+        self.service = open_service(keys, f"sqlite:///{data / 'leanstorage.db'}", data / "files")
+        application = create_application(self.service)
+        self._server = Server(application, "127.0.0.1", 0, threads, self.service.options.max_upload_bytes)
+        self.url = f"http://127.0.0.1:{self._server.port}"
+        self._server.start()
+
+    def attach(self, application):
+        """Call hooks and functions in this WSGI callable; which there are is asked at the first write."""
+        store, keys = self.service.store, self.service.keys
+        self.service.engine = Engine(WsgiTransport(application), keys, EngineMemory(store))
+
+    def close(self):
+        self._server.stop()
+        if self.service.engine is not None:
+            self.service.engine.close()
+        self.service.store.close()

@@ -1,0 +1,300 @@
+"""Files: upload tokens, uploads, external files, and serving the bytes. Protocol section 6.
+
+An upload is a record until its bytes are complete; only then is there a `_File` object. The upload URL is the
+credential: random, used once, good for an hour.
+"""
+import mimetypes
+import re
+import secrets
+from http import HTTPStatus
+from urllib.parse import quote
+
+from leanstorage import acl, changes, classes, documents, objects
+from leanstorage.calls import created, ok
+from leanstorage.errors import Code, StorageError
+from leanstorage.passwords import TOKEN_ALPHABET, token_lookup
+from leanstorage.store import Row, now
+from leanstorage.values import format_time
+
+UPLOAD_MS = 60 * 60 * 1000
+MAX_KEY = 255  # characters
+MAX_NAME = 1000
+CHUNK_BYTES = 1 << 16
+EXTENSION = re.compile(r"\.([A-Za-z0-9]{1,10})$")
+MIME_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*(; ?[a-zA-Z0-9-]+=[a-zA-Z0-9-]+)?")
+# What a browser may show in place; the rest is a download, because it could run as a page of this origin.
+SHOWN = re.compile(r"(image/(png|jpeg|gif|webp|bmp|avif)|audio/.*|video/.*|text/plain.*|application/(pdf|json))")
+FOREVER = "public, max-age=31536000"
+
+
+def create_token(call):
+    """POST /fileTokens: where and how to upload; nothing is visible before the upload is complete."""
+    body = call.json_body()
+    name, mime_type, key = body.get("name"), body.get("mime_type"), body.get("key")
+    meta = body.get("metaData") if isinstance(body.get("metaData"), dict) else {}
+    if not isinstance(name, str) or len(name) > MAX_NAME:
+        raise StorageError(Code.BAD_REQUEST, detail="A file needs a name.")
+    extension = EXTENSION.search(name)
+    if not isinstance(mime_type, str) or not MIME_TYPE.fullmatch(mime_type):
+        mime_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    if key is not None:
+        _check_chosen_key(call, key)
+    else:
+        key = "".join(secrets.choice(TOKEN_ALPHABET) for _ in range(32))
+        if body.get("keep_file_name") and name:
+            key += "/" + name
+        elif extension:
+            key += extension.group(0).lower()
+    token = secrets.token_urlsafe(32)
+    ms = now()
+    upload = {
+        "id": objects.new_id(ms),
+        "created": ms,
+        "key": key,
+        "acl": acl.normalise(body.get("ACL")),
+        "body": {
+            "name": name,
+            "key": key,
+            "bucket": "leanstorage",
+            "mime_type": mime_type,
+            "metaData": documents.copied(meta),
+        },
+    }
+
+    def work(transaction):
+        info = classes.load(transaction, "_File")
+        classes.check_permission(info, "create", call.principals(transaction))
+        if transaction.record("file", key):
+            raise StorageError(Code.BAD_FILE_KEY)
+        transaction.put_record("upload", token_lookup(call.service.token_secret, token), upload, ms + UPLOAD_MS)
+
+    call.service.store.write(work)
+    value = {
+        "objectId": upload["id"],
+        "createdAt": format_time(ms),
+        "token": token,
+        "url": documents.file_url(call, quote(key)),
+        "key": key,
+        "bucket": "leanstorage",
+        "mime_type": mime_type,
+        "provider": "s3",
+        "upload_url": f"{call.api_url}/1.1/uploads/{token}",
+    }
+    return created("_File", upload["id"], value)
+
+
+def receive(service, token, chunks):
+    """PUT of the upload URL: store the pieces of bytes in `chunks`. Raises 401 for a used or expired URL, 400, 413."""
+    lookup = token_lookup(service.token_secret, token)
+    upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
+    if upload is None or upload.get("done"):
+        raise StorageError(Code.UNAUTHORIZED)
+    meta = upload["body"]["metaData"]
+    announced = meta.get("size")
+    limit = service.options.max_upload_bytes
+    if isinstance(announced, (int, float)) and not isinstance(announced, bool):
+        limit = min(limit, announced)
+    path, size, digest = service.blobs.write(_limited(chunks, limit))
+    kept = False
+    try:
+        checksum = meta.get("_checksum")
+        if (announced is not None and size != announced) or (isinstance(checksum, str) and checksum.lower() != digest):
+            raise StorageError(Code.BAD_REQUEST, detail="The upload is not the file that was announced.")
+
+        def work(transaction):
+            current = transaction.record("upload", lookup, lock=True)
+            if current is None or current.get("done"):
+                raise StorageError(Code.UNAUTHORIZED)
+            if not transaction.add_record("file", upload["key"], {"id": upload["id"]}):
+                raise StorageError(Code.BAD_FILE_KEY)
+            body = {**upload["body"], "metaData": {**meta, "size": size}}
+            info = classes.load(transaction, "_File")
+            if info.pop("is_new", False):
+                transaction.save_class("_File", info)
+            row = Row(upload["id"], upload["created"], upload["created"], upload["acl"], body)
+            transaction.insert("_File", row)
+            expires = upload["created"] + UPLOAD_MS
+            transaction.put_record("upload", lookup, {"done": True, "id": row.id, "key": upload["key"]}, expires)
+
+        # The bytes first: a row without bytes would be a lie, bytes without a row are only litter.
+        service.blobs.keep(path, upload["key"])
+        kept = True
+        try:
+            service.store.write(work)
+        except StorageError as error:
+            if error.kind is not Code.UNAUTHORIZED:
+                service.blobs.delete(upload["key"])
+            raise
+    finally:
+        if not kept:
+            service.blobs.drop(path)
+
+
+def callback(call):
+    """POST /fileCallback: `result` false takes the file away again, within the hour of its token."""
+    body = call.json_body()
+    token = body.get("token")
+    if isinstance(token, str) and body.get("result") is False:
+        lookup = token_lookup(call.service.token_secret, token)
+
+        def work(transaction):
+            upload = transaction.record("upload", lookup, lock=True)
+            transaction.delete_record("upload", lookup)
+            if upload and upload.get("done"):
+                _forget(transaction, transaction.get("_File", upload["id"]))
+                transaction.delete("_File", upload["id"], now())
+                return upload["key"]
+            return None
+
+        key = call.service.store.write(work)
+        if key:
+            call.service.blobs.delete(key)
+    return ok({})
+
+
+def create_external(call):
+    """POST /files: a file that lies elsewhere, by its URL."""
+    body = call.json_body()
+    if not isinstance(body.get("url"), str) or not body["url"]:
+        raise StorageError(Code.BAD_REQUEST, detail="An external file needs a url.")
+    fields = {key: body[key] for key in ("name", "url", "mime_type", "metaData", "ACL") if body.get(key) is not None}
+    meta = fields.get("metaData")
+    fields["metaData"] = {**(meta if isinstance(meta, dict) else {}), "__source": "external"}
+    inner = call.with_body({**changes.clean(fields, creating=True), "__ignore_hooks": sorted(call.skipped_hooks)})
+    return objects.create(inner, "_File")
+
+
+def update(call, file_id):
+    """Files never change."""
+    raise StorageError(Code.NOT_FOR_CLIENTS, detail="A file cannot be changed.")
+
+
+def delete(call, file_ids):
+    """DELETE: the object and its bytes."""
+    keys = []
+
+    def forget(transaction, row):
+        _forget(transaction, row)
+        if row.body.get("key"):
+            keys.append(row.body["key"])
+
+    answer = objects.delete(call, "_File", file_ids, objects.Rules(forget=forget))
+    for key in keys:
+        call.service.blobs.delete(key)
+    return answer
+
+
+def serve(service, environ, key):
+    """GET of a file's bytes: (status, headers, iterable of bytes), with ranges. Raises 101 for an unknown key."""
+
+    def look(transaction):
+        found = transaction.record("file", key)
+        return found and transaction.get("_File", found["id"])
+
+    row = service.store.read(look)
+    opened = row and service.blobs.open(key)
+    if not opened:
+        raise StorageError(Code.NO_CLASS)
+    file, size = opened
+    mime_type = row.body.get("mime_type")
+    mime_type = mime_type if isinstance(mime_type, str) and MIME_TYPE.fullmatch(mime_type) else "application/octet-stream"
+    etag = f'"{row.id}"'
+    headers = [
+        ("Content-Type", mime_type),
+        ("ETag", etag),
+        ("Cache-Control", FOREVER),
+        ("Accept-Ranges", "bytes"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Content-Disposition", _disposition(mime_type, row.body.get("name"))),
+    ]
+    if etag in environ.get("HTTP_IF_NONE_MATCH", ""):
+        file.close()
+        return HTTPStatus.NOT_MODIFIED, [header for header in headers if header[0] != "Content-Type"], [b""]
+    start, end = _range(environ.get("HTTP_RANGE", ""), size)
+    if start is None:
+        file.close()
+        headers += [("Content-Range", f"bytes */{size}"), ("Content-Length", "0")]
+        return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers, [b""]
+    headers.append(("Content-Length", str(end - start)))
+    status = HTTPStatus.OK
+    if (start, end) != (0, size) or environ.get("HTTP_RANGE", "").startswith("bytes=0-") and size:
+        status = HTTPStatus.PARTIAL_CONTENT
+        headers.append(("Content-Range", f"bytes {start}-{end - 1}/{size}"))
+    if environ["REQUEST_METHOD"] == "HEAD":
+        file.close()
+        return status, headers, [b""]
+    return status, headers, Reader(file, start, end)
+
+
+class Reader:
+    """A part of an open file as an iterable of pieces; a server calls close at its end, whatever happened."""
+
+    def __init__(self, file, start, end):
+        self.file = file
+        self.left = end - start
+        file.seek(start)
+
+    def __iter__(self):
+        while self.left > 0:
+            chunk = self.file.read(min(CHUNK_BYTES, self.left))
+            if not chunk:
+                return
+            self.left -= len(chunk)
+            yield chunk
+
+    def close(self):
+        self.file.close()
+
+
+def expire(service):
+    """Drop uploads that never came: their records, and what a crash left in the folder is dropped with them."""
+
+    def work(transaction):
+        for key, _ in transaction.expired_records("upload"):
+            transaction.delete_record("upload", key)
+
+    service.store.write(work)
+
+
+def _forget(transaction, row):
+    if row is not None and row.body.get("key"):
+        transaction.delete_record("file", row.body["key"])
+
+
+def _check_chosen_key(call, key):
+    if (
+        not call.caller.is_master
+        or not isinstance(key, str)
+        or not 0 < len(key) <= MAX_KEY
+        or key.startswith("/")
+        or any(part in ("", ".", "..") for part in key.split("/"))
+        or any(ord(char) < 32 or char in "\\\x7f" for char in key)
+    ):
+        raise StorageError(Code.BAD_FILE_KEY)
+
+
+def _limited(chunks, limit):
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise StorageError(Code.TOO_LARGE, limit=limit)
+        yield chunk
+
+
+def _disposition(mime_type, name):
+    kind = "inline" if SHOWN.fullmatch(mime_type) else "attachment"
+    return f"{kind}; filename*=UTF-8''{quote(name, safe='')}" if isinstance(name, str) and name else kind
+
+
+def _range(text, size):
+    """One byte range as (start, end); the whole file for none or several; (None, None) when it cannot be met."""
+    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", text)
+    if not found or found.groups() == ("", ""):
+        return 0, size
+    first, last = found.groups()
+    if not first:
+        start, end = max(0, size - int(last)), size
+        return (None, None) if int(last) == 0 or size == 0 else (start, end)
+    start, end = int(first), min(size, int(last) + 1 if last else size)
+    return (start, end) if start < size and start < end else (None, None)

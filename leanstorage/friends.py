@@ -1,0 +1,94 @@
+"""Following users: one row in `_Followee` and its mirror in `_Follower`. Protocol section 5.7."""
+from leanstorage import changes, classes, documents, objects, queries
+from leanstorage.calls import ok
+from leanstorage.errors import Code, StorageError
+from leanstorage.store import Condition, Query, Row, now
+from leanstorage.values import check_object_id, pointer
+
+MAX_SHOWN = 1000
+
+
+def follow(call, user_id, target_id):
+    """POST: both rows, with the body's attributes in each; following twice changes nothing but the attributes."""
+    _check_caller(call, user_id)
+    attributes = changes.clean(call.json_body(), creating=True)
+    for key in ("user", "follower", "followee", "ACL"):
+        attributes.pop(key, None)
+    rights = {name: {"read": True, "write": True} for name in (user_id, check_object_id(target_id))}
+
+    def work(transaction):
+        if transaction.get("_User", target_id) is None:
+            raise StorageError(Code.NO_USER)
+        for class_name, owner, key, other in _sides(user_id, target_id):
+            info = classes.load(transaction, class_name)
+            change = changes.apply(attributes, {}, None, info["columns"], creating=True)
+            classes.add_columns(transaction, class_name, info, change.found, None)
+            body = {**change.body, "user": pointer("_User", owner), key: pointer("_User", other)}
+            rows = transaction.find(_link(class_name, owner, key, other))
+            ms = now()
+            if rows:
+                rows[0].body.update(body)
+                rows[0].updated = max(ms, rows[0].updated + 1)
+                transaction.update(class_name, rows[0])
+            else:
+                transaction.insert(class_name, Row(objects.new_id(ms), ms, ms, rights, body))
+
+    call.service.store.write(work)
+    return ok({})
+
+
+def unfollow(call, user_id, target_id):
+    """DELETE: both rows go; raise 221 when there was no such link."""
+    _check_caller(call, user_id)
+    check_object_id(target_id)
+
+    def work(transaction):
+        found = False
+        for class_name, owner, key, other in _sides(user_id, target_id):
+            for row in transaction.find(_link(class_name, owner, key, other)):
+                transaction.delete(class_name, row.id, now())
+                found = True
+        if not found:
+            raise StorageError(Code.NO_FRIENDSHIP)
+
+    call.service.store.write(work)
+    return ok({})
+
+
+def followers_and_followees(call, user_id):
+    """GET: `{"followers": [{"follower": user}], "followees": [{"followee": user}]}`."""
+    check_object_id(user_id)
+
+    def work(transaction):
+        principals = call.principals(transaction)
+        value = {}
+        for name, class_name, key in (
+            ("followers", "_Follower", "follower"),
+            ("followees", "_Followee", "followee"),
+        ):
+            info = classes.existing(transaction, class_name)
+            where = Condition("eq", ("user",), pointer("_User", user_id))
+            rows = transaction.find(Query(class_name, where, limit=MAX_SHOWN, principals=principals))
+            value[name] = documents.render(transaction, call, class_name, info, rows, principals, include=key)
+        return value
+
+    return ok(call.service.store.read(work))
+
+
+def _check_caller(call, user_id):
+    check_object_id(user_id)
+    if call.caller.is_master:
+        return
+    if call.caller.user_id is None:
+        raise StorageError(Code.NO_SESSION)
+    if call.caller.user_id != user_id:
+        raise StorageError(Code.OTHER_USER)
+
+
+def _sides(user_id, target_id):
+    return (("_Followee", user_id, "followee", target_id), ("_Follower", target_id, "follower", user_id))
+
+
+def _link(class_name, owner, key, other):
+    where = [Condition("eq", ("user",), pointer("_User", owner)), Condition("eq", (key,), pointer("_User", other))]
+    return Query(class_name, queries.conjunction(where))

@@ -1,0 +1,48 @@
+"""The four keys of an app: from the environment, else generated once and kept beside the data, mode 0600."""
+import json
+import os
+import secrets
+from pathlib import Path
+
+NAMES = {
+    "id": "LEANCLOUD_APP_ID",
+    "key": "LEANCLOUD_APP_KEY",
+    "master_key": "LEANCLOUD_APP_MASTER_KEY",
+    "hook_key": "LEANCLOUD_APP_HOOK_KEY",
+}
+
+
+def from_environment(environment):
+    """{name: key} when the environment has them, None when it has none; raise ValueError naming a missing one."""
+    found = {name: environment.get(variable, "").strip() for name, variable in NAMES.items()}
+    if not any(found.values()):
+        return None
+    for name, variable in NAMES.items():
+        if not found[name]:
+            raise ValueError(f"{variable} is missing: set all of {', '.join(NAMES.values())}, or none")
+    return found
+
+
+def load(data):
+    """{name: key} kept in the folder `data`, made on first use. Two processes that start together agree on one set."""
+    path = Path(data) / "keys.json"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        made = {
+            "id": secrets.token_hex(12),
+            "key": secrets.token_hex(12),
+            "master_key": secrets.token_hex(16),
+            "hook_key": secrets.token_hex(16),
+        }
+        draft = path.with_name(f".keys-{secrets.token_hex(8)}")
+        with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            json.dump(made, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)  # fails when somebody else was first, and theirs are complete
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return json.loads(path.read_text())

@@ -1,0 +1,414 @@
+"""Objects of any class: create, get, find, update, delete. Protocol sections 2.1 (2 to 6), 3 and 7.2.
+
+A write goes: permission and `where`, then the before hook with no transaction open, then one transaction in which
+everything is checked again and applied, then the after hook, then the answer.
+"""
+import secrets
+from dataclasses import dataclass, replace
+from email.utils import formatdate
+from typing import Callable
+
+from leanstorage import acl, changes, classes, documents, hooks, queries, values
+from leanstorage.calls import created, ok
+from leanstorage.errors import Code, StorageError
+from leanstorage.store import Condition, Group, Not, Row, now
+from leanstorage.values import format_time
+
+MAX_IDS = 1000  # in the path of one DELETE
+
+
+def _nothing(*_):
+    return None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a system class adds to a write. Each is called inside the transaction, so that it holds or nothing does.
+
+    `admit(transaction, call, row, fields)` may refuse a write, `row` None for a new object, and return other fields;
+    `store(transaction, call, old, new, fields)` keeps what lies outside the object; `forget(transaction, row)` drops it.
+    """
+
+    admit: Callable = lambda transaction, call, row, fields: fields
+    store: Callable = _nothing
+    forget: Callable = _nothing
+
+
+PLAIN = Rules()
+
+
+def new_id(ms):
+    """24 hex digits, the first 8 being the seconds of creation."""
+    return f"{ms // 1000 & 0xFFFFFFFF:08x}{secrets.token_hex(8)}"
+
+
+def create(call, class_name, rules=PLAIN):
+    """POST of a new object: 201 with `objectId` and `createdAt`, the whole object with `fetchWhenSave` or `new`."""
+    if "where" in call.query:
+        raise StorageError(Code.BAD_JSON, detail="where has no meaning for a new object")
+    fields = changes.clean(call.json_body(), creating=True)
+    row, _ = store_new(call, class_name, fields, rules)
+    if call.flag("fetchWhenSave", "new"):
+        value = call.service.store.read(lambda transaction: _whole(transaction, call, class_name, row.id))
+    else:
+        value = {"objectId": row.id, "createdAt": format_time(row.created)}
+    return created(class_name, row.id, value)
+
+
+def store_new(call, class_name, fields, rules=PLAIN):
+    """Store a new object with its hooks; return (Row, what `rules.store` returned)."""
+    store = call.service.store
+
+    def admitted(transaction, fields):
+        info = classes.for_writing(transaction, call, class_name)
+        principals = call.principals(transaction)
+        classes.check_permission(info, "create", principals)
+        rights = classes.default_acl(info, call.caller.user_id)
+        fields = rules.admit(transaction, call, None, fields)
+        return fields, info, principals, changes.apply(fields, {}, rights, info["columns"], creating=True)
+
+    if hooks.wanted(call, class_name, "beforeSave"):
+
+        def preview(transaction):
+            _, info, _, change = admitted(transaction, fields)
+            document = documents.hook_object(transaction, call, change.body, _with_new(info, change))
+            if change.acl is not None:
+                document["ACL"] = change.acl
+            return document, hook_user(transaction, call)
+
+        document, user = store.read(preview)
+        fields = hooks.merge(fields, document, hooks.before(call, class_name, "beforeSave", document, user))
+
+    def work(transaction):
+        final, info, principals, change = admitted(transaction, fields)
+        classes.add_columns(transaction, class_name, info, change.found, principals)
+        ms = now()
+        row = Row(new_id(ms), ms, ms, change.acl, change.body)
+        kept = rules.store(transaction, call, None, row, final)
+        transaction.insert(class_name, row)
+        _store_relations(transaction, class_name, row.id, change)
+        return row, kept
+
+    row, kept = store.write(work)
+    _after(call, class_name, "afterSave", row)
+    return row, kept
+
+
+def find(call, class_name):
+    """GET of a class: `{"results": [...]}`, with `count` when asked for."""
+    options = call.query
+
+    def work(transaction):
+        name, extra = class_name, {}
+        principals = call.principals(transaction)
+        redirect = options.get("redirectClassNameForKey")
+        info = classes.load(transaction, name)
+        if redirect:
+            column = (info or {"columns": {}})["columns"].get(redirect)
+            if column is None or "className" not in column:
+                return {"results": []}, None
+            name = column["className"]
+            extra = {"className": name}
+            info = classes.load(transaction, name)
+        if info is None:
+            raise StorageError(Code.NO_CLASS)
+        classes.check_permission(info, "find", principals)
+        query = queries.with_limits(
+            parse(transaction, call, name, options.get("where"), principals), options, call.caller.is_master
+        )
+        rows = transaction.find(query) if query.limit else []
+        results = documents.render(
+            transaction,
+            call,
+            name,
+            info,
+            rows,
+            principals,
+            call.flag("returnACL"),
+            options.get("include", ""),
+            options.get("keys", ""),
+        )
+        value = {"results": results, **extra}
+        if call.flag("count"):
+            value["count"] = transaction.count(query)
+        return value, transaction.last_write(name)
+
+    value, written = call.service.store.read(work)
+    return ok(value, _last_modified(written))
+
+
+def parse(transaction, call, class_name, where, principals):
+    """A `where`, JSON text or decoded, as the caller's Query: inner classes need `find`, owners of relations `read`."""
+    if isinstance(where, str):
+        where = queries.parse_json(where)
+    query, mentioned = queries.parse(class_name, {} if where is None else where, call.caller.is_master, principals)
+    for name in mentioned:
+        info = classes.load(transaction, name)
+        if info is not None:
+            classes.check_permission(info, "find", principals)
+    return replace(query, where=_without_hidden_owners(transaction, query.where, principals))
+
+
+def get(call, class_name, object_id):
+    """GET by id: the object, `{}` when there is none that the caller may read."""
+    values.check_object_id(object_id)
+
+    def work(transaction):
+        info = classes.existing(transaction, class_name)
+        principals = call.principals(transaction)
+        classes.check_permission(info, "get", principals)
+        row = transaction.get(class_name, object_id)
+        if row is None or not acl.allows(row.acl, "read", principals):
+            return {}, None
+        include, keys = call.query.get("include", ""), call.query.get("keys", "")
+        with_acl = call.flag("returnACL")
+        [value] = documents.render(transaction, call, class_name, info, [row], principals, with_acl, include, keys)
+        return value, row.updated
+
+    value, updated = call.service.store.read(work)
+    if not value and class_name == "_User":
+        raise StorageError(Code.NO_USER)
+    if not value and class_name == "_File":
+        raise StorageError(Code.NO_CLASS)
+    return ok(value, _last_modified(updated))
+
+
+def update(call, class_name, object_id, rules=PLAIN):
+    """PUT: `updatedAt` and `objectId`, with `fetchWhenSave` or `new` the written keys as well."""
+    fields = changes.clean(call.json_body(), creating=False)
+    row, written, _ = store_change(call, class_name, object_id, fields, rules, _condition(call))
+    value = {"updatedAt": format_time(row.updated), "objectId": row.id}
+    if call.flag("fetchWhenSave", "new"):
+
+        def work(transaction):
+            info = classes.existing(transaction, class_name)
+            stubs = classes.relations(info)
+            whole = documents.document(call, class_name, row, stubs)
+            shown = {key: whole[key] for key in (*written, *stubs) if key in whole}
+            shown = documents.copied(shown)
+            documents.expand_files(transaction, call, shown)
+            return shown
+
+        value |= call.service.store.read(work)
+    return ok(value)
+
+
+def store_change(call, class_name, object_id, fields, rules=PLAIN, where=None):
+    """Change an object with its hooks; return (Row, written keys, what `rules.store` returned).
+
+    `where`, decoded, must match as well. Raises 101, 1 (no such object), 305, 403 and the errors of `changes`.
+    """
+    store = call.service.store
+    values.check_object_id(object_id)
+
+    def admitted(transaction, fields, lock):
+        info = classes.existing(transaction, class_name)
+        principals = call.principals(transaction)
+        classes.check_permission(info, "update", principals)
+        row = _writable(transaction, call, class_name, object_id, where, principals, lock)
+        fields = rules.admit(transaction, call, row, fields)
+        return row, info, principals, changes.apply(fields, row.body, row.acl, info["columns"], creating=False), fields
+
+    if hooks.wanted(call, class_name, "beforeUpdate"):
+
+        def preview(transaction):
+            row, info, _, change, _ = admitted(transaction, fields, lock=False)
+            document = documents.hook_object(transaction, call, change.body, _with_new(info, change))
+            document |= {
+                "objectId": row.id,
+                "createdAt": format_time(row.created),
+                "updatedAt": format_time(row.updated),
+                "_updatedKeys": change.written,
+            }
+            if change.acl is not None:
+                document["ACL"] = change.acl
+            return document, hook_user(transaction, call)
+
+        document, user = store.read(preview)
+        fields = hooks.merge(fields, document, hooks.before(call, class_name, "beforeUpdate", document, user))
+
+    def work(transaction):
+        old, info, principals, change, final = admitted(transaction, fields, lock=True)
+        classes.add_columns(transaction, class_name, info, change.found, principals)
+        # Two writes within one millisecond must still be told apart by updatedAt.
+        row = Row(old.id, old.created, max(now(), old.updated + 1), change.acl, change.body, old.seq)
+        kept = rules.store(transaction, call, old, row, final)
+        transaction.update(class_name, row)
+        _store_relations(transaction, class_name, row.id, change)
+        return row, change.written, kept
+
+    row, written, kept = store.write(work)
+    _after(call, class_name, "afterUpdate", row, written)
+    return row, written, kept
+
+
+def delete(call, class_name, object_ids, rules=PLAIN):
+    """DELETE of one id, or of several joined by commas, of which unknown ones are passed over."""
+    ids = object_ids.split(",")
+    if len(ids) > MAX_IDS:
+        raise StorageError(Code.BAD_REQUEST, detail=f"More than {MAX_IDS} ids.")
+    for object_id in ids:
+        values.check_object_id(object_id)
+    where = _condition(call)
+    for object_id in ids:
+        try:
+            remove(call, class_name, object_id, rules, where)
+        except StorageError as error:
+            if len(ids) == 1 or error.kind is not Code.NO_CLASS:
+                raise
+    return ok({})
+
+
+def remove(call, class_name, object_id, rules=PLAIN, where=None):
+    """Delete one object with its hooks; raise 101, 305 or 403."""
+    store = call.service.store
+
+    def admitted(transaction, lock):
+        info = classes.existing(transaction, class_name)
+        principals = call.principals(transaction)
+        classes.check_permission(info, "delete", principals)
+        if where is None and transaction.get(class_name, object_id) is None:
+            raise StorageError(Code.NO_CLASS)
+        row = _writable(transaction, call, class_name, object_id, where, principals, lock)
+        rules.admit(transaction, call, row, None)
+        return row, info
+
+    if hooks.wanted(call, class_name, "beforeDelete"):
+
+        def preview(transaction):
+            row, info = admitted(transaction, lock=False)
+            return _hook_row(transaction, call, row, info), hook_user(transaction, call)
+
+        hooks.before(call, class_name, "beforeDelete", *store.read(preview))
+
+    def work(transaction):
+        row, _ = admitted(transaction, lock=True)
+        transaction.delete(class_name, object_id, now())
+        rules.forget(transaction, row)
+        return row
+
+    row = store.write(work)
+    _after(call, class_name, "afterDelete", row)
+    return row
+
+
+def hook_user(transaction, call):
+    """The caller as hooks are told of it: the whole user and its session token, None for nobody."""
+    if call.caller.user_id is None:
+        return None
+    row = transaction.get("_User", call.caller.user_id)
+    if row is None:
+        return None
+    info = classes.existing(transaction, "_User")
+    user = documents.copied(documents.document(call, "_User", row, classes.relations(info)))
+    documents.expand_files(transaction, call, user)
+    return user | {"sessionToken": call.caller.token}
+
+
+def _condition(call):
+    """The `where` of a conditional write, decoded; None without one. Whatever is malformed fails closed."""
+    if "where" not in call.query:
+        return None
+    where = call.query["where"]
+    if isinstance(where, str):
+        where = queries.parse_json(where)
+    if not isinstance(where, (dict, list)):
+        raise StorageError(Code.BAD_JSON, detail="where must be an object")
+    return where
+
+
+def _writable(transaction, call, class_name, object_id, where, principals, lock):
+    """The row to be changed; raise 1/404 when there is none, 305 when `where` does not match, 403 by its ACL."""
+    row = transaction.get(class_name, object_id, lock)
+    if row is None:
+        if where is not None:
+            raise StorageError(Code.NO_EFFECT)
+        raise StorageError(Code.NO_OBJECT, id=object_id, class_name=class_name)
+    if where is not None:
+        query = parse(transaction, call, class_name, where, principals)
+        this = Condition("eq", ("objectId",), object_id)
+        if not transaction.count(replace(query, where=queries.conjunction([this, query.where]), principals=None)):
+            raise StorageError(Code.NO_EFFECT)
+    if not acl.allows(row.acl, "write", principals):
+        raise StorageError(Code.ACL_FORBIDDEN)
+    return row
+
+
+def _without_hidden_owners(transaction, node, principals):
+    """A where in which relations of owners that the caller may not read have no members."""
+    if isinstance(node, Group):
+        return Group(node.op, tuple(_without_hidden_owners(transaction, child, principals) for child in node.nodes))
+    if isinstance(node, Not):
+        return Not(_without_hidden_owners(transaction, node.node, principals))
+    if node.op == "related" and principals is not None:
+        owner = transaction.get(*node.operand[:2])
+        if owner is None or not acl.allows(owner.acl, "read", principals):
+            return Group("or", ())
+    if node.op == "in_query":
+        inner = replace(node.operand, where=_without_hidden_owners(transaction, node.operand.where, principals))
+        return replace(node, operand=inner)
+    if node.op == "select":
+        key, query = node.operand
+        inner = replace(query, where=_without_hidden_owners(transaction, query.where, principals))
+        return replace(node, operand=(key, inner))
+    return node
+
+
+def _store_relations(transaction, class_name, owner, change):
+    for key in change.cleared:
+        transaction.forget_relation(class_name, key, owner)
+    for key, adds, target_class, ids in change.relations:
+        act = transaction.relate if adds else transaction.unrelate
+        act(class_name, key, owner, target_class, ids)
+
+
+def _whole(transaction, call, class_name, object_id):
+    row = transaction.get(class_name, object_id)
+    if row is None:  # deleted by an after hook
+        return {"objectId": object_id}
+    info = classes.existing(transaction, class_name)
+    [value] = documents.render(transaction, call, class_name, info, [row], None)
+    return value
+
+
+def _with_new(info, change):
+    """The info of a class as it will be after a change: a hook sees relations that the change declares."""
+    columns = {**info["columns"], **{key: column for key, (column, _) in change.found.items()}}
+    return {**info, "columns": columns}
+
+
+def _hook_row(transaction, call, row, info):
+    document = documents.hook_object(transaction, call, row.body, info)
+    document |= {
+        "objectId": row.id,
+        "createdAt": format_time(row.created),
+        "updatedAt": format_time(row.updated),
+    }
+    if row.acl is not None:
+        document["ACL"] = row.acl
+    return document
+
+
+def _after(call, class_name, hook, row, written=None):
+    try:
+        if not hooks.wanted(call, class_name, hook):
+            return
+    except StorageError:
+        return  # the write has happened; without an engine there is nobody to tell
+
+    def work(transaction):
+        info = classes.existing(transaction, class_name)
+        document = _hook_row(transaction, call, row, info)
+        if written is not None:
+            document["_updatedKeys"] = written
+        return document, hook_user(transaction, call)
+
+    hooks.after(call, class_name, hook, *call.service.store.read(work))
+
+
+def _last_modified(ms):
+    """LeanCloud's own form: an HTTP date with milliseconds."""
+    if ms is None:
+        return ()
+    seconds, rest = divmod(ms, 1000)
+    return [("Last-Modified", formatdate(seconds, usegmt=True).replace(" GMT", f".{rest:03d} GMT"))]

@@ -1,0 +1,393 @@
+"""Queries: the `where` of a client parsed into a small tree that stores compile to SQL. Protocol section 4.
+
+Nothing of a client's text becomes an operator or a name in SQL: keys are checked here, values are bound by the store.
+"""
+from dataclasses import dataclass, field, replace
+
+import regex
+
+import messages
+from leanstorage import values
+from leanstorage.errors import Code, StorageError
+from leanstorage.store import Condition, Group, Not, Query
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1000
+MAX_DEPTH = 20  # levels of $or, $and and sub-queries
+MAX_CONDITIONS = 2000  # in one where, lists of $in not counted
+MAX_PATTERN = 4096  # characters
+EARTH_KM = 6371.0  # the radius that both SDKs use
+EARTH_MILES = 3958.8
+ALWAYS_PRIVATE = frozenset(["password", "salt", "sessionToken"])
+PRIVATE = ALWAYS_PRIVATE | {"authData"}
+_FLAGS = {"i": regex.IGNORECASE, "m": regex.MULTILINE, "x": regex.VERBOSE, "s": regex.DOTALL}
+
+
+@dataclass
+class _Parser:
+    """One where being parsed: whose private columns are closed, how much has been seen, which classes it mentions."""
+
+    is_master: bool
+    principals: tuple | None
+    classes: set = field(default_factory=set)
+    conditions: int = 0
+    near: tuple | None = None
+
+
+def parse(class_name, where, is_master=False, principals=None):
+    """A Query for a decoded `where` (an object, or an array meaning all of its members). Raises 102 or 107.
+
+    Returns (Query, the other classes it mentions): finding in those needs permission as well.
+    """
+    parser = _Parser(is_master, principals)
+    node = _where(parser, class_name, where, 0)
+    query = Query(class_name, node, principals=principals, near=parser.near)
+    return query, parser.classes
+
+
+def parse_json(text, name="where"):
+    """JSON text of a query option; raise 107."""
+    try:
+        return messages.parse_json(text)
+    except messages.HTTPError as error:
+        raise StorageError(Code.BAD_JSON, detail=f"{name}: {error.message}") from None
+
+
+def parse_path(text, class_name, is_master):
+    """A dotted key as a tuple; raise 102 for what cannot be one and for private columns of users."""
+    if not isinstance(text, str) or len(text) > 1000:
+        raise bad("a key must be text")
+    path = tuple(text.split("."))
+    if not values.STORED_KEY.fullmatch(path[0]) or not all(map(_is_segment, path[1:])):
+        raise bad(f"'{text}' is not a key")
+    if class_name == "_User" and path[0] in (ALWAYS_PRIVATE if is_master else PRIVATE):
+        raise bad(f"'{path[0]}' is private")
+    return path
+
+
+def parse_order(text, class_name, is_master=False):
+    """`a,-b` as ((path, descending), ...)."""
+    order = []
+    for part in (text or "").split(","):
+        part = part.strip()
+        if part:
+            order.append((parse_path(part.lstrip("+-"), class_name, is_master), part.startswith("-")))
+    return tuple(order)
+
+
+def parse_limit(value, default=DEFAULT_LIMIT):
+    """`limit` as LeanCloud reads it: junk and negative mean 100, more than 1000 means 1000."""
+    number = _integer(value)
+    if number is None or number < 0:
+        return default
+    return min(number, MAX_LIMIT)
+
+
+def parse_skip(value):
+    number = _integer(value)
+    return 0 if number is None or number < 0 else min(number, 2**53)
+
+
+def with_limits(query, options, is_master=False):
+    """`query` with the order, limit and skip of `options`, a dict of texts or numbers."""
+    order = parse_order(options.get("order"), query.class_name, is_master)
+    return replace(
+        query,
+        order=order,
+        limit=parse_limit(options.get("limit")),
+        skip=parse_skip(options.get("skip")),
+        near=None if order else query.near,
+    )
+
+
+def bad(detail):
+    return StorageError(Code.BAD_QUERY, detail=detail)
+
+
+def conjunction(nodes):
+    """Nodes joined by AND, flat."""
+    flat = []
+    for node in nodes:
+        flat.extend(node.nodes if isinstance(node, Group) and node.op == "and" else [node])
+    return flat[0] if len(flat) == 1 else Group("and", tuple(flat))
+
+
+def _is_segment(text):
+    return bool(text) and not any(char in '"\\$' or ord(char) < 32 for char in text)
+
+
+def _integer(value):
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and value.lstrip("-").isascii() and value.lstrip("-").isdigit() and len(value) < 19:
+        return int(value)
+    return None
+
+
+def _where(parser, class_name, where, depth):
+    if depth > MAX_DEPTH:
+        raise bad(f"more than {MAX_DEPTH} levels")
+    if isinstance(where, list):
+        return conjunction([_where(parser, class_name, member, depth + 1) for member in where])
+    if not isinstance(where, dict):
+        raise StorageError(Code.BAD_JSON, detail="where must be an object")
+    nodes = []
+    for key, value in where.items():
+        parser.conditions += 1
+        if parser.conditions > MAX_CONDITIONS:
+            raise bad(f"more than {MAX_CONDITIONS} conditions")
+        if key in ("$or", "$and"):
+            nodes.append(_group(parser, class_name, key, value, depth))
+        elif key == "$relatedTo":
+            nodes.append(_related(parser, value))
+        elif key.startswith("$"):
+            raise bad(f"unknown operator {key}")
+        else:
+            nodes.append(_field(parser, class_name, key, value, depth))
+    return conjunction(nodes)
+
+
+def _group(parser, class_name, key, members, depth):
+    if not isinstance(members, list) or not members:
+        raise bad(f"{key} needs a non-empty array")
+    near = parser.near
+    nodes = tuple(_where(parser, class_name, member, depth + 1) for member in members)
+    if key == "$or" and parser.near is not near:
+        raise bad("$nearSphere cannot stand inside $or")
+    return conjunction(nodes) if key == "$and" else Group("or", nodes)
+
+
+def _related(parser, value):
+    if not isinstance(value, dict) or not isinstance(value.get("key"), str):
+        raise bad("$relatedTo needs object and key")
+    owner = values.normalise(value.get("object"))
+    if not isinstance(owner, dict) or owner.get("__type") not in ("Pointer", "File"):
+        raise bad("$relatedTo needs a Pointer as its object")
+    owner_class = owner.get("className", "_File")
+    return Condition("related", (), (owner_class, owner.get("objectId") or owner.get("id"), value["key"]))
+
+
+def _field(parser, class_name, key, value, depth):
+    path = parse_path(key, class_name, parser.is_master)
+    if not (isinstance(value, dict) and any(name.startswith("$") for name in value)):
+        return Condition("eq", path, _operand(path, value))
+    if not all(name.startswith("$") for name in value):
+        raise bad(f"'{key}' mixes operators and values")
+    nodes = []
+    for name, operand in value.items():
+        if name in _MODIFIERS:
+            if _MODIFIERS[name] not in value:
+                raise bad(f"{name} needs {_MODIFIERS[name]}")
+            continue
+        operator = _OPERATORS.get(name)
+        if operator is None:
+            raise bad(f"unknown operator {name}")
+        parser.conditions += 1
+        nodes.append(operator(parser, path, operand, value, depth))
+    return conjunction(nodes)
+
+
+def _operand(path, value):
+    """A canonical operand; the two built-in times are compared in milliseconds, -1 standing for what is no time."""
+    if path[0] in ("createdAt", "updatedAt") and len(path) == 1 and value is not None:
+        iso = value.get("iso") if isinstance(value, dict) and value.get("__type") == "Date" else value
+        try:
+            return values.parse_time(iso)
+        except (ValueError, OverflowError):
+            return -1
+    return values.normalise(value)
+
+
+def _eq(parser, path, operand, value, depth):
+    return Condition("eq", path, _operand(path, operand))
+
+
+def _ne(parser, path, operand, value, depth):
+    return Not(Condition("eq", path, _operand(path, operand)))
+
+
+def _comparison(op):
+    def parse_comparison(parser, path, operand, value, depth):
+        operand = _operand(path, operand)
+        is_date = isinstance(operand, dict) and operand.get("__type") == "Date"
+        if not is_date and not isinstance(operand, (int, float, str)):
+            raise bad(f"${op} needs a number, a text or a Date")
+        return Condition(op, path, operand)
+
+    return parse_comparison
+
+
+def _operands(path, operand, name):
+    if not isinstance(operand, list):
+        raise bad(f"{name} needs an array")
+    return [_operand(path, member) for member in operand]
+
+
+def _in(parser, path, operand, value, depth):
+    return Condition("in", path, _operands(path, operand, "$in"))
+
+
+def _nin(parser, path, operand, value, depth):
+    return Not(Condition("in", path, _operands(path, operand, "$nin")))
+
+
+def _all(parser, path, operand, value, depth):
+    return Condition("all", path, _operands(path, operand, "$all"))
+
+
+def _size(parser, path, operand, value, depth):
+    if isinstance(operand, bool) or not isinstance(operand, int) or operand < 0:
+        raise bad("$size needs an integer from 0")
+    return Condition("size", path, operand)
+
+
+def _exists(parser, path, operand, value, depth):
+    if not isinstance(operand, bool):
+        raise bad("$exists needs true or false")
+    return Condition("exists", path, operand)
+
+
+def _regex(parser, path, operand, value, depth):
+    if isinstance(operand, dict) and set(operand) <= {"$regex", "$options"}:
+        operand = operand.get("$regex")  # some old clients wrap it once more
+    options = value.get("$options", "")
+    if not isinstance(operand, str) or len(operand) > MAX_PATTERN:
+        raise bad(f"$regex needs a text of at most {MAX_PATTERN} characters")
+    if not isinstance(options, str) or not set(options) <= set(_FLAGS):
+        raise bad("$options takes the letters i, m, x and s")
+    flags = regex.VERSION0
+    for letter in options:
+        flags |= _FLAGS[letter]
+    pattern = _unquote(operand)
+    try:
+        regex.compile(pattern, flags)
+    except (regex.error, RecursionError, OverflowError, ValueError):
+        raise bad("$regex is not a regular expression") from None
+    return Condition("regex", path, (pattern, int(flags)))
+
+
+def _unquote(pattern):
+    """A pattern without PCRE's `\\Q...\\E`, which the JavaScript SDK emits; a stray `\\E` means nothing there."""
+    result, quoted, position = [], False, 0
+    while position < len(pattern):
+        two = pattern[position : position + 2]
+        if quoted:
+            if two == "\\E":
+                quoted, position = False, position + 2
+                continue
+            result.append(regex.escape(pattern[position], special_only=False))
+            position += 1
+        elif two == "\\Q":
+            quoted, position = True, position + 2
+        elif two == "\\E":
+            position += 2
+        elif two.startswith("\\"):
+            result.append(two)
+            position += 2
+        else:
+            result.append(two[0])
+            position += 1
+    return "".join(result)
+
+
+def _sub_query(parser, operand, name, depth):
+    """The Query of `{className, where, limit?, skip?, order?}`; without a limit every row counts."""
+    if not isinstance(operand, dict) or not isinstance(operand.get("className"), str):
+        raise bad(f"{name} needs className and where")
+    class_name = values.check_class_name(operand["className"])
+    parser.classes.add(class_name)
+    near = parser.near
+    node = _where(parser, class_name, operand.get("where") or {}, depth + 1)
+    parser.near = near
+    limit = operand.get("limit")
+    return Query(
+        class_name,
+        node,
+        parse_order(operand.get("order"), class_name, parser.is_master),
+        None if limit is None else parse_limit(limit),
+        parse_skip(operand.get("skip")),
+        parser.principals,
+    )
+
+
+def _in_query(parser, path, operand, value, depth):
+    return Condition("in_query", path, _sub_query(parser, operand, "$inQuery", depth))
+
+
+def _not_in_query(parser, path, operand, value, depth):
+    return Not(Condition("in_query", path, _sub_query(parser, operand, "$notInQuery", depth)))
+
+
+def _select(parser, path, operand, value, depth):
+    if not isinstance(operand, dict):
+        raise bad("$select needs key and query")
+    query = _sub_query(parser, operand.get("query"), "$select", depth)
+    return Condition("select", path, (parse_path(operand.get("key"), query.class_name, parser.is_master), query))
+
+
+def _dont_select(parser, path, operand, value, depth):
+    return Not(_select(parser, path, operand, value, depth))
+
+
+def _near(parser, path, operand, value, depth):
+    point = values.normalise(operand)
+    if not isinstance(point, dict) or point.get("__type") != "GeoPoint":
+        raise bad("$nearSphere needs a GeoPoint")
+    bounds = {"min": None, "max": None}
+    for name, (end, unit) in _DISTANCES.items():
+        if name in value:
+            number = value[name]
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                raise bad(f"{name} needs a number")
+            bounds[end] = number / unit
+    parser.near = (path, point["latitude"], point["longitude"])
+    return Condition("near", path, (point["latitude"], point["longitude"], bounds["min"], bounds["max"]))
+
+
+def _within(parser, path, operand, value, depth):
+    corners = operand.get("$box") if isinstance(operand, dict) else None
+    if not isinstance(corners, list) or len(corners) != 2 or len(operand) != 1:
+        raise bad("$within needs $box with two corners")
+    (south, west), (north, east) = map(_corner, corners)
+    return Condition("box", path, (south, west, north, east))
+
+
+def _corner(value):
+    """(latitude, longitude) of a GeoPoint or of a bare `[longitude, latitude]`."""
+    if isinstance(value, list) and len(value) == 2:
+        value = {"__type": "GeoPoint", "longitude": value[0], "latitude": value[1]}
+    if isinstance(value, dict):
+        value = values.normalise({"__type": "GeoPoint", **value})
+        if value["__type"] == "GeoPoint":
+            return value["latitude"], value["longitude"]
+    raise bad("$box needs GeoPoints as corners")
+
+
+_DISTANCES = {
+    f"${end}Distance{suffix}": (end, unit)
+    for end in ("min", "max")
+    for suffix, unit in (("", 1), ("InRadians", 1), ("InKilometers", EARTH_KM), ("InMiles", EARTH_MILES))
+}
+_MODIFIERS = {"$options": "$regex"} | {name: "$nearSphere" for name in _DISTANCES}
+_OPERATORS = {
+    "$all": _all,
+    "$dontSelect": _dont_select,
+    "$eq": _eq,
+    "$exists": _exists,
+    "$gt": _comparison("gt"),
+    "$gte": _comparison("gte"),
+    "$in": _in,
+    "$inQuery": _in_query,
+    "$lt": _comparison("lt"),
+    "$lte": _comparison("lte"),
+    "$ne": _ne,
+    "$nearSphere": _near,
+    "$nin": _nin,
+    "$notInQuery": _not_in_query,
+    "$regex": _regex,
+    "$select": _select,
+    "$size": _size,
+    "$within": _within,
+}

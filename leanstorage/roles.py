@@ -1,0 +1,48 @@
+"""Roles: named groups of users and of other roles. Protocol section 3.7."""
+import re
+
+from leanstorage import changes, objects
+from leanstorage.errors import Code, StorageError
+from leanstorage.users import unique_key
+
+NAME = re.compile(r"[0-9A-Za-z_ -]{1,200}")
+KIND = "unique:_Role:name"
+
+
+def create(call):
+    """POST of a role: it needs a unique name and an ACL. Raises 1, 119, 137, 139."""
+    if call.service.options.role_create == "master" and not call.caller.is_master:
+        raise StorageError(Code.NOT_FOR_CLIENTS, detail="Roles are created with the master key.")
+    fields = changes.clean(call.json_body(), creating=True)
+    if not isinstance(fields.get("name"), str) or not NAME.fullmatch(fields["name"]):
+        raise StorageError(Code.BAD_ROLE_NAME)
+    if not isinstance(fields.get("ACL"), dict):
+        raise StorageError(Code.ROLE_NEEDS_ACL)
+    return objects.create(call, "_Role", RULES)
+
+
+def update(call, role_id):
+    return objects.update(call, "_Role", role_id, RULES)
+
+
+def delete(call, role_id):
+    return objects.delete(call, "_Role", role_id, RULES)
+
+
+def _admit(transaction, call, row, fields):
+    if row is not None and fields and "name" in fields and fields["name"] != row.body.get("name"):
+        raise StorageError(Code.READ_ONLY_KEY, key="name")
+    return fields
+
+
+def _store(transaction, call, old, new, fields):
+    if old is None and not transaction.add_record(KIND, unique_key(new.body["name"]), {"id": new.id}):
+        raise StorageError(Code.DUPLICATE_VALUE, key="name")
+
+
+def _forget(transaction, row):
+    if isinstance(row.body.get("name"), str):
+        transaction.delete_record(KIND, unique_key(row.body["name"]))
+
+
+RULES = objects.Rules(_admit, _store, _forget)

@@ -1,0 +1,320 @@
+"""The service as a WSGI application: routes, credentials, and the one place where answers and errors become HTTP.
+
+Wire rules are those of protocol section 0: every answer is JSON, never empty, never 204; a failure has `error` at its
+top level and a success has not. Credentials are decided in the order of section 1.2.
+"""
+import hashlib
+import hmac
+import json
+import re
+import zlib
+from http import HTTPStatus
+
+import messages
+from leanstorage import batch, files, friends, functions, objects, roles, scan, schemas, sessions, users, values
+from leanstorage.blobs import FolderBlobs
+from leanstorage.calls import Call, Caller, Options, Service, ok
+from leanstorage.errors import Code, StorageError
+from leanstorage.hooks import DEPTH_HEADER, Engine, EngineMemory
+from leanstorage.store import QueryTimeout, StoreUnavailable, now, open_store
+from router import Application, Router
+
+MAX_BODY_BYTES = 20 << 20
+GZIP_BYTES = 2048  # smaller answers are sent as they are
+ID_HEADERS = ("X-LC-Id", "X-AVOSCloud-Application-Id", "X-Uluru-Application-Id")
+KEY_HEADERS = ("X-LC-Key", "X-AVOSCloud-Application-Key", "X-Uluru-Application-Key")
+MASTER_HEADERS = ("X-AVOSCloud-Master-Key", "X-Uluru-Master-Key", "X-AVOSCloud-Super-Key")
+SIGN_HEADERS = ("X-LC-Sign", "X-AVOSCloud-Request-Sign")
+SESSION_HEADERS = ("X-LC-Session", "X-AVOSCloud-Session-Token", "X-Uluru-Session-Token")
+PROD_HEADERS = ("X-LC-Prod", "X-AVOSCloud-Application-Production", "X-Uluru-Application-Production")
+OTHER_HEADERS = ("X-LC-Hook-Key", "X-LC-UA", "X-AVOSCloud-Client-Version", "X-Uluru-Client-Version")
+# Body keys of the text/plain form, and the header that each stands for.
+BODY_CREDENTIALS = {
+    "_ApplicationId": ID_HEADERS[0],
+    "_ApplicationKey": KEY_HEADERS[0],
+    "_MasterKey": MASTER_HEADERS[0],
+    "_SessionToken": SESSION_HEADERS[0],
+    "_ApplicationProduction": PROD_HEADERS[0],
+}
+CORS = [
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "HEAD, GET, POST, PUT, DELETE, OPTIONS"),
+    ("Access-Control-Max-Age", "86400"),
+    (
+        "Access-Control-Allow-Headers",
+        ", ".join(
+            ("Content-Type", "Cache-Control", "X-Requested-With")
+            + ID_HEADERS
+            + KEY_HEADERS
+            + MASTER_HEADERS
+            + SIGN_HEADERS
+            + SESSION_HEADERS
+            + PROD_HEADERS
+            + OTHER_HEADERS
+        ),
+    ),
+    ("Access-Control-Expose-Headers", "Location, Last-Modified"),
+]
+JSON_HEADERS = [
+    ("Content-Type", "application/json;charset=utf-8"),
+    ("Cache-Control", "no-cache,no-store"),
+    ("Pragma", "no-cache"),
+    ("X-Content-Type-Options", "nosniff"),
+]
+API = re.compile(r"/1(?:\.1)?(/.*)", re.DOTALL)
+UPLOAD = re.compile(r"/1\.1/uploads/([A-Za-z0-9_-]{20,100})")
+
+
+def create_object(call, class_name):
+    """POST of any class; the system classes have rules of their own."""
+    class_name = values.check_class_name(class_name)
+    if class_name == "_User":
+        return users.sign_up(call)
+    if class_name == "_Role":
+        return roles.create(call)
+    if class_name == "_File":
+        return files.create_external(call)
+    return objects.create(call, class_name)
+
+
+def find_objects(call, class_name):
+    return objects.find(call, values.check_class_name(class_name))
+
+
+def get_object(call, class_name, object_id):
+    return objects.get(call, values.check_class_name(class_name), object_id)
+
+
+def update_object(call, class_name, object_id):
+    class_name = values.check_class_name(class_name)
+    special = {"_User": users.update, "_Role": roles.update, "_File": files.update}.get(class_name)
+    return special(call, object_id) if special else objects.update(call, class_name, object_id)
+
+
+def delete_objects(call, class_name, object_id):
+    class_name = values.check_class_name(class_name)
+    special = {"_User": users.delete, "_Role": roles.delete, "_File": files.delete}.get(class_name)
+    return special(call, object_id) if special else objects.delete(call, class_name, object_id)
+
+
+def scan_objects(call, class_name):
+    return scan.scan(call, values.check_class_name(class_name))
+
+
+def date(call):
+    return ok(values.date(now()))
+
+
+def _of(function, class_name):
+    """The routes of /users, /roles and /files are those of their classes."""
+    return lambda call, **parameters: function(call, class_name, **parameters)
+
+
+ROUTES = [
+    ("POST", "/batch", batch.run),
+    ("POST", "/batch/save", batch.run),
+    ("POST", "/call/<name>", functions.call_rpc),
+    ("GET", "/call/<name>", functions.call_rpc),
+    ("GET", "/classes/<class_name>", find_objects),
+    ("POST", "/classes/<class_name>", create_object),
+    ("DELETE", "/classes/<class_name>/<object_id>", delete_objects),
+    ("GET", "/classes/<class_name>/<object_id>", get_object),
+    ("PUT", "/classes/<class_name>/<object_id>", update_object),
+    ("GET", "/date", date),
+    ("POST", "/fileCallback", files.callback),
+    ("POST", "/fileTokens", files.create_token),
+    ("GET", "/files", _of(find_objects, "_File")),
+    ("POST", "/files", files.create_external),
+    ("DELETE", "/files/<object_id>", _of(delete_objects, "_File")),
+    ("GET", "/files/<object_id>", _of(get_object, "_File")),
+    ("PUT", "/files/<object_id>", _of(update_object, "_File")),
+    ("GET", "/functions/<name>", functions.call_function),
+    ("POST", "/functions/<name>", functions.call_function),
+    ("POST", "/login", users.login),
+    ("GET", "/roles", _of(find_objects, "_Role")),
+    ("POST", "/roles", _of(create_object, "_Role")),
+    ("DELETE", "/roles/<object_id>", _of(delete_objects, "_Role")),
+    ("GET", "/roles/<object_id>", _of(get_object, "_Role")),
+    ("PUT", "/roles/<object_id>", _of(update_object, "_Role")),
+    ("GET", "/scan/classes/<class_name>", scan_objects),
+    ("GET", "/schemas", schemas.all_schemas),
+    ("GET", "/schemas/<class_name>", schemas.schema),
+    ("GET", "/users", _of(find_objects, "_User")),
+    ("POST", "/users", _of(create_object, "_User")),
+    ("DELETE", "/users/<object_id>", _of(delete_objects, "_User")),
+    ("GET", "/users/<object_id>", _of(get_object, "_User")),
+    ("PUT", "/users/<object_id>", _of(update_object, "_User")),
+    ("GET", "/users/<object_id>/followersAndFollowees", lambda call, object_id: friends.followers_and_followees(call, object_id)),
+    ("DELETE", "/users/<object_id>/friendship/<target_id>", lambda call, object_id, target_id: friends.unfollow(call, object_id, target_id)),
+    ("POST", "/users/<object_id>/friendship/<target_id>", lambda call, object_id, target_id: friends.follow(call, object_id, target_id)),
+    ("PUT", "/users/<object_id>/refreshSessionToken", lambda call, object_id: users.refresh_token(call, object_id)),
+    ("PUT", "/users/<object_id>/updatePassword", lambda call, object_id: users.update_password(call, object_id)),
+    ("GET", "/users/me", users.me),
+]
+
+
+def open_service(keys, database, folder, transport=None, options=None):
+    """The Service on a database URL and a folder for files; `transport` reaches the app's engine, if there is one."""
+    store = open_store(database)
+    engine = Engine(transport, keys, EngineMemory(store)) if transport else None
+    secret = hmac.new(keys["master_key"].encode(), b"leanstorage session tokens", hashlib.sha256).digest()
+    return Service(store, FolderBlobs(folder), engine, keys, secret, options or Options())
+
+
+def create_application(service):
+    """The WSGI application of a Service."""
+    service.router = Router(ROUTES)
+    return Application(lambda environ: respond(service, environ), explain)
+
+
+def respond(service, environ):
+    """One request as (status, headers, body)."""
+    method = environ["REQUEST_METHOD"]
+    if method == "OPTIONS":
+        return _json_answer(environ, HTTPStatus.OK, (), {})
+    path = re.sub("/{2,}", "/", messages.path(environ))  # the Python SDK doubles the first slash
+    upload = UPLOAD.fullmatch(path)
+    if upload and method == "PUT":
+        files.receive(service, upload.group(1), messages.body_chunks(environ, service.options.max_upload_bytes))
+        return _json_answer(environ, HTTPStatus.OK, (), {})
+    api = API.fullmatch(path)
+    if api is None:
+        if method not in ("GET", "HEAD") or path == "/":
+            raise StorageError(Code.NO_ROUTE)
+        status, headers, body = files.serve(service, environ, path[1:])
+        return status, headers + CORS[:1], body
+    query, body, credentials, method = _read(environ, method)
+    function, parameters = service.router.match(method, api.group(1))
+    caller = Caller() if function is date else authenticate(service, environ, credentials, method)
+    call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ))
+    return _json_answer(environ, *function(call, **parameters))
+
+
+def authenticate(service, environ, credentials, method):
+    """Who calls; raise 401 unless the app id and a key or signature of it are there."""
+    keys = service.keys
+
+    def sent(names):
+        for name in names:
+            value = environ.get("HTTP_" + name.upper().replace("-", "_")) or credentials.get(name)
+            if value:
+                return str(value)
+        return None
+
+    if not _equal(sent(ID_HEADERS), keys["id"]):
+        raise StorageError(Code.UNAUTHORIZED)
+    key, master, sign = sent(KEY_HEADERS), sent(MASTER_HEADERS), sent(SIGN_HEADERS)
+    if key is not None:
+        is_master = key.endswith(",master")
+        wanted = keys["master_key"] if is_master else keys["key"]
+        allowed = _equal(key.removesuffix(",master") if is_master else key, wanted)
+        if not is_master and master is not None:
+            is_master = allowed = _equal(master, keys["master_key"])
+    elif master is not None:
+        is_master = allowed = _equal(master, keys["master_key"])
+    elif sign is not None:
+        is_master, allowed = _check_signature(service, sign)
+    else:
+        is_master = allowed = False
+    if not allowed:
+        raise StorageError(Code.UNAUTHORIZED)
+    token = sent(SESSION_HEADERS)
+    user_id = token and service.store.read(lambda transaction: sessions.user_of(transaction, service, token))
+    return Caller(
+        is_master=is_master,
+        user_id=user_id or None,
+        token=token,
+        has_hook_key=_equal(environ.get("HTTP_X_LC_HOOK_KEY"), keys["hook_key"]),
+        address=_address(environ),
+        is_production=sent(PROD_HEADERS) not in ("0", "false"),
+    )
+
+
+def explain(error, environ):
+    """An exception as an answer; what was not foreseen is logged and becomes a bare 500."""
+    headers = ()
+    if isinstance(error, StorageError):
+        status, number, text, headers = error.status, error.code, error.message, error.headers
+    elif isinstance(error, messages.HTTPError):
+        code = {404: Code.NO_ROUTE, 405: Code.WRONG_METHOD, 413: Code.TOO_LARGE}.get(error.status, Code.BAD_JSON)
+        status, number, headers = code.status, code.number, error.headers
+        text = code.text.format(detail=error.message, limit=MAX_BODY_BYTES)
+    elif isinstance(error, QueryTimeout):
+        status, number, text = Code.QUERY_TIMEOUT.status, Code.QUERY_TIMEOUT.number, Code.QUERY_TIMEOUT.text
+    else:
+        code = Code.UNAVAILABLE if isinstance(error, StoreUnavailable) else Code.INTERNAL
+        messages.log_exception(error, environ)
+        status, number, text = code.status, code.number, code.text
+        headers = [("Retry-After", "1")] if code is Code.UNAVAILABLE else ()
+    return _json_answer(environ, status, headers, {"code": number, "error": text})
+
+
+def _read(environ, method):
+    """(query, body, credentials from the body, method). The text/plain form of old browsers is unfolded here."""
+    query = messages.query(environ)
+    data = messages.read_body(environ, MAX_BODY_BYTES)
+    is_text = environ.get("CONTENT_TYPE", "").lower().startswith("text/plain")
+    if method in ("GET", "HEAD") or (method == "DELETE" and not data):
+        return query, {}, {}, method  # clients send `null` along
+    body = messages.parse_json(data) if data.strip() else {}
+    if body is None:
+        body = {}
+    credentials = {}
+    if method == "POST" and is_text and isinstance(body, dict):
+        credentials = {header: body[key] for key, header in BODY_CREDENTIALS.items() if body.get(key) is not None}
+        asked = str(body.get("_method", "POST")).upper()
+        method = asked if asked in ("GET", "PUT", "DELETE", "POST") else "POST"
+        body = {key: value for key, value in body.items() if not key.startswith("_") or key.startswith("__")}
+        if method == "GET":
+            query, body = {**query, **body}, {}
+    return query, body, credentials, method
+
+
+def _check_signature(service, sign):
+    """(whether it is the master's, whether it is right) of `md5,ms[,master]`."""
+    parts = sign.split(",")
+    if len(parts) not in (2, 3) or not re.fullmatch("[0-9]{1,20}", parts[1]):
+        return False, False
+    digest, ms, kind = parts[0], parts[1], parts[2] if len(parts) == 3 else None
+    max_age = service.options.sign_max_age_s
+    if max_age is not None and abs(now() - int(ms)) > max_age * 1000:
+        return False, False
+    names = {None: service.keys["key"], "master": service.keys["master_key"], "ax-sig-1": service.options.andx_key}
+    key = names.get(kind)
+    if not key:
+        return False, False
+    return kind == "master", _equal(digest, hashlib.md5((ms + key).encode(), usedforsecurity=False).hexdigest())
+
+
+def _equal(sent, wanted):
+    """Constant-time comparison; nothing sent equals nothing."""
+    return bool(sent) and bool(wanted) and hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode())
+
+
+def _address(environ):
+    return messages.client_address(environ, environ.get("leanstorage.trusted", ("127.0.0.1", "::1")))
+
+
+def _api_url(service, environ):
+    if service.options.public_url:
+        return service.options.public_url.rstrip("/")
+    host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME')}:{environ.get('SERVER_PORT')}"
+    if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", host):
+        raise StorageError(Code.BAD_REQUEST, detail="The Host header is malformed.")
+    return f"{environ.get('wsgi.url_scheme', 'http')}://{host}{environ.get('SCRIPT_NAME', '')}"
+
+
+def _depth(environ):
+    text = environ.get("HTTP_" + DEPTH_HEADER.upper().replace("-", "_"), "0")
+    return int(text) if re.fullmatch("[0-9]{1,3}", text) else 0
+
+
+def _json_answer(environ, status, headers, value):
+    data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    headers = [*JSON_HEADERS, *headers, *CORS]
+    if len(data) >= GZIP_BYTES and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
+        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+        data = packer.compress(data) + packer.flush()
+        headers.append(("Content-Encoding", "gzip"))
+        headers.append(("Vary", "Accept-Encoding"))
+    return HTTPStatus(status), headers, data

@@ -1,0 +1,140 @@
+"""The store contract: what `leanstorage` asks of a database, and nothing more. SQLite and PostgreSQL fulfil it.
+
+A store has `read(work)` and `write(work)`: both call `work(transaction)` and return its result. `write` is atomic and
+durable when it returns: a raised exception leaves no trace. `work` may be called again after a conflict with another
+writer, so it must have no effect but through its transaction, and it must never wait for the network.
+`close()` ends the store.
+
+A transaction has the methods of `store.sql.Transaction`, which hold for every database:
+
+- classes: `class_info(name)` -> dict or None, `save_class(name, info)`, `class_names()`, `last_write(name)` in ms
+- objects: `get(class_name, id, lock=False)` -> Row or None, `get_many`, `insert`, `update`, `delete`, `find(Query)`,
+  `count(Query)`
+- relations: `relate`, `unrelate`, `forget_relations`, `role_names(user_id)`
+- records, small private documents by (kind, key): `record`, `add_record` (False when it is there), `put_record`,
+  `delete_record`, `records`, `expire_records`
+
+A query's `where` is a tree of `Condition(op, path, operand)`, `Group("and" | "or", nodes)` and `Not(node)`:
+
+| op | operand |
+|---|---|
+| eq | a canonical value; None also matches a missing field |
+| lt, lte, gt, gte | a number, text, boolean or Date |
+| in, all | a list of canonical values |
+| size, exists | an integer; a boolean |
+| regex | (pattern for the `regex` package, flags for it) |
+| in_query | a Query: the field points to one of its results |
+| select | (key path, Query): the field equals that key of one of its results |
+| near | (latitude, longitude, least and greatest distance in radians or None) |
+| box | (south, west, north, east) |
+| related | (owner class, owner id, key): members of that relation; its path is empty |
+
+The times `createdAt` and `updatedAt` are compared in milliseconds.
+"""
+import json
+import time
+from dataclasses import dataclass
+
+
+@dataclass
+class Row:
+    """One object: times in milliseconds UTC, `acl` None for the public default, `body` in canonical form."""
+
+    id: str
+    created: int
+    updated: int
+    acl: dict | None
+    body: dict
+    seq: int = 0
+
+
+@dataclass(frozen=True)
+class Condition:
+    op: str
+    path: tuple
+    operand: object
+
+
+@dataclass(frozen=True)
+class Group:
+    op: str
+    nodes: tuple
+
+
+@dataclass(frozen=True)
+class Not:
+    node: object
+
+
+TRUE = Group("and", ())
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a store is asked for: rows of `class_name` that match `where` and that one of `principals` may read.
+
+    `order` is ((path, descending), ...); None as `principals` reads everything; None as `limit` is no limit.
+    `near` is the path and point to sort by when no order is given.
+    """
+
+    class_name: str
+    where: object = TRUE
+    order: tuple = ()
+    limit: int | None = None
+    skip: int = 0
+    principals: tuple | None = None
+    near: tuple | None = None
+
+
+class StoreUnavailable(Exception):
+    """The database cannot be reached or is overloaded: nothing was changed, the client may try again."""
+
+
+class QueryTimeout(Exception):
+    """A query used up its time budget."""
+
+
+def open_store(url):
+    """The store of `sqlite:///PATH` or `postgresql://...`; raise ValueError for another scheme."""
+    if url.startswith("sqlite:///"):
+        from leanstorage.store.sqlite import SqliteStore
+
+        return SqliteStore(url.removeprefix("sqlite:///"))
+    if url.startswith(("postgresql://", "postgres://")):
+        from leanstorage.store.postgresql import PostgresqlStore
+
+        return PostgresqlStore(url)
+    raise ValueError("the database must be sqlite:///PATH or postgresql://...")
+
+
+def now():
+    """The current time in milliseconds UTC, as every time here."""
+    return time.time_ns() // 1_000_000
+
+
+def type_of(value):
+    """The column type of a canonical value: `{"type": "String"}`, pointers and relations with their className.
+
+    None for null, which fixes no type.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return {"type": "Boolean"}
+    if isinstance(value, (int, float)):
+        return {"type": "Number"}
+    if isinstance(value, str):
+        return {"type": "String"}
+    if isinstance(value, list):
+        return {"type": "Array"}
+    kind = value.get("__type")
+    if kind is None:
+        return {"type": "Object"}
+    if kind in ("Pointer", "Relation"):
+        return {"type": kind, "className": value["className"]}
+    return {"type": kind}
+
+
+def canonical_text(value):
+    """A canonical value as the one JSON text that equal values share."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,533 @@
+"""What both databases share: the statements of the contract, and the compiler from query trees to SQL.
+
+A fragment of SQL is a pair (text, parameters). Fragments are put together by `build`, whose template is ours; what a
+client sent is only ever a parameter. The few names that stand in the text are checked when they are parsed.
+"""
+import json
+from itertools import count
+
+from leanstorage.store import Condition, Group, Not, Row, canonical_text, now, type_of
+
+COMPARISONS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+BUILT_IN_COLUMNS = {"objectId": "id", "createdAt": "created", "updatedAt": "updated"}
+TRUE, FALSE = ("TRUE", []), ("FALSE", [])
+# Types whose column holds one scalar and nothing else, so that a condition needs no look at the value's kind.
+SIMPLE_TYPES = frozenset(["String", "Number", "Boolean", "Pointer", "File", "Date", "Bytes", "GeoPoint"])
+
+
+def build(template, *parts):
+    """Fill the `{}` of a template with fragments, in order."""
+    return template.format(*(text for text, _ in parts)), [value for _, params in parts for value in params]
+
+
+def bind(value):
+    return "?", [value]
+
+
+def join(word, parts):
+    """Fragments joined by AND or OR; none at all is TRUE for AND and FALSE for OR."""
+    parts = list(parts)
+    if not parts:
+        return TRUE if word == "AND" else FALSE
+    return "(" + f" {word} ".join(text for text, _ in parts) + ")", [value for _, params in parts for value in params]
+
+
+def dump(value):
+    """A document as text: sorted keys, so that equal values are equal texts."""
+    return canonical_text(value)
+
+
+class Transaction:
+    """The contract's methods, written once; a database adds `execute` and its dialect of JSON."""
+
+    compiler = None  # the dialect's Compiler class
+
+    def execute(self, text, params=()):
+        """Run a statement with `?` for parameters; return its rows as a list of tuples."""
+        raise NotImplementedError
+
+    def change(self, text, params=()):
+        """Run a statement; return the number of rows that it changed."""
+        raise NotImplementedError
+
+    # Documents pass through these two, because a driver may decode JSON by itself.
+    encode = staticmethod(dump)
+    decode = staticmethod(json.loads)
+
+    # Classes ----------------------------------------------------------------------------------------------------
+
+    def class_info(self, name, lock=False):
+        """`{"columns": {key: type}, "permissions": {...}, "default_acl": ...}` of a class, or None."""
+        found = self.execute("SELECT info FROM classes WHERE name = ?" + self.for_update(lock), [name])
+        return self.decode(found[0][0]) if found else None
+
+    def save_class(self, name, info):
+        self.change(
+            "INSERT INTO classes (name, info, deleted) VALUES (?, ?, 0) "
+            "ON CONFLICT (name) DO UPDATE SET info = excluded.info",
+            [name, self.encode(info)],
+        )
+
+    def class_names(self):
+        return [name for name, in self.execute("SELECT name FROM classes ORDER BY name")]
+
+    def last_write(self, class_name):
+        """When the class was last written to, deletes included, in ms; None if never."""
+        found = self.execute(
+            "SELECT (SELECT max(updated) FROM objects WHERE class = ?), (SELECT deleted FROM classes WHERE name = ?)",
+            [class_name, class_name],
+        )
+        return max(found[0][0] or 0, found[0][1] or 0) or None
+
+    # Objects ----------------------------------------------------------------------------------------------------
+
+    def get(self, class_name, object_id, lock=False):
+        found = self.execute(
+            "SELECT id, created, updated, acl, body, seq FROM objects WHERE class = ? AND id = ?"
+            + self.for_update(lock),
+            [class_name, object_id],
+        )
+        return self._row(found[0]) if found else None
+
+    def get_many(self, class_name, object_ids):
+        """{id: Row} of those that exist."""
+        text, params = build(
+            "SELECT id, created, updated, acl, body, seq FROM objects WHERE class = {} AND id IN {}",
+            bind(class_name),
+            self.compiler.text_list(sorted(set(object_ids))),
+        )
+        return {row[0]: self._row(row) for row in self.execute(text, params)}
+
+    def insert(self, class_name, row):
+        """Store a new object; return False, and store nothing, when its id is taken."""
+        return bool(
+            self.change(
+                "INSERT INTO objects (class, id, created, updated, acl, readers, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (class, id) DO NOTHING",
+                [class_name, row.id, row.created, row.updated, *self._rights(row.acl), self.encode(row.body)],
+            )
+        )
+
+    def update(self, class_name, row):
+        return self.change(
+            "UPDATE objects SET updated = ?, acl = ?, readers = ?, body = ? WHERE class = ? AND id = ?",
+            [row.updated, *self._rights(row.acl), self.encode(row.body), class_name, row.id],
+        )
+
+    def delete(self, class_name, object_id, at):
+        """Delete an object at `at` ms; return whether it was there."""
+        done = self.change("DELETE FROM objects WHERE class = ? AND id = ?", [class_name, object_id])
+        self.change("UPDATE classes SET deleted = ? WHERE name = ? AND deleted < ?", [at, class_name, at])
+        self.change("DELETE FROM relations WHERE class = ? AND owner = ?", [class_name, object_id])
+        return bool(done)
+
+    def find(self, query):
+        """The rows of a Query, in order."""
+        compiler = self.compiler(self.columns)
+        text, params = compiler.select(query, "o.id, o.created, o.updated, o.acl, o.body, o.seq")
+        return [self._row(row) for row in self.execute(text, params)]
+
+    def count(self, query):
+        """How many rows match, whatever the query's limit and skip."""
+        text, params = self.compiler(self.columns).count(query)
+        return self.execute(text, params)[0][0]
+
+    def columns(self, class_name):
+        info = self.class_info(class_name)
+        return info["columns"] if info else {}
+
+    def _row(self, row):
+        return Row(
+            row[0], row[1], row[2], None if row[3] is None else self.decode(row[3]), self.decode(row[4]), row[5]
+        )
+
+    def _rights(self, rights):
+        public = rights is None or rights.get("*", {}).get("read") is True
+        names = None if public else sorted(name for name, right in rights.items() if right.get("read") is True)
+        return [
+            None if rights is None else self.encode(rights),
+            None if names is None else self.encode_names(names),
+        ]
+
+    # Relations --------------------------------------------------------------------------------------------------
+
+    def relate(self, class_name, key, owner, target_class, targets):
+        for target in targets:
+            self.change(
+                "INSERT INTO relations (class, key, owner, target_class, target) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (class, key, owner, target_class, target) DO NOTHING",
+                [class_name, key, owner, target_class, target],
+            )
+
+    def unrelate(self, class_name, key, owner, target_class, targets):
+        for target in targets:
+            self.change(
+                "DELETE FROM relations WHERE class = ? AND key = ? AND owner = ? AND target_class = ? AND target = ?",
+                [class_name, key, owner, target_class, target],
+            )
+
+    def forget_relation(self, class_name, key, owner):
+        """Remove every member of one owner's relation."""
+        self.change("DELETE FROM relations WHERE class = ? AND key = ? AND owner = ?", [class_name, key, owner])
+
+    def relation_rows(self, class_name, key):
+        """Every (owner, target class, target) of a relation column: what an export needs."""
+        return self.execute(
+            "SELECT owner, target_class, target FROM relations WHERE class = ? AND key = ? ORDER BY owner, target",
+            [class_name, key],
+        )
+
+    def role_names(self, user_id):
+        """Names of the roles of a user: those that hold it, and again those that hold one of these roles.
+
+        UNION drops what was seen, so circles of roles end.
+        """
+        found = self.execute(
+            "WITH RECURSIVE held(id) AS ("
+            " SELECT owner FROM relations WHERE class = '_Role' AND key = 'users' AND target_class = '_User'"
+            " AND target = ?"
+            " UNION SELECT r.owner FROM relations r JOIN held ON r.class = '_Role' AND r.key = 'roles'"
+            " AND r.target_class = '_Role' AND r.target = held.id"
+            f") SELECT {self.compiler.role_name} FROM objects o JOIN held ON o.class = '_Role' AND o.id = held.id",
+            [user_id],
+        )
+        return sorted(name for name, in found)
+
+    # Records ----------------------------------------------------------------------------------------------------
+
+    def record(self, kind, key, lock=False):
+        """The document of (kind, key), or None; an expired one is gone."""
+        found = self.execute(
+            "SELECT value FROM records WHERE kind = ? AND key = ? AND (expires IS NULL OR expires > ?)"
+            + self.for_update(lock),
+            [kind, key, now()],
+        )
+        return self.decode(found[0][0]) if found else None
+
+    def add_record(self, kind, key, value, expires=None):
+        """Store a document unless there is one; return whether it was stored. `expires` in ms."""
+        self.change(
+            "DELETE FROM records WHERE kind = ? AND key = ? AND expires <= ?", [kind, key, now()]
+        )
+        return bool(
+            self.change(
+                "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (kind, key) DO NOTHING",
+                [kind, key, self.encode(value), expires],
+            )
+        )
+
+    def put_record(self, kind, key, value, expires=None):
+        self.change(
+            "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
+            [kind, key, self.encode(value), expires],
+        )
+
+    def delete_record(self, kind, key):
+        return bool(self.change("DELETE FROM records WHERE kind = ? AND key = ?", [kind, key]))
+
+    def records(self, kind, prefix=""):
+        """[(key, document)] of a kind, by key."""
+        found = self.execute(
+            "SELECT key, value FROM records WHERE kind = ? AND key >= ? AND (expires IS NULL OR expires > ?) "
+            "ORDER BY key",
+            [kind, prefix, now()],
+        )
+        return [(key, self.decode(value)) for key, value in found if key.startswith(prefix)]
+
+    def expired_records(self, kind, limit=100):
+        """[(key, document)] of a kind whose time has come."""
+        found = self.execute(
+            "SELECT key, value FROM records WHERE kind = ? AND expires <= ? LIMIT ?", [kind, now(), limit]
+        )
+        return [(key, self.decode(value)) for key, value in found]
+
+    def for_update(self, lock):
+        """The clause that keeps other writers away from the selected row, where a database has one."""
+        return ""
+
+    def encode_names(self, names):
+        """A list of names as the `readers` column holds it."""
+        return dump(names)
+
+
+class Compiler:
+    """Query trees to SQL for one statement. Subclasses speak a database's JSON; see SqliteCompiler.
+
+    An *item* is a value being tested, a field or an element of an array: fragments (kind, value, text) with kind one
+    of the database's type names, value the scalar, text what equal values share.
+    """
+
+    role_name = None  # SQL of a role's name in a row `o` of objects
+
+    def __init__(self, columns):
+        self.columns = columns  # class name -> {key: {"type": ...}}
+        self._names = count(1)
+        self._known = {}
+
+    # Statements -------------------------------------------------------------------------------------------------
+
+    def select(self, query, what):
+        """`SELECT what` of the rows of a Query, in its order and within its limits."""
+        order = self._order(query, "o")
+        text, params = build(
+            f"SELECT {what} FROM objects o WHERE {{}} ORDER BY {{}}", self._matching(query, "o"), order
+        )
+        if query.limit is not None or query.skip:
+            limit, limit_params = self.limits(query.limit, query.skip)
+            text, params = text + limit, params + limit_params
+        return text, params
+
+    def count(self, query):
+        return build("SELECT count(*) FROM objects o WHERE {}", self._matching(query, "o"))
+
+    def limits(self, limit, skip):
+        raise NotImplementedError
+
+    def _matching(self, query, alias):
+        parts = [build(f"{alias}.class = {{}}", bind(query.class_name))]
+        if query.principals is not None:
+            parts.append(self.readable(alias, list(query.principals)))
+        parts.append(self._node(query.where, query.class_name, alias))
+        return join("AND", parts)
+
+    def _order(self, query, alias):
+        parts = []
+        if query.near and not query.order:
+            path, latitude, longitude = query.near
+            parts.append(self.distance(self.field(query.class_name, path, alias), latitude, longitude))
+        for path, descending in query.order:
+            for text, params in self.sort_keys(query.class_name, path, alias):
+                parts.append((text + self.direction(descending), params))
+        if query.order:
+            parts.append((f"{alias}.id", []))
+        else:
+            parts.append((f"{alias}.created, {alias}.seq", []))
+        return ", ".join(text for text, _ in parts), [value for _, params in parts for value in params]
+
+    def direction(self, descending):
+        raise NotImplementedError
+
+    # Nodes ------------------------------------------------------------------------------------------------------
+
+    def _node(self, node, class_name, alias):
+        if isinstance(node, Group):
+            return join(node.op.upper(), [self._node(child, class_name, alias) for child in node.nodes])
+        if isinstance(node, Not):
+            return build("(({}) IS NOT TRUE)", self._node(node.node, class_name, alias))
+        if node.path and len(node.path) == 1 and node.path[0] in BUILT_IN_COLUMNS:
+            return self._built_in(node, f"{alias}.{BUILT_IN_COLUMNS[node.path[0]]}")
+        return getattr(self, f"_{node.op}")(node, class_name, alias)
+
+    def _built_in(self, node, column):
+        """Conditions on objectId and the two times, which are columns and never missing."""
+        wanted = str if column.endswith(".id") else int
+        op, operand = node.op, node.operand
+        if op == "exists":
+            return TRUE if operand else FALSE
+        if op == "eq":
+            return build(f"{column} = {{}}", bind(operand)) if isinstance(operand, wanted) else FALSE
+        if op in COMPARISONS:
+            return build(f"{column} {COMPARISONS[op]} {{}}", bind(operand)) if isinstance(operand, wanted) else FALSE
+        if op == "in" and wanted is str:
+            return build(f"{column} IN {{}}", self.text_list([item for item in operand if isinstance(item, str)]))
+        if op == "in":
+            return join("OR", [build(f"{column} = {{}}", bind(item)) for item in operand if isinstance(item, int)])
+        if op == "regex" and wanted is str:
+            return self.search((column, []), operand)
+        if op == "select":
+            key, query = operand
+            text = (column, []) if wanted is str else None
+            return self._selected(text, key, query) if text else FALSE
+        return FALSE
+
+    def _type(self, class_name, path):
+        """The type of a whole column, or None for what lies inside one and for columns not seen yet."""
+        if len(path) > 1:
+            return None
+        if class_name not in self._known:
+            self._known[class_name] = self.columns(class_name)
+        column = self._known[class_name].get(path[0])
+        return column["type"] if column else None
+
+    def _eq(self, node, class_name, alias):
+        column_type = self._type(class_name, node.path)
+        operand = node.operand
+        if column_type == "Relation":
+            return self._member(alias, node.path[0], operand)
+        item = self.field(class_name, node.path, alias)
+        if column_type in SIMPLE_TYPES:
+            if operand is None:
+                return build("{} IS NULL", item["value"])
+            found = type_of(operand)["type"]
+            return self.simple_equal(item, column_type, operand) if found == column_type else FALSE
+        tests = [self.equal(item, operand)]
+        if operand is None:
+            tests.append(build("{} IS NULL", item["kind"]))
+        tests.append(self.any_element(item, lambda element: self.equal(element, operand)))
+        return join("OR", tests)
+
+    def _in(self, node, class_name, alias):
+        column_type = self._type(class_name, node.path)
+        texts = [value for value in node.operand if isinstance(value, str)]
+        if column_type == "String" and len(texts) == len(node.operand) > 1:
+            item = self.field(class_name, node.path, alias)
+            return build("{} IN {}", item["value"], self.text_list(texts))
+        return join("OR", [self._eq(Condition("eq", node.path, value), class_name, alias) for value in node.operand])
+
+    def _all(self, node, class_name, alias):
+        if not node.operand:
+            return FALSE
+        return join("AND", [self._eq(Condition("eq", node.path, value), class_name, alias) for value in node.operand])
+
+    def _compare(self, node, class_name, alias):
+        column_type = self._type(class_name, node.path)
+        item = self.field(class_name, node.path, alias)
+        operator, operand = COMPARISONS[node.op], node.operand
+        if column_type in SIMPLE_TYPES:
+            found = type_of(operand)["type"]
+            return self.simple_compare(item, column_type, operator, operand) if found == column_type else FALSE
+        if column_type == "Relation":
+            return FALSE
+        return join(
+            "OR",
+            [
+                self.compare(item, operator, operand),
+                self.any_element(item, lambda element: self.compare(element, operator, operand)),
+            ],
+        )
+
+    _lt = _lte = _gt = _gte = _compare
+
+    def _size(self, node, class_name, alias):
+        item = self.field(class_name, node.path, alias)
+        return self.array_length(item, node.operand)
+
+    def _exists(self, node, class_name, alias):
+        if self._type(class_name, node.path) == "Relation":
+            return TRUE if node.operand else FALSE
+        item = self.field(class_name, node.path, alias)
+        return build("{} IS NOT NULL" if node.operand else "{} IS NULL", item["kind"])
+
+    def _regex(self, node, class_name, alias):
+        item = self.field(class_name, node.path, alias)
+        column_type = self._type(class_name, node.path)
+        if column_type == "String":
+            return self.search(item["value"], node.operand)
+        if column_type in SIMPLE_TYPES or column_type == "Relation":
+            return FALSE
+        return join(
+            "OR",
+            [
+                self.text_search(item, node.operand),
+                self.any_element(item, lambda element: self.text_search(element, node.operand)),
+            ],
+        )
+
+    def _in_query(self, node, class_name, alias):
+        query = node.operand
+        inner = self._inner(query, "{alias}.id")
+        if self._type(class_name, node.path) == "Relation":
+            member = f"r{next(self._names)}"
+            return build(
+                f"EXISTS (SELECT 1 FROM relations {member} WHERE {member}.class = {alias}.class "
+                f"AND {member}.owner = {alias}.id AND {member}.key = {{}} AND {member}.target_class = {{}} "
+                f"AND {member}.target IN ({{}}))",
+                bind(node.path[0]),
+                bind(query.class_name),
+                inner,
+            )
+        item = self.field(class_name, node.path, alias)
+        return join(
+            "OR",
+            [
+                self.points_into(item, query.class_name, inner),
+                self.any_element(item, lambda element: self.points_into(element, query.class_name, inner)),
+            ],
+        )
+
+    def _select(self, node, class_name, alias):
+        key, query = node.operand
+        item = self.field(class_name, node.path, alias)
+        return self._selected(None, key, query, item)
+
+    def _selected(self, text, key, query, item=None):
+        """Whether an item equals the key of a result; `text` stands in for an item that is plain text."""
+        name = self._next_alias()
+        if len(key) == 1 and key[0] == "objectId":
+            inner = self._inner(query, "{alias}.id", name)
+            value = text or self.text_value(item)
+            return build("{} IN ({})", value, inner)
+        target = self.field(query.class_name, key, name)
+        if text is not None:
+            inner = self._inner_of(query, self.text_value(target), name)
+            return build("{} IN ({})", text, inner)
+        inner = self._inner_of(query, target["text"], name)
+        return build("{} IN ({})", item["text"], inner)
+
+    def _inner(self, query, what, alias=None):
+        alias = alias or self._next_alias()
+        return self._inner_of(query, (what.format(alias=alias), []), alias)
+
+    def _inner_of(self, query, what, alias):
+        """`SELECT what` of a sub-query, ordered only where a limit makes the order matter."""
+        text, params = build(f"SELECT {{}} FROM objects {alias} WHERE {{}}", what, self._matching(query, alias))
+        if query.limit is None and not query.skip:
+            return text, params
+        order, order_params = self._order(query, alias)
+        limit, limit_params = self.limits(query.limit, query.skip)
+        return text + " ORDER BY " + order + limit, params + order_params + limit_params
+
+    def _next_alias(self):
+        return f"o{next(self._names)}"
+
+    def _member(self, alias, key, operand):
+        """Owners whose relation `key` holds a pointer."""
+        if not isinstance(operand, dict) or operand.get("__type") not in ("Pointer", "File"):
+            return FALSE
+        member = f"r{next(self._names)}"
+        return build(
+            f"EXISTS (SELECT 1 FROM relations {member} WHERE {member}.class = {alias}.class "
+            f"AND {member}.owner = {alias}.id AND {member}.key = {{}} AND {member}.target_class = {{}} "
+            f"AND {member}.target = {{}})",
+            bind(key),
+            bind(operand.get("className", "_File")),
+            bind(operand.get("objectId") or operand.get("id")),
+        )
+
+    def _related(self, node, class_name, alias):
+        owner_class, owner_id, key = node.operand
+        member = f"r{next(self._names)}"
+        return build(
+            f"{alias}.id IN (SELECT {member}.target FROM relations {member} WHERE {member}.class = {{}} "
+            f"AND {member}.key = {{}} AND {member}.owner = {{}} AND {member}.target_class = {{}})",
+            bind(owner_class),
+            bind(key),
+            bind(owner_id),
+            bind(class_name),
+        )
+
+    def _near(self, node, class_name, alias):
+        latitude, longitude, least, greatest = node.operand
+        item = self.field(class_name, node.path, alias)
+        angle = self.distance(item, latitude, longitude)
+        tests = [build("{} IS NOT NULL", angle)]
+        # A hair of tolerance, because bounds are inclusive and miles and kilometres do not divide evenly.
+        if least is not None:
+            tests.append(build("{} >= {}", angle, bind(least - 1e-12)))
+        if greatest is not None:
+            tests.append(build("{} <= {}", angle, bind(greatest + 1e-12)))
+        return join("AND", tests)
+
+    def _box(self, node, class_name, alias):
+        south, west, north, east = node.operand
+        item = self.field(class_name, node.path, alias)
+        latitude, longitude = self.coordinates(item)
+        return join(
+            "AND",
+            [
+                build("{} BETWEEN {} AND {}", latitude, bind(south), bind(north)),
+                build("{} BETWEEN {} AND {}", longitude, bind(west), bind(east)),
+            ],
+        )

@@ -1,0 +1,388 @@
+"""SQLite: one file, write-ahead log, every acknowledged write on disk (synchronous FULL).
+
+Writers take turns, so those who wait are committed together: whoever gets the turn runs the work of all who wait,
+each in a savepoint of its own, and then commits once. One sync to disk serves them all.
+"""
+import json
+import math
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager
+from pathlib import Path
+
+import regex
+
+from leanstorage.store import QueryTimeout, StoreUnavailable, canonical_text
+from leanstorage.store.sql import Compiler, Transaction, bind, build
+
+BUSY_SECONDS = 10  # how long a writer of this process waits for one of another
+QUERY_SECONDS = 5  # time budget of one statement; clients give up after 15
+REGEX_SECONDS = 1  # of one match
+MAX_TOGETHER = 64  # works in one commit
+IDLE_READERS = 32  # connections kept open for reading
+STEPS = 20_000  # SQLite instructions between two looks at the clock
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS classes (
+    name TEXT PRIMARY KEY, info TEXT NOT NULL, deleted INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS objects (
+    seq INTEGER PRIMARY KEY, class TEXT NOT NULL, id TEXT NOT NULL, created INTEGER NOT NULL,
+    updated INTEGER NOT NULL, acl TEXT, readers TEXT, body TEXT NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS objects_id ON objects (class, id);
+CREATE INDEX IF NOT EXISTS objects_created ON objects (class, created);
+CREATE INDEX IF NOT EXISTS objects_updated ON objects (class, updated);
+CREATE TABLE IF NOT EXISTS relations (
+    class TEXT NOT NULL, key TEXT NOT NULL, owner TEXT NOT NULL, target_class TEXT NOT NULL, target TEXT NOT NULL,
+    PRIMARY KEY (class, key, owner, target_class, target)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS relations_target ON relations (class, key, target_class, target);
+CREATE TABLE IF NOT EXISTS records (
+    kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, expires INTEGER,
+    PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS records_expires ON records (kind, expires) WHERE expires IS NOT NULL;
+"""
+
+
+class SqliteStore:
+    """The store contract on one SQLite file, made on first use, readable by its owner alone."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._readers = deque()
+        self._waiting = deque()
+        self._turn = threading.Lock()
+        self._closed = False
+        self._writer = self._connect()
+        self._writer.executescript(SCHEMA)
+
+    def read(self, work):
+        """Run `work(transaction)` on a connection of its own; nothing it does may write."""
+        try:
+            connection = self._readers.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            return work(SqliteTransaction(connection))
+        finally:
+            if self._closed or len(self._readers) >= IDLE_READERS:
+                connection.close()
+            else:
+                self._readers.append(connection)
+
+    def write(self, work):
+        """Run `work(transaction)` atomically; it is on disk when this returns."""
+        job = _Job(work)
+        self._waiting.append(job)
+        with self._turn:
+            if not job.is_done:
+                self._commit_waiting()
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    def close(self):
+        with self._turn:
+            self._closed = True
+            self._writer.close()
+            while self._readers:
+                self._readers.pop().close()
+
+    def _commit_waiting(self):
+        jobs = []
+        try:
+            _execute(self._writer, "BEGIN IMMEDIATE")
+            transaction = SqliteTransaction(self._writer)
+            while self._waiting and len(jobs) < MAX_TOGETHER:
+                job = self._waiting.popleft()
+                jobs.append(job)
+                job.run(transaction)
+            _execute(self._writer, "COMMIT")
+        except BaseException as error:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            if not jobs and self._waiting:
+                jobs.append(self._waiting.popleft())
+            for job in jobs:
+                job.error = job.error or error
+        for job in jobs:
+            job.is_done = True
+
+    def _connect(self):
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -16000")  # KiB
+        connection.execute("PRAGMA mmap_size = 268435456")  # bytes
+        connection.create_function("leanstorage_search", 3, _search, deterministic=True)
+        connection.create_function("leanstorage_angle", 4, angle, deterministic=True)
+        return connection
+
+
+class _Job:
+    """One work waiting for its turn, and what came of it."""
+
+    __slots__ = ("work", "result", "error", "is_done")
+
+    def __init__(self, work):
+        self.work = work
+        self.result = self.error = None
+        self.is_done = False
+
+    def run(self, transaction):
+        connection = transaction.connection
+        connection.execute("SAVEPOINT work")
+        try:
+            self.result = self.work(transaction)
+        except Exception as error:
+            self.error = error
+            connection.execute("ROLLBACK TO work")
+        connection.execute("RELEASE work")
+
+
+class SqliteCompiler(Compiler):
+    role_name = "json_extract(o.body, '$.name')"
+
+    @staticmethod
+    def text_list(texts):
+        return "(SELECT value FROM json_each(?))", [json.dumps(texts, ensure_ascii=False)]
+
+    def limits(self, limit, skip):
+        return " LIMIT ? OFFSET ?", [-1 if limit is None else limit, skip]
+
+    def direction(self, descending):
+        return " DESC" if descending else ""  # NULL sorts first, as LeanCloud has it
+
+    def readable(self, alias, principals):
+        return build(
+            f"({alias}.readers IS NULL OR EXISTS (SELECT 1 FROM json_each({alias}.readers) WHERE value IN {{}}))",
+            self.text_list(principals),
+        )
+
+    def field(self, class_name, path, alias):
+        body = f"{alias}.body"
+        if path[0] == "ACL":
+            return {"kind": ("NULL", []), "value": ("NULL", []), "text": ("NULL", []), "elements": ("'[]'", [])}
+        # The path of a whole column stands in the text, where an index on that expression can match it.
+        text = '$."' + '"."'.join(path) + '"'
+        where = (f"'{text}'", []) if len(path) == 1 else bind(text)
+        return {
+            "kind": build(f"json_type({body}, {{}})", where),
+            "value": build(f"json_extract({body}, {{}})", where),
+            "text": build(f"{body} -> {{}}", where),
+            "elements": build(f"{body}, {{}}", where),
+        }
+
+    def any_element(self, item, test):
+        name = f"e{next(self._names)}"
+        element = {
+            "kind": (f"{name}.type", []),
+            "value": (f"{name}.value", []),
+            "text": (f"CASE WHEN {name}.type = 'text' THEN json_quote({name}.value) ELSE {name}.value END", []),
+        }
+        return build(
+            f"({{}} = 'array' AND EXISTS (SELECT 1 FROM json_each({{}}) {name} WHERE {{}}))",
+            item["kind"],
+            item["elements"],
+            test(element),
+        )
+
+    def equal(self, item, operand):
+        if operand is None:
+            return build("{} = 'null'", item["kind"])
+        if isinstance(operand, bool):
+            return build(f"{{}} = '{'true' if operand else 'false'}'", item["kind"])
+        if isinstance(operand, (int, float)):
+            return build("({} IN ('integer', 'real') AND {} = {})", item["kind"], item["value"], number(operand))
+        if isinstance(operand, str):
+            return build("({} = 'text' AND {} = {})", item["kind"], item["value"], bind(operand))
+        kind = "array" if isinstance(operand, list) else "object"
+        return build(f"({{}} = '{kind}' AND {{}} = {{}})", item["kind"], item["value"], bind(canonical_text(operand)))
+
+    def compare(self, item, operator, operand):
+        if isinstance(operand, bool):
+            return build(
+                f"({{}} IN ('true', 'false') AND {{}} {operator} {{}})", item["kind"], item["value"], bind(operand)
+            )
+        if isinstance(operand, (int, float)):
+            return build(
+                f"({{}} IN ('integer', 'real') AND {{}} {operator} {{}})",
+                item["kind"],
+                item["value"],
+                number(operand),
+            )
+        if isinstance(operand, str):
+            return build(f"({{}} = 'text' AND {{}} {operator} {{}})", item["kind"], item["value"], bind(operand))
+        iso = build(
+            "CASE WHEN {} = 'object' AND json_extract({}, '$.__type') = 'Date' THEN json_extract({}, '$.iso') END",
+            item["kind"],
+            item["value"],
+            item["value"],
+        )
+        return build(f"{{}} {operator} {{}}", iso, bind(operand["iso"]))
+
+    def simple_equal(self, item, column_type, operand):
+        return self.simple_compare(item, column_type, "=", operand)
+
+    def simple_compare(self, item, column_type, operator, operand):
+        if column_type == "Date":
+            return build(f"{{}} {operator} {{}}", self.iso(item), bind(operand["iso"]))
+        if isinstance(operand, dict):
+            return build(f"{{}} {operator} {{}}", item["value"], bind(canonical_text(operand)))
+        return build(f"{{}} {operator} {{}}", item["value"], number(operand))
+
+    def iso(self, item):
+        """The time of a Date column; the same text as an index on it has."""
+        text, params = item["value"]
+        return text.replace("\"')", "\".iso')"), params
+
+    def array_length(self, item, length):
+        return build(
+            "({} = 'array' AND (SELECT count(*) FROM json_each({})) = {})", item["kind"], item["elements"], bind(length)
+        )
+
+    def search(self, text, operand):
+        pattern, flags = operand
+        return build("leanstorage_search({}, {}, {})", bind(pattern), bind(flags), text)
+
+    def text_search(self, item, operand):
+        return build("({} = 'text' AND {})", item["kind"], self.search(item["value"], operand))
+
+    def text_value(self, item):
+        return build("CASE WHEN {} = 'text' THEN {} END", item["kind"], item["value"])
+
+    def points_into(self, item, class_name, inner):
+        kind, name = ("File", "id") if class_name == "_File" else ("Pointer", "objectId")
+        of_class = "" if class_name == "_File" else " AND json_extract({}, '$.className') = {}"
+        parts = [item["kind"], item["value"]]
+        if of_class:
+            parts += [item["value"], bind(class_name)]
+        return build(
+            f"CASE WHEN {{}} = 'object' AND json_extract({{}}, '$.__type') = '{kind}'{of_class} "
+            f"THEN json_extract({{}}, '$.{name}') IN ({{}}) ELSE FALSE END",
+            *parts,
+            item["value"],
+            inner,
+        )
+
+    def coordinates(self, item):
+        return tuple(
+            build(
+                f"CASE WHEN {{}} = 'object' AND json_extract({{}}, '$.__type') = 'GeoPoint' "
+                f"THEN json_extract({{}}, '$.{name}') END",
+                item["kind"],
+                item["value"],
+                item["value"],
+            )
+            for name in ("latitude", "longitude")
+        )
+
+    def distance(self, item, latitude, longitude):
+        return build("leanstorage_angle({}, {}, {}, {})", *self.coordinates(item), bind(latitude), bind(longitude))
+
+    def sort_keys(self, class_name, path, alias):
+        """What to order by: a column, or first the rank of the type and then the value."""
+        if path in (("objectId",), ("createdAt",), ("updatedAt",)):
+            return [(alias + {"objectId": ".id", "createdAt": ".created", "updatedAt": ".updated"}[path[0]], [])]
+        item = self.field(class_name, path, alias)
+        column_type = self._type(class_name, path)
+        if column_type == "Date":
+            return [self.iso(item)]
+        if column_type is not None and column_type not in ("Array", "Object"):
+            return [item["value"]]
+        rank = build(
+            "CASE {} WHEN 'integer' THEN 1 WHEN 'real' THEN 1 WHEN 'text' THEN 2 WHEN 'array' THEN 4 "
+            "WHEN 'true' THEN 6 WHEN 'false' THEN 6 WHEN 'object' THEN "
+            "CASE json_extract({}, '$.__type') WHEN 'Bytes' THEN 5 WHEN 'Date' THEN 7 ELSE 3 END END",
+            item["kind"],
+            item["value"],
+        )
+        return [rank, item["value"]]
+
+
+class SqliteTransaction(Transaction):
+    compiler = SqliteCompiler
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def execute(self, text, params=()):
+        return _execute(self.connection, text, params)
+
+    def change(self, text, params=()):
+        with _translated():
+            return self.connection.execute(text, params).rowcount
+
+    def find(self, query):
+        with _time_budget(self.connection):
+            return super().find(query)
+
+    def count(self, query):
+        with _time_budget(self.connection):
+            return super().count(query)
+
+
+class _time_budget:
+    """Interrupts statements that run longer than QUERY_SECONDS."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def __enter__(self):
+        end = time.monotonic() + QUERY_SECONDS
+        self.connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+
+    def __exit__(self, *_):
+        self.connection.set_progress_handler(None, 0)
+
+
+def number(value):
+    """A bound number; SQLite's integers have 64 bits."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
+        value = float(value) if abs(value) < 10**308 else math.copysign(math.inf, value)
+    return bind(value)
+
+
+def angle(latitude, longitude, to_latitude, to_longitude):
+    """The angle between two points of the globe in radians (haversine), None when one is missing."""
+    if latitude is None or longitude is None:
+        return None
+    a, b = math.radians(latitude), math.radians(to_latitude)
+    half = (math.sin((b - a) / 2) ** 2) + math.cos(a) * math.cos(b) * (
+        math.sin(math.radians(to_longitude - longitude) / 2) ** 2
+    )
+    return 2 * math.asin(min(1.0, math.sqrt(half)))
+
+
+def _search(pattern, flags, text):
+    """Whether a pattern occurs; the package's timeout stops what `re` could not, and other threads go on meanwhile."""
+    if not isinstance(text, str):
+        return False
+    return regex.compile(pattern, flags).search(text, timeout=REGEX_SECONDS, concurrent=True) is not None
+
+
+def _execute(connection, text, params=()):
+    with _translated():
+        return connection.execute(text, params).fetchall()
+
+
+@contextmanager
+def _translated():
+    """The one place where SQLite's errors become the contract's."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        message = str(error)
+        if "interrupted" in message or "user-defined function" in message:
+            raise QueryTimeout from error
+        if any(word in message for word in ("locked", "busy", "full", "disk I/O", "unable to open")):
+            raise StoreUnavailable(message) from error
+        raise

@@ -1,0 +1,518 @@
+"""Users: sign-up, login, sessions, passwords, third-party accounts. Protocol section 5.
+
+Passwords never enter an object: they are taken out of the fields before anything else sees them, hashed while no
+transaction is open, and kept as records of their own.
+"""
+import hashlib
+import re
+import secrets
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+
+from leanstorage import changes, classes, documents, hooks, objects, passwords, sessions, values
+from leanstorage.calls import created, ok
+from leanstorage.errors import Code, StorageError
+from leanstorage.store import now
+from leanstorage.values import format_time
+
+EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,255}")
+PHONE = re.compile(r"\+?[0-9]{5,20}")
+LOCK_MS = 15 * 60 * 1000
+MAX_FAILURES = 6  # wrong passwords before the account is locked
+MAX_PASSWORD = 1024  # characters; hashing longer ones would only cost
+UNIQUE = {
+    "username": Code.USERNAME_TAKEN,
+    "email": Code.EMAIL_TAKEN,
+    "mobilePhoneNumber": Code.PHONE_TAKEN,
+}
+FLAGS = ("emailVerified", "mobilePhoneVerified")
+NEVER_WRITTEN = ("sessionToken", "salt")
+
+
+def sign_up(call):
+    """POST of a user: 201 with the whole user and its session token; a known third-party account is a login, 200."""
+    call = replace(call, caller=replace(call.caller, user_id=None, token=None))  # an old session means nothing here
+    fields, password = _taken_apart(call, changes.clean(call.json_body(), creating=True))
+    if _is_auth(fields.get("authData")):
+        return _sign_in_with(call, fields, password)
+    fields.pop("authData", None)
+    _check_name(fields.get("username"))
+    _check_password(password)
+    return _create(call, fields, password)
+
+
+def login(call):
+    """POST /login: the whole user and its session token. Raises 201, 210, 211, 219, 429 and, from onLogin, 142."""
+    body = call.json_body()
+    if "smsCode" in body:
+        raise StorageError(Code.BAD_SMS_CODE, feature="SMS login")
+    # A whole user may be sent, so the first identity that is there decides, in this order.
+    field = next((name for name in UNIQUE if isinstance(body.get(name), str) and body[name]), None)
+    if field is None:
+        raise StorageError(Code.NO_USERNAME)
+    password = body.get("password")
+    if not isinstance(password, str) or not password:
+        raise StorageError(Code.NO_PASSWORD)
+    user_id = check_password(call, field, body[field], password)
+    hooks.user_hook(
+        call,
+        "__on_login__User",
+        "/1.1/functions/_User/onLogin",
+        {"object": call.service.store.read(lambda transaction: _hook_user(transaction, call, user_id))},
+        Code.LOGIN_REFUSED,
+    )
+    return ok(call.service.store.write(lambda transaction: whole_user(transaction, call, user_id)))
+
+
+def check_password(call, field, identity, password):
+    """The id of the user with this identity and password; failures are counted. Raises 210, 211, 219, 429."""
+    service = call.service
+    limited = not call.caller.has_hook_key and bool(call.caller.address)
+
+    def look(transaction):
+        found = transaction.record(f"unique:_User:{field}", unique_key(identity))
+        user_id = found["id"] if found else None
+        address = transaction.record("address", call.caller.address) if limited else None
+        return user_id, user_id and transaction.record("credential", user_id), address
+
+    user_id, credential, address = service.store.read(look)
+    if address and address["count"] >= service.options.max_logins_per_address:
+        raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", str(LOCK_MS // 1000))])
+    if user_id:
+        service.store.read(lambda transaction: _refuse_locked(transaction, user_id))
+    record = (credential or {}).get("password") if user_id else None
+    with service.hashing:
+        # Somebody who is unknown takes as long as somebody whose password is wrong.
+        is_right = len(password) <= MAX_PASSWORD and passwords.verify(record, password)
+        is_upgrade = is_right and record["scheme"] != "scrypt"
+        upgraded = passwords.hash_password(password) if is_upgrade else None
+
+    def count(transaction):
+        if limited and not is_right:
+            seen = transaction.record("address", call.caller.address, lock=True) or {"count": 0}
+            transaction.put_record("address", call.caller.address, {"count": seen["count"] + 1}, now() + LOCK_MS)
+        if user_id is None:
+            return Code.NO_USER
+        # Guesses made side by side all passed the look above; here they stand in line.
+        _refuse_locked(transaction, user_id)
+        if not is_right:
+            failures = transaction.record("failures", user_id, lock=True) or {"count": 0}
+            transaction.put_record("failures", user_id, {"count": failures["count"] + 1}, now() + LOCK_MS)
+            return Code.WRONG_PASSWORD
+        transaction.delete_record("failures", user_id)
+        if upgraded:
+            current = transaction.record("credential", user_id, lock=True)
+            if current and current.get("password") == record:
+                transaction.put_record("credential", user_id, {**current, "password": upgraded})
+        return None
+
+    if is_right and not upgraded:
+        # The way of nearly every login: nothing to write unless there were failures before.
+        clean = service.store.read(lambda transaction: transaction.record("failures", user_id) is None)
+        if clean:
+            return user_id
+    refusal = service.store.write(count)
+    if refusal:
+        raise StorageError(refusal)
+    return user_id
+
+
+def me(call):
+    """GET /users/me: the user of the session. A token in the query beats the header, as `become` needs."""
+    token = call.query.get("session_token") or call.caller.token
+
+    def work(transaction):
+        user_id = sessions.user_of(transaction, call.service, token)
+        row = user_id and transaction.get("_User", user_id)
+        if not row:
+            raise StorageError(Code.NO_USER)
+        own = replace(call, caller=replace(call.caller, user_id=user_id))
+        return {**_shown(transaction, own, row), "sessionToken": token}
+
+    return ok(call.service.store.read(work))
+
+
+def update(call, user_id):
+    """PUT of a user, by itself or the master; with a new password also the new session token."""
+    fields, password = _taken_apart(call, changes.clean(call.json_body(), creating=False))
+    hashed = None
+    if password is not None:
+        _check_password(password)
+        hashed = _hashed(call, password)
+    if _is_auth(fields.get("authData")):
+        fields["authData"] = _checked_auth(call, fields["authData"])
+    inner = call.with_body({**fields, "__ignore_hooks": sorted(call.skipped_hooks)})
+    status, headers, value = objects.update(inner, "_User", user_id, rules(call, hashed))
+    if hashed and call.service.options.rotate_token_on_password:
+        value["sessionToken"] = call.service.store.write(
+            lambda transaction: sessions.current(transaction, call.service, user_id)
+        )
+    return status, headers, value
+
+
+def delete(call, user_id):
+    return objects.delete(call, "_User", user_id, rules(call))
+
+
+def update_password(call, user_id):
+    """PUT /users/ID/updatePassword: the old password has to be right; the session token changes."""
+    body = call.json_body()
+    new = body.get("new_password")
+    if not isinstance(new, str) or not new:
+        raise StorageError(Code.NO_PASSWORD)
+    _check_password(new)
+
+    def look(transaction):
+        row = transaction.get("_User", user_id)
+        _own(call, user_id, row)
+        _refuse_locked(transaction, user_id)
+        return (transaction.record("credential", user_id) or {}).get("password")
+
+    record = call.service.store.read(look)
+    if not call.caller.is_master:
+        old = body.get("old_password")
+        with call.service.hashing:
+            is_right = isinstance(old, str) and len(old) <= MAX_PASSWORD and passwords.verify(record, old)
+        if not is_right:
+            call.service.store.write(lambda transaction: _count_failure(transaction, user_id))
+            raise StorageError(Code.WRONG_PASSWORD)
+    return ok(set_password(call, user_id, new))
+
+
+def set_password(call, user_id, password):
+    """Store a new password and end the old session; return `updatedAt`, `objectId`, `sessionToken`."""
+    hashed = _hashed(call, password)
+
+    def work(transaction):
+        row = transaction.get("_User", user_id, lock=True)
+        if row is None:
+            raise StorageError(Code.NO_USER)
+        row.updated = max(now(), row.updated + 1)
+        transaction.update("_User", row)
+        _put_password(transaction, user_id, hashed)
+        transaction.delete_record("failures", user_id)
+        token = sessions.replace(transaction, call.service, user_id)
+        return {"updatedAt": format_time(row.updated), "objectId": user_id, "sessionToken": token}
+
+    return call.service.store.write(work)
+
+
+def refresh_token(call, user_id):
+    """PUT /users/ID/refreshSessionToken, by the user itself or the master."""
+
+    def work(transaction):
+        row = transaction.get("_User", user_id, lock=True)
+        _own(call, user_id, row)
+        row.updated = max(now(), row.updated + 1)
+        transaction.update("_User", row)
+        token = sessions.replace(transaction, call.service, user_id)
+        return {"updatedAt": format_time(row.updated), "objectId": user_id, "sessionToken": token}
+
+    return ok(call.service.store.write(work))
+
+
+def rules(call, hashed=None):
+    """What a write to `_User` adds to that of any class; `hashed` is the record of a new password."""
+    return objects.Rules(
+        admit=partial(_admit, hashed is not None),
+        store=partial(_store, hashed),
+        forget=partial(_forget, call.service),
+    )
+
+
+def unique_key(value):
+    """A value as the key of a record; long ones by their digest, because index entries are limited."""
+    if len(value) <= 200:
+        return value
+    return "sha256:" + hashlib.sha256(value.encode("utf-8")).hexdigest()
+
+
+def whole_user(transaction, call, user_id):
+    """The user as itself sees it, with its session token."""
+    row = transaction.get("_User", user_id)
+    if row is None:
+        raise StorageError(Code.NO_USER)
+    own = replace(call, caller=replace(call.caller, user_id=user_id))
+    return {**_shown(transaction, own, row), "sessionToken": sessions.current(transaction, call.service, user_id)}
+
+
+def identities(auth_data):
+    """{(provider, identity)} of authData; raise 250 for a provider without one."""
+    found = set()
+    for provider, data in (auth_data or {}).items():
+        if not isinstance(data, dict):
+            raise StorageError(Code.NO_AUTH_ID)
+        identity = data.get("uid") or data.get("openid") or data.get("id")
+        if isinstance(identity, int) and not isinstance(identity, bool):
+            identity = str(identity)
+        if not isinstance(identity, str) or not identity:
+            raise StorageError(Code.NO_AUTH_ID)
+        found.add((provider, identity))
+    return found
+
+
+def find_identity(transaction, provider, identity):
+    """The id of the user that a third-party account belongs to, or None."""
+    found = transaction.record(f"auth:{provider}", unique_key(identity))
+    return found["id"] if found else None
+
+
+def _taken_apart(call, fields):
+    """The fields without what is never stored as a field; and the password, None when there is none."""
+    password = fields.pop("password", None)
+    for key in NEVER_WRITTEN:
+        fields.pop(key, None)
+    if not call.caller.is_master:
+        for key in FLAGS:
+            fields.pop(key, None)
+    return fields, password
+
+
+def _check_name(name):
+    if not isinstance(name, str) or not name:
+        raise StorageError(Code.NO_USERNAME)
+    if not name.strip():
+        raise StorageError(Code.BLANK_USERNAME)
+
+
+def _check_password(password):
+    if not isinstance(password, str) or not password:
+        raise StorageError(Code.NO_PASSWORD)
+    if not password.strip():
+        raise StorageError(Code.BLANK_PASSWORD)
+    if len(password) > MAX_PASSWORD:
+        raise StorageError(Code.BAD_REQUEST, detail=f"The password is longer than {MAX_PASSWORD} characters.")
+
+
+def _hashed(call, password):
+    with call.service.hashing:
+        return passwords.hash_password(password)
+
+
+def _create(call, fields, password):
+    if isinstance(fields.get("username"), str):
+        # The cheap answer first: a taken name costs no hashing. The claim in the transaction decides.
+        taken = call.service.store.read(
+            lambda transaction: transaction.record("unique:_User:username", unique_key(fields["username"]))
+        )
+        if taken:
+            raise StorageError(Code.USERNAME_TAKEN)
+    hashed = _hashed(call, password) if password is not None else None
+    row, token = objects.store_new(call, "_User", fields, rules(call, hashed))
+    own = replace(call, caller=replace(call.caller, user_id=row.id))
+    value = call.service.store.read(lambda transaction: _shown(transaction, own, row))
+    return created("_User", row.id, {**value, "sessionToken": token})
+
+
+def _shown(transaction, call, row):
+    info = classes.existing(transaction, "_User")
+    [value] = documents.render(transaction, call, "_User", info, [row], None)
+    return value
+
+
+def _hook_user(transaction, call, user_id):
+    row = transaction.get("_User", user_id)
+    own = replace(call, caller=replace(call.caller, user_id=user_id))
+    return documents.copied(_shown(transaction, own, row))
+
+
+def _own(call, user_id, row):
+    """Raise unless the caller is this user or the master: 206 without a session, 403 with another's."""
+    if row is None:
+        raise StorageError(Code.NO_USER)
+    if call.caller.is_master:
+        return
+    if call.caller.user_id is None:
+        raise StorageError(Code.NO_SESSION)
+    if call.caller.user_id != user_id:
+        raise StorageError(Code.OTHER_USER)
+
+
+def _admit(has_password, transaction, call, row, fields):
+    if row is not None:
+        _own(call, row.id, row)
+    if fields is None:
+        return None
+    fields = dict(fields)
+    if not call.caller.is_master:
+        for key in FLAGS:
+            fields.pop(key, None)
+    _merge_auth(row, fields, has_password)
+    for key in ("username", "email", "mobilePhoneNumber"):
+        value = fields.get(key)
+        if isinstance(value, str) and value:
+            continue
+        if key == "username" and key in fields and (value is None or value == ""):
+            raise StorageError(Code.NO_USERNAME)
+    if isinstance(fields.get("username"), str) and not fields["username"].strip():
+        raise StorageError(Code.BLANK_USERNAME)
+    email, phone = fields.get("email"), fields.get("mobilePhoneNumber")
+    if isinstance(email, str) and email and not EMAIL.fullmatch(email):
+        raise StorageError(Code.BAD_EMAIL)
+    if isinstance(phone, str) and phone and not PHONE.fullmatch(phone):
+        raise StorageError(Code.BAD_PHONE)
+    if row is not None and "email" in fields and fields["email"] != row.body.get("email"):
+        fields["emailVerified"] = False
+    return fields
+
+
+def _merge_auth(row, fields, has_password):
+    """Turn every way of writing authData into the whole new value, which is what gets stored."""
+    old = dict((row.body.get("authData") if row else None) or {})
+    merged = dict(old)
+    if "authData" in fields:
+        value = fields.pop("authData")
+        if value is None or (isinstance(value, dict) and value.get("__op") == "Delete"):
+            merged = {}
+        elif not isinstance(value, dict) or "__op" in value:
+            raise StorageError(Code.BAD_JSON, detail="authData must be an object")
+        else:
+            merged.update(value)
+    for key in [key for key in fields if key.startswith("authData.")]:
+        value, provider = fields.pop(key), key.split(".", 1)[1]
+        if "." in provider or not (isinstance(value, dict) and value.get("__op") == "Delete"):
+            raise StorageError(Code.BAD_KEY, key=key)
+        merged[provider] = None
+    merged = {provider: data for provider, data in merged.items() if data}
+    if "anonymous" in merged:
+        named = has_password and (fields.get("username") or (row and row.body.get("username")))
+        if any(provider != "anonymous" for provider in merged) or (named and "username" in fields):
+            del merged["anonymous"]
+    if merged != old or (row is not None and merged == {} and old):
+        fields["authData"] = merged
+
+
+def _store(hashed, transaction, call, old, new, fields):
+    """Keep what lies outside of a user's object: unique values, accounts, password, token. Returns a new token."""
+    before = old.body if old else {}
+    for field, code in UNIQUE.items():
+        was, value = before.get(field), new.body.get(field)
+        if was == value:
+            continue
+        kind = f"unique:_User:{field}"
+        if was:
+            transaction.delete_record(kind, unique_key(was))
+        if value and not transaction.add_record(kind, unique_key(value), {"id": new.id}):
+            raise StorageError(code)
+    had = identities(before.get("authData"))
+    has = identities(new.body.get("authData"))
+    for provider, identity in had - has:
+        transaction.delete_record(f"auth:{provider}", unique_key(identity))
+    for provider, identity in has - had:
+        if not transaction.add_record(f"auth:{provider}", unique_key(identity), {"id": new.id}):
+            raise StorageError(Code.ACCOUNT_LINKED)
+    token = None
+    if old is None:
+        token = sessions.replace(transaction, call.service, new.id)
+    if hashed is not None:
+        _put_password(transaction, new.id, hashed)
+        transaction.delete_record("failures", new.id)
+        if old is not None and call.service.options.rotate_token_on_password:
+            token = sessions.replace(transaction, call.service, new.id)
+    return token
+
+
+def _forget(service, transaction, row):
+    """A deleted user's names and accounts are free again, and its session is dead at once."""
+    for field in UNIQUE:
+        if row.body.get(field):
+            transaction.delete_record(f"unique:_User:{field}", unique_key(row.body[field]))
+    for provider, identity in identities(row.body.get("authData")):
+        transaction.delete_record(f"auth:{provider}", unique_key(identity))
+    sessions.forget(transaction, service, row.id)
+
+
+def _put_password(transaction, user_id, hashed):
+    credential = transaction.record("credential", user_id, lock=True) or {}
+    transaction.put_record("credential", user_id, {**credential, "password": hashed})
+
+
+def _refuse_locked(transaction, user_id):
+    failures = transaction.record("failures", user_id)
+    if failures and failures["count"] > MAX_FAILURES:
+        raise StorageError(Code.LOCKED)
+
+
+def _count_failure(transaction, user_id):
+    failures = transaction.record("failures", user_id, lock=True) or {"count": 0}
+    transaction.put_record("failures", user_id, {"count": failures["count"] + 1}, now() + LOCK_MS)
+
+
+# Third-party accounts ---------------------------------------------------------------------------------------------
+
+
+def _is_auth(auth_data):
+    return isinstance(auth_data, dict) and any(auth_data.values())
+
+
+def _checked_auth(call, auth_data):
+    """authData that this server may believe: what the onAuthData hook made of it, or trusted providers. Raises 251."""
+    answer = hooks.user_hook(
+        call,
+        "__on_authdata__User",
+        "/1.1/functions/_User/onAuthData",
+        {"authData": auth_data},
+        Code.HOOK_REFUSED,
+    )
+    if answer is not None:
+        result = answer.get("result")
+        auth_data = result if isinstance(result, dict) else auth_data
+    elif not call.caller.is_master:
+        trusted = call.service.options.trusted_providers
+        for provider, data in auth_data.items():
+            if data and provider not in trusted and "*" not in trusted:
+                raise StorageError(Code.AUTH_UNTRUSTED, provider=provider)
+    return _with_union_ids({provider: values.normalise(data) for provider, data in auth_data.items()})
+
+
+def _with_union_ids(auth_data):
+    """A main account also stands under its platform's union id, shared by all apps of one vendor."""
+    result = dict(auth_data)
+    for data in auth_data.values():
+        union = _union(data)
+        if union and data.get("main_account") in (True, "true"):
+            result[union[0]] = {"uid": union[1]}
+    return result
+
+
+def _union(data):
+    """("_<platform>_unionid", unionid) of one provider's data, or None."""
+    if not isinstance(data, dict):
+        return None
+    union_id, platform = data.get("unionid"), data.get("platform")
+    if isinstance(union_id, str) and isinstance(platform, str) and union_id and platform.isidentifier():
+        return f"_{platform}_unionid", union_id
+    return None
+
+
+def _sign_in_with(call, fields, password):
+    auth_data = {provider: data for provider, data in _checked_auth(call, fields["authData"]).items() if data}
+    wanted = identities(auth_data)
+
+    def look(transaction):
+        for data in auth_data.values():
+            union = _union(data)
+            if union and data.get("main_account") in (False, "false"):
+                main = find_identity(transaction, *union)
+                if main:
+                    return main
+        owners = {find_identity(transaction, *identity) for identity in wanted} - {None}
+        if len(owners) > 1:
+            raise StorageError(Code.ACCOUNT_LINKED)
+        return owners.pop() if owners else None
+
+    user_id = call.service.store.read(look)
+    if user_id is None:
+        if call.flag("failOnNotExist"):
+            raise StorageError(Code.NO_USER)
+        fields = {**fields, "authData": auth_data}
+        if not fields.get("username"):
+            fields["username"] = "".join(secrets.choice(passwords.TOKEN_ALPHABET) for _ in range(25))
+        if password is not None:
+            _check_password(password)
+        return _create(call, fields, password)
+    # A login: the provider's data is refreshed as the user itself would, with its update hooks.
+    own = replace(call, caller=replace(call.caller, user_id=user_id))
+    objects.store_change(own, "_User", user_id, {"authData": auth_data}, rules(own))
+    return HTTPStatus.OK, (), call.service.store.write(lambda transaction: whole_user(transaction, own, user_id))
