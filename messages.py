@@ -9,9 +9,10 @@ import re
 import sys
 import tempfile
 import traceback
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import multipart
 
@@ -72,6 +73,14 @@ def query(environ):
     if len(values) != len(pairs):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the query string repeats a name")
     return values
+
+
+def check_query(environ):
+    """Raise HTTPError 400 for a query string that is not UTF-8, decoded or not."""
+    try:
+        unquote_to_bytes(environ.get("QUERY_STRING", "").encode("latin-1")).decode("utf-8")
+    except UnicodeError:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the query string is not UTF-8") from None
 
 
 def content_length(environ, limit):
@@ -197,6 +206,10 @@ def client_address(environ, trusted):
         except ValueError:
             pass  # not an address: believing it would let anybody write anything into keys and logs
     return peer
+
+
+def http_date(seconds):
+    return formatdate(seconds, usegmt=True)
 
 
 def json_response(status, value, headers=()):

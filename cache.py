@@ -1,0 +1,111 @@
+"""Redis that may be missing: every call answers, and a lost server is not waited for at every request.
+
+After a failure Redis is left alone for a while; when it comes back, everything cached before is void, because
+invalidations were missed meanwhile.
+"""
+import json
+import sys
+import threading
+import time
+
+import redis
+
+TIMEOUT = 0.5  # seconds to connect or to answer; Redis answers in a millisecond or is not well
+RETRY_SECONDS = 5
+GENERATION = "generation"  # part of every version: raising it voids the whole cache
+
+
+class Cache:
+    """`status` is "ok", "down" or "off"; `url` None means off. `revive` is called before Redis is tried again."""
+
+    def __init__(self, url, revive=None):
+        self._revive = revive
+        self._lock = threading.Lock()
+        self._down_until = 0.0
+        self._lost = False
+        self._redis = None
+        if url is not None:
+            self._redis = redis.from_url(
+                url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, decode_responses=True
+            )
+
+    def status(self):
+        if self._redis is None:
+            return "off"
+        return "ok" if self._ask(lambda connection: connection.ping()) else "down"
+
+    def get(self, key):
+        """The JSON value of a key, or None."""
+        text = self._ask(lambda connection: connection.get(key))
+        return None if text is None else json.loads(text)
+
+    def put(self, key, value, seconds):
+        text = json.dumps(value, separators=(",", ":"))
+        self._ask(lambda connection: connection.set(key, text, ex=seconds))
+
+    def drop(self, key):
+        self._ask(lambda connection: connection.delete(key))
+
+    def version(self, name):
+        """A text that changes whenever `name` is touched; None without Redis. Cached values carry it in their key."""
+        found = self._ask(lambda connection: connection.mget(GENERATION, f"version:{name}"))
+        return None if found is None else f"{found[0] or 0}.{found[1] or 0}"
+
+    def touch(self, name):
+        """Void what was cached under earlier versions of `name`."""
+        self._ask(lambda connection: connection.incr(f"version:{name}"))
+
+    def count(self, key, seconds):
+        """Add one to a counter that lasts `seconds` from its first; return (count, seconds left), None without Redis."""
+
+        def work(connection):
+            with connection.pipeline() as pipeline:
+                pipeline.set(key, 0, ex=seconds, nx=True)
+                pipeline.incr(key)
+                pipeline.ttl(key)
+                return pipeline.execute()[1:]
+
+        found = self._ask(work)
+        return None if found is None else (found[0], max(1, found[1]))
+
+    def uncount(self, key):
+        """Take one `count` back."""
+
+        def work(connection):
+            if connection.decr(key) <= 0:
+                connection.delete(key)
+
+        self._ask(work)
+
+    def close(self):
+        if self._redis is not None:
+            self._redis.close()
+
+    def _ask(self, work):
+        """What `work(connection)` returns, or None while Redis is off or lost."""
+        if self._redis is None or time.monotonic() < self._down_until:
+            return None
+        try:
+            if self._lost:
+                self._recover()
+            return work(self._redis)
+        except redis.RedisError as error:
+            with self._lock:
+                if not self._lost:
+                    print(f"the cache is lost: {type(error).__name__}", file=sys.stderr, flush=True)
+                self._lost = True
+                self._down_until = time.monotonic() + RETRY_SECONDS
+            return None
+
+    def _recover(self):
+        with self._lock:
+            if not self._lost:
+                return
+            # Others go on without the cache while this thread tries.
+            self._down_until = time.monotonic() + RETRY_SECONDS
+        if self._revive is not None:
+            self._revive()
+        self._redis.incr(GENERATION)
+        with self._lock:
+            self._lost, self._down_until = False, 0.0
+        print("the cache is back", file=sys.stderr, flush=True)

@@ -1,0 +1,224 @@
+"""The cloud-function door: what may reach leancloud.Engine, and in what form.
+
+It is a module of its own because it is the longest guard. The SDK's engine trusts its caller: it lets strangers in
+whom the platform should have kept out, believes a `user` in the body, runs hooks as functions, and raises on what is
+malformed. The door checks everything first and hands on only well-formed calls with our own credentials in them.
+"""
+import hashlib
+import hmac
+import inspect
+import io
+import json
+import platform
+import re
+from http import HTTPStatus
+
+import leancloud
+import requests
+
+import messages
+
+PREFIXES = ("/__engine/", "/1/functions", "/1.1/functions", "/1/call", "/1.1/call")  # as the SDK's engine tells them
+PINGS = frozenset(["/__engine/1/ping", "/__engine/1.1/ping", "/__engine/1.1/ping/"])
+CALL = re.compile(r"/(?:__engine/)?1(?:\.1)?/(functions|call)/([^/]+)(?:/([^/]+))?")
+HOOKS = {
+    "beforeSave": "__before_save_for_",
+    "afterSave": "__after_save_for_",
+    "beforeUpdate": "__before_update_for_",
+    "afterUpdate": "__after_update_for_",
+    "beforeDelete": "__before_delete_for_",
+    "afterDelete": "__after_delete_for_",
+}
+ID_HEADERS = ("HTTP_X_LC_ID", "HTTP_X_AVOSCLOUD_APPLICATION_ID", "HTTP_X_ULURU_APPLICATION_ID")
+KEY_HEADERS = ("HTTP_X_LC_KEY", "HTTP_X_AVOSCLOUD_APPLICATION_KEY", "HTTP_X_ULURU_APPLICATION_KEY")
+MASTER_HEADERS = ("HTTP_X_AVOSCLOUD_MASTER_KEY", "HTTP_X_ULURU_MASTER_KEY")
+SIGN_HEADERS = ("HTTP_X_LC_SIGN", "HTTP_X_AVOSCLOUD_REQUEST_SIGN")
+SESSION_HEADERS = ("HTTP_X_LC_SESSION", "HTTP_X_AVOSCLOUD_SESSION_TOKEN", "HTTP_X_ULURU_SESSION_TOKEN")
+BODY_CREDENTIALS = {
+    "_ApplicationId": ID_HEADERS[0],
+    "_ApplicationKey": KEY_HEADERS[0],
+    "_MasterKey": MASTER_HEADERS[0],
+    "_SessionToken": SESSION_HEADERS[0],
+}
+PREFLIGHT = [
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "GET, OPTIONS, POST"),
+    (
+        "Access-Control-Allow-Headers",
+        "Content-Type, X-LC-Id, X-LC-Key, X-LC-Sign, X-LC-Session, X-LC-Prod, X-LC-UA, X-Requested-With",
+    ),
+    ("Access-Control-Max-Age", "86400"),
+]
+
+
+def guard_engine(engine, keys):
+    """A WSGI application around `engine`, which wraps the rest of the app. `keys`: id, key, master_key, hook_key."""
+    cloud_codes = engine.app.cloud_codes
+
+    def guarded(environ, start_response):
+        # The SDK reads the path without its leading slashes, so `//1.1/functions/x` is a function to it.
+        path = "/" + messages.path(environ).lstrip("/")
+        if not path.startswith(PREFIXES):
+            return engine(environ, start_response)
+        method = environ["REQUEST_METHOD"]
+        try:
+            if path in PINGS:
+                return _send(environ, start_response, _ping())
+            if method == "OPTIONS":
+                return _send(environ, start_response, (HTTPStatus.NO_CONTENT, PREFLIGHT, b""))
+            _admit(environ, path, method, keys, cloud_codes)
+            return engine(environ, start_response)
+        except messages.HTTPError as error:
+            return _send(environ, start_response, messages.explain(error, environ))
+        except leancloud.LeanCloudError as error:  # the session was looked up and is nobody's
+            status = HTTPStatus.UNAUTHORIZED if error.code == 211 else HTTPStatus.BAD_GATEWAY
+            return _send(environ, start_response, messages.error_response(status, error.code, "the session is not valid"))
+        except (requests.RequestException, ValueError):
+            answer = messages.error_response(HTTPStatus.SERVICE_UNAVAILABLE, 503, "storage cannot be reached")
+            return _send(environ, start_response, answer)
+
+    return guarded
+
+
+def _send(environ, start_response, response):
+    status, headers, body = response
+    if status is not HTTPStatus.NO_CONTENT:
+        headers = [*headers, ("Content-Length", str(len(body)))]
+    start_response(f"{status.value} {status.phrase}", list(headers))
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+
+
+def _ping():
+    """The health check. The SDK's own calls start_response twice, which real servers answer by a 500."""
+    runtime = f"{platform.python_implementation().lower()}-{platform.python_version()}"
+    return messages.json_response(HTTPStatus.OK, {"runtime": runtime, "version": leancloud.__version__})
+
+
+def _admit(environ, path, method, keys, cloud_codes):
+    """Check a call and write it back into environ in the one form that the engine is to see; raise HTTPError."""
+    found = CALL.fullmatch(path)
+    if found is None:
+        raise _nothing()
+    kind, first, second = found.groups()
+    is_list = (kind, first, second) == ("functions", "_ops", "metadatas")
+    if method != "POST" and not (method == "GET" and (is_list or second is None)):
+        raise messages.HTTPError(
+            HTTPStatus.METHOD_NOT_ALLOWED, "call functions with POST", headers=[("Allow", "GET, OPTIONS, POST")]
+        )
+    body = _body(environ)
+    is_master = _check_credentials(environ, keys)
+    has_hook_key = _equal(environ.get("HTTP_X_LC_HOOK_KEY"), keys["hook_key"])
+    if is_list:
+        if not is_master:
+            raise _unauthorized()
+    elif second is not None or first.startswith("_"):
+        if not has_hook_key:
+            raise _unauthorized()
+        if kind != "functions" or not _is_registered(first, second, cloud_codes):
+            raise _nothing()
+        _check_hook_body(second, body)
+    else:
+        if body.get("user") and not has_hook_key and not _first(environ, SESSION_HEADERS):
+            raise messages.HTTPError(HTTPStatus.BAD_REQUEST, "the parameter 'user' is reserved: log in instead")
+        _check_arguments(first, body, cloud_codes)
+    data = json.dumps(body).encode()
+    environ["PATH_INFO"] = path.encode().decode("latin-1")
+    environ["wsgi.input"] = io.BytesIO(data)
+    environ["CONTENT_LENGTH"] = str(len(data))
+    environ["CONTENT_TYPE"] = "application/json"
+
+
+def _nothing():
+    return messages.HTTPError(HTTPStatus.NOT_FOUND, "there is no such function or hook")
+
+
+def _unauthorized():
+    return messages.HTTPError(HTTPStatus.UNAUTHORIZED, "Unauthorized.")
+
+
+def _body(environ):
+    """The parameters, `{}` when there are none; credentials of the text/plain form move to their headers."""
+    data = messages.read_body(environ, messages.MAX_JSON_BYTES)
+    body = messages.parse_json(data) if data.strip() else {}
+    if body is None and environ["REQUEST_METHOD"] == "GET":
+        body = {}  # SDKs send `null` along with a GET
+    if not isinstance(body, dict):
+        raise messages.HTTPError(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
+    if environ.get("CONTENT_TYPE", "").lower().startswith("text/plain"):
+        for key, header in BODY_CREDENTIALS.items():
+            value = body.pop(key, None)
+            if isinstance(value, str) and value.isascii() and value.isprintable():
+                environ.setdefault(header, value)
+    return body
+
+
+def _first(environ, names):
+    return next((environ[name] for name in names if environ.get(name)), None)
+
+
+def _check_credentials(environ, keys):
+    """Whether the caller is the master; raise 401 unless it has the app's id and a key or signature.
+
+    The headers are replaced by ones that the SDK reads without surprise: it raises on some malformed ones, and takes
+    no key at all for the (unset) key of an Android app.
+    """
+    app_id, key = _first(environ, ID_HEADERS), _first(environ, KEY_HEADERS)
+    master, sign = _first(environ, MASTER_HEADERS), _first(environ, SIGN_HEADERS)
+    for name in ID_HEADERS + KEY_HEADERS + MASTER_HEADERS + SIGN_HEADERS:
+        environ.pop(name, None)
+    is_master = False
+    if key is not None:
+        is_master = key.endswith(",master")
+        wanted = keys["master_key"] if is_master else keys["key"]
+        is_right = _equal(key.removesuffix(",master"), wanted)
+    elif master is not None:
+        is_master = is_right = _equal(master, keys["master_key"])
+    else:
+        found = re.fullmatch(r"([0-9a-f]{32}),([0-9]{1,20})(,master)?", sign or "")
+        is_master = bool(found and found.group(3))
+        secret = keys["master_key"] if is_master else keys["key"]
+        is_right = bool(found) and _equal(
+            found.group(1), hashlib.md5((found.group(2) + secret).encode(), usedforsecurity=False).hexdigest()
+        )
+    if not is_right or not _equal(app_id, keys["id"]):
+        raise _unauthorized()
+    environ[ID_HEADERS[0]] = keys["id"]
+    environ[KEY_HEADERS[0]] = f"{keys['master_key']},master" if is_master else keys["key"]
+    return is_master
+
+
+def _equal(sent, wanted):
+    """Constant-time comparison; nothing sent equals nothing."""
+    return bool(sent) and bool(wanted) and hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode())
+
+
+def _is_registered(first, second, cloud_codes):
+    """Whether a hook's path names one that the app has; an unknown one would be a 500 of the SDK's."""
+    if first == "onVerified":
+        return f"__on_verified_{second}" in cloud_codes
+    if first == "BigQuery":
+        return second == "onComplete" and "__on_complete_bigquery_job" in cloud_codes
+    if first == "_User" and second in ("onLogin", "onAuthData"):
+        return {"onLogin": "__on_login__User", "onAuthData": "__on_authdata__User"}[second] in cloud_codes
+    if second is None:
+        return first in cloud_codes and not first.startswith("__")
+    return second in HOOKS and HOOKS[second] + first in cloud_codes
+
+
+def _check_hook_body(second, body):
+    wanted = "authData" if second == "onAuthData" else "object"
+    if second in HOOKS or second in ("onLogin", "onAuthData", "sms", "email"):
+        if not isinstance(body.get(wanted), dict):
+            raise messages.HTTPError(HTTPStatus.BAD_REQUEST, f"the body must have an object '{wanted}'")
+
+
+def _check_arguments(name, body, cloud_codes):
+    """Raise 404 for an unknown function, 400 for parameters that it does not take: a TypeError would be a 500."""
+    function = cloud_codes.get(name)
+    if function is None:
+        raise _nothing()
+    parameters = {key: value for key, value in body.items() if not key.startswith("_")}
+    try:
+        inspect.signature(function).bind(**parameters)
+    except TypeError as error:
+        raise messages.HTTPError(HTTPStatus.BAD_REQUEST, f"{name}: {error}") from None

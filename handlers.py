@@ -1,0 +1,515 @@
+"""The app: todo lists with accounts and attachments, as plain functions.
+
+A handler takes (environ, **path parameters) and returns (HTTPStatus, headers, body). What it needs beyond the request
+comes in environ, put there by wsgi.py: `app.settings`, `app.cache`. Known failures are raised as messages.HTTPError.
+At the end: the cloud function and the hooks, which share the rule for a todo's content with the handlers.
+"""
+import base64
+import hashlib
+import mimetypes
+import re
+from datetime import datetime, timedelta, timezone
+from http import HTTPStatus
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from urllib.parse import quote
+
+import leancloud
+import requests
+from leancloud import client
+
+import messages
+from messages import HTTPError, json_response
+from sdk import Attachment, asking_storage
+
+Todo = leancloud.Object.extend("Todo")
+
+STATIC = Path(__file__).parent / "static"
+MAX_CONTENT = 240  # characters kept of a longer content, before ` ...`
+MAX_USERNAME = 64
+MAX_PASSWORD = 256
+DEFAULT_LIMIT, MAX_LIMIT = 20, 100
+LIST_SECONDS = 30  # how long a cached list may live; a write voids it at once
+SESSION_SECONDS = 60  # how long a session is believed without asking storage
+THROTTLE_SECONDS = 15 * 60
+WRONG_PER_ACCOUNT = 5  # wrong passwords per account and address that reach storage, which locks at its seventh
+WRONG_PER_ADDRESS = 50
+NOTIFY_SECONDS = 2
+OBJECT_ID = re.compile(r"[A-Za-z0-9]{1,64}")
+STATIC_PATH = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)*")
+MIME_TYPE = re.compile(r"[a-z0-9]+/[a-z0-9][a-z0-9.+-]{0,80}")
+SHOWN_TYPES = frozenset(["image/png", "image/jpeg", "image/gif", "image/webp"])  # the rest could run as a page
+
+
+# The page ----------------------------------------------------------------------------------------------------------
+
+
+def show_page(environ):
+    return _file_response(environ, STATIC / "index.html")
+
+
+def show_static(environ, path):
+    """A file of static/: only plain names reach the file system, so no path leads out of the folder."""
+    file = STATIC / path
+    if not STATIC_PATH.fullmatch(path) or not file.is_file():
+        raise HTTPError(HTTPStatus.NOT_FOUND, "there is nothing at this path")
+    return _file_response(environ, file)
+
+
+def show_icon(environ):
+    return _file_response(environ, STATIC / "favicon.ico")
+
+
+def show_status(environ):
+    """Where the app runs and whether its parts answer; always 200."""
+    try:
+        storage = "ok" if client.session.get(client.get_url("/date")).status_code == 200 else "down"
+    except requests.RequestException:
+        storage = "down"
+    value = {
+        "env": environ["app.settings"].app_env,
+        "python": python_version(),
+        "sdk": version("leancloud"),
+        "storage": storage,
+        "cache": environ["app.cache"].status(),
+    }
+    return json_response(HTTPStatus.OK, value)
+
+
+def show_client(environ):
+    return json_response(HTTPStatus.OK, {"ip": _address(environ)})
+
+
+# Accounts ----------------------------------------------------------------------------------------------------------
+
+
+def sign_up(environ):
+    """POST {username, password}: 201 {"user"} and logged in; a taken name is 409."""
+    username, password = _credentials(messages.json_object(environ))
+    user = leancloud.User()
+    with asking_storage():
+        user.sign_up(username, password)
+    return json_response(HTTPStatus.CREATED, {"user": _user_json(user.id, username)})
+
+
+def log_in(environ):
+    """POST {username, password}: 200 {"user"}; wrong or unknown is one 401, too many guesses are 429."""
+    username, password = _credentials(messages.json_object(environ))
+    cache, address = environ["app.cache"], _address(environ)
+    counters = {
+        f"login:{_digest(username)}:{address}": WRONG_PER_ACCOUNT,
+        f"login:{address}": WRONG_PER_ADDRESS,
+    }
+    # Counted before storage is asked and given back after a success: guesses made side by side are counted as well.
+    for key, limit in counters.items():
+        counted = cache.count(key, THROTTLE_SECONDS)
+        if counted is not None and counted[0] > limit:
+            raise HTTPError(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too many wrong passwords, try again later",
+                headers=[("Retry-After", str(counted[1]))],
+            )
+    user = leancloud.User()
+    try:
+        with asking_storage():
+            user.login(username, password)
+    except HTTPError as error:
+        if error.code in (210, 211):
+            raise HTTPError(HTTPStatus.UNAUTHORIZED, "the username or the password is wrong") from None
+        for key in counters:  # storage is lost: nobody guessed
+            cache.uncount(key)
+        raise
+    for key in counters:
+        cache.uncount(key)
+    return json_response(HTTPStatus.OK, {"user": _user_json(user.id, user.get("username"))})
+
+
+def show_session(environ):
+    user = _session_user(environ)
+    return json_response(HTTPStatus.OK, {"user": user})
+
+
+def log_out(environ):
+    user = leancloud.User.get_current()
+    if user is not None:
+        environ["app.cache"].drop(_session_key(user.get_session_token()))
+        leancloud.User.set_current(None)  # the cookie goes with the user
+    return HTTPStatus.NO_CONTENT, [messages.PRIVATE], b""
+
+
+# Todos -------------------------------------------------------------------------------------------------------------
+
+
+def list_todos(environ):
+    """GET ?done=&limit=&before=: {"todos": [...], "next"}, newest first; `next` is the `before` of the next page."""
+    user = _needs_user(environ)
+    done, limit, before = _list_options(messages.query(environ))
+    cache = environ["app.cache"]
+    cache_version = cache.version(f"todos:{user['id']}")
+    key = f"todos:{user['id']}:{cache_version}:{done}:{limit}:{before and before[0]}"
+    value = cache.get(key) if cache_version is not None else None
+    if value is None:
+        value = _find_todos(environ, user["id"], done, limit, before and before[1])
+        if cache_version is not None:
+            cache.put(key, value, LIST_SECONDS)
+    return json_response(HTTPStatus.OK, value)
+
+
+def create_todo(environ):
+    """POST {content}: 201 the todo, readable and writable by its owner alone."""
+    user = _needs_user(environ)
+    body = messages.json_object(environ)
+    owner = leancloud.User.create_without_data(user["id"])
+    acl = leancloud.ACL()
+    acl.set_read_access(user["id"], True)
+    acl.set_write_access(user["id"], True)
+    todo = Todo(content=checked_content(body.get("content")), done=False, owner=owner)
+    todo.set_acl(acl)
+    _save(environ, user, todo)
+    return json_response(HTTPStatus.CREATED, _todo_json(environ, todo))
+
+
+def change_todo(environ, todo_id):
+    """PATCH {content?, done?}: 200 the todo; another's or an unknown one is 404."""
+    user = _needs_user(environ)
+    body = messages.json_object(environ)
+    changes = {}
+    if "content" in body:
+        changes["content"] = checked_content(body["content"])
+    if "done" in body:
+        if not isinstance(body["done"], bool):
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "done must be true or false")
+        changes["done"] = body["done"]
+    if not changes:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "content or done must be given")
+    todo = _find_todo(todo_id)
+    was_done = todo.get("done")
+    todo.set(changes)
+    _save(environ, user, todo)
+    value = _todo_json(environ, todo)
+    if value["done"] and not was_done:
+        _notify(environ, value)
+    return json_response(HTTPStatus.OK, value)
+
+
+def delete_todo(environ, todo_id):
+    user = _needs_user(environ)
+    todo = _find_todo(todo_id)
+    with _changing(environ, user), asking_storage():
+        todo.destroy()
+    _destroy_file(todo.get("attachment"))
+    return HTTPStatus.NO_CONTENT, [messages.PRIVATE], b""
+
+
+def attach_file(environ, todo_id):
+    """POST multipart field `file`: 201 {"name", "url", "size", "mimeType"}; a second one replaces the first."""
+    user = _needs_user(environ)
+    todo = _find_todo(todo_id)  # before the body is read: an upload for nothing is work for nothing
+    previous = todo.get("attachment")
+    upload = messages.upload(environ, "file", environ["app.settings"].max_upload_bytes)
+    with upload.file:
+        name = _file_name(upload.name)
+        mime_type = upload.mime_type.split(";")[0].strip().lower()
+        if not MIME_TYPE.fullmatch(mime_type):
+            mime_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        with asking_storage():
+            file = Attachment(name, upload.file, mime_type)
+            file.metadata["mimeType"] = mime_type  # the SDK forgets the type of a file that it reads back
+            file.save()
+    todo.set("attachment", file)
+    try:
+        _save(environ, user, todo)
+    except HTTPError:
+        _destroy_file(file)
+        raise
+    _destroy_file(previous)
+    return json_response(HTTPStatus.CREATED, _todo_json(environ, todo)["attachment"])
+
+
+def show_attachment(environ, todo_id):
+    """GET the bytes, streamed from storage, to the owner alone; images are shown, the rest is a download."""
+    _needs_user(environ)
+    file = _find_todo(todo_id).get("attachment")
+    if file is None or not file.key:  # without a key it lies on somebody else's server
+        raise HTTPError(HTTPStatus.NOT_FOUND, "this todo has no attachment")
+    with asking_storage():
+        response = client.session.get(file.url, stream=True)
+    if response.status_code != 200:
+        response.close()
+        raise HTTPError(HTTPStatus.BAD_GATEWAY, "storage does not have the file")
+    mime_type = _mime_type(file)
+    kind = "inline" if mime_type in SHOWN_TYPES else "attachment"
+    headers = [
+        ("Content-Type", mime_type),
+        ("Content-Disposition", f"{kind}; filename*=UTF-8''{quote(_file_name(file.name), safe='')}"),
+        ("X-Content-Type-Options", "nosniff"),
+        messages.PRIVATE,
+    ]
+    length = response.headers.get("Content-Length", "")
+    if length.isascii() and length.isdigit() and "Content-Encoding" not in response.headers:
+        headers.append(("Content-Length", length))
+    return HTTPStatus.OK, headers, _Streamed(response)
+
+
+# Cloud code --------------------------------------------------------------------------------------------------------
+
+
+def checked_content(content):
+    """A todo's content as it is stored: not blank, cut to 240 characters and ` ...`. Raises HTTPError 400."""
+    if not isinstance(content, str) or not content.strip():
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "content must be a text that is not blank")
+    if len(content) <= MAX_CONTENT or (len(content) == MAX_CONTENT + 4 and content.endswith(" ...")):
+        return content
+    return content[:MAX_CONTENT] + " ..."
+
+
+def register(engine):
+    """Add the cloud function and the hooks to leancloud.Engine."""
+    engine.define("hello")(hello)
+    engine.before_save("Todo")(check_todo)
+    engine.before_update("Todo")(check_todo)
+
+
+def hello(name="world", **_):
+    """POST /1.1/functions/hello {"name"?}: {"result": "Hello, ...!"}."""
+    return f"Hello, {name if isinstance(name, str) else 'world'}!"
+
+
+def check_todo(todo):
+    """The rule for whoever writes a todo past our handlers, straight to storage."""
+    if todo.has("content") or "content" in getattr(todo, "updated_keys", ["content"]):
+        try:
+            content = checked_content(todo.get("content"))
+        except HTTPError as error:
+            raise leancloud.LeanEngineError(error.message) from None
+        if content != todo.get("content"):
+            todo.set("content", content)
+
+
+# Below: what several handlers need ---------------------------------------------------------------------------------
+
+
+class _Streamed:
+    """A response of storage as a body, in pieces; closed with it."""
+
+    def __init__(self, response):
+        self._response = response
+
+    def __iter__(self):
+        return self._response.iter_content(messages.CHUNK_BYTES)
+
+    def close(self):
+        self._response.close()
+
+
+class _changing:
+    """Voids the cached lists of a user before and after a write, so that no list from before it is served after it."""
+
+    def __init__(self, environ, user):
+        self._cache, self._name = environ["app.cache"], f"todos:{user['id']}"
+
+    def __enter__(self):
+        self._cache.touch(self._name)
+
+    def __exit__(self, *_):
+        self._cache.touch(self._name)
+
+
+def _save(environ, user, todo):
+    with _changing(environ, user), asking_storage():
+        todo.save(fetch_when_save=True)
+
+
+def _address(environ):
+    return messages.client_address(environ, environ["app.settings"].trusted_proxy)
+
+
+def _digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _session_key(token):
+    return f"session:{_digest(token)}"
+
+
+def _user_json(user_id, username):
+    return {"id": user_id, "username": username}
+
+
+def _credentials(body):
+    username, password = body.get("username"), body.get("password")
+    if not isinstance(username, str) or not username.strip() or len(username) > MAX_USERNAME:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"username must be a text of 1 to {MAX_USERNAME} characters")
+    if not isinstance(password, str) or not password.strip() or len(password) > MAX_PASSWORD:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"password must be a text of 1 to {MAX_PASSWORD} characters")
+    return username, password
+
+
+def _session_user(environ):
+    """{"id", "username"} of the session, or None. The cookie alone proves nothing: the token may be dead."""
+    user = leancloud.User.get_current()
+    if user is None:
+        return None
+    token, cache = user.get_session_token(), environ["app.cache"]
+    known = cache.get(_session_key(token))
+    if known is None:
+        try:
+            with asking_storage():
+                user = leancloud.User.become(token)
+        except HTTPError as error:
+            if error.code != 211:
+                raise
+            leancloud.User.set_current(None)
+            return None
+        known = _user_json(user.id, user.get("username"))
+        cache.put(_session_key(token), known, SESSION_SECONDS)
+    return known
+
+
+def _needs_user(environ):
+    user = _session_user(environ)
+    if user is None:
+        raise HTTPError(HTTPStatus.UNAUTHORIZED, "log in first")
+    return user
+
+
+def _list_options(query):
+    """(done or None, limit, (text, (time, id)) or None) of the query string."""
+    unknown = set(query) - {"done", "limit", "before"}
+    if unknown:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the query takes done, limit and before")
+    done = query.get("done")
+    if done not in (None, "", "true", "false"):
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "done must be true or false")
+    limit = query.get("limit") or str(DEFAULT_LIMIT)
+    if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_LIMIT:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"limit must be a number from 1 to {MAX_LIMIT}")
+    before = query.get("before")
+    return {"true": True, "false": False}.get(done), int(limit), (before, _opened(before)) if before else None
+
+
+def _place(todo):
+    """A place in the list as an opaque text: the last todo's time and id."""
+    ms = int(todo.created_at.timestamp() * 1000 + 0.5)
+    return base64.urlsafe_b64encode(f"{ms}.{todo.id}".encode()).decode().rstrip("=")
+
+
+def _opened(text):
+    try:
+        ms, _, todo_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii").partition(".")
+        if not OBJECT_ID.fullmatch(todo_id) or not re.fullmatch("[0-9]{1,14}", ms):
+            raise ValueError
+        return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=int(ms)), todo_id
+    except (ValueError, OverflowError):
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "before must be the next of an earlier page") from None
+
+
+def _find_todos(environ, user_id, done, limit, before):
+    def query():
+        found = leancloud.Query("Todo").equal_to("owner", leancloud.User.create_without_data(user_id))
+        return found if done is None else found.equal_to("done", done)
+
+    if before is None:
+        wanted = query()
+    else:
+        time, todo_id = before
+        earlier = query().less_than("createdAt", time)
+        beside = query().equal_to("createdAt", time).less_than("objectId", todo_id)
+        wanted = leancloud.Query.or_(earlier, beside)
+    wanted = wanted.descending("createdAt").add_descending("objectId").limit(limit + 1)
+    try:
+        with asking_storage():
+            todos = wanted.find()
+            page = [_todo_json(environ, todo) for todo in todos[:limit]]
+            following = _place(todos[limit - 1]) if len(todos) > limit else None
+    except HTTPError as error:
+        if error.code != 101:  # the class comes into being with the first todo
+            raise
+        page, following = [], None
+    return {"todos": page, "next": following}
+
+
+def _find_todo(todo_id):
+    """The todo, if there is one that this session may read. The SDK pastes ids into URLs, so they are checked."""
+    if not OBJECT_ID.fullmatch(todo_id):
+        raise HTTPError(HTTPStatus.NOT_FOUND, "there is no such todo")
+    with asking_storage():
+        todo = leancloud.Query("Todo").get(todo_id)
+    if not todo.is_existed():
+        raise HTTPError(HTTPStatus.NOT_FOUND, "there is no such todo", 101)
+    return todo
+
+
+def _todo_json(environ, todo):
+    created = todo.created_at.astimezone(timezone.utc)
+    return {
+        "id": todo.id,
+        "content": todo.get("content"),
+        "done": bool(todo.get("done")),
+        "createdAt": created.strftime("%Y-%m-%dT%H:%M:%S.") + f"{created.microsecond // 1000:03d}Z",
+        "attachment": _attachment_json(environ, todo),
+    }
+
+
+def _attachment_json(environ, todo):
+    file = todo.get("attachment")
+    if file is None:
+        return None
+    return {
+        "name": _file_name(file.name),
+        "url": f"{environ.get('SCRIPT_NAME', '')}/api/todos/{todo.id}/attachment",
+        "size": file.metadata.get("size"),
+        "mimeType": _mime_type(file),
+    }
+
+
+def _mime_type(file):
+    mime_type = file.metadata.get("mimeType") or file.mime_type
+    return mime_type if isinstance(mime_type, str) and MIME_TYPE.fullmatch(mime_type) else "application/octet-stream"
+
+
+def _file_name(name):
+    """A file's name without folders and control characters."""
+    name = "".join(char for char in re.split(r"[/\\]", name or "")[-1] if char.isprintable())
+    return name[-120:] or "file"
+
+
+def _destroy_file(file):
+    """Remove a file that nothing refers to any more; if that fails it is only litter."""
+    if file is not None and file.key:
+        try:
+            with asking_storage():
+                file.destroy()
+        except HTTPError:
+            pass
+
+
+def _notify(environ, todo):
+    """Tell NOTIFY_WEBHOOK_URL that a todo is done. The todo is done whatever becomes of this."""
+    url = environ["app.settings"].notify_webhook_url
+    if url:
+        try:
+            requests.post(url, json=todo, timeout=NOTIFY_SECONDS, allow_redirects=False).close()
+        except requests.RequestException:
+            pass
+
+
+def _file_response(environ, file):
+    """A static file: revalidated by caches each time, and sent again only when it has changed."""
+    try:
+        data, changed = file.read_bytes(), file.stat().st_mtime
+    except OSError:
+        raise HTTPError(HTTPStatus.NOT_FOUND, "there is nothing at this path") from None
+    etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    headers = [
+        ("ETag", etag),
+        ("Last-Modified", messages.http_date(changed)),
+        ("Cache-Control", "no-cache"),
+    ]
+    if etag in environ.get("HTTP_IF_NONE_MATCH", ""):
+        return HTTPStatus.NOT_MODIFIED, headers, b""
+    mime_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    if mime_type.startswith("text/"):
+        mime_type += "; charset=utf-8"
+    return HTTPStatus.OK, [("Content-Type", mime_type), *headers], data

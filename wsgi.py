@@ -1,0 +1,249 @@
+"""Environment -> services, SDK, routes, middleware -> `application`; `python wsgi.py` serves it.
+
+This is the only module that reads the environment. LeanEngine imports it and calls `application`.
+"""
+import atexit
+import os
+import secrets
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+KEYS = ("LEANCLOUD_APP_ID", "LEANCLOUD_APP_KEY", "LEANCLOUD_APP_MASTER_KEY", "LEANCLOUD_APP_HOOK_KEY")
+PLATFORM_ENVS = ("stage", "production")  # where a balancer stands in front
+THREADS = 16  # for visitors, and as many again for the hooks and functions that storage calls
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The app's own settings; the variables are those of SETTINGS."""
+
+    app_env: str  # "development", "stage" or "production"
+    port: int
+    session_secret: str  # "" derives one from the master key
+    session_max_age: int  # seconds
+    allowed_hosts: frozenset  # empty allows every one
+    trusted_proxy: frozenset | None  # addresses, or "*"; None is the default of the environment
+    max_upload_bytes: int
+    notify_webhook_url: str
+    cache_instance: str
+    data: Path
+
+
+def env_name(text):
+    names = {"": "development", "staging": "stage"}
+    name = names.get(text, text)
+    if name not in ("development", *PLATFORM_ENVS):
+        raise ValueError("must be development, stage or production")
+    return name
+
+
+def positive(text):
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**53):
+        raise ValueError("must be a number above 0")
+    return int(text)
+
+
+def port_number(text):
+    if positive(text) > 65535:
+        raise ValueError("must be a port, 1 to 65535")
+    return int(text)
+
+
+def names(text):
+    return frozenset(part.strip().lower() for part in text.split(",") if part.strip())
+
+
+# field, variable, how to read it, default
+SETTINGS = (
+    ("app_env", "LEANCLOUD_APP_ENV", env_name, "development"),
+    ("port", "LEANCLOUD_APP_PORT", port_number, "3000"),
+    ("session_secret", "SESSION_SECRET", str, ""),
+    ("session_max_age", "SESSION_MAX_AGE", positive, "2592000"),
+    ("allowed_hosts", "ALLOWED_HOSTS", names, ""),
+    ("trusted_proxy", "TRUSTED_PROXY", lambda text: names(text) or None, ""),
+    ("max_upload_bytes", "MAX_UPLOAD_BYTES", positive, "10485760"),
+    ("notify_webhook_url", "NOTIFY_WEBHOOK_URL", str, ""),
+    ("cache_instance", "LEANCACHE_INSTANCE", str, ""),
+    ("data", "LEANSTORAGE_DATA", Path, "data"),
+)
+
+
+def read_settings(environment):
+    """The Settings of an environment; raise SystemExit with one line naming a variable that cannot be read."""
+    values = {}
+    for field, variable, read, default in SETTINGS:
+        try:
+            values[field] = read(environment.get(variable, "").strip() or default)
+        except ValueError as error:
+            raise SystemExit(f"{variable} {error}") from None
+    if values["trusted_proxy"] is None:
+        on_platform = values["app_env"] in PLATFORM_ENVS
+        values["trusted_proxy"] = frozenset(["*"] if on_platform else ["127.0.0.1", "::1"])
+    return Settings(**values)
+
+
+def platform_keys(environment):
+    """The five variables that the platform sets, or None without LEANCLOUD_APP_ID; SystemExit when one is missing."""
+    if not environment.get("LEANCLOUD_APP_ID"):
+        return None
+    wanted = (*KEYS, "LEANCLOUD_API_SERVER")
+    for variable in wanted:
+        if not environment.get(variable):
+            raise SystemExit(f"{variable} is missing: with LEANCLOUD_APP_ID set, all of {', '.join(wanted)} must be")
+    return {variable: environment[variable].rstrip("/") for variable in wanted}
+
+
+def redis_url(environment, instance):
+    """The URL of the one LeanCache instance, or None; SystemExit when it is not clear which one is meant."""
+    found = {name.removeprefix("REDIS_URL_"): url for name, url in environment.items() if name.startswith("REDIS_URL_")}
+    if instance:
+        if instance not in found:
+            raise SystemExit(f"REDIS_URL_{instance} is missing, which LEANCACHE_INSTANCE names")
+        return found[instance]
+    if len(found) > 1:
+        raise SystemExit(f"LEANCACHE_INSTANCE must name one of {', '.join(sorted(found))}")
+    return next(iter(found.values()), None)
+
+
+class App:
+    """The composed WSGI application. `close` ends what was started for it; `report` says what it runs on, in lines."""
+
+    def __init__(self, application, settings, report, parts):
+        self.application = application
+        self.settings = settings
+        self.report = report
+        self._parts = parts
+
+    def __call__(self, environ, start_response):
+        return self.application(environ, start_response)
+
+    def close(self):
+        while self._parts:
+            self._parts.pop().close()
+
+
+def compose(environment):
+    """Build the application that `environment` describes, starting embedded services where none are configured."""
+    settings = read_settings(environment)
+    keys = platform_keys(environment)
+    cache_url = redis_url(environment, settings.cache_instance)
+    parts, storage, revive = [], None, None
+    if keys is None:
+        from leanstorage import embedded, embedded_redis
+
+        keys = embedded.load_keys(settings.data)
+        storage = embedded.start_storage(settings.data, keys)
+        parts.append(storage)
+        keys["LEANCLOUD_API_SERVER"] = storage.url
+        if cache_url is None:
+            server = embedded_redis.start_redis(settings.data)
+            if server is not None:
+                parts.append(server)
+                cache_url, revive = server.url, server.revive
+    prepare_sdk(keys, settings.app_env)
+
+    # From here on the SDK may be imported: it reads its keys when it is.
+    import handlers
+    import middleware
+    from cache import Cache
+    from door import guard_engine
+    from leancloud import Engine
+    from router import Application, Router
+
+    cache = Cache(cache_url, revive)
+    parts.append(cache)
+    router = Router(
+        [
+            ("GET", "/", handlers.show_page),
+            ("GET", "/api/client", handlers.show_client),
+            ("DELETE", "/api/session", handlers.log_out),
+            ("GET", "/api/session", handlers.show_session),
+            ("POST", "/api/session", handlers.log_in),
+            ("GET", "/api/status", handlers.show_status),
+            ("GET", "/api/todos", handlers.list_todos),
+            ("POST", "/api/todos", handlers.create_todo),
+            ("DELETE", "/api/todos/<todo_id>", handlers.delete_todo),
+            ("PATCH", "/api/todos/<todo_id>", handlers.change_todo),
+            ("GET", "/api/todos/<todo_id>/attachment", handlers.show_attachment),
+            ("POST", "/api/todos/<todo_id>/attachment", handlers.attach_file),
+            ("POST", "/api/users", handlers.sign_up),
+            ("GET", "/favicon.ico", handlers.show_icon),
+            ("GET", "/static/<path:path>", handlers.show_static),
+        ]
+    )
+    secret = settings.session_secret or f"session:{keys['LEANCLOUD_APP_MASTER_KEY']}"
+    engine = Engine()
+    handlers.register(engine)
+
+    # The way of a request, from the inside out.
+    inside = middleware.provide(Application(router), settings=settings, cache=cache)
+    inside = middleware.check_same_site(inside)
+    inside = middleware.keep_session(inside, secret, settings.session_max_age)
+    inside = middleware.redirect_to_https(inside)
+    engine.origin_app = inside
+    door = guard_engine(engine, dict(zip(("id", "key", "master_key", "hook_key"), map(keys.get, KEYS))))
+    outside = middleware.bound(
+        door,
+        settings.trusted_proxy,
+        settings.allowed_hosts,
+        settings.max_upload_bytes,
+        settings.app_env == "production",
+    )
+    application = middleware.isolate_visitors(outside)
+    if storage is not None:
+        storage.attach(middleware.isolate_visitors(door))
+    report = [
+        f"storage: {'embedded, in ' + str(settings.data.resolve()) if storage else keys['LEANCLOUD_API_SERVER']}",
+        f"cache: {'embedded Redis' if revive else 'Redis' if cache_url else 'off'}",
+    ]
+    return App(application, settings, report, parts)
+
+
+def prepare_sdk(keys, app_env):
+    """Set the SDK up. It reads the process's environment when it is imported, and again at every request."""
+    os.environ.update(keys)
+    os.environ["LEANCLOUD_APP_ENV"] = app_env
+    # Left unset, the SDK's engine would take no key at all for this one.
+    os.environ.setdefault("LEANCLOUD_APP_ANDX_KEY", secrets.token_hex(32))
+    import leancloud
+    import sdk
+
+    app_id, app_key, master_key, hook_key = map(keys.get, KEYS)
+    leancloud.init(app_id, app_key=app_key, master_key=master_key, hook_key=hook_key)
+    leancloud.use_master_key(False)  # the app acts as its visitors, never above them
+    sdk.mount()
+
+
+def serve(app):
+    """Serve until SIGTERM or Ctrl-C."""
+    from server import create_server
+
+    settings = app.settings
+    host = "0.0.0.0" if settings.app_env in PLATFORM_ENVS else "127.0.0.1"
+    try:
+        server = create_server(app, host, settings.port, THREADS, settings.max_upload_bytes)
+    except OSError as error:
+        raise SystemExit(f"LEANCLOUD_APP_PORT {settings.port} cannot be listened on: {error.strerror}") from None
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    print(f"listening on http://{host}:{settings.port} ({settings.app_env})", *app.report, sep="\n", flush=True)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.close()
+        app.close()
+
+
+application = compose(os.environ)
+atexit.register(application.close)
+
+if __name__ == "__main__":
+    serve(application)
+    sys.exit(0)
