@@ -142,7 +142,7 @@ def parse_json(data):
     """
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        value = _JSON.decode(text)
     except (ValueError, RecursionError):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the body is not valid JSON") from None
     if text.count("[") + text.count("{") > MAX_JSON_DEPTH and _depth(value) > MAX_JSON_DEPTH:
@@ -246,6 +246,10 @@ def _finite(text):
     if math.isinf(number):
         raise ValueError("the number is too large")
     return number
+
+
+# One decoder for all calls: json.loads would build a new one each time.
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _depth(value):

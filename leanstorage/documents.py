@@ -38,7 +38,7 @@ def document(call, class_name, row, stubs=None, with_acl=False):
             result.pop("authData", None)
         for key in USER_FLAGS:
             result.setdefault(key, False)
-    elif class_name == "_File" and "key" in result:
+    elif class_name == "_File" and result.get("key"):
         result["url"] = file_url(call, result["key"])
     if stubs:
         result.update(stubs)

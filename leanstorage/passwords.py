@@ -53,6 +53,11 @@ def new_token():
     return "".join(secrets.choice(TOKEN_ALPHABET) for _ in range(TOKEN_LENGTH))
 
 
+def token_secret(keys):
+    """The secret that session tokens are kept under: bytes derived from the master key."""
+    return hmac.new(keys["master_key"].encode(), b"leanstorage session tokens", hashlib.sha256).digest()
+
+
 def token_lookup(secret, token):
     """The keyed hash by which a token is found; `secret` is bytes."""
     return hmac.new(secret, b"lookup:" + token.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()

@@ -49,7 +49,7 @@ def scan(call, class_name):
             transaction, call, class_name, info, rows, None, with_acl, keys=state["keys"] or ""
         )
         for row, result in zip(rows, results):
-            if class_name == "_File" and "key" in row.body:
+            if class_name == "_File" and row.body.get("key"):
                 result.pop("url", None)
         return rows, results
 

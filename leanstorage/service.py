@@ -11,7 +11,7 @@ import zlib
 from http import HTTPStatus
 
 import messages
-from leanstorage import batch, files, friends, functions, objects, roles, scan, schemas, sessions, users, values
+from leanstorage import batch, files, friends, functions, objects, passwords, roles, scan, schemas, sessions, users, values
 from leanstorage.blobs import FolderBlobs
 from leanstorage.calls import Call, Caller, Options, Service, ok
 from leanstorage.errors import Code, StorageError
@@ -157,8 +157,7 @@ def open_service(keys, database, folder, transport=None, options=None):
     """The Service on a database URL and a folder for files; `transport` reaches the app's engine, if there is one."""
     store = open_store(database)
     engine = Engine(transport, keys, EngineMemory(store)) if transport else None
-    secret = hmac.new(keys["master_key"].encode(), b"leanstorage session tokens", hashlib.sha256).digest()
-    return Service(store, FolderBlobs(folder), engine, keys, secret, options or Options())
+    return Service(store, FolderBlobs(folder), engine, keys, passwords.token_secret(keys), options or Options())
 
 
 def create_application(service):

@@ -237,18 +237,28 @@ def whole_user(transaction, call, user_id):
     return {**_shown(transaction, own, row), "sessionToken": sessions.current(transaction, call.service, user_id)}
 
 
-def identities(auth_data):
-    """{(provider, identity)} of authData; raise 250 for a provider without one."""
+def identity_of(data):
+    """The id of one third-party account, None where it has none."""
+    if not isinstance(data, dict):
+        return None
+    identity = data.get("uid") or data.get("openid") or data.get("id")
+    if isinstance(identity, int) and not isinstance(identity, bool):
+        identity = str(identity)
+    return identity if isinstance(identity, str) and identity else None
+
+
+def identities(auth_data, stored=None):
+    """{(provider, identity)} of authData; raise 250 for a provider without one.
+
+    What is `stored` already may lack one: imported users keep whatever LeanCloud had of them.
+    """
     found = set()
     for provider, data in (auth_data or {}).items():
-        if not isinstance(data, dict):
+        identity = identity_of(data)
+        if identity is not None:
+            found.add((provider, identity))
+        elif not stored or provider not in stored or stored[provider] != data:
             raise StorageError(Code.NO_AUTH_ID)
-        identity = data.get("uid") or data.get("openid") or data.get("id")
-        if isinstance(identity, int) and not isinstance(identity, bool):
-            identity = str(identity)
-        if not isinstance(identity, str) or not identity:
-            raise StorageError(Code.NO_AUTH_ID)
-        found.add((provider, identity))
     return found
 
 
@@ -395,8 +405,9 @@ def _store(hashed, transaction, call, old, new, fields):
             transaction.delete_record(kind, unique_key(was))
         if value and not transaction.add_record(kind, unique_key(value), {"id": new.id}):
             raise StorageError(code)
-    had = identities(before.get("authData"))
-    has = identities(new.body.get("authData"))
+    stored = before.get("authData")
+    had = identities(stored, stored)
+    has = identities(new.body.get("authData"), stored)
     for provider, identity in had - has:
         transaction.delete_record(f"auth:{provider}", unique_key(identity))
     for provider, identity in has - had:
@@ -418,7 +429,8 @@ def _forget(service, transaction, row):
     for field in UNIQUE:
         if row.body.get(field):
             transaction.delete_record(f"unique:_User:{field}", unique_key(row.body[field]))
-    for provider, identity in identities(row.body.get("authData")):
+    stored = row.body.get("authData")
+    for provider, identity in identities(stored, stored):
         transaction.delete_record(f"auth:{provider}", unique_key(identity))
     sessions.forget(transaction, service, row.id)
 

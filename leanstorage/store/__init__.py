@@ -10,9 +10,10 @@ A transaction has the methods of `store.sql.Transaction`, which hold for every d
 - classes: `class_info(name)` -> dict or None, `save_class(name, info)`, `class_names()`, `last_write(name)` in ms
 - objects: `get(class_name, id, lock=False)` -> Row or None, `get_many`, `insert`, `update`, `delete`, `find(Query)`,
   `count(Query)`
-- relations: `relate`, `unrelate`, `forget_relations`, `role_names(user_id)`
+- objects in bulk: `taken(class_name, ids)`, `last_seq()`, `insert_many(class_name, rows)`
+- relations: `relate`, `relate_many`, `unrelate`, `forget_relations`, `role_names(user_id)`
 - records, small private documents by (kind, key): `record`, `add_record` (False when it is there), `put_record`,
-  `delete_record`, `records`, `expire_records`
+  `delete_record`, `records`, `records_of`, `put_records`, `expired_records`
 
 A query's `where` is a tree of `Condition(op, path, operand)`, `Group("and" | "or", nodes)` and `Not(node)`:
 
@@ -94,12 +95,15 @@ class QueryTimeout(Exception):
     """A query used up its time budget."""
 
 
-def open_store(url):
-    """The store of `sqlite:///PATH` or `postgresql://...`; raise ValueError for another scheme."""
+def open_store(url, bulk=False):
+    """The store of `sqlite:///PATH` or `postgresql://...`; raise ValueError for another scheme.
+
+    `bulk` is for long loads and unloads: memory stays small and writes go in large pieces.
+    """
     if url.startswith("sqlite:///"):
         from leanstorage.store.sqlite import SqliteStore
 
-        return SqliteStore(url.removeprefix("sqlite:///"))
+        return SqliteStore(url.removeprefix("sqlite:///"), bulk)
     if url.startswith(("postgresql://", "postgres://")):
         from leanstorage.store.postgresql import PostgresqlStore
 
@@ -135,6 +139,9 @@ def type_of(value):
     return {"type": kind}
 
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def canonical_text(value):
     """A canonical value as the one JSON text that equal values share."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL.encode(value)

@@ -6,7 +6,7 @@ client sent is only ever a parameter. The few names that stand in the text are c
 import json
 from itertools import count
 
-from leanstorage.store import Condition, Group, Not, Row, canonical_text, now, type_of
+from leanstorage.store import Condition, Group, Not, Row, StoreUnavailable, canonical_text, now, type_of
 
 COMPARISONS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 BUILT_IN_COLUMNS = {"objectId": "id", "createdAt": "created", "updatedAt": "updated"}
@@ -49,6 +49,10 @@ class Transaction:
     def change(self, text, params=()):
         """Run a statement; return the number of rows that it changed."""
         raise NotImplementedError
+
+    def change_many(self, text, rows):
+        """Run a statement once for each tuple of parameters; return the number of rows changed in all."""
+        return sum(self.change(text, params) for params in rows)
 
     # Documents pass through these two, because a driver may decode JSON by itself.
     encode = staticmethod(dump)
@@ -108,6 +112,32 @@ class Transaction:
             )
         )
 
+    def taken(self, class_name, object_ids):
+        """{id: seq} of those that exist; `seq` grows with every insertion."""
+        text, params = build(
+            "SELECT id, seq FROM objects WHERE class = {} AND id IN {}",
+            bind(class_name),
+            self.compiler.text_list(sorted(set(object_ids))),
+        )
+        return dict(self.execute(text, params))
+
+    def last_seq(self):
+        """The greatest `seq` so far, 0 in an empty store."""
+        return self.execute("SELECT max(seq) FROM objects")[0][0] or 0
+
+    def insert_many(self, class_name, rows):
+        """Store new objects, (id, created, updated, acl, body as canonical text); the caller knows that no id is taken.
+
+        Raises StoreUnavailable, to be tried again, when another writer took one meanwhile.
+        """
+        done = self.change_many(
+            "INSERT INTO objects (class, id, created, updated, acl, readers, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (class, id) DO NOTHING",
+            [(class_name, row[0], row[1], row[2], *self._rights(row[3]), row[4]) for row in rows],
+        )
+        if done != len(rows):
+            raise StoreUnavailable("another writer took an object's id")
+
     def update(self, class_name, row):
         return self.change(
             "UPDATE objects SET updated = ?, acl = ?, readers = ?, body = ? WHERE class = ? AND id = ?",
@@ -158,6 +188,14 @@ class Transaction:
                 "ON CONFLICT (class, key, owner, target_class, target) DO NOTHING",
                 [class_name, key, owner, target_class, target],
             )
+
+    def relate_many(self, class_name, key, target_class, pairs):
+        """Add (owner, target) pairs to a relation column; return how many were new."""
+        return self.change_many(
+            "INSERT INTO relations (class, key, owner, target_class, target) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (class, key, owner, target_class, target) DO NOTHING",
+            [(class_name, key, owner, target_class, target) for owner, target in pairs],
+        )
 
     def unrelate(self, class_name, key, owner, target_class, targets):
         for target in targets:
@@ -215,6 +253,24 @@ class Transaction:
                 "ON CONFLICT (kind, key) DO NOTHING",
                 [kind, key, self.encode(value), expires],
             )
+        )
+
+    def records_of(self, kind, keys):
+        """{key: document} of those that exist and are not expired."""
+        text, params = build(
+            "SELECT key, value FROM records WHERE kind = {} AND key IN {} AND (expires IS NULL OR expires > {})",
+            bind(kind),
+            self.compiler.text_list(sorted(set(keys))),
+            bind(now()),
+        )
+        return {key: self.decode(value) for key, value in self.execute(text, params)}
+
+    def put_records(self, records):
+        """Store (kind, key, document) triples that never expire, over what was there."""
+        self.change_many(
+            "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, NULL) "
+            "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
+            [(kind, key, self.encode(value)) for kind, key, value in records],
         )
 
     def put_record(self, kind, key, value, expires=None):

@@ -23,6 +23,8 @@ QUERY_SECONDS = 5  # time budget of one statement; clients give up after 15
 REGEX_SECONDS = 1  # of one match
 MAX_TOGETHER = 64  # works in one commit
 IDLE_READERS = 32  # connections kept open for reading
+BULK_CACHE_KIB = 48_000
+BULK_CHECKPOINT_PAGES = 8_000  # of the log, 32 MB
 STEPS = 20_000  # SQLite instructions between two looks at the clock
 
 SCHEMA = """
@@ -52,7 +54,7 @@ CREATE INDEX IF NOT EXISTS records_expires ON records (kind, expires) WHERE expi
 class SqliteStore:
     """The store contract on one SQLite file, made on first use, readable by its owner alone."""
 
-    def __init__(self, path):
+    def __init__(self, path, bulk=False):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
@@ -63,6 +65,12 @@ class SqliteStore:
         self._closed = False
         self._writer = self._connect()
         self._writer.executescript(SCHEMA)
+        if bulk:
+            # Index pages are touched all over: a larger cache, a log that is copied back more rarely, and no mapped
+            # file, whose pages would count as this process's memory.
+            self._writer.execute(f"PRAGMA cache_size = -{BULK_CACHE_KIB}")
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {BULK_CHECKPOINT_PAGES}")
+            self._writer.execute("PRAGMA mmap_size = 0")
 
     def read(self, work):
         """Run `work(transaction)` on a connection of its own; nothing it does may write."""
@@ -320,6 +328,10 @@ class SqliteTransaction(Transaction):
     def change(self, text, params=()):
         with _translated():
             return self.connection.execute(text, params).rowcount
+
+    def change_many(self, text, rows):
+        with _translated():
+            return max(0, self.connection.executemany(text, rows).rowcount)
 
     def find(self, query):
         with _time_budget(self.connection):
