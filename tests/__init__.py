@@ -1,0 +1,68 @@
+"""The environment of every test: complete before anything imports the SDK, which reads its keys when it is imported.
+
+Nothing is configured, so the app runs on embedded storage and Redis in a temporary folder. What goes wrong where no
+test can see it (a destructor, a thread, a resource that nobody closed) is recorded in `problems`, which the last test
+file looks at; it fails the process even when only some tests were run.
+"""
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import warnings
+
+problems = []
+data = tempfile.mkdtemp(prefix="tests-")
+
+for name in list(os.environ):
+    if name.startswith(("LEANCLOUD_", "LC_", "REDIS_URL_")) or name in (
+        "LEANCACHE_INSTANCE",
+        "SESSION_SECRET",
+        "SESSION_MAX_AGE",
+        "ALLOWED_HOSTS",
+        "TRUSTED_PROXY",
+        "MAX_UPLOAD_BYTES",
+        "NOTIFY_WEBHOOK_URL",
+    ):
+        del os.environ[name]
+os.environ["LEANSTORAGE_DATA"] = data
+
+
+def _unraisable(event):
+    problems.append(f"in {event.object!r}: {event.exc_value!r}")
+    sys.__unraisablehook__(event)
+
+
+def _thread_exception(event):
+    problems.append(f"in thread {event.thread and event.thread.name}: {event.exc_value!r}")
+    threading.__excepthook__(event)
+
+
+_show = warnings.showwarning
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    if issubclass(category, ResourceWarning):
+        problems.append(f"{filename}:{lineno}: {message}")
+    _show(message, category, filename, lineno, file, line)
+
+
+def _finish():
+    shutil.rmtree(data, ignore_errors=True)
+    if problems:
+        print("problems outside of the tests:", *problems, sep="\n  ", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+sys.unraisablehook = _unraisable
+threading.excepthook = _thread_exception
+warnings.showwarning = _show_warning
+# The SDK's own packages are old: their deprecations are not ours to mend.
+warnings.filterwarnings("ignore", category=DeprecationWarning)
+atexit.register(_finish)
+
+# Composed once for the whole run, and before any test imports a handler: the SDK must find its keys.
+import wsgi  # noqa: E402
+
+application = wsgi.application

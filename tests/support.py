@@ -1,0 +1,205 @@
+"""What the tests of the app share: calling it in process under the WSGI validator, and running it as a process."""
+import io
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import unittest
+from contextlib import contextmanager
+from pathlib import Path
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
+
+import tests
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 20
+DISTINCT = iter(range(10**9))
+
+
+def application():
+    """The app as LeanEngine would load it, composed once for the whole run."""
+    return tests.application
+
+
+class Response:
+    """An answer: `status` (int), `headers` (list), `body` (bytes)."""
+
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    def header(self, name):
+        found = [value for key, value in self.headers if key.lower() == name.lower()]
+        return found[0] if found else None
+
+    def all(self, name):
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def json(self):
+        return json.loads(self.body)
+
+
+def call(app, method, path, body=b"", headers=None, query="", **environ):
+    """One request to a WSGI callable inside `wsgiref.validate.validator`. `path` as a client would write it, decoded."""
+    if "?" in path and not query:
+        path, query = path.split("?", 1)
+    given = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path.encode().decode("latin-1"),
+        "SCRIPT_NAME": "",
+        "QUERY_STRING": query,
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": io.StringIO(),
+        "REMOTE_ADDR": "127.0.0.1",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "localhost",
+        **environ,
+    }
+    for name, value in (headers or {}).items():
+        key = name.upper().replace("-", "_")
+        given[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
+    setup_testing_defaults(given)
+    answer = []
+
+    def start_response(status, response_headers, exc_info=None):
+        answer[:] = [int(status.split()[0]), response_headers]
+        return answer.append
+
+    chunks = validator(app)(given, start_response)
+    try:
+        data = b"".join(chunks)
+    finally:
+        chunks.close()
+    return Response(answer[0], answer[1], data)
+
+
+class Visitor:
+    """A client with a cookie jar."""
+
+    def __init__(self, app=None):
+        self.app = app or application()
+        self.cookies = {}
+
+    def request(self, method, path, json_body=None, body=b"", headers=None, **environ):
+        headers = dict(headers or {})
+        if json_body is not None:
+            body = json.dumps(json_body).encode()
+            headers.setdefault("Content-Type", "application/json")
+        if self.cookies:
+            headers.setdefault("Cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))
+        response = call(self.app, method, path, body, headers, **environ)
+        for line in response.all("Set-Cookie"):
+            name, value = line.split(";", 1)[0].split("=", 1)
+            if "Max-Age=0" in line:
+                self.cookies.pop(name, None)
+            else:
+                self.cookies[name] = value
+        return response
+
+    def sign_up(self, username=None):
+        """A new account, logged in; returns its name. Its password is `secret`."""
+        username = username or f"visitor{next(DISTINCT)}"
+        response = self.request("POST", "/api/users", {"username": username, "password": "secret"})
+        assert response.status == 201, response.body
+        return username
+
+
+class AppTestCase(unittest.TestCase):
+    """Tests of the whole app, in process."""
+
+    def setUp(self):
+        self.visitor = Visitor()
+
+    def request(self, method, path, json_body=None, status=200, visitor=None, **more):
+        response = (visitor or self.visitor).request(method, path, json_body, **more)
+        self.assertEqual(response.status, status, response.body[:300])
+        return response
+
+    def logged_in(self):
+        visitor = Visitor()
+        visitor.username = visitor.sign_up()
+        return visitor
+
+    def assert_error(self, response, status):
+        """The one shape of every error."""
+        self.assertEqual(response.status, status, response.body[:300])
+        self.assertEqual(set(response.json()), {"error", "code"})
+        self.assertIsInstance(response.json()["code"], int)
+        self.assertTrue(response.json()["error"])
+
+
+def multipart(name, filename, data, mime_type="text/plain", boundary="boundary"):
+    """(body, headers) of a form with one file."""
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\n'
+    body = head.encode() + f"Content-Type: {mime_type}\r\n\r\n".encode() + data + f"\r\n--{boundary}--\r\n".encode()
+    return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def clean_environment(**more):
+    """An environment for a process of its own, with nothing of this one's configuration in it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LEANCLOUD_", "LC_", "REDIS_URL_", "LEANSTORAGE_"))
+    }
+    return {**kept, "PYTHONWARNINGS": "ignore::DeprecationWarning", **{name: str(value) for name, value in more.items()}}
+
+
+@contextmanager
+def running(arguments, ready, folder=ROOT, **environment):
+    """A process that is up once a line matches `ready`; terminated at the end, killed when it does not go.
+
+    Yields the Popen, with `output` holding what it said until it was ready.
+    """
+    process = subprocess.Popen(
+        arguments,
+        cwd=folder,
+        env=clean_environment(**environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        process.output = _read_until(process, ready)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdout.close()
+
+
+def _read_until(process, ready):
+    text, end = b"", time.monotonic() + START_SECONDS
+    os.set_blocking(process.stdout.fileno(), False)
+    while time.monotonic() < end:
+        select.select([process.stdout], [], [], 0.1)
+        chunk = process.stdout.read() or b""
+        text += chunk
+        if re.search(ready.encode(), text):
+            return text.decode()
+        if not chunk and process.poll() is not None:
+            break
+    raise AssertionError(f"not ready: {text.decode()}")
+
+
+def python(*arguments):
+    return [sys.executable, "-W", "ignore::DeprecationWarning", *arguments]
+
+
