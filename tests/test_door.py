@@ -1,0 +1,210 @@
+"""The cloud-function door, beside the raw engine where the SDK lets in whom it should not."""
+import hashlib
+import json
+import os
+import unittest
+
+import leancloud
+from leancloud import Engine
+
+import door
+from tests.support import call
+
+KEYS = {
+    "id": os.environ["LEANCLOUD_APP_ID"],
+    "key": os.environ["LEANCLOUD_APP_KEY"],
+    "master_key": os.environ["LEANCLOUD_APP_MASTER_KEY"],
+    "hook_key": os.environ["LEANCLOUD_APP_HOOK_KEY"],
+}
+APP = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"]}
+MASTER = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["master_key"] + ",master"}
+HOOK = {**APP, "X-LC-Hook-Key": KEYS["hook_key"]}
+
+
+def inside(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"inside"]
+
+
+def signed(key, suffix="", ms="1453014943466"):
+    digest = hashlib.md5((ms + key).encode()).hexdigest()
+    return {"X-LC-Id": KEYS["id"], "X-LC-Sign": f"{digest},{ms}{suffix}"}
+
+
+class DoorTest(unittest.TestCase):
+    def setUp(self):
+        self.engine = Engine()
+        self.engine.origin_app = inside
+        self.seen = []
+
+        @self.engine.define
+        def whoami():
+            user = self.engine.current.user
+            return user and user.id
+
+        @self.engine.define
+        def add(a, b=1):
+            return a + b
+
+        @self.engine.before_save("Thing")
+        def check(thing):
+            self.seen.append(thing)
+
+        self.guarded = door.guard_engine(self.engine, KEYS)
+        self.addCleanup(leancloud.User.set_current, None)
+
+    def post(self, path, body=None, headers=APP, app=None, data=None, method="POST", **more):
+        data = json.dumps(body if body is not None else {}).encode() if data is None else data
+        headers = {"Content-Type": "application/json", **headers}
+        return call(app or self.guarded, method, path, data, headers, **more)
+
+    def test_ping_is_answered_once(self):
+        for path in ("/__engine/1/ping", "/__engine/1.1/ping", "//__engine/1/ping"):
+            response = call(self.guarded, "GET", path)
+            self.assertEqual(response.status, 200)
+            self.assertEqual(set(response.json()), {"runtime", "version"})
+
+    def test_raw_ping_calls_start_response_twice(self):
+        calls = []
+        environ = {"PATH_INFO": "/__engine/1/ping", "REQUEST_METHOD": "GET", "SERVER_NAME": "x", "SERVER_PORT": "80"}
+        environ["wsgi.url_scheme"] = "http"
+        b"".join(self.engine(environ, lambda *arguments: calls.append(arguments)))
+        self.assertEqual(len(calls), 2)
+
+    def test_strangers_are_401(self):
+        rows = {
+            "nothing": {},
+            "only the public id": {"X-LC-Id": KEYS["id"]},
+            "wrong key": {**APP, "X-LC-Key": "x"},
+            "wrong id": {**APP, "X-LC-Id": "x"},
+            "master key without its suffix": {**APP, "X-LC-Key": KEYS["master_key"]},
+            "app key as master": {**APP, "X-LC-Key": KEYS["key"] + ",master"},
+            "two commas": {**APP, "X-LC-Key": "a,b,master"},
+            "sign of None": signed("None", ",ax-sig-1"),
+            "sign in upper case": {**APP, "X-LC-Key": "", "X-LC-Sign": signed(KEYS["key"])["X-LC-Sign"].upper()},
+            "sign of one part": {"X-LC-Id": KEYS["id"], "X-LC-Sign": "x"},
+            "sign of four parts": signed(KEYS["key"], ",master,x"),
+            "sign as master by the app key": signed(KEYS["key"], ",master"),
+            "not ASCII": {**APP, "X-LC-Key": "\xff"},
+        }
+        for name, headers in rows.items():
+            with self.subTest(name):
+                response = self.post("/1.1/functions/add", {"a": 1}, headers)
+                self.assertEqual((response.status, response.json()["code"]), (401, 401))
+
+    def test_raw_engine_lets_a_stranger_in_when_its_android_key_is_unset(self):
+        from unittest import mock
+
+        headers = {"X-LC-Id": KEYS["id"]}
+        with mock.patch("leancloud.engine.authorization.ANDX_KEY", None):
+            self.assertEqual(self.post("/1.1/functions/add", {"a": 1}, headers, self.engine).status, 200)
+            self.assertEqual(self.post("/1.1/functions/add", {"a": 1}, headers).status, 401)
+        self.assertEqual(self.post("/1.1/functions/add", {"a": 1}, headers, self.engine).status, 401)
+        self.assertTrue(os.environ["LEANCLOUD_APP_ANDX_KEY"])
+
+    def test_callers_with_a_key_or_a_signature_are_let_in(self):
+        rows = [
+            APP,
+            MASTER,
+            signed(KEYS["key"]),
+            signed(KEYS["master_key"], ",master"),
+            {"X-AVOSCloud-Application-Id": KEYS["id"], "X-AVOSCloud-Application-Key": KEYS["key"]},
+            {"X-Uluru-Application-Id": KEYS["id"], "X-Uluru-Master-Key": KEYS["master_key"]},
+        ]
+        for headers in rows:
+            for path in ("/1.1/functions/add", "/1/functions/add", "/__engine/1.1/functions/add", "/1.1/call/add"):
+                with self.subTest(path=path, headers=list(headers)):
+                    response = self.post(path, {"a": 1}, headers)
+                    self.assertEqual((response.status, response.json()), (200, {"result": 2}))
+        body = {"a": 2, "_ApplicationId": KEYS["id"], "_ApplicationKey": KEYS["key"]}
+        response = self.post("/1.1/functions/add", body, {"Content-Type": "text/plain"})
+        self.assertEqual(response.json(), {"result": 3})
+
+    def test_user_in_the_body_is_refused(self):
+        body = {"user": {"objectId": "victim", "sessionToken": "x"}}
+        raw = self.post("/1.1/functions/whoami", body, app=self.engine, data=None)
+        self.assertNotEqual(raw.status, 401)  # the SDK takes it for the user, then trips over the argument
+        self.assertEqual(self.post("/1.1/functions/whoami", body).status, 400)
+        self.assertEqual(self.post("/1.1/functions/whoami").json(), {"result": None})
+
+    def test_hooks_need_the_hook_key_and_internal_functions_too(self):
+        body = {"object": {"a": 1}}
+        raw = self.post("/1.1/functions/__before_save_for_Thing", {"thing": 1}, app=self.engine)
+        self.assertEqual((raw.status, len(self.seen)), (200, 1))  # a stranger ran the hook
+        for path in (
+            "/1.1/functions/__before_save_for_Thing",
+            "/1.1/functions/%5f_before_save_for_Thing".replace("%5f", "_"),
+            "//1.1/functions/__before_save_for_Thing",
+            "/1.1/call/__before_save_for_Thing",
+            "/1.1/functions/Thing/beforeSave",
+            "/1.1/functions/_messageReceived",
+            "/1.1/functions/_User/onLogin",
+        ):
+            for headers in (APP, MASTER, {**APP, "X-LC-Hook-Key": "x"}, {**APP, "X-LC-Hook-Key": ""}):
+                with self.subTest(path=path, headers=list(headers)):
+                    self.assertEqual(self.post(path, body, headers).status, 401)
+        self.assertEqual(len(self.seen), 1)
+        self.assertEqual(self.post("/1.1/functions/Thing/beforeSave", body, HOOK).status, 200)
+        self.assertEqual(len(self.seen), 2)
+
+    def test_unregistered_hooks_and_unknown_paths_are_404_json(self):
+        raw = self.post("/1.1/functions/Thing/afterSave", {"object": {}}, HOOK, self.engine)
+        self.assertEqual(raw.status, 500)
+        for path in (
+            "/1.1/functions/Thing/afterSave",
+            "/1.1/functions/Other/beforeSave",
+            "/1.1/functions/Thing/other",
+            "/1.1/functions/nothing",
+            "/1.1/functions/",
+            "/1.1/functionsX",
+            "/1.1/functions/a/b/c",
+            "/__engine/other",
+            "/__engine/",
+            "/1.1/call/a/b",
+        ):
+            with self.subTest(path):
+                response = self.post(path, {"object": {}}, HOOK)
+                self.assertEqual((response.status, set(response.json())), (404, {"error", "code"}))
+
+    def test_malformed_bodies_are_400(self):
+        for data in (b"{", b"[]", b'"x"', b"5", b"\xff", b'{"a": NaN}', b"[" * 50_000):
+            with self.subTest(data[:10]):
+                self.assertEqual(self.post("/1.1/functions/add", data=data).status, 400)
+        self.assertEqual(self.post("/1.1/functions/add", data=b'{"a": "' + b"x" * (1 << 20) + b'"}').status, 413)
+        for body in ({}, {"object": None}, {"object": []}):
+            self.assertEqual(self.post("/1.1/functions/Thing/beforeSave", body, HOOK).status, 400)
+
+    def test_missing_argument_is_400_and_names_it(self):
+        self.assertEqual(self.post("/1.1/functions/add", {}, app=self.engine).status, 500)
+        response = self.post("/1.1/functions/add", {})
+        self.assertEqual(response.status, 400)
+        self.assertIn("'a'", response.json()["error"])
+
+    def test_preflight_is_answered_without_a_body(self):
+        with self.assertRaises(AssertionError):
+            call(self.engine, "OPTIONS", "/1.1/functions/add")
+        response = call(self.guarded, "OPTIONS", "/1.1/functions/add")
+        self.assertEqual((response.status, response.body), (204, b""))
+        self.assertEqual(response.header("Access-Control-Allow-Origin"), "*")
+        self.assertEqual(self.post("/1.1/functions/add", method="PUT").status, 405)
+
+    def test_list_of_functions_needs_the_master_key(self):
+        path = "/1.1/functions/_ops/metadatas"
+        self.assertEqual(call(self.guarded, "GET", path, headers=APP).status, 401)
+        names = call(self.guarded, "GET", path, headers=MASTER).json()["result"]
+        self.assertEqual(set(names), {"whoami", "add", "__before_save_for_Thing"})
+
+    def test_invalid_session_is_401(self):
+        headers = {**APP, "X-LC-Session": "nobody's"}
+        with self.assertRaises(leancloud.LeanCloudError):
+            self.post("/1.1/functions/whoami", headers=headers, app=self.engine)
+        response = self.post("/1.1/functions/whoami", headers=headers)
+        self.assertEqual((response.status, response.json()["code"]), (401, 211))
+
+    def test_every_other_path_goes_inside(self):
+        for path in ("/", "/1.1/classes/Todo", "/__engin", "/x/1.1/functions/add"):
+            self.assertEqual(call(self.guarded, "GET", path).body, b"inside")
+
+
+if __name__ == "__main__":
+    unittest.main()
