@@ -11,6 +11,7 @@ from leanstorage.calls import Options
 from leanstorage.hooks import HttpTransport
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
+from leanstorage.takeout.commands import add_commands
 
 DEFAULT_PORT = 8126
 THREADS = 32
@@ -50,6 +51,7 @@ def parser():
     env_command.add_argument("--port", type=int, default=DEFAULT_PORT)
     env_command.add_argument("--public-url", metavar="URL")
     env_command.set_defaults(run=env)
+    add_commands(commands, storage, database_url, files_place)
     return top
 
 

@@ -23,7 +23,7 @@ QUERY_SECONDS = 5  # time budget of one statement; clients give up after 15
 REGEX_SECONDS = 1  # of one match
 MAX_TOGETHER = 64  # works in one commit
 IDLE_READERS = 32  # connections kept open for reading
-BULK_CACHE_KIB = 48_000
+BULK_CACHE_KIB = 32_000
 BULK_CHECKPOINT_PAGES = 8_000  # of the log, 32 MB
 STEPS = 20_000  # SQLite instructions between two looks at the clock
 

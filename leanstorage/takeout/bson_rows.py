@@ -1,0 +1,88 @@
+"""A document of a BSON backup as the JSON that a console export has. Needs PyMongo's `bson`; imported only for BSON."""
+
+import math
+
+from leanstorage import values
+from leanstorage.takeout.convert import Refused, as_bytes
+
+MAX_LEVELS = 100
+
+
+def is_available():
+    try:
+        import bson  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def decode_bson(data):
+    """One document as a dict of JSON values; raise Refused."""
+    import bson
+    from bson.codec_options import CodecOptions, DatetimeConversion
+    from bson.errors import BSONError
+
+    options = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
+    try:
+        document = bson.decode(data, options)
+    except (BSONError, ValueError, OverflowError, RecursionError):
+        raise Refused("not valid BSON") from None
+    row = {key: _value(value, 1) for key, value in document.items()}
+    if "objectId" not in row and "_id" in row:
+        row["objectId"] = row["_id"]
+    row.pop("_id", None)
+    return row
+
+
+def _value(value, level):
+    """One BSON value as JSON; types are compared exactly, because code is a kind of text."""
+    if level > MAX_LEVELS:
+        raise Refused(f"nested deeper than {MAX_LEVELS} levels")
+    kind = type(value).__name__
+    if kind in ("dict", "SON"):
+        return {key: _value(child, level + 1) for key, child in value.items()}
+    if kind == "list":
+        return [_value(child, level + 1) for child in value]
+    reader = _READERS.get(kind)
+    if reader is None:
+        raise Refused(f"a value of the type {kind}, which is not JSON")
+    return reader(value)
+
+
+def _same(value):
+    return value
+
+
+def _text(value):
+    if "\0" in value:
+        raise Refused("holds a NUL character")
+    return value
+
+
+def _number(value):
+    if not math.isfinite(value):
+        raise Refused("a number that is not finite")
+    return value
+
+
+def _date(value):
+    try:
+        return values.date(int(value))
+    except (ValueError, OverflowError):
+        raise Refused("a date out of range") from None
+
+
+_READERS = {
+    "NoneType": _same,
+    "bool": _same,
+    "int": _same,
+    "float": _number,
+    "str": _text,
+    "bytes": as_bytes,
+    "Binary": as_bytes,
+    "DBRef": lambda value: values.pointer(value.collection, str(value.id)),
+    "DatetimeMS": _date,
+    "Decimal128": lambda value: _number(float(value.to_decimal())),
+    "Int64": int,
+    "ObjectId": str,
+}

@@ -1,0 +1,236 @@
+"""A raw row of an export as what is stored: a row, and beside it what users, roles and files keep in records.
+
+Nothing here needs a database, so that it can run in other processes. A row is taken whole or refused with a reason;
+reasons never quote a value, because rows hold secrets.
+"""
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass, field
+from functools import partial
+
+import messages
+from leanstorage import acl, passwords, values
+from leanstorage.changes import MAX_OBJECT_BYTES
+from leanstorage.errors import StorageError
+from leanstorage.store import canonical_text, now
+from leanstorage.users import UNIQUE, identity_of, unique_key
+
+PRIVATE_KEYS = ("password", "salt", "bcryptPassword", "scryptPassword", "sessionToken")
+SCRYPT_TEXT = re.compile(r"([0-9a-f]{32})\$([0-9a-f]{128})")
+MAX_TOKEN = 200  # characters, as many as a session may have
+_SKIPPED = frozenset(["objectId", "createdAt", "updatedAt", "ACL", "className", "__type"])
+_SIMPLE = {str: "String", bool: "Boolean", int: "Number", float: "Number", list: "Array"}
+
+
+class Refused(Exception):
+    """A row that cannot be stored; the text is the reason."""
+
+
+@dataclass
+class Prepared:
+    """A converted batch.
+
+    `rows`: (index in the batch, (id, created, updated, acl, body as canonical text), extra); `extra` is None, or the
+    records of the row as {"unique": [(kind, key, field)], "records": [(kind, key, document)]}. Of a relation's batch
+    it is (index, (owning id, related id), None). `refused`: (index, reason).
+    `types`: {(key, type name, class name or None)} of all rows together.
+    `notes`: {index: [texts]}, what the operator should hear of.
+    """
+
+    rows: list = field(default_factory=list)
+    refused: list = field(default_factory=list)
+    types: set = field(default_factory=set)
+    notes: dict = field(default_factory=dict)
+
+    def note(self, index, text):
+        self.notes.setdefault(index, []).append(text)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a whole file's rows share."""
+
+    class_name: str
+    kind: str  # "rows" or "relation"
+    encoding: str  # "json" or "bson"
+    secret: bytes  # of session tokens
+    rotate_sessions: bool = False
+
+
+def convert(job, batch):
+    """The Prepared of a formats.Batch."""
+    prepared = Prepared()
+    for index, (_, data) in enumerate(batch.rows):
+        try:
+            document = decode(data, job.encoding)
+            if job.kind == "relation":
+                prepared.rows.append((index, _pair(document), None))
+            else:
+                prepared.rows.append((index, *_row(job, document, prepared, index, batch.first + index)))
+        except Refused as error:
+            prepared.refused.append((index, str(error)))
+        except StorageError as error:
+            prepared.refused.append((index, error.message))
+        except RecursionError:
+            prepared.refused.append((index, "nested too deep"))
+    return prepared
+
+
+def decode(data, encoding):
+    """A raw row as a dict; raise Refused."""
+    if encoding == "bson":
+        from leanstorage.takeout.bson_rows import decode_bson
+
+        return decode_bson(data)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused("not UTF-8") from None
+    try:
+        document = messages.parse_json(text)
+    except messages.HTTPError as error:
+        raise Refused(error.message.removeprefix("the body is ").removeprefix("the JSON ")) from None
+    if not isinstance(document, dict):
+        raise Refused("not an object")
+    return document
+
+
+def _pair(document):
+    return values.check_object_id(document.get("owningId")), values.check_object_id(document.get("relatedId"))
+
+
+def _row(job, document, prepared, index, ordinal):
+    object_id = document.get("objectId")
+    if object_id is None:
+        # An id of the content and its place, so that a second import finds the row again.
+        text = f"{job.class_name}:{ordinal}:{canonical_text(document)}"
+        object_id = hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
+        prepared.note(index, "rows without objectId, which were given one")
+    values.check_object_id(object_id)
+    created = _time(document, "createdAt")
+    updated = _time(document, "updatedAt")
+    created = now() if created is None and updated is None else created
+    created = updated if created is None else created
+    updated = created if updated is None else updated
+    rights = document.get("ACL")
+    rights = None if rights is None else acl.normalise(rights)
+    if job.class_name == "_Role" and "ACL" not in document:
+        rights = {"*": {"read": True}}
+        prepared.note(index, "roles without ACL, which only the master key may change now")
+    extra = None
+    if job.class_name == "_User":
+        document, extra = _user(job, object_id, document, partial(prepared.note, index))
+    elif job.class_name == "_Role":
+        extra = _role(object_id, document)
+    elif job.class_name == "_File":
+        extra = _file(object_id, document)
+    types = prepared.types
+    body, found = {}, []
+    for key, value in document.items():
+        if key in _SKIPPED:
+            continue
+        if not values.STORED_KEY.fullmatch(key) or len(key) > 200:
+            raise Refused("a key that is not letters, digits and _")
+        if value is not None:
+            value = values.normalise(value)
+            kind = _SIMPLE.get(type(value))
+            if kind is not None:
+                found.append((key, kind, None))
+            else:
+                kind = value.get("__type", "Object")
+                found.append((key, kind, value.get("className") if kind in ("Pointer", "Relation") else None))
+                if kind == "Relation":
+                    continue  # a stub declares the column and is no part of the row
+        body[key] = value
+    text = canonical_text(body)
+    if len(text) * 4 > MAX_OBJECT_BYTES and len(text.encode("utf-8")) > MAX_OBJECT_BYTES:
+        raise Refused(f"the object is larger than {MAX_OBJECT_BYTES} bytes")
+    types.update(found)
+    if "error" in body:
+        prepared.note(index, "rows with a field 'error', which the Python SDK takes for failures")
+    return (object_id, created, updated, rights, text), extra
+
+
+def _time(document, key):
+    value = document.get(key)
+    if isinstance(value, dict) and value.get("__type") == "Date":
+        value = value.get("iso")
+    if value is None:
+        return None
+    try:
+        return values.parse_time(value)
+    except (ValueError, OverflowError):
+        raise Refused(f"{key} is not a time") from None
+
+
+def _user(job, user_id, document, note):
+    """A user's fields without its secrets, and its records."""
+    private = {key: document[key] for key in PRIVATE_KEYS if document.get(key) is not None}
+    document = {key: value for key, value in document.items() if key not in PRIVATE_KEYS}
+    unique, records, credential = [], [], {}
+    for name in UNIQUE:
+        value = document.get(name)
+        if isinstance(value, str) and value:
+            unique.append((f"unique:_User:{name}", unique_key(value), name))
+    auth_data = document.get("authData")
+    if isinstance(auth_data, dict):
+        for provider, data in auth_data.items():
+            identity = identity_of(data)
+            if identity is None:
+                if data is not None:
+                    note(f"users whose {provider[:50]} account has no id: they cannot log in with it")
+                continue
+            unique.append((f"auth:{provider}", unique_key(identity), f"authData.{provider}"))
+            if provider != "anonymous":
+                # LeanCloud checked only the providers that it knew, this server checks none.
+                note(f"users with a {provider[:50]} account, which the export cannot prove")
+    password = _password(private)
+    if password:
+        credential["password"] = password
+    elif not (isinstance(auth_data, dict) and any(auth_data.values())):
+        note("users without a password hash: they have to reset their password")
+    token = private.get("sessionToken")
+    if token is not None and not job.rotate_sessions:
+        if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN:
+            raise Refused("sessionToken is not a text of a usable length")
+        credential["token"] = passwords.seal_token(job.secret, token)
+        unique.append(("session", passwords.token_lookup(job.secret, token), "sessionToken"))
+    if credential:
+        records.append(("credential", user_id, credential))
+    return document, {"unique": unique, "records": records}
+
+
+def _password(private):
+    for key, value in private.items():
+        if key != "sessionToken" and not isinstance(value, str):
+            raise Refused(f"{key} is not a text")
+    if private.get("scryptPassword"):
+        found = SCRYPT_TEXT.fullmatch(private["scryptPassword"])
+        if not found:
+            raise Refused("scryptPassword is not SALT$HASH in hex")
+        return {"scheme": "scrypt", "salt": found.group(1), "hash": found.group(2)}
+    stored = private.get("bcryptPassword") or private.get("password")
+    return passwords.legacy_record(stored, private.get("salt", "")) if stored else None
+
+
+def _role(role_id, document):
+    name = document.get("name")
+    if not isinstance(name, str) or not name:
+        raise Refused("a role without a name")
+    return {"unique": [("unique:_Role:name", unique_key(name), "name")], "records": []}
+
+
+def _file(file_id, document):
+    """Two files may share one key, which LeanCloud allowed: its bytes are served either way."""
+    key = document.get("key")
+    if key is None:
+        return None
+    if not isinstance(key, str) or not key:
+        raise Refused("the key of the file is not a text")
+    return {"unique": [], "records": [("file", key, {"id": file_id})]}
+
+
+def as_bytes(data):
+    return {"__type": "Bytes", "base64": base64.b64encode(data).decode()}

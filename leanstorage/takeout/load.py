@@ -1,0 +1,213 @@
+"""Storing batches of converted rows: what exists is left alone, what does not fit is refused, the rest goes in at once.
+
+Each function is one transaction's work. No hooks fire, and no permission is asked for: the operator is at the keyboard.
+"""
+
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from leanstorage import classes, values
+from leanstorage.errors import StorageError
+from leanstorage.store import StoreUnavailable, type_of
+from leanstorage.takeout.convert import PRIVATE_KEYS
+
+TRIES = 6  # of a batch, when another process is writing
+TYPES = frozenset(["String", "Number", "Boolean", "Array", "Object", "Date", "Bytes", "File", "GeoPoint"])
+SAMPLE = 200  # ids of a relation that are looked up when nothing tells their class
+
+
+@dataclass
+class Outcome:
+    """`refused` holds (index in the batch, reason) of rows that the converter had accepted, `notes` texts to count."""
+
+    imported: int = 0
+    skipped: int = 0
+    refused: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+
+
+def stored(store, work):
+    """`store.write(work)`, tried again while another process is in the way."""
+    for attempt in range(TRIES):
+        try:
+            return store.write(work)
+        except StoreUnavailable:
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(0.2 * 2**attempt)
+
+
+def load_rows(transaction, class_name, prepared, start_seq):
+    """Insert a Prepared batch; rows whose id was there before `start_seq` are skipped, later ones are duplicates."""
+    outcome = Outcome()
+    info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
+    rows = _new_rows(transaction, class_name, prepared, start_seq, outcome)
+    rows = _with_free_names(transaction, rows, outcome)
+    is_new = info.pop("is_new", False)
+    rows, is_changed = _with_right_types(info["columns"], rows, prepared.types, outcome)
+    if is_new or is_changed:
+        transaction.save_class(class_name, info)
+    transaction.insert_many(class_name, [row for _, row, _ in rows])
+    records = [record for _, row, extra in rows if extra for record in _records(row[0], extra)]
+    if records:
+        transaction.put_records(_without_kept_files(transaction, records))
+    outcome.imported = len(rows)
+    outcome.notes = [text for index, _, _ in rows for text in prepared.notes.get(index, ())]
+    return outcome
+
+
+def _new_rows(transaction, class_name, prepared, start_seq, outcome):
+    taken = transaction.taken(class_name, [row[0] for _, row, _ in prepared.rows])
+    rows, seen = [], set()
+    for entry in prepared.rows:
+        object_id = entry[1][0]
+        seq = taken.get(object_id)
+        if object_id in seen or (seq is not None and seq > start_seq):
+            outcome.refused.append((entry[0], "its objectId occurs twice in this export"))
+        elif seq is not None:
+            outcome.skipped += 1
+        else:
+            seen.add(object_id)
+            rows.append(entry)
+    return rows
+
+
+def _with_free_names(transaction, rows, outcome):
+    """Without rows whose unique values (names, accounts, sessions) belong to another object."""
+    wanted = defaultdict(set)
+    for _, _, extra in rows:
+        for kind, key, _ in extra["unique"] if extra else ():
+            wanted[kind].add(key)
+    if not wanted:
+        return rows
+    used = {kind: set(transaction.records_of(kind, keys)) for kind, keys in wanted.items()}
+    kept = []
+    for entry in rows:
+        unique = entry[2]["unique"] if entry[2] else ()
+        name = next((name for kind, key, name in unique if key in used[kind]), None)
+        if name is not None:
+            outcome.refused.append((entry[0], f"its {name} belongs to another object"))
+            continue
+        for kind, key, _ in unique:
+            used[kind].add(key)
+        kept.append(entry)
+    return kept
+
+
+def _records(object_id, extra):
+    for kind, key, _ in extra["unique"]:
+        yield kind, key, {"user" if kind == "session" else "id": object_id}
+    yield from extra["records"]
+
+
+def _without_kept_files(transaction, records):
+    """Of several files that share a key the first one stays the key's owner."""
+    kept = set(transaction.records_of("file", [key for kind, key, _ in records if kind == "file"]))
+    result = []
+    for record in records:
+        if record[0] == "file":
+            if record[1] in kept:
+                continue
+            kept.add(record[1])
+        result.append(record)
+    return result
+
+
+def _with_right_types(columns, rows, types, outcome):
+    """(rows that fit the class's columns, whether `columns` were added to)."""
+    new, fits = {}, True
+    for key, kind, class_name in types:
+        column = _column(kind, class_name)
+        if columns.get(key, column) != column or new.get(key, column) != column:
+            fits = False
+        new[key] = column
+    new = {key: column for key, column in new.items() if key not in columns}
+    if fits and len(columns) + len(new) <= classes.MAX_COLUMNS:
+        columns.update(new)
+        return rows, bool(new)
+    before = len(columns)
+    for key, column in new.items():
+        if column["type"] == "Relation":  # declared by stubs, which are no part of a row
+            columns.setdefault(key, column)
+    kept = []
+    for entry in rows:
+        reason = _admit_columns(columns, json.loads(entry[1][4]))
+        if reason:
+            outcome.refused.append((entry[0], reason))
+        else:
+            kept.append(entry)
+    return kept, len(columns) != before
+
+
+def _admit_columns(columns, body):
+    """Add a row's new columns, or say why it does not fit."""
+    found = {key: type_of(value) for key, value in body.items() if value is not None}
+    for key, column in found.items():
+        known = columns.get(key)
+        if known is not None and known != column:
+            return f"'{key}' is of type {classes.describe(column)}, in its class it is {classes.describe(known)}"
+    new = {key: column for key, column in found.items() if key not in columns}
+    if len(columns) + len(new) > classes.MAX_COLUMNS:
+        return f"its class would have more than {classes.MAX_COLUMNS} fields"
+    columns.update(new)
+    return None
+
+
+def _column(kind, class_name):
+    return {"type": kind} if class_name is None else {"type": kind, "className": class_name}
+
+
+def load_relation(transaction, content, prepared):
+    """Add a batch of a join file. Raises ValueError when nothing tells which class the members are of."""
+    info = classes.load(transaction, content.class_name, lock=True) or classes.empty_info(content.class_name)
+    column = info["columns"].get(content.key)
+    pairs = [row for _, row, _ in prepared.rows]
+    if column is None:
+        target = content.target or _target_of(transaction, [related for _, related in pairs])
+        column = info["columns"][content.key] = {"type": "Relation", "className": target}
+        info.pop("is_new", None)
+        transaction.save_class(content.class_name, info)
+    if column["type"] != "Relation" or content.target not in (None, column["className"]):
+        described = classes.describe(column)
+        raise ValueError(f"'{content.key}' of {content.class_name} is a {described} and not this relation")
+    imported = transaction.relate_many(content.class_name, content.key, column["className"], pairs)
+    return Outcome(imported, len(pairs) - imported)
+
+
+def _target_of(transaction, ids):
+    sample = ids[:SAMPLE]
+    holding = [name for name in transaction.class_names() if transaction.taken(name, sample)]
+    if len(holding) != 1:
+        raise ValueError("nothing tells the class of the relation's members: import the class's schema file first")
+    return holding[0]
+
+
+def load_schema(transaction, schemas):
+    """Declare the columns of schema files that are not known yet."""
+    for class_name, described in schemas.items():
+        info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
+        for key, column in described.items():
+            found = _described(class_name, key, column)
+            if found and len(info["columns"]) < classes.MAX_COLUMNS:
+                info["columns"].setdefault(key, found)
+        info.pop("is_new", None)
+        transaction.save_class(class_name, info)
+
+
+def _described(class_name, key, column):
+    if key in classes.BUILT_IN_COLUMNS or (class_name == "_User" and key in PRIVATE_KEYS):
+        return None
+    if not values.STORED_KEY.fullmatch(key) or len(key) > 200:
+        return None
+    kind = column["type"]
+    if kind in TYPES:
+        return {"type": kind}
+    if kind not in ("Pointer", "Relation"):
+        return None
+    try:
+        target = values.check_class_name(column.get("className"))
+    except StorageError:
+        return None
+    return {"type": "File"} if kind == "Pointer" and target == "_File" else {"type": kind, "className": target}

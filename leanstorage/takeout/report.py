@@ -1,0 +1,187 @@
+"""What an import or a pull tells its operator: progress, a closing table, and the file of what was refused.
+
+Rows hold secrets: they go to that file, which only its owner may read, and never to the terminal.
+"""
+
+import base64
+import json
+import os
+import resource
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from leanstorage.takeout.sources import printable
+
+SHOWN_REFUSALS = 5  # of each class, in the closing table
+BAR = 24  # characters
+TERMINAL_SECONDS = 0.2  # between two updates of the bar
+PLAIN_SECONDS = 5  # between two lines where there is no terminal
+
+
+@dataclass
+class Tally:
+    read: int = 0
+    imported: int = 0
+    skipped: int = 0
+    refused: int = 0
+    notes: Counter = field(default_factory=Counter)
+    examples: list = field(default_factory=list)  # (source, number, reason)
+
+
+class Report:
+    """Counts by class (or `Class.key` of a relation); shows progress on `stream`, the end on `out`."""
+
+    def __init__(self, refused_path, stream=None, out=None):
+        self.tallies = {}
+        self.broken = []  # texts of files that could not be read, or not to their end
+        self._stream = stream or sys.stderr
+        self._out = out or sys.stdout
+        self._refused_path = refused_path
+        self._refused_file = None
+        self._is_terminal = self._stream.isatty()
+        self._started = time.monotonic()
+        self._current = None
+        self._shown = 0.0
+
+    def tally(self, name):
+        return self.tallies.setdefault(name, Tally())
+
+    def begin(self, name, size):
+        """A file of `size` bytes (None when unknown) starts."""
+        self._current = {"name": name, "size": size, "done": 0, "rows": 0, "start": time.monotonic()}
+
+    def advance(self, name, read, imported=0, skipped=0, size=0):
+        tally = self.tally(name)
+        tally.read += read
+        tally.imported += imported
+        tally.skipped += skipped
+        current = self._current
+        if current and current["name"] == name:
+            current["done"] += size
+            current["rows"] += read
+            self._show()
+
+    def note(self, name, text, count=1):
+        self.tally(name).notes[text] += count
+
+    def refuse(self, name, source, number, reason, data):
+        """Count a refused row and keep it: `data` is its text as bytes, or its BSON."""
+        tally = self.tally(name)
+        tally.refused += 1
+        reason = printable(reason)
+        if len(tally.examples) < SHOWN_REFUSALS:
+            tally.examples.append((source, number, reason))
+        line = {"class": name, "source": source, "line": number, "reason": reason}
+        try:
+            line["row"] = data.decode("utf-8")
+        except UnicodeDecodeError:
+            line["row_base64"] = base64.b64encode(data).decode()
+        self._file().write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def fail(self, text):
+        """A file could not be read, or not to its end."""
+        text = printable(str(text))
+        if text not in self.broken:
+            self.broken.append(text)
+            self._clear()
+            print(f"refused: {text}", file=self._stream, flush=True)
+
+    def say(self, text):
+        self._clear()
+        print(text, file=self._stream, flush=True)
+
+    def end(self):
+        """The file that began is done."""
+        if self._current and self._current["rows"]:
+            self._shown = 0
+            self._show(is_last=True)
+        self._current = None
+
+    def close(self, verb="imported", more=""):
+        """Print the table and the last line, which holds every figure; return the exit code."""
+        self._clear()
+        if self._refused_file is not None:
+            self._refused_file.close()
+        self._table(verb)
+        total = Tally()
+        for tally in self.tallies.values():
+            total.read += tally.read
+            total.imported += tally.imported
+            total.skipped += tally.skipped
+            total.refused += tally.refused
+        seconds = max(time.monotonic() - self._started, 0.001)
+        print(
+            f"read {total.read}, {verb} {total.imported}, skipped {total.skipped}, refused {total.refused} rows"
+            f" and {len(self.broken)} files{more}; {seconds:.1f} s, {total.read / seconds:.0f} rows/s,"
+            f" peak memory {peak_memory() / 1e6:.0f} MB",
+            file=self._out,
+            flush=True,
+        )
+        return 1 if total.refused or self.broken else 0
+
+    def _table(self, verb):
+        out = self._out
+        if self.tallies:
+            width = max(len(name) for name in [*self.tallies, "class"])
+            print(f"{'class':{width}}  {'read':>10}  {verb:>10}  {'skipped':>10}  {'refused':>10}", file=out)
+        for name, tally in sorted(self.tallies.items()):
+            counts = (tally.read, tally.imported, tally.skipped, tally.refused)
+            print(f"{name:{width}}  " + "  ".join(f"{count:>10}" for count in counts), file=out)
+            for source, number, reason in tally.examples:
+                print(f"    refused {printable(source)}, line {number}: {reason}", file=out)
+            if tally.refused > len(tally.examples):
+                print(f"    refused {tally.refused - len(tally.examples)} more", file=out)
+            for text, count in sorted(tally.notes.items()):
+                print(f"    note: {count} {printable(text)}", file=out)
+        for text in self.broken:
+            print(f"refused file: {text}", file=out)
+        if self._refused_file is not None:
+            print(f"refused rows and their reasons: {self._refused_file.name}", file=out)
+
+    def _file(self):
+        if self._refused_file is None:
+            path = str(self._refused_path)
+            os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+            os.close(descriptor)
+            self._refused_file = open(path, "w", encoding="utf-8", errors="backslashreplace")
+        return self._refused_file
+
+    def _show(self, is_last=False):
+        now = time.monotonic()
+        if now - self._shown < (TERMINAL_SECONDS if self._is_terminal else PLAIN_SECONDS) and not is_last:
+            return
+        if self._shown == 0 and not self._is_terminal and not is_last:
+            self._shown = now  # the first line comes after PLAIN_SECONDS as well
+            return
+        self._shown = now
+        text = _progress(self._current, now, is_last)
+        if self._is_terminal:
+            self._stream.write(f"\r\x1b[K{text}" + ("\n" if is_last else ""))
+            self._stream.flush()
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def _clear(self):
+        if self._is_terminal:
+            self._stream.write("\r\x1b[K")
+
+
+def _progress(current, now, is_last):
+    seconds = max(now - current["start"], 0.001)
+    text = f"{current['name']}: {current['rows']} rows, {current['rows'] / seconds:.0f} rows/s"
+    if is_last or not current["size"] or not current["done"]:
+        return text
+    part = min(current["done"] / current["size"], 1.0)
+    left = int(seconds * (1 - part) / part)
+    bar = "#" * int(BAR * part)
+    return f"{text} [{bar:<{BAR}}] {100 * part:.0f} %, {left // 60}:{left % 60:02d} left"
+
+
+def peak_memory():
+    """Bytes of this process at its largest, and of its largest child."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return unit * sum(resource.getrusage(who).ru_maxrss for who in both)

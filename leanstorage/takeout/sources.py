@@ -1,0 +1,313 @@
+"""The files of an export: named ones, those of folders, and the members of tar and zip archives, as byte streams.
+
+Nothing is ever unpacked to disk, so the path of a member is only a name. Hostile archives are met here: whatever is
+wrong with one raises SourceError with a reason that can be shown, after the members before it were read.
+"""
+
+import gzip
+import os
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+CHUNK_BYTES = 1 << 20
+TAR_BLOCK = 512
+MAX_TAR_NOTE = 1 << 20  # bytes of a long name or an extended header
+MAX_ZIP_MEMBERS = 100_000
+# A megabyte of JSON shrinks to a tenth or a twentieth; gzip's own limit is a thousandth.
+MAX_RATIO = 200
+RATIO_FROM_BYTES = 64 << 20
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,1000}")
+
+
+class SourceError(Exception):
+    """A file or an archive that cannot be read to its end; the text says what is wrong."""
+
+
+@dataclass
+class Member:
+    """One file of an export. `stream` has `read(size)` and is good until the next member is asked for."""
+
+    label: str  # to be shown: the archive and the name within it
+    name: str  # the file's own name, which may tell its class
+    size: int | None  # bytes, None when only reading to the end can tell
+    stream: object
+
+
+def members(paths):
+    """Yield every Member of files, folders and archives, and a SourceError in the place of each unreadable one."""
+    for path in paths:
+        path = Path(path)
+        try:
+            if path.is_dir():
+                yield from _folder(path)
+            else:
+                yield from _file(path, str(path))
+        except SourceError as error:
+            yield error
+        except OSError as error:
+            yield SourceError(f"{path}: {error.strerror or 'cannot be read'}")
+
+
+def _folder(folder):
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            if name.startswith("."):
+                continue
+            if path.is_symlink():
+                yield SourceError(f"{path}: a symbolic link in a folder is not followed")
+                continue
+            try:
+                yield from _file(path, str(path))
+            except SourceError as error:
+                yield error
+
+
+def _file(path, label):
+    with open(path, "rb") as raw:
+        if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+            raise SourceError(f"{label}: not a regular file")
+        size = os.fstat(raw.fileno()).st_size
+        head = raw.read(4)
+        raw.seek(0)
+        if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+            yield from _zip(raw, label)
+        else:
+            yield from _unpacked(raw, label, path.name, size)
+
+
+def _unpacked(raw, label, name, size):
+    """A stream that may be gzip, and then may be tar."""
+    stream = Peeked(raw)
+    if stream.head.startswith(b"\x1f\x8b"):
+        stream = Peeked(_Gunzip(stream, label))
+        name, size = name.removesuffix(".gz"), None
+    if stream.head[257:262] == b"ustar" or name.endswith((".tar", ".tgz")):
+        yield from _tar(stream, label)
+    else:
+        yield Member(label, name, size, stream)
+
+
+class Peeked:
+    """A stream whose first bytes can be looked at before they are read."""
+
+    def __init__(self, stream, size=1 << 16):
+        self._stream = stream
+        self.head = b""
+        while len(self.head) < size:
+            chunk = stream.read(size - len(self.head))
+            if not chunk:
+                break
+            self.head += chunk
+        self._rest = self.head
+
+    def read(self, size):
+        if self._rest:
+            chunk, self._rest = self._rest[:size], self._rest[size:]
+            return chunk
+        return self._stream.read(size)
+
+
+class _Gunzip:
+    """A gzip stream that refuses to grow out of all proportion. `read` may return less than was asked for."""
+
+    def __init__(self, raw, label):
+        self._counted = _Counted(raw)
+        self._stream = gzip.GzipFile(fileobj=self._counted, mode="rb")
+        self._label = label
+        self._out = 0
+
+    def read(self, size):
+        try:
+            chunk = self._stream.read1(size)
+        except (EOFError, zlib.error, OSError) as error:
+            reason = "the gzip data ends too early" if isinstance(error, EOFError) else "the gzip data is damaged"
+            raise SourceError(f"{self._label}: {reason}") from None
+        self._out += len(chunk)
+        if self._out > RATIO_FROM_BYTES and self._out > MAX_RATIO * self._counted.done:
+            raise SourceError(f"{self._label}: it unpacks to more than {MAX_RATIO} times its size")
+        return chunk
+
+
+class _Counted:
+    def __init__(self, raw):
+        self._raw = raw
+        self.done = 0
+
+    def read(self, size=-1):
+        chunk = self._raw.read(size)
+        self.done += len(chunk)
+        return chunk
+
+
+# Zip ----------------------------------------------------------------------------------------------------------------
+
+
+def _zip(raw, label):
+    try:
+        archive = zipfile.ZipFile(raw)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+        raise SourceError(f"{label}: the zip archive is damaged") from None
+    with archive:
+        infos = archive.infolist()
+        if len(infos) > MAX_ZIP_MEMBERS:
+            raise SourceError(f"{label}: the archive has more than {MAX_ZIP_MEMBERS} members")
+        for info in infos:
+            if info.is_dir():
+                continue
+            inner = f"{label}:{printable(info.filename)}"
+            try:
+                _check_name(info.filename, inner)
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    raise SourceError(f"{inner}: a link, not a file")
+                with _opened(archive, info, inner) as stream:
+                    guarded = _Unzip(stream, info, inner)
+                    yield from _inner(guarded, inner, info.filename, info.file_size)
+            except SourceError as error:
+                yield error
+
+
+def _opened(archive, info, label):
+    try:
+        return archive.open(info)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OSError):
+        # RuntimeError is what zipfile says of encryption.
+        raise SourceError(f"{label}: it is damaged, encrypted or packed in an unknown way") from None
+
+
+class _Unzip:
+    def __init__(self, stream, info, label):
+        self._stream, self._info, self._label = stream, info, label
+        self._out = 0
+
+    def read(self, size):
+        try:
+            chunk = self._stream.read1(size)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
+            raise SourceError(f"{self._label}: the packed data is damaged or ends too early") from None
+        self._out += len(chunk)
+        if self._out > RATIO_FROM_BYTES and self._out > MAX_RATIO * self._info.compress_size:
+            raise SourceError(f"{self._label}: it unpacks to more than {MAX_RATIO} times its size")
+        return chunk
+
+
+# Tar ----------------------------------------------------------------------------------------------------------------
+
+
+def _tar(stream, label):
+    """Members of a tar stream. tarfile itself keeps all of them in memory and believes any size of a header."""
+    long_name = None
+    while True:
+        header = _exactly(stream, TAR_BLOCK, label)
+        if not header.strip(b"\0"):
+            return  # the end is marked by empty blocks
+        try:
+            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            raise SourceError(f"{label}: the tar archive is damaged") from None
+        if info.size < 0:
+            raise SourceError(f"{label}: the tar archive is damaged")
+        padding = -info.size % TAR_BLOCK
+        if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE):
+            if info.size > MAX_TAR_NOTE:
+                raise SourceError(f"{label}: a header of {info.size} bytes in the tar archive")
+            note = _exactly(stream, info.size, label)
+            _exactly(stream, padding, label)
+            if info.type == tarfile.GNUTYPE_LONGNAME:
+                long_name = note.rstrip(b"\0").decode("utf-8", "surrogateescape")
+            elif info.type == tarfile.XHDTYPE:
+                long_name = _pax_path(note) or long_name
+            continue
+        name, long_name = long_name or info.name, None
+        part = _Part(stream, info.size, label)
+        inner = f"{label}:{printable(name)}"
+        if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            try:
+                _check_name(name, inner)
+                yield from _inner(part, inner, name, info.size)
+            except SourceError as error:
+                if part.is_broken:
+                    raise
+                yield error
+        elif info.type != tarfile.DIRTYPE:
+            yield SourceError(f"{inner}: a link or a device, not a file")
+        part.skip()
+        _exactly(stream, padding, label)
+
+
+class _Part:
+    """The next `size` bytes of a stream."""
+
+    def __init__(self, stream, size, label):
+        self._stream, self._left, self._label = stream, size, label
+        self.is_broken = False
+
+    def read(self, size):
+        wanted = min(size, self._left)
+        if not wanted:
+            return b""
+        try:
+            chunk = self._stream.read(wanted)
+        except SourceError:
+            self.is_broken = True
+            raise
+        if not chunk:
+            self.is_broken = True
+            raise SourceError(f"{self._label}: the tar archive ends too early")
+        self._left -= len(chunk)
+        return chunk
+
+    def skip(self):
+        while self.read(CHUNK_BYTES):
+            pass
+
+
+def _exactly(stream, size, label):
+    data = b""
+    while len(data) < size:
+        chunk = stream.read(size - len(data))
+        if not chunk:
+            raise SourceError(f"{label}: the tar archive ends too early")
+        data += chunk
+    return data
+
+
+def _pax_path(note):
+    """The path of an extended header: records `LENGTH path=VALUE\\n`."""
+    found = re.search(rb"(?:^|\n)[0-9]+ path=([^\n]*)\n", note)
+    return found.group(1).decode("utf-8", "surrogateescape") if found else None
+
+
+# Members of either ----------------------------------------------------------------------------------------------------
+
+
+def _inner(stream, label, name, size):
+    """A member of an archive, which may be a packed file but not another archive: bombs are nested."""
+    name = name.rsplit("/", 1)[-1]
+    if name.startswith("."):
+        return  # what file systems leave behind, such as `._x`
+    peeked = Peeked(stream)
+    if peeked.head.startswith(b"\x1f\x8b"):
+        peeked = Peeked(_Gunzip(peeked, label))
+        name, size = name.removesuffix(".gz"), None
+    if peeked.head[257:262] == b"ustar" or peeked.head.startswith((b"PK\x03\x04", b"\x1f\x8b")):
+        raise SourceError(f"{label}: an archive within an archive")
+    yield Member(label, name, size, peeked)
+
+
+def _check_name(name, label):
+    parts = name.replace("\\", "/").split("/")
+    if not _NAME.fullmatch(name) or name.startswith(("/", "\\")) or ".." in parts or re.match("[A-Za-z]:", name):
+        raise SourceError(f"{label}: a path that leads out of the archive")
+
+
+def printable(text):
+    """A foreign text fit for a terminal and for one line of a log."""
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    return text if len(text) <= 200 else text[:200] + "..."

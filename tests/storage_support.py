@@ -1,0 +1,65 @@
+"""A real storage service for tests: on a free port, with keys and a temporary folder, reached over real HTTP."""
+
+import http.client
+import json
+import shutil
+import tempfile
+import unittest
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+from leanstorage import keys as key_files
+from leanstorage.calls import Options
+from leanstorage.server import Server
+from leanstorage.service import create_application, open_service
+
+
+class Storage:
+    """A service on loopback over the folder `data`; `stop` ends it and leaves the folder."""
+
+    def __init__(self, data, keys=None, options=None):
+        self.data = Path(data)
+        self.keys = keys or key_files.load(self.data)
+        self.database = f"sqlite:///{self.data / 'leanstorage.db'}"
+        self.service = open_service(self.keys, self.database, self.data / "files", options=options or Options())
+        application = create_application(self.service)
+        self._server = Server(application, "127.0.0.1", 0, 8, self.service.options.max_upload_bytes)
+        self.url = f"http://127.0.0.1:{self._server.port}"
+        self._server.start()
+
+    def request(self, method, path, json_body=None, master=False, session=None, query=None, headers=None, data=None):
+        """(status, decoded answer) of one call; `path` starts after /1.1, or is a whole URL."""
+        target = urlsplit(path if path.startswith("http") else f"{self.url}/1.1{path}")
+        sent = {"X-LC-Id": self.keys["id"], "Content-Type": "application/json"}
+        sent["X-LC-Key"] = f"{self.keys['master_key']},master" if master else self.keys["key"]
+        if session:
+            sent["X-LC-Session"] = session
+        body = data if data is not None else None if json_body is None else json.dumps(json_body).encode()
+        where = target.path + (f"?{urlencode(query)}" if query else f"?{target.query}" if target.query else "")
+        connection = http.client.HTTPConnection(target.hostname, target.port, timeout=15)
+        try:
+            connection.request(method, where, body, {**sent, **(headers or {})})
+            answer = connection.getresponse()
+            content = answer.read()
+            is_json = answer.headers.get("Content-Type", "").startswith("application/json")
+            return answer.status, json.loads(content) if is_json else content
+        finally:
+            connection.close()
+
+    def stop(self):
+        self._server.stop()
+        self.service.store.close()
+
+
+class StorageTestCase(unittest.TestCase):
+    """A folder of its own for every test, in `self.folder`, and services that end with the test."""
+
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="storage-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def start(self, data="data", **options):
+        """A Storage over a folder of this test."""
+        storage = Storage(self.folder / data, **options)
+        self.addCleanup(storage.stop)
+        return storage
