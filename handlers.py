@@ -90,6 +90,7 @@ def sign_up(environ):
     user = leancloud.User()
     with asking_storage():
         user.sign_up(username, password)
+        _check_whole(user, None)
     return json_response(HTTPStatus.CREATED, {"user": _user_json(user.id, username)})
 
 
@@ -114,6 +115,7 @@ def log_in(environ):
     try:
         with asking_storage():
             user.login(username, password)
+            _check_whole(user, None)
     except HTTPError as error:
         if error.code in (210, 211):
             raise HTTPError(HTTPStatus.UNAUTHORIZED, "the username or the password is wrong") from None
@@ -351,12 +353,13 @@ def _session_user(environ):
     user = leancloud.User.get_current()
     if user is None:
         return None
-    token, cache = user.get_session_token(), environ["app.cache"]
+    token, cache, previous = user.get_session_token(), environ["app.cache"], user
     known = cache.get(_session_key(token))
     if known is None:
         try:
             with asking_storage():
                 user = leancloud.User.become(token)
+                _check_whole(user, previous)
         except HTTPError as error:
             if error.code != 211:
                 raise
@@ -365,6 +368,13 @@ def _session_user(environ):
         known = _user_json(user.id, user.get("username"))
         cache.put(_session_key(token), known, SESSION_SECONDS)
     return known
+
+
+def _check_whole(user, previous):
+    """Raise ValueError, with `previous` current again, when storage's answer made a user without id or session."""
+    if not (user.id and user.get_session_token() and user.get("username")):
+        leancloud.User.set_current(previous)
+        raise ValueError("the answer is no user")
 
 
 def _needs_user(environ):

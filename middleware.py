@@ -194,9 +194,8 @@ def check_same_site(application):
     return checked
 
 
-def provide(application, **values):
-    """Put what handlers need into environ, under `app.<name>`."""
-    provided = {f"app.{name}": value for name, value in values.items()}
+def provide(application, provided):
+    """Put what handlers need into environ: `provided` is {"app.<name>": value}."""
 
     def providing(environ, start_response):
         environ.update(provided)

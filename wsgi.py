@@ -110,9 +110,10 @@ def redis_url(environment, instance):
 class App:
     """The composed WSGI application. `close` ends what was started for it; `report` says what it runs on, in lines."""
 
-    def __init__(self, application, settings, report, parts):
+    def __init__(self, application, settings, provided, report, parts):
         self.application = application
         self.settings = settings
+        self.provided = provided  # what handlers find in environ
         self.report = report
         self._parts = parts
 
@@ -149,11 +150,11 @@ def compose(environment):
     import middleware
     from cache import Cache
     from door import guard_engine
-    from leancloud import Engine
+    from leancloud import Engine, client
     from router import Application, Router
 
     cache = Cache(cache_url, revive)
-    parts.append(cache)
+    parts += [cache, client.session]
     router = Router(
         [
             ("GET", "/", handlers.show_page),
@@ -178,7 +179,8 @@ def compose(environment):
     handlers.register(engine)
 
     # The way of a request, from the inside out.
-    inside = middleware.provide(Application(router), settings=settings, cache=cache)
+    provided = {"app.settings": settings, "app.cache": cache}
+    inside = middleware.provide(Application(router), provided)
     inside = middleware.check_same_site(inside)
     inside = middleware.keep_session(inside, secret, settings.session_max_age)
     inside = middleware.redirect_to_https(inside)
@@ -198,7 +200,7 @@ def compose(environment):
         f"storage: {'embedded, in ' + str(settings.data.resolve()) if storage else keys['LEANCLOUD_API_SERVER']}",
         f"cache: {'embedded Redis' if revive else 'Redis' if cache_url else 'off'}",
     ]
-    return App(application, settings, report, parts)
+    return App(application, settings, provided, report, parts)
 
 
 def prepare_sdk(keys, app_env):
@@ -230,9 +232,9 @@ def serve(app):
     def stop(*_):
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
-    print(f"listening on http://{host}:{settings.port} ({settings.app_env})", *app.report, sep="\n", flush=True)
     try:
+        signal.signal(signal.SIGTERM, stop)
+        print(f"listening on http://{host}:{settings.port} ({settings.app_env})", *app.report, sep="\n", flush=True)
         server.run()
     except KeyboardInterrupt:
         pass

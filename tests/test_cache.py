@@ -1,0 +1,97 @@
+import tempfile
+import time
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import cache as cache_module
+from cache import Cache
+from leanstorage.embedded_redis import start_redis
+from tests.support import AppTestCase, application
+
+
+class OffTest(unittest.TestCase):
+    def test_cache_that_is_off_answers_nothing(self):
+        cache = Cache(None)
+        self.assertEqual(cache.status(), "off")
+        cache.put("a", 1, 10)
+        self.assertIsNone(cache.get("a"))
+        self.assertIsNone(cache.version("a"))
+        self.assertIsNone(cache.count("a", 10))
+        cache.touch("a")
+        cache.uncount("a")
+        cache.drop("a")
+        cache.close()
+
+
+class RedisTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.data = Path(folder.name)
+        self.server = start_redis(self.data)
+        self.addCleanup(self.server.close)
+        self.cache = Cache(self.server.url, self.server.revive)
+        self.addCleanup(self.cache.close)
+
+    def test_values_come_back_until_they_are_dropped(self):
+        self.cache.put("a", {"b": [1, "中"]}, 10)
+        self.assertEqual(self.cache.get("a"), {"b": [1, "中"]})
+        self.cache.drop("a")
+        self.assertIsNone(self.cache.get("a"))
+
+    def test_version_changes_with_every_touch(self):
+        versions = [self.cache.version("x")]
+        for _ in range(3):
+            self.cache.touch("x")
+            versions.append(self.cache.version("x"))
+        self.assertEqual(len(set(versions)), 4)
+        self.assertEqual(self.cache.version("y"), versions[0])
+
+    def test_count_says_how_long_it_lasts(self):
+        self.assertEqual([self.cache.count("c", 100)[0] for _ in range(3)], [1, 2, 3])
+        self.assertLessEqual(self.cache.count("c", 100)[1], 100)
+        self.cache.uncount("c")
+        self.assertEqual(self.cache.count("c", 100)[0], 4)
+
+    def test_lost_server_is_not_waited_for_and_comes_back_empty(self):
+        with mock.patch.object(cache_module, "RETRY_SECONDS", 0.3):
+            version = self.cache.version("x")
+            self.server.close()
+            self.assertEqual(self.cache.status(), "down")
+            start = time.monotonic()
+            for _ in range(100):
+                self.assertIsNone(self.cache.get("a"))
+            self.assertLess(time.monotonic() - start, 0.2)
+            time.sleep(0.4)
+            self.assertEqual(self.cache.status(), "ok")
+            self.assertNotEqual(self.cache.version("x"), version)
+
+    def test_second_process_joins_the_server_of_the_first(self):
+        joined = start_redis(self.data)
+        self.addCleanup(joined.close)
+        self.assertEqual(joined.url, self.server.url)
+        self.cache.put("a", 1, 10)
+        other = Cache(joined.url)
+        self.addCleanup(other.close)
+        self.assertEqual(other.get("a"), 1)
+
+
+class AppWithoutCacheTest(AppTestCase):
+    def test_everything_works_with_the_cache_off_or_lost(self):
+        for name, cache in (("off", Cache(None)), ("lost", Cache("redis://127.0.0.1:9/0"))):
+            self.addCleanup(cache.close)
+            with self.subTest(name), mock.patch.dict(application().provided, {"app.cache": cache}):
+                alice = self.logged_in()
+                todo = self.request("POST", "/api/todos", {"content": name}, 201, alice).json()
+                self.assertEqual(self.request("GET", "/api/todos", visitor=alice).json()["todos"], [todo])
+                body = {"username": alice.username, "password": "wrong"}
+                for _ in range(7):
+                    self.assert_error(alice.request("POST", "/api/session", body), 401)
+                locked = alice.request("POST", "/api/session", {**body, "password": "secret"})
+                self.assert_error(locked, 429)  # storage's own lock
+                self.assertEqual(locked.header("Retry-After"), "900")
+
+
+if __name__ == "__main__":
+    unittest.main()

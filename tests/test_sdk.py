@@ -1,0 +1,145 @@
+"""How the app fares while storage fails, in every way in which it can."""
+import socket
+import threading
+import time
+import unittest
+from contextlib import contextmanager
+from unittest import mock
+
+import leancloud
+import requests
+from leancloud import client
+
+import sdk
+from messages import HTTPError
+from tests.support import AppTestCase, Visitor
+
+
+@contextmanager
+def broken_storage(answer):
+    """A server in storage's place that answers every connection with these bytes; None keeps silent."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    connections, ending = [], threading.Event()
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connections.append(connection)
+            if answer is not None:
+                connection.settimeout(2)
+                try:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+                    connection.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        with fresh_adapter(), mock.patch.dict("os.environ", LEANCLOUD_API_SERVER=f"http://127.0.0.1:{listener.getsockname()[1]}"):
+            yield
+    finally:
+        ending.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+        for connection in connections:
+            connection.close()
+
+
+@contextmanager
+def fresh_adapter():
+    """A breaker of its own, so that a test leaves the app's alone; short times, so that it ends soon."""
+    adapter = sdk.StorageAdapter()
+    limits = mock.patch.multiple(sdk, CONNECT_SECONDS=0.3, ANSWER_SECONDS=0.3, LOST_SECONDS=0.3, PROBE_SECONDS=0.3)
+    with limits, mock.patch.dict(client.session.adapters, {"http://": adapter}):
+        try:
+            yield adapter
+        finally:
+            adapter.close()
+
+
+def http(body, content_type="application/json", status="200 OK"):
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body
+
+
+class BrokenStorageTest(AppTestCase):
+    def setUp(self):
+        super().setUp()
+        self.alice = self.logged_in()
+
+    def assert_up(self):
+        for path in ("/", "/static/app.js", "/__engine/1/ping"):
+            self.assertEqual(Visitor().request("GET", path).status, 200)
+        self.assertEqual(self.request("GET", "/api/status").json()["storage"], "down")
+
+    def test_storage_that_is_lost_or_silent_is_503_at_once_when_known(self):
+        for answer in (None, b"", b"garbage\r\n\r\n"):
+            with self.subTest(answer), broken_storage(answer):
+                self.assert_error(self.alice.request("POST", "/api/todos", {"content": "x"}), 503)
+                start = time.monotonic()
+                response = self.alice.request("POST", "/api/todos", {"content": "x"})
+                self.assert_error(response, 503)
+                self.assertTrue(response.header("Retry-After"))
+                self.assertLess(time.monotonic() - start, 0.25)
+                self.assertTrue(self.alice.cookies)  # the session is kept
+                self.assert_up()
+        self.request("GET", "/api/todos", visitor=self.alice)
+
+    def test_storage_that_refuses_connections_is_503(self):
+        with fresh_adapter(), mock.patch.dict("os.environ", LEANCLOUD_API_SERVER="http://127.0.0.1:9"):
+            self.assert_error(self.alice.request("POST", "/api/todos", {"content": "x"}), 503)
+            self.assert_error(Visitor().request("POST", "/api/session", {"username": "a", "password": "b"}), 503)
+            self.assert_up()
+
+    def test_storage_that_answers_nonsense_is_502(self):
+        answers = {
+            "HTML": http(b"<html>", "text/html"),
+            "HTML with a charset": http(b"<html>", "text/html; charset=utf-8"),
+            "a list": http(b"[]"),
+            "a number": http(b"5"),
+            "null": http(b"null"),
+            "an empty object": http(b"{}"),
+            "nothing": http(b""),
+            "half of it": http(b'{"results": ['),
+            "a bare 500": http(b"", status="500 X"),
+            "another's error": http(b'{"error": "x", "code": 9999}'),
+            "an error without a code": http(b'{"error": "x"}'),
+            "results that are none": http(b'{"results": 5}'),
+        }
+        for name, answer in answers.items():
+            with self.subTest(name), broken_storage(answer):
+                response = self.alice.request("GET", "/api/todos?limit=77")
+                self.assert_error(response, 502)
+
+    def test_adapter_tries_lost_storage_again_by_one_request_at_a_time(self):
+        with broken_storage(None):
+            with self.assertRaises(requests.RequestException):
+                leancloud.Query("Todo").find()
+            start = time.monotonic()
+            for _ in range(20):
+                with self.assertRaises(sdk.StorageLost):
+                    leancloud.Query("Todo").find()
+            self.assertLess(time.monotonic() - start, 0.2)
+
+
+class ErrorsTest(unittest.TestCase):
+    def test_codes_of_storage_become_statuses(self):
+        rows = [(202, 409), (211, 401), (219, 429), (403, 404), (101, 404), (142, 400), (124, 503), (-1, 502), (1, 502)]
+        for code, status in rows:
+            with self.subTest(code), self.assertRaises(HTTPError) as caught, sdk.asking_storage():
+                raise leancloud.LeanCloudError(code, "text")
+            self.assertEqual(caught.exception.status, status)
+
+    def test_locked_account_says_when_to_try_again(self):
+        error = sdk.as_http_error(leancloud.LeanCloudError(219, "locked"))
+        self.assertEqual(error.headers, [("Retry-After", "900")])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,348 @@
+"""The composition: settings, real servers, real processes."""
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.validate import validator
+
+import requests
+
+import wsgi
+from tests.support import ROOT, application, clean_environment, free_port, python, running
+
+READY = "cache: "
+
+
+class Http:
+    """A browser's view of a running app."""
+
+    def __init__(self, port):
+        self.url = f"http://127.0.0.1:{port}"
+        self.session = requests.Session()
+        self.session.trust_env = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.session.close()
+
+    def __call__(self, method, path, **more):
+        return self.session.request(method, self.url + path, timeout=20, **more)
+
+    def sign_up(self, username):
+        return self("POST", "/api/users", json={"username": username, "password": "secret"})
+
+
+class SettingsTest(unittest.TestCase):
+    def test_settings_have_their_defaults(self):
+        settings = wsgi.read_settings({})
+        self.assertEqual((settings.app_env, settings.port, settings.max_upload_bytes), ("development", 3000, 10485760))
+        self.assertEqual(settings.trusted_proxy, {"127.0.0.1", "::1"})
+        self.assertEqual(wsgi.read_settings({"LEANCLOUD_APP_ENV": "production"}).trusted_proxy, {"*"})
+        self.assertEqual(wsgi.read_settings({"LEANCLOUD_APP_ENV": "staging"}).app_env, "stage")
+        self.assertEqual(wsgi.read_settings({"TRUSTED_PROXY": "10.0.0.1, 10.0.0.2"}).trusted_proxy, {"10.0.0.1", "10.0.0.2"})
+
+    def test_settings_that_cannot_be_read_stop_the_start_with_one_line(self):
+        for variable, value in (
+            ("LEANCLOUD_APP_PORT", "x"),
+            ("LEANCLOUD_APP_PORT", "70000"),
+            ("LEANCLOUD_APP_ENV", "prod"),
+            ("SESSION_MAX_AGE", "-1"),
+            ("MAX_UPLOAD_BYTES", "10MB"),
+        ):
+            with self.subTest(variable=variable, value=value), self.assertRaises(SystemExit) as caught:
+                wsgi.read_settings({variable: value})
+            self.assertTrue(caught.exception.code.startswith(variable))
+            self.assertNotIn("\n", caught.exception.code)
+
+    def test_redis_url_is_the_named_one_or_the_only_one(self):
+        one, two = {"REDIS_URL_a": "x"}, {"REDIS_URL_a": "x", "REDIS_URL_b": "y"}
+        self.assertIsNone(wsgi.redis_url({}, ""))
+        self.assertEqual(wsgi.redis_url(one, ""), "x")
+        self.assertEqual(wsgi.redis_url(two, "b"), "y")
+        for environment, instance in ((two, ""), (one, "c")):
+            with self.assertRaises(SystemExit):
+                wsgi.redis_url(environment, instance)
+
+    def test_missing_key_stops_the_process_with_one_line_naming_it(self):
+        keys = {name: "x" for name in (*wsgi.KEYS, "LEANCLOUD_API_SERVER")}
+        for missing in keys:
+            if missing == "LEANCLOUD_APP_ID":
+                continue
+            given = {name: value for name, value in keys.items() if name != missing}
+            with self.subTest(missing), self.assertRaises(SystemExit) as caught:
+                wsgi.platform_keys(given)
+            self.assertTrue(caught.exception.code.startswith(missing))
+        with tempfile.TemporaryDirectory() as data:
+            environment = clean_environment(LEANCLOUD_APP_ID="x", LEANSTORAGE_DATA=data)
+            done = subprocess.run(python("wsgi.py"), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=20)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(done.stderr, r"\ALEANCLOUD_APP_KEY is missing[^\n]*\n\Z")
+
+
+class ServerTest(unittest.TestCase):
+    def test_simple_server_runs_the_app_over_real_http(self):
+        class Threading(ThreadingMixIn, WSGIServer):
+            daemon_threads = False
+
+        class Quiet(WSGIRequestHandler):
+            def log_message(self, *_):
+                pass
+
+        with make_server("127.0.0.1", 0, validator(application()), Threading, Quiet) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            try:
+                with Http(server.server_port) as browser:
+                    self.use(browser, "simple")
+            finally:
+                server.shutdown()
+                thread.join()
+
+    def test_gunicorn_runs_the_app_over_real_http(self):
+        port = free_port()
+        arguments = python("-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--threads", "4", "wsgi:application")
+        with tempfile.TemporaryDirectory() as data:
+            with running(arguments, "Booting worker", LEANSTORAGE_DATA=data), Http(port) as browser:
+                wait_for(browser)
+                self.use(browser, "gunicorn")
+            self.assertEqual(redis_servers(data), [])
+
+    def use(self, browser, name):
+        self.assertEqual(browser("GET", "/__engine/1/ping").json().keys(), {"runtime", "version"})
+        self.assertIn("<title>", browser("GET", "/").text)
+        self.assertEqual(browser.sign_up(name).status_code, 201)
+        self.assertEqual(browser("DELETE", "/api/session").status_code, 204)
+        response = browser("POST", "/api/session", json={"username": name, "password": "secret"})
+        self.assertEqual(response.status_code, 200)
+        todo = browser("POST", "/api/todos", json={"content": "中文"}).json()
+        self.assertEqual(browser("GET", "/api/todos").json()["todos"], [todo])
+        path = f"/api/todos/{todo['id']}/attachment"
+        data = os.urandom(300_000)
+        self.assertEqual(browser("POST", path, files={"file": ("a.bin", data)}).status_code, 201)
+        self.assertEqual(browser("GET", path).content, data)
+
+
+class ProcessTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.data = folder.name
+
+    def app(self, port, **environment):
+        return running(
+            python("wsgi.py"), READY, **{"LEANCLOUD_APP_PORT": port, "LEANSTORAGE_DATA": self.data, **environment}
+        )
+
+    def test_app_killed_and_started_again_has_everything_that_it_answered(self):
+        port = free_port()
+        with self.app(port) as process, Http(port) as browser:
+            self.assertRegex(process.output, rf"http://127.0.0.1:{port} \(development\)\nstorage: embedded, in .*\ncache: embedded Redis")
+            browser.sign_up("alice")
+            todos = [browser("POST", "/api/todos", json={"content": f"t{i}"}).json() for i in range(5)]
+            path = f"/api/todos/{todos[0]['id']}/attachment"
+            browser("POST", path, files={"file": ("a.txt", b"hello", "text/plain")})
+            process.kill()
+            process.wait()
+            until(lambda: redis_servers(self.data) == [])
+        with self.app(port), Http(port) as again:
+            again.session.cookies = browser.session.cookies  # the session lives on as well
+            found = again("GET", "/api/todos").json()["todos"]
+            self.assertEqual([todo["content"] for todo in found], ["t4", "t3", "t2", "t1", "t0"])
+            self.assertEqual(again("GET", path).content, b"hello")
+
+    def test_app_ends_cleanly_on_sigterm_and_ctrl_c(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(number), self.app(free_port()) as process:
+                start = time.monotonic()
+                process.send_signal(number)
+                self.assertEqual(process.wait(10), 0)
+                self.assertLess(time.monotonic() - start, 5)
+                self.assertEqual(redis_servers(self.data), [])
+
+    def test_eight_saves_at_once_each_with_its_hook_take_the_time_of_one_or_two(self):
+        with storage(self.data, engine=True) as (keys, engine_port), self.app(engine_port, **keys), Http(engine_port) as browser:
+            browser.sign_up("alice")
+
+            def save(i):
+                start = time.monotonic()
+                response = browser("POST", "/api/todos", json={"content": f"t{i}"})
+                self.assertEqual(response.status_code, 201, response.text)
+                return time.monotonic() - start
+
+            one = min(save(0) for _ in range(3))
+            with ThreadPoolExecutor(8) as pool:
+                start = time.monotonic()
+                list(pool.map(save, range(8)))
+                eight = time.monotonic() - start
+        # On two cores eight saves are work for four rounds; waiting for a hook's timeout would take 10 s.
+        self.assertLess(eight, max(2.0, one * 8))
+
+    def test_more_saves_than_threads_each_with_its_hook_end(self):
+        with storage(self.data, engine=True) as (keys, port), self.app(port, **keys), Http(port) as browser:
+            browser.sign_up("alice")
+            cookies = browser.session.cookies.get_dict()
+
+            def save(i):
+                url = f"http://127.0.0.1:{port}/api/todos"
+                return requests.post(url, json={"content": f"t{i}"}, cookies=cookies, timeout=20).status_code
+
+            with ThreadPoolExecutor(40) as pool:
+                self.assertEqual(set(pool.map(save, range(40))), {201})
+
+    def test_configured_storage_is_used_and_nothing_embedded_started_nor_needed(self):
+        port = free_port()
+        with tempfile.TemporaryDirectory() as folder, storage(self.data) as (keys, _):
+            # As deployed: without the folder leanstorage/.
+            for name in ("wsgi.py", "handlers.py", "router.py", "messages.py", "middleware.py", "door.py", "sdk.py"):
+                shutil.copy(ROOT / name, folder)
+            for name in ("cache.py", "server.py"):
+                shutil.copy(ROOT / name, folder)
+            shutil.copytree(ROOT / "static", Path(folder, "static"))
+            environment = {"LEANCLOUD_APP_PORT": port, **keys}
+            with running(python("wsgi.py"), READY, Path(folder), **environment) as process, Http(port) as browser:
+                self.assertIn(f"storage: {keys['LEANCLOUD_API_SERVER']}\ncache: off", process.output)
+                self.assertEqual(browser.sign_up("bob").status_code, 201)
+                self.assertEqual(browser("POST", "/api/todos", json={"content": "x" * 300}).json()["content"][-4:], " ...")
+                self.assertEqual(browser("GET", "/api/status").json()["cache"], "off")
+            self.assertFalse(Path(folder, "data").exists())
+        with storage(self.data) as (keys, _):  # it was stored over there
+            url = f"{keys['LEANCLOUD_API_SERVER']}/1.1/classes/Todo?count=1&limit=0"
+            headers = {"X-LC-Id": keys["LEANCLOUD_APP_ID"], "X-LC-Key": keys["LEANCLOUD_APP_MASTER_KEY"] + ",master"}
+            self.assertEqual(requests.get(url, headers=headers, timeout=5).json(), {"results": [], "count": 1})
+
+    def test_production_redirects_to_https_and_listens_everywhere(self):
+        port = free_port()
+        with self.app(port, LEANCLOUD_APP_ENV="production") as process:
+            self.assertIn(f"http://0.0.0.0:{port} (production)", process.output)
+            with Http(port) as browser:
+                response = browser("GET", "/api/status?x=1", allow_redirects=False)
+                self.assertEqual(response.status_code, 302)
+                self.assertEqual(response.headers["Location"], f"https://127.0.0.1:{port}/api/status?x=1")
+                self.assertEqual(browser("POST", "/api/users", allow_redirects=False).status_code, 308)
+                self.assertEqual(browser("GET", "/__engine/1/ping").status_code, 200)
+                secure = {"X-Forwarded-Proto": "https", "X-Real-IP": "1.2.3.4"}
+                response = browser("GET", "/api/client", headers=secure)
+                self.assertEqual(response.json(), {"ip": "1.2.3.4"})
+                self.assertTrue(response.headers["Strict-Transport-Security"])
+                credentials = {"username": "alice", "password": "secret"}
+                response = browser("POST", "/api/users", headers=secure, json=credentials)
+                self.assertIn("; Secure", response.headers["Set-Cookie"])
+                response = browser("POST", "/api/todos", headers={**secure, "Cookie": cookie(response)}, json={"content": "x"})
+                self.assertEqual(response.status_code, 201)
+
+    def test_stalled_uploads_stop_nobody(self):
+        import socket
+
+        port = free_port()
+        with self.app(port), Http(port) as browser:
+            stalled = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+            for connection in stalled:
+                connection.sendall(b"POST /api/todos HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+            start = time.monotonic()
+            self.assertEqual(browser("GET", "/").status_code, 200)
+            self.assertLess(time.monotonic() - start, 1)
+            for connection in stalled:
+                connection.close()
+
+    def test_raw_requests_that_are_malformed_are_4xx(self):
+        import socket
+
+        port = free_port()
+        rows = {
+            "length that is no number": b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+            "negative length": b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+            "length and chunked": b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "another transfer encoding": b"POST /api/users HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "two hosts": b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+            "bad host": b"GET / HTTP/1.1\r\nHost: [\r\n\r\n",
+            "space in a header name": b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+            "no request line": b"\x00\x01\x02\r\n\r\n",
+            "bad UTF-8": b"GET /%ff HTTP/1.1\r\nHost: x\r\n\r\n",
+            "NUL": b"GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n",
+            "too large a header": b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 70_000 + b"\r\n\r\n",
+            "chunks that are none": b"POST /api/users HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+            "too large a body": b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n",
+        }
+        with self.app(port):
+            for name, data in rows.items():
+                with self.subTest(name), socket.create_connection(("127.0.0.1", port), 5) as connection:
+                    connection.sendall(data)
+                    answer = connection.recv(65536)  # nothing: the server just hung up
+                    self.assertRegex(answer, rb"^(HTTP/1\.[01] (4\d\d|501) |$)")
+
+
+def cookie(response):
+    return response.headers["Set-Cookie"].split(";")[0]
+
+
+def until(check, seconds=5):
+    end = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > end:
+            raise AssertionError("it did not happen")
+        time.sleep(0.05)
+
+
+def wait_for(browser):
+    def is_up():
+        try:
+            return browser("GET", "/__engine/1/ping").status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    until(is_up, 15)
+
+
+def redis_servers(data):
+    """Command lines of the Redis servers of a data folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes()
+        except OSError:
+            continue
+        if b"redis-server" in line and str(Path(data).resolve()).encode() in line:
+            found.append(line)
+    return found
+
+
+class storage:
+    """`python -m leanstorage serve` in a process of its own; gives (the variables an app needs, a port for its engine)."""
+
+    def __init__(self, data, engine=False):
+        self.data, self.port, self.engine_port = data, free_port(), free_port()
+        self.arguments = ["-m", "leanstorage", "serve", "--port", str(self.port)]
+        if engine:
+            self.arguments += ["--engine", f"http://127.0.0.1:{self.engine_port}"]
+
+    def __enter__(self):
+        environment = clean_environment(LEANSTORAGE_DATA=self.data)
+        lines = subprocess.run(
+            python("-m", "leanstorage", "env", "--port", str(self.port)),
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        keys = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        self.process = running(python(*self.arguments), "listens on", LEANSTORAGE_DATA=self.data)
+        self.process.__enter__()
+        return keys, self.engine_port
+
+    def __exit__(self, *error):
+        return self.process.__exit__(*error)
+
+
+if __name__ == "__main__":
+    unittest.main()
