@@ -10,8 +10,8 @@ A transaction has the methods of `store.sql.Transaction`, which hold for every d
 - classes: `class_info(name)` -> dict or None, `save_class(name, info)`, `class_names()`, `last_write(name)` in ms
 - objects: `get(class_name, id, lock=False)` -> Row or None, `get_many`, `insert`, `update`, `delete`, `find(Query)`,
   `count(Query)`
-- objects in bulk: `taken(class_name, ids)`, `last_seq()`, `insert_many(class_name, rows)`
-- relations: `relate`, `relate_many`, `unrelate`, `forget_relations`, `role_names(user_id)`
+- objects in bulk: `taken(class_name, ids)`, `last_seq()`, `insert_many(class_name, rows)`, `page`
+- relations: `relate`, `relate_many`, `relation_page`, `unrelate`, `forget_relations`, `role_names(user_id)`
 - records, small private documents by (kind, key): `record`, `add_record` (False when it is there), `put_record`,
   `delete_record`, `records`, `records_of`, `put_records`, `expired_records`
 

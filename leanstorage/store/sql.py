@@ -125,6 +125,15 @@ class Transaction:
         """The greatest `seq` so far, 0 in an empty store."""
         return self.execute("SELECT max(seq) FROM objects")[0][0] or 0
 
+    def page(self, class_name, after, limit):
+        """Rows in the order of creation, those behind `after`, the (created, seq) of a row."""
+        found = self.execute(
+            "SELECT id, created, updated, acl, body, seq FROM objects WHERE class = ? AND (created, seq) > (?, ?) "
+            "ORDER BY created, seq LIMIT ?",
+            [class_name, *after, limit],
+        )
+        return [self._row(row) for row in found]
+
     def insert_many(self, class_name, rows):
         """Store new objects, (id, created, updated, acl, body as canonical text); the caller knows that no id is taken.
 
@@ -213,6 +222,14 @@ class Transaction:
         return self.execute(
             "SELECT owner, target_class, target FROM relations WHERE class = ? AND key = ? ORDER BY owner, target",
             [class_name, key],
+        )
+
+    def relation_page(self, class_name, key, after, limit):
+        """(owner, target class, target) of a relation column in order, those behind the triple `after`."""
+        return self.execute(
+            "SELECT owner, target_class, target FROM relations WHERE class = ? AND key = ? "
+            "AND (owner, target_class, target) > (?, ?, ?) ORDER BY owner, target_class, target LIMIT ?",
+            [class_name, key, *after, limit],
         )
 
     def role_names(self, user_id):

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from leanstorage.store import StoreUnavailable
-from leanstorage.takeout import importer
+from leanstorage.takeout import exporter, importer
 
 
 def add_commands(commands, storage, database_url, files_place):
@@ -32,6 +32,12 @@ def add_commands(commands, storage, database_url, files_place):
         )
 
     command.set_defaults(run=_guarded(run_import))
+
+    command = commands.add_parser("export", parents=[storage], help="write everything as files that import reads")
+    command.add_argument("folder", metavar="DIR", help="an empty folder, or one to be made")
+    command.set_defaults(
+        run=_guarded(lambda options, data, keys: exporter.run(options.folder, database_url(options, data), keys))
+    )
 
 
 def _refused_path(options, data):

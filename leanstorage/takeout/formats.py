@@ -36,6 +36,7 @@ class Content:
     target: str | None = None  # class of a relation's members, where the file says so
     encoding: str = "json"  # or "bson"
     schemas: dict = field(default_factory=dict)  # class -> {key: {"type", "className"?}}
+    settings: dict = field(default_factory=dict)  # "permissions" and "default_acl", of our own exports
     pieces: object = None  # yields (line or ordinal number, bytes, problem text or None)
 
 
@@ -70,7 +71,8 @@ def content(member):
     body = body.lstrip()
     schemas = None if header else _schemas(member, body)
     if schemas is not None:
-        return Content("schema", schemas=schemas)
+        schemas, settings = schemas
+        return Content("schema", schemas=schemas, settings=settings)
     if body.startswith(b"["):
         pieces = elements(stream, opened_by=b"[")
     elif body.startswith(b"{") and not header and _is_document(body):
@@ -136,7 +138,10 @@ def _is_document(body):
 
 
 def _schemas(member, body):
-    """{class: columns} of a schema file, None for another: `{"title": {"type": "String"}}`, or that by class."""
+    """({class: columns}, settings) of a schema file, None for another file.
+
+    Its form is `{"title": {"type": "String"}}`, or that by class, or in `schema` beside `permissions`.
+    """
     by_name = re.fullmatch(r"(?:.*_)?schemas?(?:\.[^.]*)?\.json", member.name)
     if not by_name and (len(body) >= 1 << 15 or not body.startswith(b"{")):
         return None
@@ -154,12 +159,13 @@ def _schemas(member, body):
         if by_name:
             raise SourceError(f"{member.label}: the schema is not valid JSON") from None
         return None
+    settings = {}
     if isinstance(value, dict) and isinstance(value.get("schema"), dict):
-        value = value["schema"]
+        settings, value = value, value["schema"]
     if _is_columns(value):
-        return {_checked(member, re.sub(r"_schema$", "", member.name.split(".")[0])): value}
+        return {_checked(member, re.sub(r"_schema$", "", member.name.split(".")[0])): value}, settings
     if isinstance(value, dict) and value and all(map(_is_columns, value.values())):
-        return {_checked(member, name): columns for name, columns in value.items()}
+        return {_checked(member, name): columns for name, columns in value.items()}, {}
     if by_name:
         raise SourceError(f"{member.label}: not a schema: columns with a type were expected")
     return None

@@ -89,7 +89,7 @@ class _Importing:
 
     def _one(self, member, content):
         if content.kind == "schema":
-            self._write(lambda transaction: load.load_schema(transaction, content.schemas))
+            self._write(lambda transaction: load.load_schema(transaction, content.schemas, content.settings))
         if content.kind not in ("rows", "relation"):
             return
         if content.encoding == "bson" and not bson_rows.is_available():

@@ -8,13 +8,14 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from leanstorage import classes, values
+from leanstorage import acl, classes, values
 from leanstorage.errors import StorageError
 from leanstorage.store import StoreUnavailable, type_of
 from leanstorage.takeout.convert import PRIVATE_KEYS
 
 TRIES = 6  # of a batch, when another process is writing
 TYPES = frozenset(["String", "Number", "Boolean", "Array", "Object", "Date", "Bytes", "File", "GeoPoint"])
+ACTIONS = frozenset(["add_fields", "create", "delete", "update", "find", "get"])
 SAMPLE = 200  # ids of a relation that are looked up when nothing tells their class
 
 
@@ -184,16 +185,32 @@ def _target_of(transaction, ids):
     return holding[0]
 
 
-def load_schema(transaction, schemas):
-    """Declare the columns of schema files that are not known yet."""
+def load_schema(transaction, schemas, settings):
+    """Declare the columns of schema files that are not known yet; settings only where the class still has none."""
     for class_name, described in schemas.items():
         info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
         for key, column in described.items():
             found = _described(class_name, key, column)
             if found and len(info["columns"]) < classes.MAX_COLUMNS:
                 info["columns"].setdefault(key, found)
+        permissions, rights = settings.get("permissions"), settings.get("default_acl")
+        if info["permissions"] == classes.DEFAULT_PERMISSIONS.get(class_name, {}) and _are_permissions(permissions):
+            info["permissions"] = permissions
+        if info["default_acl"] is None and isinstance(rights, dict):
+            info["default_acl"] = acl.normalise(rights)
         info.pop("is_new", None)
         transaction.save_class(class_name, info)
+
+
+def _are_permissions(value):
+    return isinstance(value, dict) and all(
+        action in ACTIONS
+        and isinstance(rule, dict)
+        and isinstance(rule.get("users"), bool)
+        and isinstance(rule.get("names"), list)
+        and all(isinstance(name, str) for name in rule["names"])
+        for action, rule in value.items()
+    )
 
 
 def _described(class_name, key, column):

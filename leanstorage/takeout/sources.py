@@ -56,7 +56,7 @@ def members(paths):
 def _folder(folder):
     for parent, folders, names in os.walk(folder):
         folders.sort()
-        for name in sorted(names):
+        for name in sorted(names, key=lambda name: ("_schema" not in name, name)):
             path = Path(parent, name)
             if name.startswith("."):
                 continue

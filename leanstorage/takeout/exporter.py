@@ -1,0 +1,174 @@
+"""`export DIR`: everything in the store as the JSON Lines that `import` reads, so that nobody is locked in here either.
+
+For each class `<Class>.0.jsonl` and `<Class>_schema.json`, for each relation column `_Join.<key>.<Class>.0.jsonl`.
+Files are readable by their owner alone: they hold password hashes and session tokens, as a console export does.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from leanstorage import acl, classes, passwords
+from leanstorage.store import canonical_text, open_store
+from leanstorage.takeout.report import PLAIN_SECONDS, peak_memory
+from leanstorage.values import format_time
+
+PAGE_ROWS = 1000
+
+
+def run(folder, database, keys, out=None, stream=None):
+    """Write the whole store to an empty folder; return the exit code. Raises FileExistsError for a folder in use."""
+    out, stream = out or sys.stdout, stream or sys.stderr
+    folder = Path(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty")
+    started = time.monotonic()
+    store = open_store(database, bulk=True)
+    objects = members = 0
+    total = Digest()
+    try:
+        names = store.read(lambda transaction: transaction.class_names())
+        for name in names:
+            info = store.read(lambda transaction: classes.existing(transaction, name))  # noqa: B023 it runs at once
+            _write_schema(folder, name, info)
+            count, digest = _write_rows(folder, store, name, info, passwords.token_secret(keys), stream)
+            print(f"{name}: {count} objects, digest {digest}", file=out)
+            objects += count
+            total.add(f"{name}:{digest}")
+            for key, column in sorted(info["columns"].items()):
+                if column["type"] == "Relation":
+                    count, digest = _write_relation(folder, store, name, key, column["className"])
+                    print(f"{name}.{key}: {count} members, digest {digest}", file=out)
+                    members += count
+                    total.add(f"{name}.{key}:{digest}")
+    finally:
+        store.close()
+    seconds = max(time.monotonic() - started, 0.001)
+    print(
+        f"exported {objects} objects of {len(names)} classes and {members} members of relations, digest {total};"
+        f" {seconds:.1f} s, {objects / seconds:.0f} rows/s, peak memory {peak_memory() / 1e6:.0f} MB",
+        file=out,
+        flush=True,
+    )
+    return 0
+
+
+class Digest:
+    """The sum of the SHA-256 of texts: equal for equal sets of rows, whatever their order."""
+
+    def __init__(self):
+        self._sum = 0
+
+    def add(self, text):
+        self._sum += int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest(), "big")
+
+    def __str__(self):
+        return f"{self._sum % 2**256:064x}"[:32]
+
+
+def exported(class_name, row, stubs, credential, secret):
+    """One row as a console export has it; `credential` is a user's record or None."""
+    document = {
+        **row.body,
+        **stubs,
+        "objectId": row.id,
+        "createdAt": format_time(row.created),
+        "updatedAt": format_time(row.updated),
+        "ACL": acl.PUBLIC if row.acl is None else row.acl,
+    }
+    if credential:
+        document |= _secrets(credential, secret)
+    return document
+
+
+def _secrets(credential, secret):
+    found = {}
+    password = credential.get("password")
+    if password:
+        if password["scheme"] == "scrypt":
+            found["scryptPassword"] = f"{password['salt']}${password['hash']}"
+        elif password["scheme"] == "bcrypt":
+            found["bcryptPassword"] = password["hash"]
+        else:
+            found |= {"password": password["hash"], "salt": password["salt"]}
+    if credential.get("token"):
+        found["sessionToken"] = passwords.open_token(secret, credential["token"])
+    return found
+
+
+def _write_schema(folder, name, info):
+    columns = {**classes.BUILT_IN_COLUMNS, **info["columns"]}
+    value = {"schema": columns, "permissions": info["permissions"], "default_acl": info["default_acl"]}
+    with _File(folder / f"{name}_schema.json") as file:
+        file.write(json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
+
+
+def _write_rows(folder, store, name, info, secret, stream):
+    stubs = classes.relations(info)
+    digest, count, after, shown = Digest(), 0, (-(2**63), 0), time.monotonic()
+    with _File(folder / f"{name}.0.jsonl") as file:
+        file.write(_header({"type": "Class", "class": name}))
+        while True:
+            rows, credentials = store.read(lambda transaction: _page(transaction, name, after))  # noqa: B023
+            for row in rows:
+                text = canonical_text(exported(name, row, stubs, credentials.get(row.id), secret))
+                digest.add(text)
+                file.write(text + "\n")
+            count += len(rows)
+            if len(rows) < PAGE_ROWS:
+                return count, digest
+            after = (rows[-1].created, rows[-1].seq)
+            if time.monotonic() - shown > PLAIN_SECONDS:
+                shown = time.monotonic()
+                print(f"{name}: {count} objects", file=stream, flush=True)
+
+
+def _page(transaction, name, after):
+    rows = transaction.page(name, after, PAGE_ROWS)
+    is_user = name == "_User" and rows
+    return rows, transaction.records_of("credential", [row.id for row in rows]) if is_user else {}
+
+
+def _write_relation(folder, store, name, key, target_class):
+    digest, count, after = Digest(), 0, ("", "", "")
+    with _File(folder / f"_Join.{key}.{name}.0.jsonl") as file:
+        file.write(_header({"type": "Relation", "class": name, "key": key, "target": target_class}))
+        while True:
+            pairs = store.read(lambda transaction: transaction.relation_page(name, key, after, PAGE_ROWS))  # noqa: B023
+            for owner, _, target in pairs:
+                text = canonical_text({"owningId": owner, "relatedId": target})
+                digest.add(text)
+                file.write(text + "\n")
+            count += len(pairs)
+            if len(pairs) < PAGE_ROWS:
+                return count, digest
+            after = pairs[-1]
+
+
+def _header(value):
+    return f"#filetype:JSON-streaming {json.dumps(value, separators=(',', ':'))}\n"
+
+
+class _File:
+    """A text file for its owner alone, under its name only when it is complete and on disk."""
+
+    def __init__(self, path):
+        self._path = path
+        self._draft = path.with_name(path.name + ".partial")
+
+    def __enter__(self):
+        descriptor = os.open(self._draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        self._file = open(descriptor, "w", encoding="utf-8", newline="\n")
+        return self._file
+
+    def __exit__(self, kind, *_):
+        with self._file:
+            if kind is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        if kind is None:
+            os.replace(self._draft, self._path)
