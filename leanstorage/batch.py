@@ -61,4 +61,6 @@ def _answer(call, request):
     body = request.get("body")
     inner = replace(call, method=method, query={**query, **(params or {})}, body={} if body is None else body)
     _, _, value = function(inner, **parameters)
+    if isinstance(value, str):  # a page, which has no place in a list of answers
+        raise StorageError(Code.NO_ROUTE)
     return method, value

@@ -8,18 +8,18 @@ from leanstorage.values import check_object_id, pointer
 MAX_SHOWN = 1000
 
 
-def follow(call, user_id, target_id):
+def follow(call, object_id, target_id):
     """POST: both rows, with the body's attributes in each; following twice changes nothing but the attributes."""
-    _check_caller(call, user_id)
+    _check_caller(call, object_id)
     attributes = changes.clean(call.json_body(), creating=True)
     for key in ("user", "follower", "followee", "ACL"):
         attributes.pop(key, None)
-    rights = {name: {"read": True, "write": True} for name in (user_id, check_object_id(target_id))}
+    rights = {name: {"read": True, "write": True} for name in (object_id, check_object_id(target_id))}
 
     def work(transaction):
         if transaction.get("_User", target_id) is None:
             raise StorageError(Code.NO_USER)
-        for class_name, owner, key, other in _sides(user_id, target_id):
+        for class_name, owner, key, other in _sides(object_id, target_id):
             info = classes.load(transaction, class_name)
             change = changes.apply(attributes, {}, None, info["columns"], creating=True)
             classes.add_columns(transaction, class_name, info, change.found, None)
@@ -37,14 +37,14 @@ def follow(call, user_id, target_id):
     return ok({})
 
 
-def unfollow(call, user_id, target_id):
+def unfollow(call, object_id, target_id):
     """DELETE: both rows go; raise 221 when there was no such link."""
-    _check_caller(call, user_id)
+    _check_caller(call, object_id)
     check_object_id(target_id)
 
     def work(transaction):
         found = False
-        for class_name, owner, key, other in _sides(user_id, target_id):
+        for class_name, owner, key, other in _sides(object_id, target_id):
             for row in transaction.find(_link(class_name, owner, key, other)):
                 transaction.delete(class_name, row.id, now())
                 found = True
@@ -55,9 +55,9 @@ def unfollow(call, user_id, target_id):
     return ok({})
 
 
-def followers_and_followees(call, user_id):
+def followers_and_followees(call, object_id):
     """GET: `{"followers": [{"follower": user}], "followees": [{"followee": user}]}`."""
-    check_object_id(user_id)
+    check_object_id(object_id)
 
     def work(transaction):
         principals = call.principals(transaction)
@@ -67,7 +67,7 @@ def followers_and_followees(call, user_id):
             ("followees", "_Followee", "followee"),
         ):
             info = classes.existing(transaction, class_name)
-            where = Condition("eq", ("user",), pointer("_User", user_id))
+            where = Condition("eq", ("user",), pointer("_User", object_id))
             rows = transaction.find(Query(class_name, where, limit=MAX_SHOWN, principals=principals))
             value[name] = documents.render(transaction, call, class_name, info, rows, principals, include=key)
         return value
@@ -75,18 +75,18 @@ def followers_and_followees(call, user_id):
     return ok(call.service.store.read(work))
 
 
-def _check_caller(call, user_id):
-    check_object_id(user_id)
+def _check_caller(call, object_id):
+    check_object_id(object_id)
     if call.caller.is_master:
         return
     if call.caller.user_id is None:
         raise StorageError(Code.NO_SESSION)
-    if call.caller.user_id != user_id:
+    if call.caller.user_id != object_id:
         raise StorageError(Code.OTHER_USER)
 
 
-def _sides(user_id, target_id):
-    return (("_Followee", user_id, "followee", target_id), ("_Follower", target_id, "follower", user_id))
+def _sides(object_id, target_id):
+    return (("_Followee", object_id, "followee", target_id), ("_Follower", target_id, "follower", object_id))
 
 
 def _link(class_name, owner, key, other):

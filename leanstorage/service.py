@@ -13,9 +13,10 @@ from http import HTTPStatus
 import messages
 from leanstorage import batch, files, friends, functions, objects, passwords, roles, scan, schemas, sessions, users, values
 from leanstorage.blobs import FolderBlobs
-from leanstorage.calls import Call, Caller, Options, Service, ok
+from leanstorage.calls import Call, Caller, Options, Service
 from leanstorage.errors import Code, StorageError
 from leanstorage.hooks import DEPTH_HEADER, Engine, EngineMemory
+from leanstorage.routes import EVERY_ROUTE, OPEN
 from leanstorage.store import QueryTimeout, StoreUnavailable, now, open_store
 from router import Application, Router
 
@@ -65,94 +66,6 @@ API = re.compile(r"/1(?:\.1)?(/.*)", re.DOTALL)
 UPLOAD = re.compile(r"/1\.1/uploads/([A-Za-z0-9_-]{20,100})")
 
 
-def create_object(call, class_name):
-    """POST of any class; the system classes have rules of their own."""
-    class_name = values.check_class_name(class_name)
-    if class_name == "_User":
-        return users.sign_up(call)
-    if class_name == "_Role":
-        return roles.create(call)
-    if class_name == "_File":
-        return files.create_external(call)
-    return objects.create(call, class_name)
-
-
-def find_objects(call, class_name):
-    return objects.find(call, values.check_class_name(class_name))
-
-
-def get_object(call, class_name, object_id):
-    return objects.get(call, values.check_class_name(class_name), object_id)
-
-
-def update_object(call, class_name, object_id):
-    class_name = values.check_class_name(class_name)
-    special = {"_User": users.update, "_Role": roles.update, "_File": files.update}.get(class_name)
-    return special(call, object_id) if special else objects.update(call, class_name, object_id)
-
-
-def delete_objects(call, class_name, object_id):
-    class_name = values.check_class_name(class_name)
-    special = {"_User": users.delete, "_Role": roles.delete, "_File": files.delete}.get(class_name)
-    return special(call, object_id) if special else objects.delete(call, class_name, object_id)
-
-
-def scan_objects(call, class_name):
-    return scan.scan(call, values.check_class_name(class_name))
-
-
-def date(call):
-    return ok(values.date(now()))
-
-
-def _of(function, class_name):
-    """The routes of /users, /roles and /files are those of their classes."""
-    return lambda call, **parameters: function(call, class_name, **parameters)
-
-
-ROUTES = [
-    ("POST", "/batch", batch.run),
-    ("POST", "/batch/save", batch.run),
-    ("POST", "/call/<name>", functions.call_rpc),
-    ("GET", "/call/<name>", functions.call_rpc),
-    ("GET", "/classes/<class_name>", find_objects),
-    ("POST", "/classes/<class_name>", create_object),
-    ("DELETE", "/classes/<class_name>/<object_id>", delete_objects),
-    ("GET", "/classes/<class_name>/<object_id>", get_object),
-    ("PUT", "/classes/<class_name>/<object_id>", update_object),
-    ("GET", "/date", date),
-    ("POST", "/fileCallback", files.callback),
-    ("POST", "/fileTokens", files.create_token),
-    ("GET", "/files", _of(find_objects, "_File")),
-    ("POST", "/files", files.create_external),
-    ("DELETE", "/files/<object_id>", _of(delete_objects, "_File")),
-    ("GET", "/files/<object_id>", _of(get_object, "_File")),
-    ("PUT", "/files/<object_id>", _of(update_object, "_File")),
-    ("GET", "/functions/<name>", functions.call_function),
-    ("POST", "/functions/<name>", functions.call_function),
-    ("POST", "/login", users.login),
-    ("GET", "/roles", _of(find_objects, "_Role")),
-    ("POST", "/roles", _of(create_object, "_Role")),
-    ("DELETE", "/roles/<object_id>", _of(delete_objects, "_Role")),
-    ("GET", "/roles/<object_id>", _of(get_object, "_Role")),
-    ("PUT", "/roles/<object_id>", _of(update_object, "_Role")),
-    ("GET", "/scan/classes/<class_name>", scan_objects),
-    ("GET", "/schemas", schemas.all_schemas),
-    ("GET", "/schemas/<class_name>", schemas.schema),
-    ("GET", "/users", _of(find_objects, "_User")),
-    ("POST", "/users", _of(create_object, "_User")),
-    ("DELETE", "/users/<object_id>", _of(delete_objects, "_User")),
-    ("GET", "/users/<object_id>", _of(get_object, "_User")),
-    ("PUT", "/users/<object_id>", _of(update_object, "_User")),
-    ("GET", "/users/<object_id>/followersAndFollowees", lambda call, object_id: friends.followers_and_followees(call, object_id)),
-    ("DELETE", "/users/<object_id>/friendship/<target_id>", lambda call, object_id, target_id: friends.unfollow(call, object_id, target_id)),
-    ("POST", "/users/<object_id>/friendship/<target_id>", lambda call, object_id, target_id: friends.follow(call, object_id, target_id)),
-    ("PUT", "/users/<object_id>/refreshSessionToken", lambda call, object_id: users.refresh_token(call, object_id)),
-    ("PUT", "/users/<object_id>/updatePassword", lambda call, object_id: users.update_password(call, object_id)),
-    ("GET", "/users/me", users.me),
-]
-
-
 def open_service(keys, database, folder, transport=None, options=None):
     """The Service on a database URL and a folder for files; `transport` reaches the app's engine, if there is one."""
     store = open_store(database)
@@ -162,7 +75,7 @@ def open_service(keys, database, folder, transport=None, options=None):
 
 def create_application(service):
     """The WSGI application of a Service."""
-    service.router = Router(ROUTES)
+    service.router = Router(EVERY_ROUTE)
     return Application(lambda environ: respond(service, environ), explain)
 
 
@@ -184,7 +97,7 @@ def respond(service, environ):
         return status, headers + CORS[:1], body
     query, body, credentials, method = _read(environ, method)
     function, parameters = service.router.match(method, api.group(1))
-    caller = Caller() if function is date else authenticate(service, environ, credentials, method)
+    caller = Caller() if function in OPEN else authenticate(service, environ, credentials, method)
     call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ))
     return _json_answer(environ, *function(call, **parameters))
 
@@ -255,6 +168,8 @@ def _read(environ, method):
     is_text = environ.get("CONTENT_TYPE", "").lower().startswith("text/plain")
     if method in ("GET", "HEAD") or (method == "DELETE" and not data):
         return query, {}, {}, method  # clients send `null` along
+    if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+        return query, messages.query({"QUERY_STRING": data.decode("latin-1")}), {}, method  # the reset form's
     body = messages.parse_json(data) if data.strip() else {}
     if body is None:
         body = {}
@@ -309,6 +224,8 @@ def _depth(environ):
 
 
 def _json_answer(environ, status, headers, value):
+    if isinstance(value, str):  # a page, with headers of its own
+        return HTTPStatus(status), [*headers, ("X-Content-Type-Options", "nosniff")], value.encode("utf-8")
     data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     headers = [*JSON_HEADERS, *headers, *CORS]
     if len(data) >= GZIP_BYTES and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):

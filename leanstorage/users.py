@@ -155,7 +155,7 @@ def delete(call, user_id):
     return objects.delete(call, "_User", user_id, rules(call))
 
 
-def update_password(call, user_id):
+def update_password(call, object_id):
     """PUT /users/ID/updatePassword: the old password has to be right; the session token changes."""
     body = call.json_body()
     new = body.get("new_password")
@@ -164,10 +164,10 @@ def update_password(call, user_id):
     _check_password(new)
 
     def look(transaction):
-        row = transaction.get("_User", user_id)
-        _own(call, user_id, row)
-        _refuse_locked(transaction, user_id)
-        return (transaction.record("credential", user_id) or {}).get("password")
+        row = transaction.get("_User", object_id)
+        _own(call, object_id, row)
+        _refuse_locked(transaction, object_id)
+        return (transaction.record("credential", object_id) or {}).get("password")
 
     record = call.service.store.read(look)
     if not call.caller.is_master:
@@ -175,9 +175,9 @@ def update_password(call, user_id):
         with call.service.hashing:
             is_right = isinstance(old, str) and len(old) <= MAX_PASSWORD and passwords.verify(record, old)
         if not is_right:
-            call.service.store.write(lambda transaction: _count_failure(transaction, user_id))
+            call.service.store.write(lambda transaction: _count_failure(transaction, object_id))
             raise StorageError(Code.WRONG_PASSWORD)
-    return ok(set_password(call, user_id, new))
+    return ok(set_password(call, object_id, new))
 
 
 def set_password(call, user_id, password):
@@ -198,16 +198,16 @@ def set_password(call, user_id, password):
     return call.service.store.write(work)
 
 
-def refresh_token(call, user_id):
+def refresh_token(call, object_id):
     """PUT /users/ID/refreshSessionToken, by the user itself or the master."""
 
     def work(transaction):
-        row = transaction.get("_User", user_id, lock=True)
-        _own(call, user_id, row)
+        row = transaction.get("_User", object_id, lock=True)
+        _own(call, object_id, row)
         row.updated = max(now(), row.updated + 1)
         transaction.update("_User", row)
-        token = sessions.replace(transaction, call.service, user_id)
-        return {"updatedAt": format_time(row.updated), "objectId": user_id, "sessionToken": token}
+        token = sessions.replace(transaction, call.service, object_id)
+        return {"updatedAt": format_time(row.updated), "objectId": object_id, "sessionToken": token}
 
     return ok(call.service.store.write(work))
 

@@ -1,0 +1,41 @@
+"""GET /cloudQuery: a CQL select, answered as a find is. Protocol section 4."""
+from leanstorage import classes, cql, documents, objects, queries
+from leanstorage.calls import ok
+from leanstorage.errors import Code, StorageError
+from leanstorage.values import check_class_name
+
+
+def run(call):
+    """`{"results": [...], "className": C}`, with `count` when the statement asks for it. Raises 101, 102, 300."""
+    text = call.query.get("cql")
+    if not isinstance(text, str) or not text.strip():
+        raise StorageError(Code.CQL_SYNTAX, detail="cql is missing")
+    statement = cql.parse(text, cql.parse_pvalues(call.query.get("pvalues")))
+    class_name = check_class_name(statement.class_name)
+
+    def work(transaction):
+        info = classes.existing(transaction, class_name)
+        principals = call.principals(transaction)
+        classes.check_permission(info, "find", principals)
+        query = objects.parse(transaction, call, class_name, statement.where, principals)
+        query = queries.with_limits(query, statement.options, call.caller.is_master)
+        rows = transaction.find(query) if query.limit and statement.is_listed else []
+        options = statement.options
+        value = {
+            "results": documents.render(
+                transaction,
+                call,
+                class_name,
+                info,
+                rows,
+                principals,
+                include=options.get("include", ""),
+                keys=options.get("keys", ""),
+            ),
+            "className": class_name,
+        }
+        if statement.is_counted:
+            value["count"] = transaction.count(query)
+        return value
+
+    return ok(call.service.store.read(work))

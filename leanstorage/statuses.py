@@ -1,0 +1,148 @@
+"""Statuses, LeanCloud's social feed: one `_Status` object, and one line in the inbox of everybody it is sent to.
+
+A line is a record `inbox:<owner>:<type>` with a growing number, the `messageId`. Protocol section 2.2.
+"""
+from leanstorage import acl, changes, classes, documents, objects, queries
+from leanstorage.calls import created, ok
+from leanstorage.errors import Code, StorageError
+from leanstorage.store import Row, now
+from leanstorage.values import format_time, normalise, pointer
+
+MAX_RECEIVERS = 10_000
+DEFAULT_LIMIT, MAX_LIMIT = 100, 100
+
+
+def send(call):
+    """POST `{inboxType, data, query: {className, where, keys?}, source?}`: 201; only users, to whoever matches."""
+    body = call.json_body()
+    user_id = _needs_user(call)
+    query, data = body.get("query"), body.get("data")
+    if not isinstance(query, dict) or not isinstance(query.get("className"), str) or not isinstance(data, dict):
+        raise StorageError(Code.BAD_JSON, detail="a status needs data and query")
+    inbox = _inbox_type(body)
+    fields = changes.clean({**data, "inboxType": inbox}, creating=True)
+    fields["source"] = pointer("_User", user_id)
+    class_name = {"User": "_User"}.get(query["className"], query["className"])
+    keys = query.get("keys")
+
+    def work(transaction):
+        info = classes.load(transaction, "_Status")
+        change = changes.apply(fields, {}, {user_id: {"read": True, "write": True}}, info["columns"], creating=True)
+        classes.add_columns(transaction, "_Status", info, change.found, None)
+        ms = now()
+        row = Row(objects.new_id(ms), ms, ms, change.acl, change.body)
+        transaction.insert("_Status", row)
+        # The receivers are chosen by the service, not read by the caller: users' closed `find` does not matter.
+        receivers = _receivers(transaction, call, class_name, query.get("where") or {}, keys)
+        for receiver in receivers:
+            number = _counter(transaction, receiver, inbox, "last")
+            _counter(transaction, receiver, inbox, "unread")
+            transaction.put_record(_lines(receiver, inbox), f"{number:012d}", {"status": row.id})
+        return row
+
+    row = call.service.store.write(work)
+    return created("_Status", row.id, {"objectId": row.id, "createdAt": format_time(row.created)})
+
+
+def remove(call, object_id):
+    """DELETE by its sender (or the master)."""
+    _needs_user(call)
+    return objects.delete(call, "_Status", object_id)
+
+
+def inbox(call):
+    """GET: `{"results": [status + messageId], "end": bool}`, newest first; reading marks as read."""
+    owner, kind = _owner(call), _inbox_type(call.query)
+    limit = min(queries.parse_limit(call.query.get("limit")), MAX_LIMIT)
+    since, below = _number(call.query.get("sinceId")), _number(call.query.get("maxId"))
+
+    def work(transaction):
+        lines = transaction.records(_lines(owner, kind))
+        wanted = [
+            (int(key), line["status"])
+            for key, line in reversed(lines)
+            if int(key) > since and (not below or int(key) <= below)
+        ]
+        rows = transaction.get_many("_Status", [status for _, status in wanted[:limit]])
+        info = classes.load(transaction, "_Status")
+        found = [(number, rows[status]) for number, status in wanted[:limit] if status in rows]
+        shown = documents.render(
+            transaction, call, "_Status", info, [row for _, row in found], None, include=call.query.get("include", "")
+        )
+        results = [{**value, "messageId": number} for (number, _), value in zip(found, shown)]
+        return {"results": results, "end": len(wanted) <= limit}
+
+    return ok(call.service.store.read(work))
+
+
+def count(call):
+    """GET: `{"total", "unread"}` of an inbox."""
+    owner, kind = _owner(call), _inbox_type(call.query)
+
+    def work(transaction):
+        unread = transaction.record("inbox", f"{owner}:{kind}:unread") or {"number": 0}
+        return {"total": len(transaction.records(_lines(owner, kind))), "unread": unread["number"]}
+
+    return ok(call.service.store.read(work))
+
+
+def reset_unread(call):
+    """POST: nothing is unread any more."""
+    options = {**call.query, **call.json_body()}
+    owner, kind = _owner(call, options), _inbox_type(options)
+    call.service.store.write(
+        lambda transaction: transaction.put_record("inbox", f"{owner}:{kind}:unread", {"number": 0})
+    )
+    return ok({})
+
+
+def _lines(owner, kind):
+    return f"inbox:{owner}:{kind}"
+
+
+def _counter(transaction, owner, kind, name):
+    key = f"{owner}:{kind}:{name}"
+    number = (transaction.record("inbox", key, lock=True) or {"number": 0})["number"] + 1
+    transaction.put_record("inbox", key, {"number": number})
+    return number
+
+
+def _receivers(transaction, call, class_name, where, key):
+    """Ids of the users that match, or that the matching rows point to by `key` (a list of followers)."""
+    principals = call.principals(transaction)
+    query, _ = queries.parse(class_name, where, call.caller.is_master, principals)
+    rows = transaction.find(queries.with_limits(query, {"limit": MAX_RECEIVERS}))
+    if class_name == "_User":
+        return [row.id for row in rows if acl.allows(row.acl, "read", principals)]
+    values = [row.body.get(str(key).split(",")[0]) for row in rows]
+    return [value["objectId"] for value in values if isinstance(value, dict) and value.get("className") == "_User"]
+
+
+def _needs_user(call):
+    if call.caller.user_id is None:
+        raise StorageError(Code.NO_SESSION)
+    return call.caller.user_id
+
+
+def _owner(call, options=None):
+    """The id of the inbox's owner: the caller itself, anybody for the master."""
+    value = (options or call.query).get("owner")
+    if isinstance(value, str):
+        value = queries.parse_json(value, "owner")
+    owner = normalise(value) if value is not None else pointer("_User", _needs_user(call))
+    if not isinstance(owner, dict) or owner.get("className") != "_User":
+        raise StorageError(Code.BAD_POINTER)
+    if not call.caller.is_master and owner["objectId"] != _needs_user(call):
+        raise StorageError(Code.OTHER_USER)
+    return owner["objectId"]
+
+
+def _inbox_type(options):
+    kind = options.get("inboxType") or "default"
+    if not isinstance(kind, str) or not kind.isidentifier() or len(kind) > 100:
+        raise StorageError(Code.BAD_REQUEST, detail="inboxType must be a name")
+    return kind
+
+
+def _number(value):
+    return int(value) if str(value or "").isdigit() and len(str(value)) < 13 else 0
