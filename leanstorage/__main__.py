@@ -1,20 +1,24 @@
 """The command line: `python -m leanstorage serve | env | ...`. The only module here that reads the environment."""
 import argparse
+import json
 import os
 import shlex
 import signal
 import sys
 from pathlib import Path
 
+from leanstorage import classes
 from leanstorage import keys as key_files
 from leanstorage.calls import Options
 from leanstorage.hooks import HttpTransport
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
+from leanstorage.store import open_store
 from leanstorage.takeout.commands import add_commands
 
 DEFAULT_PORT = 8126
 THREADS = 32
+ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
 
 
 def main(arguments=None):
@@ -45,12 +49,28 @@ def parser():
         "--trust-auth", metavar="PROVIDER,...", default="", help="third-party logins to believe unchecked; * for all"
     )
     serve_command.add_argument("--threads", type=int, default=THREADS)
+    serve_command.add_argument("--role-create", choices=("client", "master"), default="client", help="who may create roles")
+    serve_command.add_argument("--class-create", choices=("client", "master"), default="client", help="and classes")
+    serve_command.add_argument("--verify-emails", action="store_true", help="let users ask for verification links")
+    serve_command.add_argument("--max-upload-bytes", type=int, default=Options.max_upload_bytes)
+    serve_command.add_argument("--sign-max-age", type=int, metavar="SECONDS", help="refuse older signatures")
     serve_command.set_defaults(run=serve)
     env_command = commands.add_parser("env", help="print the variables that an app needs, for eval")
     env_command.add_argument("--host", default="127.0.0.1")
     env_command.add_argument("--port", type=int, default=DEFAULT_PORT)
     env_command.add_argument("--public-url", metavar="URL")
     env_command.set_defaults(run=env)
+    outbox_command = commands.add_parser("outbox", parents=[storage], help="print the e-mails of the last 30 days")
+    outbox_command.set_defaults(run=outbox)
+    rights_command = commands.add_parser("permissions", parents=[storage], help="show or set who may do what in a class")
+    rights_command.add_argument("class_name", metavar="CLASS")
+    for action in ACTIONS:
+        rights_command.add_argument(
+            f"--{action.replace('_', '-')}",
+            metavar="WHO",
+            help="everyone, users, nobody, or user ids and role:NAMEs with commas",
+        )
+    rights_command.set_defaults(run=permissions)
     add_commands(commands, storage, database_url, files_place)
     return top
 
@@ -69,6 +89,11 @@ def serve(options, data, keys):
         trusted_providers=frozenset(["anonymous", *filter(None, options.trust_auth.split(","))]),
         public_url=options.public_url,
         files_url=options.files_url and options.files_url.rstrip("/"),
+        role_create=options.role_create,
+        class_create=options.class_create,
+        verify_emails=options.verify_emails,
+        max_upload_bytes=options.max_upload_bytes,
+        sign_max_age_s=options.sign_max_age,
     )
     transport = HttpTransport(options.engine) if options.engine else None
     try:
@@ -102,6 +127,52 @@ def env(options, data, keys):
         print(f"export {variable}={shlex.quote(keys[name])}")
     url = options.public_url or f"http://{options.host}:{options.port}"
     print(f"export LEANCLOUD_API_SERVER={shlex.quote(url.rstrip('/'))}")
+    return 0
+
+
+def outbox(options, data, keys):
+    """Print the messages that users were to be sent, oldest first, one JSON object a line: they hold secret links."""
+    store = open_store(database_url(options, data))
+    try:
+        found = store.read(lambda transaction: transaction.records("outbox"))
+    finally:
+        store.close()
+    for _, message in found:
+        print(json.dumps(message, ensure_ascii=False))
+    print(f"{len(found)} messages")
+    return 0
+
+
+def permissions(options, data, keys):
+    """Set what was given, then print the permissions of the class, one action a line."""
+    given = {action: getattr(options, action) for action in ACTIONS if getattr(options, action) is not None}
+    store = open_store(database_url(options, data))
+
+    def work(transaction):
+        info = classes.load(transaction, options.class_name, lock=True)
+        if info is None:
+            raise ValueError(f"there is no class {options.class_name}")
+        info.pop("is_new", None)
+        for action, who in given.items():
+            if who == "everyone":
+                info["permissions"].pop(action, None)
+            else:
+                names = [] if who in ("users", "nobody") else who.split(",")
+                info["permissions"][action] = {"users": who == "users", "names": names}
+        transaction.save_class(options.class_name, info)
+        return info["permissions"]
+
+    try:
+        found = store.write(work)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        store.close()
+    for action in ACTIONS:
+        rule = found.get(action)
+        who = "everyone" if rule is None else "users" if rule["users"] else ",".join(rule["names"]) or "nobody"
+        print(f"{action}: {who}")
     return 0
 
 
