@@ -24,6 +24,7 @@ ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
 def main(arguments=None):
     """Run a subcommand; return the exit code."""
     options = parser().parse_args(arguments)
+    options.environment = os.environ
     data = Path(os.environ.get("LEANSTORAGE_DATA") or "data")
     try:
         keys = key_files.from_environment(os.environ) or key_files.load(data)

@@ -354,7 +354,7 @@ class UsersTest(ImportTestCase):
         self.assertIn("its username belongs", reasons[3])
         self.assertIn("its authData.weixin belongs", reasons[4])
         self.assertNotIn("secret-hash", self.output.getvalue())
-        self.assertIn("1 users with a weixin account, which the export cannot prove", self.output.getvalue())
+        self.assertIn("1 users with a weixin account, which was never verified here", self.output.getvalue())
         storage = self.start(keys=self.keys)
         self.assertEqual(storage.request("PUT", f"/users/{ID % 1}", {"nick": "x"}, master=True)[0], 200)
         self.assertEqual(storage.request("DELETE", f"/users/{ID % 1}", master=True)[0], 200)

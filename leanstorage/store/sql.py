@@ -224,6 +224,14 @@ class Transaction:
             [class_name, key],
         )
 
+    def members(self, class_name, key, owner, target_class):
+        """The ids of one owner's relation."""
+        found = self.execute(
+            "SELECT target FROM relations WHERE class = ? AND key = ? AND owner = ? AND target_class = ?",
+            [class_name, key, owner, target_class],
+        )
+        return [target for target, in found]
+
     def relation_page(self, class_name, key, after, limit):
         """(owner, target class, target) of a relation column in order, those behind the triple `after`."""
         return self.execute(
@@ -281,6 +289,11 @@ class Transaction:
             bind(now()),
         )
         return {key: self.decode(value) for key, value in self.execute(text, params)}
+
+    def first_records(self, kind, limit):
+        """[(key, document)] of the first of a kind, by key."""
+        found = self.execute("SELECT key, value FROM records WHERE kind = ? ORDER BY key LIMIT ?", [kind, limit])
+        return [(key, self.decode(value)) for key, value in found]
 
     def put_records(self, records):
         """Store (kind, key, document) triples that never expire, over what was there."""

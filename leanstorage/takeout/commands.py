@@ -5,8 +5,12 @@ import sys
 import time
 from pathlib import Path
 
+from leanstorage.blobs import FolderBlobs
 from leanstorage.store import StoreUnavailable
-from leanstorage.takeout import exporter, importer
+from leanstorage.takeout import exporter, importer, puller, remote
+
+PARALLEL = 4
+MAX_PARALLEL = 32
 
 
 def add_commands(commands, storage, database_url, files_place):
@@ -32,6 +36,32 @@ def add_commands(commands, storage, database_url, files_place):
         )
 
     command.set_defaults(run=_guarded(run_import))
+
+    command = commands.add_parser("pull", help="take in a live app by its API")
+    command.add_argument("--from", dest="source", required=True, metavar="URL", help="the API of the live app")
+    command.add_argument("--class", dest="classes", action="append", default=[], metavar="C", help="only this one")
+    command.add_argument("--database", metavar="URL", help="sqlite:///PATH or postgresql://...; in LEANSTORAGE_DATA")
+    command.add_argument(
+        "--files", nargs="?", const="", metavar="DIR", help="fetch the bytes of files too, by default with the data"
+    )
+    command.add_argument("--delete", action="store_true", help="delete objects here that are gone there")
+    command.add_argument("--parallel", type=int, default=PARALLEL, metavar="N", help="requests at once")
+    command.add_argument("--refused", metavar="FILE", help="where refused rows go with their reasons; with the data")
+
+    def run_pull(options, data, keys):
+        app_id = options.environment.get("LEANSTORAGE_SOURCE_ID") or keys["id"]
+        master_key = options.environment.get("LEANSTORAGE_SOURCE_MASTER_KEY") or keys["master_key"]
+        blobs = None
+        if options.files is not None:
+            options.files = options.files or None
+            blobs = FolderBlobs(files_place(options, data))
+        source = remote.Remote(options.source, app_id, master_key, max(1, min(options.parallel, MAX_PARALLEL)))
+        refused_path = _refused_path(options, data)
+        return puller.run(
+            source, database_url(options, data), keys, refused_path, options.classes, blobs, options.delete
+        )
+
+    command.set_defaults(run=_guarded(run_pull))
 
     command = commands.add_parser("export", parents=[storage], help="write everything as files that import reads")
     command.add_argument("folder", metavar="DIR", help="an empty folder, or one to be made")

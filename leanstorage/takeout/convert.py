@@ -57,6 +57,7 @@ class Job:
     encoding: str  # "json" or "bson"
     secret: bytes  # of session tokens
     rotate_sessions: bool = False
+    is_live: bool = False  # rows of the API, which never shows what users log in with
 
 
 def convert(job, batch):
@@ -165,31 +166,37 @@ def _time(document, key):
         raise Refused(f"{key} is not a time") from None
 
 
+def unique_names(class_name, document):
+    """[(kind, key, field)] of the records that keep an object's names and accounts from being taken twice."""
+    found = []
+    for name in {"_User": UNIQUE, "_Role": ("name",)}.get(class_name, ()):
+        value = document.get(name)
+        if isinstance(value, str) and value:
+            found.append((f"unique:{class_name}:{name}", unique_key(value), name))
+    auth_data = document.get("authData") if class_name == "_User" else None
+    for provider, data in auth_data.items() if isinstance(auth_data, dict) else ():
+        identity = identity_of(data)
+        if identity is not None:
+            found.append((f"auth:{provider}", unique_key(identity), f"authData.{provider}"))
+    return found
+
+
 def _user(job, user_id, document, note):
     """A user's fields without its secrets, and its records."""
     private = {key: document[key] for key in PRIVATE_KEYS if document.get(key) is not None}
     document = {key: value for key, value in document.items() if key not in PRIVATE_KEYS}
-    unique, records, credential = [], [], {}
-    for name in UNIQUE:
-        value = document.get(name)
-        if isinstance(value, str) and value:
-            unique.append((f"unique:_User:{name}", unique_key(value), name))
+    unique, records, credential = unique_names("_User", document), [], {}
     auth_data = document.get("authData")
-    if isinstance(auth_data, dict):
-        for provider, data in auth_data.items():
-            identity = identity_of(data)
-            if identity is None:
-                if data is not None:
-                    note(f"users whose {provider[:50]} account has no id: they cannot log in with it")
-                continue
-            unique.append((f"auth:{provider}", unique_key(identity), f"authData.{provider}"))
-            if provider != "anonymous":
-                # LeanCloud checked only the providers that it knew, this server checks none.
-                note(f"users with a {provider[:50]} account, which the export cannot prove")
+    for provider, data in auth_data.items() if isinstance(auth_data, dict) else ():
+        if data is not None and identity_of(data) is None:
+            note(f"users whose {provider[:50]} account has no id: they cannot log in with it")
+        elif data is not None and provider != "anonymous":
+            # LeanCloud checked only the providers that it knew, this server checks none.
+            note(f"users with a {provider[:50]} account, which was never verified here")
     password = _password(private)
     if password:
         credential["password"] = password
-    elif not (isinstance(auth_data, dict) and any(auth_data.values())):
+    elif not job.is_live and not (isinstance(auth_data, dict) and any(auth_data.values())):
         note("users without a password hash: they have to reset their password")
     token = private.get("sessionToken")
     if token is not None and not job.rotate_sessions:
@@ -216,10 +223,9 @@ def _password(private):
 
 
 def _role(role_id, document):
-    name = document.get("name")
-    if not isinstance(name, str) or not name:
+    if not isinstance(document.get("name"), str) or not document["name"]:
         raise Refused("a role without a name")
-    return {"unique": [("unique:_Role:name", unique_key(name), "name")], "records": []}
+    return {"unique": unique_names("_Role", document), "records": []}
 
 
 def _file(file_id, document):

@@ -101,7 +101,7 @@ class _Importing:
             for batch, prepared in self._converters.map(job, self._batches(content, member)):
                 self._store(name, member.label, content, batch, prepared)
         finally:
-            self._report.end()
+            self._report.end(name)
 
     def _batches(self, content, member):
         """The batches of a file; an error within it names the file."""

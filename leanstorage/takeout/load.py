@@ -8,10 +8,10 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from leanstorage import acl, classes, values
+from leanstorage import acl, classes, sessions, values
 from leanstorage.errors import StorageError
-from leanstorage.store import StoreUnavailable, type_of
-from leanstorage.takeout.convert import PRIVATE_KEYS
+from leanstorage.store import Row, StoreUnavailable, type_of
+from leanstorage.takeout.convert import PRIVATE_KEYS, unique_names
 
 TRIES = 6  # of a batch, when another process is writing
 TYPES = frozenset(["String", "Number", "Boolean", "Array", "Object", "Date", "Bytes", "File", "GeoPoint"])
@@ -45,54 +45,130 @@ def load_rows(transaction, class_name, prepared, start_seq):
     outcome = Outcome()
     info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
     rows = _new_rows(transaction, class_name, prepared, start_seq, outcome)
-    rows = _with_free_names(transaction, rows, outcome)
+    rows = _fitting(transaction, class_name, info, rows, prepared.types, outcome)
+    transaction.insert_many(class_name, [row for _, row, _ in rows])
+    _put_records(transaction, rows)
+    outcome.imported = len(rows)
+    outcome.notes += [text for index, _, _ in rows for text in prepared.notes.get(index, ())]
+    return outcome
+
+
+def merge_rows(transaction, class_name, prepared):
+    """Insert what is new and replace what is older than the Prepared rows; what was changed here since stays.
+
+    Returns (Outcome, ids that were inserted or replaced).
+    """
+    outcome = Outcome()
+    info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
+    old = transaction.get_many(class_name, [row[0] for _, row, _ in prepared.rows])
+    rows, seen = [], set()
+    for entry in prepared.rows:
+        object_id, updated = entry[1][0], entry[1][2]
+        if object_id in seen or (object_id in old and old[object_id].updated >= updated):
+            outcome.skipped += 1
+        else:
+            seen.add(object_id)
+            rows.append(entry)
+    rows.sort(key=lambda entry: entry[1][0] not in old)  # who gives up a name goes before who takes it
+    freed = {}
+    for _, row, extra in rows:
+        if row[0] in old and extra:
+            names = {unique[:2] for unique in unique_names(class_name, old[row[0]].body)}
+            freed[row[0]] = names - {unique[:2] for unique in extra["unique"]}
+    rows = _fitting(transaction, class_name, info, rows, prepared.types, outcome, freed)
+    transaction.insert_many(class_name, [row for _, row, _ in rows if row[0] not in old])
+    for _, row, _ in rows:
+        if row[0] in old:
+            before = old[row[0]]
+            for kind, key in freed.get(row[0], ()):
+                transaction.delete_record(kind, key)
+            transaction.update(
+                class_name, Row(before.id, before.created, row[2], row[3], json.loads(row[4]), before.seq)
+            )
+    _put_records(transaction, rows)
+    outcome.imported = len(rows)
+    outcome.notes = [text for index, _, _ in rows for text in prepared.notes.get(index, ())]
+    return outcome, [row[0] for _, row, _ in rows]
+
+
+def _fitting(transaction, class_name, info, rows, types, outcome, freed=None):
+    """Rows whose types fit and whose names are free; the class learns their columns."""
     is_new = info.pop("is_new", False)
-    rows, is_changed = _with_right_types(info["columns"], rows, prepared.types, outcome)
+    rows, is_changed = _with_right_types(info["columns"], rows, types, outcome)
     if is_new or is_changed:
         transaction.save_class(class_name, info)
-    transaction.insert_many(class_name, [row for _, row, _ in rows])
+    return _with_free_names(transaction, rows, outcome, freed or {})
+
+
+def _put_records(transaction, rows):
     records = [record for _, row, extra in rows if extra for record in _records(row[0], extra)]
     if records:
         transaction.put_records(_without_kept_files(transaction, records))
-    outcome.imported = len(rows)
-    outcome.notes = [text for index, _, _ in rows for text in prepared.notes.get(index, ())]
-    return outcome
 
 
 def _new_rows(transaction, class_name, prepared, start_seq, outcome):
     taken = transaction.taken(class_name, [row[0] for _, row, _ in prepared.rows])
-    rows, seen = [], set()
+    rows, seen, skipped = [], set(), []
     for entry in prepared.rows:
         object_id = entry[1][0]
         seq = taken.get(object_id)
         if object_id in seen or (seq is not None and seq > start_seq):
             outcome.refused.append((entry[0], "its objectId occurs twice in this export"))
         elif seq is not None:
-            outcome.skipped += 1
+            skipped.append(entry)
         else:
             seen.add(object_id)
             rows.append(entry)
+    outcome.skipped = len(skipped)
+    if class_name == "_User" and skipped:
+        _fill_credentials(transaction, skipped, outcome)
     return rows
 
 
-def _with_free_names(transaction, rows, outcome):
-    """Without rows whose unique values (names, accounts, sessions) belong to another object."""
+def _fill_credentials(transaction, entries, outcome):
+    """Users that are here already, from a live app that shows no passwords: give them what they log in with."""
+    brought = {row[0]: extra for _, row, extra in entries if extra["records"]}
+    known = transaction.records_of("credential", list(brought))
+    lookups = {key for extra in brought.values() for kind, key, _ in extra["unique"] if kind == "session"}
+    used = transaction.records_of("session", list(lookups))
+    for user_id, extra in brought.items():
+        [(_, _, credential)] = extra["records"]
+        current = known.get(user_id, {})
+        new = {key: value for key, value in credential.items() if key not in current}
+        lookup = next((key for kind, key, _ in extra["unique"] if kind == "session"), None)
+        if "token" in new and lookup in used:
+            del new["token"]
+        if new:
+            transaction.put_record("credential", user_id, {**current, **new})
+            if "token" in new:
+                transaction.put_record("session", lookup, {"user": user_id})
+            outcome.notes.append("users who were here already and got their old password or session")
+
+
+def _with_free_names(transaction, rows, outcome, freed):
+    """Without rows whose unique values (names, accounts, sessions) belong to another object.
+
+    `freed` is {object id: {(kind, key)}}, what a row of these gives up when it is stored.
+    """
     wanted = defaultdict(set)
     for _, _, extra in rows:
         for kind, key, _ in extra["unique"] if extra else ():
             wanted[kind].add(key)
     if not wanted:
         return rows
-    used = {kind: set(transaction.records_of(kind, keys)) for kind, keys in wanted.items()}
+    used = {kind: transaction.records_of(kind, list(keys)) for kind, keys in wanted.items()}
+    used = {kind: {key: one.get("id") or one.get("user") for key, one in found.items()} for kind, found in used.items()}
     kept = []
     for entry in rows:
-        unique = entry[2]["unique"] if entry[2] else ()
-        name = next((name for kind, key, name in unique if key in used[kind]), None)
+        unique, object_id = entry[2]["unique"] if entry[2] else (), entry[1][0]
+        name = next((name for kind, key, name in unique if used[kind].get(key, object_id) != object_id), None)
         if name is not None:
             outcome.refused.append((entry[0], f"its {name} belongs to another object"))
             continue
         for kind, key, _ in unique:
-            used[kind].add(key)
+            used[kind][key] = object_id
+        for kind, key in freed.get(object_id, ()):
+            used.get(kind, {}).pop(key, None)
         kept.append(entry)
     return kept
 
@@ -175,6 +251,28 @@ def load_relation(transaction, content, prepared):
         raise ValueError(f"'{content.key}' of {content.class_name} is a {described} and not this relation")
     imported = transaction.relate_many(content.class_name, content.key, column["className"], pairs)
     return Outcome(imported, len(pairs) - imported)
+
+
+def set_members(transaction, class_name, key, target_class, owner, members):
+    """Make `members` the whole relation of one owner; return how many were new."""
+    wanted = set(members)
+    gone = [one for one in transaction.members(class_name, key, owner, target_class) if one not in wanted]
+    transaction.unrelate(class_name, key, owner, target_class, gone)
+    return transaction.relate_many(class_name, key, target_class, [(owner, member) for member in members])
+
+
+def remove(transaction, service, class_name, object_id, at):
+    """Delete an object with what was kept beside it; `service` has the `token_secret`."""
+    row = transaction.get(class_name, object_id)
+    if row is None:
+        return
+    for kind, key, _ in unique_names(class_name, row.body):
+        transaction.delete_record(kind, key)
+    if class_name == "_File" and row.body.get("key"):
+        transaction.delete_record("file", row.body["key"])
+    if class_name == "_User":
+        sessions.forget(transaction, service, object_id)
+    transaction.delete(class_name, object_id, at)
 
 
 def _target_of(transaction, ids):

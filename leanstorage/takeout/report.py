@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -42,33 +43,41 @@ class Report:
         self._refused_file = None
         self._is_terminal = self._stream.isatty()
         self._started = time.monotonic()
-        self._current = None
+        self._current = {}  # name -> what is known of its progress
         self._shown = 0.0
+        self._lock = threading.RLock()  # a pull reports from several threads
 
     def tally(self, name):
         return self.tallies.setdefault(name, Tally())
 
     def begin(self, name, size):
-        """A file of `size` bytes (None when unknown) starts."""
-        self._current = {"name": name, "size": size, "done": 0, "rows": 0, "start": time.monotonic()}
+        """A file of `size` bytes, or a class of that many rows, starts; None when unknown."""
+        with self._lock:
+            self._current[name] = {"name": name, "size": size, "done": 0, "rows": 0, "start": time.monotonic()}
 
     def advance(self, name, read, imported=0, skipped=0, size=0):
-        tally = self.tally(name)
-        tally.read += read
-        tally.imported += imported
-        tally.skipped += skipped
-        current = self._current
-        if current and current["name"] == name:
-            current["done"] += size
-            current["rows"] += read
-            self._show()
+        """Count rows; `size` is how far this leads on the way to that of `begin`."""
+        with self._lock:
+            tally = self.tally(name)
+            tally.read += read
+            tally.imported += imported
+            tally.skipped += skipped
+            current = self._current.get(name)
+            if current:
+                current["done"] += size
+                current["rows"] += read
+                self._show(current)
 
     def note(self, name, text, count=1):
-        self.tally(name).notes[text] += count
+        with self._lock:
+            self.tally(name).notes[text] += count
 
     def refuse(self, name, source, number, reason, data):
         """Count a refused row and keep it: `data` is its text as bytes, or its BSON."""
-        tally = self.tally(name)
+        with self._lock:
+            self._refuse(self.tally(name), name, source, number, reason, data)
+
+    def _refuse(self, tally, name, source, number, reason, data):
         tally.refused += 1
         reason = printable(reason)
         if len(tally.examples) < SHOWN_REFUSALS:
@@ -83,21 +92,22 @@ class Report:
     def fail(self, text):
         """A file could not be read, or not to its end."""
         text = printable(str(text))
-        if text not in self.broken:
-            self.broken.append(text)
-            self._clear()
-            print(f"refused: {text}", file=self._stream, flush=True)
+        with self._lock:
+            if text not in self.broken:
+                self.broken.append(text)
+                self.say(f"refused: {text}")
 
     def say(self, text):
-        self._clear()
-        print(text, file=self._stream, flush=True)
+        with self._lock:
+            self._clear()
+            print(text, file=self._stream, flush=True)
 
-    def end(self):
-        """The file that began is done."""
-        if self._current and self._current["rows"]:
-            self._shown = 0
-            self._show(is_last=True)
-        self._current = None
+    def end(self, name):
+        """What began under this name is done."""
+        with self._lock:
+            current = self._current.pop(name, None)
+            if current and current["rows"]:
+                self._show(current, is_last=True)
 
     def close(self, verb="imported", more=""):
         """Print the table and the last line, which holds every figure; return the exit code."""
@@ -149,7 +159,7 @@ class Report:
             self._refused_file = open(path, "w", encoding="utf-8", errors="backslashreplace")
         return self._refused_file
 
-    def _show(self, is_last=False):
+    def _show(self, current, is_last=False):
         now = time.monotonic()
         if now - self._shown < (TERMINAL_SECONDS if self._is_terminal else PLAIN_SECONDS) and not is_last:
             return
@@ -157,7 +167,7 @@ class Report:
             self._shown = now  # the first line comes after PLAIN_SECONDS as well
             return
         self._shown = now
-        text = _progress(self._current, now, is_last)
+        text = _progress(current, now, is_last)
         if self._is_terminal:
             self._stream.write(f"\r\x1b[K{text}" + ("\n" if is_last else ""))
             self._stream.flush()

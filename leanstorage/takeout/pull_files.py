@@ -1,0 +1,106 @@
+"""The bytes of a live app's files: every `_File` row with a key, fetched, checked for size and checksum, then kept.
+
+A file is there completely or not at all, so what lies in the folder is itself the record of how far a pull came.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from leanstorage.takeout.remote import RemoteError
+
+PAGE_ROWS = 200
+TRIES = 3  # of a file that arrives broken
+
+
+def run(pull, blobs):
+    """Fetch what is not there yet; a file that cannot be had is refused with its reason."""
+    try:
+        answer = pull.remote.get("/classes/_File", count=1, limit=0)
+        pull.report.begin("files", answer.get("count"))
+        rows = _rows(pull)
+        with ThreadPoolExecutor(pull.remote.parallel) as pool:
+            while part := list(islice(rows, PAGE_ROWS)):
+                for row, (outcome, detail) in zip(
+                    part, pool.map(lambda row: _one(pull, blobs, row), part), strict=True
+                ):
+                    _count(pull, row, outcome, detail)
+    except RemoteError as error:
+        pull.report.fail(f"files: {error}")
+    pull.report.end("files")
+
+
+def _rows(pull):
+    """Every `_File` object with its URL, which the scan API leaves out."""
+    last = None
+    while True:
+        where = {} if last is None else {"objectId": {"$gt": last}}
+        rows = pull.remote.get("/classes/_File", where=where, order="objectId", limit=PAGE_ROWS).get("results", [])
+        yield from rows
+        if len(rows) < PAGE_ROWS:
+            return
+        last = rows[-1]["objectId"]
+
+
+def _one(pull, blobs, row):
+    """("fetched" | "here" | "elsewhere" | "refused", detail) of one file."""
+    key, url = row.get("key"), row.get("url")
+    if not isinstance(key, str) or not key:
+        return "elsewhere", None
+    meta = row.get("metaData") if isinstance(row.get("metaData"), dict) else {}
+    size, checksum = meta.get("size"), meta.get("_checksum")
+    size = size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None
+    checksum = checksum.lower() if isinstance(checksum, str) and len(checksum) == 32 else None
+    opened = blobs.open(key)
+    if opened:
+        file, stored = opened
+        file.close()
+        if size is None or stored == size:
+            return "here", stored
+    if not isinstance(url, str) or not url:
+        return "refused", "it has no URL"
+    for attempt in range(TRIES):
+        try:
+            return "fetched", _fetch(pull, blobs, key, url, size, checksum)
+        except RemoteError as error:
+            if error.code is not None or attempt == TRIES - 1:
+                return "refused", str(error)
+            pull.remote.wait(attempt)
+        except OSError as error:
+            return "refused", f"it cannot be stored: {error.strerror}"
+
+
+def _fetch(pull, blobs, key, url, size, checksum):
+    path, length, digest = blobs.write(_limited(pull.remote.download(url), size))
+    kept = False
+    try:
+        if size is not None and length != size:
+            raise RemoteError(f"it has {length} bytes and should have {size}")
+        if checksum is not None and digest != checksum:
+            raise RemoteError("its bytes do not match its checksum")
+        blobs.keep(path, key)
+        kept = True
+        return length
+    finally:
+        if not kept:
+            blobs.drop(path)
+
+
+def _limited(chunks, size):
+    done = 0
+    for chunk in chunks:
+        done += len(chunk)
+        if size is not None and done > size:
+            raise RemoteError(f"it has more than the {size} bytes that it should have")
+        yield chunk
+
+
+def _count(pull, row, outcome, detail):
+    if outcome == "refused":
+        text = f"{row.get('objectId')} {row.get('key')}".encode("utf-8", "replace")
+        pull.report.refuse("files", str(row.get("objectId")), 0, detail, text)
+    elif outcome == "elsewhere":
+        pull.report.note("files", "files lie elsewhere, at URLs of their own, and stay there")
+    else:
+        pull.report.note("files", "bytes of files are here", detail)
+    is_fetched = outcome == "fetched"
+    pull.report.advance("files", 1, is_fetched, outcome in ("here", "elsewhere"), 1)

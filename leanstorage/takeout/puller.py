@@ -1,0 +1,260 @@
+"""`pull --from URL`: a live app into the store, through schemas and the scan API with the master key. Section 9.3.
+
+It can be killed anywhere and run again: how far it came is kept in the store, in the same transaction as the rows, as
+records of the kind `pull:<source>`. A class is `{"since": ISO time, "after": last id or None, "is_done": bool}`, a
+relation column the same without `since`; owners whose members have to be asked for again are of the kind
+`pull-owner:<source>:<class>`. Each run ends with what changed since the last one began.
+"""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from leanstorage import passwords, values
+from leanstorage.errors import StorageError
+from leanstorage.store import Condition, Query, now, open_store
+from leanstorage.takeout import convert, formats, load, pull_files, pull_relations
+from leanstorage.takeout.remote import AnswerTooLarge, RemoteError
+from leanstorage.takeout.report import Report
+from leanstorage.takeout.sources import SourceError, printable
+
+PAGE_ROWS = 1000
+LEAST_ROWS = 10  # of a page, where single rows are huge
+MARGIN_MS = 60_000  # how long a write may take from its time stamp to being seen
+MISSING_AT_ONCE = 50  # ids in one query for what a pass did not see
+
+
+class Pull:
+    """What the parts of one pull share."""
+
+    def __init__(self, remote, store, secret, report):
+        self.remote = remote
+        self.store = store
+        self.report = report
+        self.token_secret = secret
+        self.kind = f"pull:{remote.source_id}"
+
+    def write(self, work):
+        return load.stored(self.store, work)
+
+    def state(self, key):
+        return self.store.read(lambda transaction: transaction.record(self.kind, key)) or {}
+
+    def owners_kind(self, class_name):
+        return f"pull-owner:{self.remote.source_id}:{class_name}"
+
+
+def run(remote, database, keys, refused_path, only=(), blobs=None, delete_missing=False, report=None):
+    """Pull all classes or `only` some, files' bytes into `blobs` if given; return the exit code."""
+    report = report or Report(refused_path)
+    store = open_store(database, bulk=True)
+    pull = Pull(remote, store, passwords.token_secret(keys), report)
+    try:
+        schemas = _schemas(pull, only)
+        if schemas is not None:
+            _each(pull, schemas, partial(_class, pull, schemas))
+            for name in schemas:
+                pull_relations.run(pull, name)
+            _each(pull, schemas, partial(_compare, pull, schemas, delete_missing))
+            if blobs is not None and "_File" in schemas:
+                pull_files.run(pull, blobs)
+    finally:
+        remote.close()
+        store.close()
+    return report.close("pulled")
+
+
+def _schemas(pull, only):
+    """{class: columns} of the app, declared in the store; None when the API cannot be used."""
+    try:
+        found = pull.remote.get("/schemas")
+    except RemoteError as error:
+        pull.report.fail(error)
+        return None
+    schemas = {}
+    for name in sorted(found):
+        try:
+            class_name = values.check_class_name(name)
+        except StorageError:
+            pull.report.fail(f"class {printable(name)}: not a class that this server can hold")
+            continue
+        if isinstance(found[name], dict) and (not only or class_name in only):
+            schemas[class_name] = {
+                key: one for key, one in found[name].items() if isinstance(one, dict) and "type" in one
+            }
+    for name in only:
+        if name not in schemas:
+            pull.report.fail(f"class {printable(name)}: the app has no such class")
+    pull.write(lambda transaction: load.load_schema(transaction, schemas, {}))
+    return schemas
+
+
+def _each(pull, names, work):
+    """Run work(name) for all classes, several at once; a class that fails is reported and the others go on."""
+    with ThreadPoolExecutor(pull.remote.parallel) as pool:
+        futures = {name: pool.submit(work, name) for name in names}
+        try:
+            for name, future in futures.items():
+                try:
+                    future.result()
+                except (RemoteError, SourceError) as error:
+                    pull.report.fail(f"{name}: {error}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _class(pull, schemas, name):
+    """Everything of a class by id, then again what changed since that began."""
+    has_relations = any(column["type"] == "Relation" for column in schemas[name].values()) or name == "_Role"
+    state = pull.state(name)
+    if not state.get("is_done"):
+        state = {"since": pull.remote.now(), "after": None, "is_done": False, **state}
+        pull.report.begin(name, _count(pull, name))
+        _pass(pull, name, state, {})
+        state |= {"is_done": True}
+        pull.report.end(name)
+    began = pull.remote.now()
+    since = values.date(values.parse_time(state["since"]) - MARGIN_MS)
+    changes = {"since": state["since"], "after": None, "is_done": True, "is_changes": True}
+    _pass(pull, name, changes, {"updatedAt": {"$gte": since}}, has_relations)
+    # A refused row may find its name free next time.
+    is_clean = not pull.report.tally(name).refused
+    final = {"since": began if is_clean else state["since"], "after": None, "is_done": True}
+    pull.write(lambda transaction: transaction.put_record(pull.kind, name, final))
+
+
+def _pass(pull, name, state, where, has_relations=False):
+    """One way through a class in the order of ids; every page is stored before the next one is asked for."""
+    limit, cursor = PAGE_ROWS, None
+    while True:
+        here = dict(where)
+        if state["after"] is not None:
+            here["objectId"] = {"$gt": state["after"]}
+        query = {"limit": limit, "returnACL": "true", "where": here}
+        if cursor:
+            query = {**cursor[1], "cursor": cursor[0]}
+        try:
+            answer = pull.remote.get(f"/scan/classes/{name}", **query)
+        except AnswerTooLarge:
+            if limit <= LEAST_ROWS:
+                raise
+            limit, cursor = max(limit // 4, LEAST_ROWS), None
+            continue
+        except RemoteError:
+            if cursor is None:
+                raise
+            cursor = None  # it died: go on from the last id
+            continue
+        rows = answer.get("results")
+        if not isinstance(rows, list):
+            raise RemoteError("the API's answer has no results")
+        ids = [row["objectId"] for row in rows if isinstance(row, dict) and isinstance(row.get("objectId"), str)]
+        if ids:
+            state["after"] = max(ids)
+        _store_page(pull, name, rows, None if state.get("is_changes") else state, has_relations)
+        if not answer.get("cursor"):
+            return
+        cursor = (answer["cursor"], cursor[1] if cursor else query)
+
+
+def _store_page(pull, name, rows, state, has_relations=False):
+    """Store a page, and with it how far the pass has come."""
+    raw = [
+        (number, json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        for number, row in enumerate(rows, 1)
+    ]
+    batch = formats.Batch(raw, [], 0, 0)
+    job = convert.Job(name, "rows", "json", pull.token_secret, is_live=True)
+    prepared = convert.convert(job, batch)
+
+    def work(transaction):
+        outcome, written = load.merge_rows(transaction, name, prepared)
+        if has_relations:
+            transaction.put_records([(pull.owners_kind(name), object_id, {}) for object_id in written])
+        if state is not None:
+            transaction.put_record(pull.kind, name, state)
+        return outcome
+
+    outcome = pull.write(work)
+    for index, reason in [*prepared.refused, *outcome.refused]:
+        pull.report.refuse(name, f"{pull.remote.url} {name}", index + 1, reason, raw[index][1])
+    for text in outcome.notes:
+        pull.report.note(name, text)
+    pull.report.advance(name, len(rows), outcome.imported, outcome.skipped, len(rows))
+
+
+def _count(pull, name):
+    answer = pull.remote.get(f"/classes/{name}", count=1, limit=0)
+    return answer.get("count") if isinstance(answer.get("count"), int) else None
+
+
+def _compare(pull, schemas, delete_missing, name):
+    """Where the numbers of objects differ, compare ids: fetch what is missing here, tell what is gone there."""
+    has_relations = any(column["type"] == "Relation" for column in schemas[name].values()) or name == "_Role"
+    here = pull.store.read(lambda transaction: transaction.count(Query(name)))
+    if _count(pull, name) == here:
+        return
+    missing, gone = [], []
+    for object_id, side in _differences(_remote_ids(pull, name), _local_ids(pull.store, name)):
+        (missing if side == "there" else gone).append(object_id)
+    for at in range(0, len(missing), MISSING_AT_ONCE):
+        part = {"objectId": {"$in": missing[at : at + MISSING_AT_ONCE]}}
+        rows = pull.remote.get(f"/scan/classes/{name}", limit=PAGE_ROWS, returnACL="true", where=part).get(
+            "results", []
+        )
+        _store_page(pull, name, rows, None, has_relations)
+    if not gone:
+        return
+    if delete_missing:
+        pull.write(lambda transaction: [load.remove(transaction, pull, name, object_id, now()) for object_id in gone])
+        pull.report.note(name, "objects deleted here, because they are gone there", len(gone))
+    else:
+        pull.report.note(
+            name, "objects here are not there: new here, or deleted there (--delete takes them away)", len(gone)
+        )
+
+
+def _differences(there, here):
+    """Merge two sorted streams of ids; yield (id, "there" or "here") of those that only one has."""
+    left, right = next(there, None), next(here, None)
+    while left is not None or right is not None:
+        if right is None or (left is not None and left < right):
+            yield left, "there"
+            left = next(there, None)
+        elif left is None or right < left:
+            yield right, "here"
+            right = next(here, None)
+        else:
+            left, right = next(there, None), next(here, None)
+
+
+def _remote_ids(pull, name):
+    last = None
+    while True:
+        where = {} if last is None else {"objectId": {"$gt": last}}
+        rows = pull.remote.get(f"/scan/classes/{name}", limit=PAGE_ROWS, keys="objectId", where=where).get(
+            "results", []
+        )
+        ids = sorted(row["objectId"] for row in rows)
+        yield from ids
+        if not ids:
+            return
+        last = ids[-1]
+
+
+def _local_ids(store, name):
+    for row in local_rows(store, name):
+        yield row.id
+
+
+def local_rows(store, name, after=None):
+    """The stored rows of a class in the order of ids, page by page."""
+    while True:
+        where = Condition("gt", ("objectId",), after or "")
+        query = Query(name, where, order=((("objectId",), False),), limit=PAGE_ROWS)
+        rows = store.read(lambda transaction: transaction.find(query))  # noqa: B023 it runs at once
+        yield from rows
+        if len(rows) < PAGE_ROWS:
+            return
+        after = rows[-1].id

@@ -1,0 +1,208 @@
+"""A live app's API as a client that is patient with it: few requests at once, retries, back-off at 429.
+
+Nothing secret leaves for another host: files are fetched without any credential, and redirects of the API are refused.
+"""
+
+import hashlib
+import json
+import random
+import threading
+import time
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
+TRIES = 8
+FIRST_WAIT = 0.5  # seconds, doubled at each try
+LONGEST_WAIT = 60
+MAX_ANSWER_BYTES = 64 << 20
+CHUNK_BYTES = 1 << 16
+MAX_REDIRECTS = 5
+
+
+class RemoteError(Exception):
+    """The API refused a call, or could not be reached for good; `code` is its number, None without an answer."""
+
+    def __init__(self, text, code=None):
+        super().__init__(text)
+        self.code = code
+
+
+class AnswerTooLarge(RemoteError):
+    """Ask for fewer rows."""
+
+
+class Remote:
+    """The API at `url` with an app's id and master key; `parallel` requests at once at most."""
+
+    def __init__(self, url, app_id, master_key, parallel=4, clock=time):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+            raise ValueError("--from must be the URL of an API, such as https://api.example.com")
+        self.url = url.rstrip("/").removesuffix("/1.1")
+        self.source_id = hashlib.sha256(f"{self.url} {app_id}".encode()).hexdigest()[:16]
+        self.parallel = parallel
+        self._headers = {"X-LC-Id": app_id, "X-LC-Key": f"{master_key},master", "Accept-Encoding": "gzip"}
+        self._slots = threading.BoundedSemaphore(parallel)
+        self._pause = _Pause(clock)
+        self._api = _session(parallel)
+        self._files = _session(parallel)
+
+    def get(self, path, **query):
+        """The decoded answer of GET /1.1<path>; dicts in the query are sent as JSON. Raises RemoteError."""
+        params = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in query.items()}
+        return self._patiently(lambda: self._get(path, params), f"GET {path}")
+
+    def now(self):
+        """The API's own time as ISO text."""
+        return self.get("/date")["iso"]
+
+    def download(self, url):
+        """Yield the bytes of a file; raises RemoteError, also when the connection ends before Content-Length."""
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise RemoteError("its URL is not one of the web")
+        with self._slots:
+            answer = self._patiently(lambda: self._opened(url), "a file")
+            with answer:
+                done, length = 0, answer.headers.get("Content-Length")
+                try:
+                    for chunk in answer.iter_content(CHUNK_BYTES):
+                        done += len(chunk)
+                        yield chunk
+                except requests.RequestException:
+                    raise RemoteError("the download broke off") from None
+                # Without Content-Encoding the length is that of the bytes; nothing below checks it.
+                if length and length.isdigit() and int(length) != done and "Content-Encoding" not in answer.headers:
+                    raise RemoteError("the download broke off")
+
+    def wait(self, attempt):
+        """Sleep before a further attempt at something."""
+        self._pause.back_off(attempt, None)
+
+    def close(self):
+        self._api.close()
+        self._files.close()
+
+    def _patiently(self, call, what):
+        for attempt in range(TRIES):
+            self._pause.wait()
+            try:
+                return call()
+            except _Again as error:
+                if attempt == TRIES - 1:
+                    raise RemoteError(f"{what}: {error} after {TRIES} tries") from None
+                self._pause.back_off(attempt, error.seconds, everybody=error.is_limit)
+
+    def _get(self, path, params):
+        with self._slots:
+            try:
+                answer = self._api.get(
+                    f"{self.url}/1.1{path}",
+                    params=params,
+                    headers=self._headers,
+                    timeout=TIMEOUT,
+                    allow_redirects=False,
+                    stream=True,
+                )
+                with answer:
+                    data = _bounded(answer)
+            except requests.RequestException as error:
+                raise _Again(f"no answer ({type(error).__name__})") from None
+        return _decoded(answer, data, path)
+
+    def _opened(self, url):
+        try:
+            answer = self._files.get(url, timeout=TIMEOUT, stream=True, headers={"Accept-Encoding": "identity"})
+        except requests.RequestException as error:
+            raise _Again(f"no answer ({type(error).__name__})") from None
+        if answer.status_code == 200:
+            return answer
+        answer.close()
+        if answer.status_code == 429 or answer.status_code >= 500:
+            raise _Again(f"status {answer.status_code}", _retry_after(answer), answer.status_code == 429)
+        raise RemoteError(f"its URL answers with status {answer.status_code}", answer.status_code)
+
+
+class _Again(Exception):
+    """A failure that may pass; `seconds` is what the server asked to wait, `is_limit` that it has had too much."""
+
+    def __init__(self, text, seconds=None, is_limit=False):
+        super().__init__(text)
+        self.seconds = seconds
+        self.is_limit = is_limit
+
+
+class _Pause:
+    """When the API says 429, every thread waits, not only the one that was told."""
+
+    def __init__(self, clock):
+        self._clock = clock  # has monotonic() and sleep(seconds)
+        self._until = clock.monotonic()
+
+    def wait(self):
+        while (left := self._until - self._clock.monotonic()) > 0:
+            self._clock.sleep(left)
+
+    def back_off(self, attempt, seconds, everybody=False):
+        if seconds is None:
+            seconds = FIRST_WAIT * 2**attempt * random.uniform(0.5, 1.0)
+        seconds = min(seconds, LONGEST_WAIT)
+        if everybody:
+            self._until = max(self._until, self._clock.monotonic() + seconds)
+        else:
+            self._clock.sleep(seconds)
+
+
+def _session(parallel):
+    session = requests.Session()
+    session.trust_env = False
+    session.max_redirects = MAX_REDIRECTS
+    adapter = HTTPAdapter(pool_connections=8, pool_maxsize=parallel)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _bounded(answer):
+    parts, size = [], 0
+    for chunk in answer.iter_content(CHUNK_BYTES):
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise AnswerTooLarge(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _decoded(answer, data, path):
+    """The JSON of an answer; raise _Again for what may pass and RemoteError for what will not."""
+    status = answer.status_code
+    try:
+        value = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        value = None
+    error = value.get("error") if isinstance(value, dict) else None
+    code = value.get("code") if isinstance(value, dict) else None
+    if status == 429 or code == 429:
+        raise _Again("too many requests", _retry_after(answer), is_limit=True)
+    if status >= 500 or code == 503:
+        raise _Again(f"status {status}", _retry_after(answer))
+    if value is None and status == 200:
+        raise _Again("an answer that is not JSON")
+    if status == 401:
+        raise RemoteError("the API refused the app id or the master key", 401)
+    if status >= 300 or not isinstance(value, dict):
+        raise RemoteError(f"GET {path}: status {status}{f', {str(error)[:200]}' if error else ''}", code)
+    return value
+
+
+def _retry_after(answer):
+    text = answer.headers.get("Retry-After", "")
+    if text.isdigit():
+        return int(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
