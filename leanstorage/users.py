@@ -143,8 +143,9 @@ def update(call, user_id):
     if _is_auth(fields.get("authData")):
         fields["authData"] = _checked_auth(call, fields["authData"])
     inner = call.with_body({**fields, "__ignore_hooks": sorted(call.skipped_hooks)})
+    had_password = hashed and _has_password(call, user_id)
     status, headers, value = objects.update(inner, "_User", user_id, rules(call, hashed))
-    if hashed and call.service.options.rotate_token_on_password:
+    if had_password and call.service.options.rotate_token_on_password:
         value["sessionToken"] = call.service.store.write(
             lambda transaction: sessions.current(transaction, call.service, user_id)
         )
@@ -417,9 +418,11 @@ def _store(hashed, transaction, call, old, new, fields):
     if old is None:
         token = sessions.replace(transaction, call.service, new.id)
     if hashed is not None:
+        had_password = bool((transaction.record("credential", new.id) or {}).get("password"))
         _put_password(transaction, new.id, hashed)
         transaction.delete_record("failures", new.id)
-        if old is not None and call.service.options.rotate_token_on_password:
+        # A first password, of somebody anonymous so far, changes nothing for the sessions that there are.
+        if had_password and call.service.options.rotate_token_on_password:
             token = sessions.replace(transaction, call.service, new.id)
     return token
 
@@ -438,6 +441,11 @@ def _forget(service, transaction, row):
 def _put_password(transaction, user_id, hashed):
     credential = transaction.record("credential", user_id, lock=True) or {}
     transaction.put_record("credential", user_id, {**credential, "password": hashed})
+
+
+def _has_password(call, user_id):
+    credential = call.service.store.read(lambda transaction: transaction.record("credential", user_id))
+    return bool((credential or {}).get("password"))
 
 
 def _refuse_locked(transaction, user_id):
