@@ -150,10 +150,20 @@ def run_import(export, data):
     )
 
 
+def run_export(data, folder):
+    """Export and return the lines with the digests of the classes."""
+    environment = {**os.environ, "LEANSTORAGE_DATA": str(data)}
+    command = [sys.executable, "-m", "leanstorage", "export", str(folder)]
+    output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.rstrip()
+    print(output, flush=True)
+    return output.splitlines()[:-1]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--folder", help="where to work (default: a temporary folder)")
+    parser.add_argument("--round-trip", action="store_true", help="export, import that, export again, compare digests")
     parser.add_argument("--shuffled", action="store_true", help="objects in no order, the worst case for the indexes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -162,6 +172,11 @@ def main():
         print(f"export of {options.objects} objects, {export.stat().st_size / 1e6:.0f} MB packed", flush=True)
         for _ in range(2):
             run_import(export, Path(folder, "data"))
+        if options.round_trip:
+            first = run_export(Path(folder, "data"), Path(folder, "first"))
+            run_import(Path(folder, "first"), Path(folder, "other"))
+            second = run_export(Path(folder, "other"), Path(folder, "second"))
+            print("digests are equal" if first == second else "DIGESTS DIFFER")
 
 
 if __name__ == "__main__":

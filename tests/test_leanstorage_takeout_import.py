@@ -5,6 +5,8 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 import tarfile
 import tracemalloc
 import unittest
@@ -15,6 +17,7 @@ from leanstorage import keys as key_files
 from leanstorage import passwords
 from leanstorage.store import Query, open_store
 from leanstorage.takeout import bson_rows, formats, importer, sources
+from leanstorage.takeout import report as report_module
 from leanstorage.takeout.report import Report
 from tests.storage_support import StorageTestCase
 
@@ -472,6 +475,53 @@ class HostileTest(ImportTestCase):
         self.refuse("e.tar", tar({"\x1b[2J/Post.0.jsonl": b""}), "leads out")
         self.take_in(self.put("Post.0.jsonl", b'{"objectId": "\x1b[2Jx"}\n{"objectId": "a\\u001b[2J"}'))
         self.assertNotIn("\x1b", self.output.getvalue())
+
+
+class OperatorTest(ImportTestCase):
+    def test_bson_without_pymongo_is_refused_with_what_to_do(self):
+        with mock.patch.object(bson_rows, "is_available", return_value=False):
+            self.assertEqual(self.take_in(self.put("Post.x.bson", b"\x05\0\0\0\0")), 1)
+        self.assertIn("pip install pymongo", self.output.getvalue())
+
+    def test_terminal_shows_a_bar_with_rate_and_time_left(self):
+        class Terminal(io.StringIO):
+            def isatty(self):
+                return True
+
+        screen, out = Terminal(), io.StringIO()
+        rows = [row(0) | {"objectId": f"x{number}"} for number in range(2500)]
+        path = self.put("Post.0.jsonl", jsonl("Post", *rows))
+        with mock.patch.multiple(report_module, TERMINAL_SECONDS=0):
+            report = Report(self.refused, screen, out)
+            self.assertEqual(importer.run([path], self.database, self.keys, self.refused, report=report), 0)
+        self.assertRegex(screen.getvalue(), r"Post: 2000 rows, \d+ rows/s \[#+ *\] \d+ %, 0:\d\d left")
+        self.assertTrue(screen.getvalue().endswith("\r\x1b[K"), "the line of the bar is left clean")
+
+    def test_command_line_ends_with_every_figure_and_the_right_code(self):
+        def run(*arguments):
+            command = [sys.executable, "-W", "error", "-m", "leanstorage", *arguments]
+            environment = {**os.environ, "LEANSTORAGE_DATA": str(self.data)}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+            self.assertNotIn("Traceback", done.stderr)
+            return done
+
+        good = self.put("Post.0.jsonl", jsonl("Post", row(1), row(2)))
+        bad = self.put("Note.0.jsonl", jsonl("Note", row(1)) + b"{\n")
+        done = run("import", str(good))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        pattern = r"read 2, imported 2, skipped 0, refused 0 rows and 0 files; [\d.]+ s, \d+ rows/s, peak memory \d+ MB"
+        self.assertRegex(done.stdout.splitlines()[-1], pattern)
+        done = run("import", str(bad), str(good))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("imported 1, skipped 2, refused 1 rows", done.stdout.splitlines()[-1])
+        [refused] = self.data.glob("refused-*.jsonl")
+        self.assertEqual(stat.S_IMODE(os.stat(refused).st_mode), 0o600)
+        done = run("import", str(self.folder / "nothing"))
+        self.assertEqual((done.returncode, "there is no" in done.stderr), (2, True))
+        done = run("export", str(self.folder / "out"))
+        self.assertIn("exported 3 objects of 2 classes", done.stdout.splitlines()[-1])
+        self.assertEqual(run("export", str(self.folder / "out")).returncode, 1)
+        self.assertEqual(run("pull", "--from", "ftp://nowhere").returncode, 1)
 
 
 class ProcessesTest(ImportTestCase):
