@@ -1,6 +1,8 @@
 """Statuses, LeanCloud's social feed: one `_Status` object, and one line in the inbox of everybody it is sent to.
 
 A line is a record `inbox:<owner>:<type>` with a growing number, the `messageId`. Protocol section 2.2.
+As on the live service anybody may ask for anybody's inbox; what is shown of it is what the caller may read: private
+statuses are readable by their sender and receivers alone.
 """
 from leanstorage import acl, changes, classes, documents, objects, queries
 from leanstorage.calls import created, ok
@@ -27,13 +29,15 @@ def send(call):
 
     def work(transaction):
         info = classes.load(transaction, "_Status")
-        change = changes.apply(fields, {}, {user_id: {"read": True, "write": True}}, info["columns"], creating=True)
+        # The receivers are chosen by the service, not read by the caller: users' closed `find` does not matter.
+        receivers = _receivers(transaction, call, class_name, query.get("where") or {}, keys)
+        readers = receivers if inbox == "private" else ["*"]
+        rights = {name: {"read": True} for name in readers} | {user_id: {"read": True, "write": True}}
+        change = changes.apply(fields, {}, rights, info["columns"], creating=True)
         classes.add_columns(transaction, "_Status", info, change.found, None)
         ms = now()
         row = Row(objects.new_id(ms), ms, ms, change.acl, change.body)
         transaction.insert("_Status", row)
-        # The receivers are chosen by the service, not read by the caller: users' closed `find` does not matter.
-        receivers = _receivers(transaction, call, class_name, query.get("where") or {}, keys)
         for receiver in receivers:
             number = _counter(transaction, receiver, inbox, "last")
             _counter(transaction, receiver, inbox, "unread")
@@ -65,9 +69,14 @@ def inbox(call):
         ]
         rows = transaction.get_many("_Status", [status for _, status in wanted[:limit]])
         info = classes.load(transaction, "_Status")
-        found = [(number, rows[status]) for number, status in wanted[:limit] if status in rows]
+        principals = call.principals(transaction)
+        found = [
+            (number, rows[status])
+            for number, status in wanted[:limit]
+            if status in rows and acl.allows(rows[status].acl, "read", principals)
+        ]
         shown = documents.render(
-            transaction, call, "_Status", info, [row for _, row in found], None, include=call.query.get("include", "")
+            transaction, call, "_Status", info, [row for _, row in found], principals, include=call.query.get("include", "")
         )
         results = [{**value, "messageId": number} for (number, _), value in zip(found, shown)]
         return {"results": results, "end": len(wanted) <= limit}
@@ -87,7 +96,7 @@ def count(call):
 
 
 def reset_unread(call):
-    """POST: nothing is unread any more."""
+    """POST: nothing is unread any more; anybody's inbox, as on the live service (its suite does so)."""
     options = {**call.query, **call.json_body()}
     owner, kind = _owner(call, options), _inbox_type(options)
     call.service.store.write(
@@ -125,15 +134,13 @@ def _needs_user(call):
 
 
 def _owner(call, options=None):
-    """The id of the inbox's owner: the caller itself, anybody for the master."""
+    """The id of the inbox's owner, the caller when none is named."""
     value = (options or call.query).get("owner")
     if isinstance(value, str):
         value = queries.parse_json(value, "owner")
     owner = normalise(value) if value is not None else pointer("_User", _needs_user(call))
     if not isinstance(owner, dict) or owner.get("className") != "_User":
         raise StorageError(Code.BAD_POINTER)
-    if not call.caller.is_master and owner["objectId"] != _needs_user(call):
-        raise StorageError(Code.OTHER_USER)
     return owner["objectId"]
 
 
