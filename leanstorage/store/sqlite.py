@@ -23,7 +23,8 @@ QUERY_SECONDS = 5  # time budget of one statement; clients give up after 15
 REGEX_SECONDS = 1  # of one match
 MAX_TOGETHER = 64  # works in one commit
 IDLE_READERS = 32  # connections kept open for reading
-BULK_CACHE_KIB = 32_000
+BULK_CACHE_KIB = 24_000
+MAPPED_BYTES = 256 << 20  # of the file
 BULK_CHECKPOINT_PAGES = 8_000  # of the log, 32 MB
 STEPS = 20_000  # SQLite instructions between two looks at the clock
 
@@ -59,6 +60,7 @@ class SqliteStore:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._mapped_bytes = 0 if bulk else MAPPED_BYTES
         self._readers = deque()
         self._waiting = deque()
         self._turn = threading.Lock()
@@ -70,7 +72,6 @@ class SqliteStore:
             # file, whose pages would count as this process's memory.
             self._writer.execute(f"PRAGMA cache_size = -{BULK_CACHE_KIB}")
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {BULK_CHECKPOINT_PAGES}")
-            self._writer.execute("PRAGMA mmap_size = 0")
 
     def read(self, work):
         """Run `work(transaction)` on a connection of its own; nothing it does may write."""
@@ -129,7 +130,7 @@ class SqliteStore:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -16000")  # KiB
-        connection.execute("PRAGMA mmap_size = 268435456")  # bytes
+        connection.execute(f"PRAGMA mmap_size = {self._mapped_bytes}")
         connection.create_function("leanstorage_search", 3, _search, deterministic=True)
         connection.create_function("leanstorage_angle", 4, angle, deterministic=True)
         return connection

@@ -8,6 +8,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
@@ -185,7 +186,10 @@ class Converters:
 
     def _start(self):
         if self._pool is None:
-            context = multiprocessing.get_context("spawn")
+            # Forked workers share this process's memory, spawned ones load everything again; but with other threads
+            # running, a fork may copy a lock that nobody will ever release.
+            is_alone = sys.platform == "linux" and threading.active_count() == 1
+            context = multiprocessing.get_context("fork" if is_alone else "spawn")
             self._pool = ProcessPoolExecutor(self._workers, context, _prepare_worker)
         return self._pool
 

@@ -106,7 +106,7 @@ def _each(pull, names, work):
 
 def _class(pull, schemas, name):
     """Everything of a class by id, then again what changed since that began."""
-    has_relations = any(column["type"] == "Relation" for column in schemas[name].values()) or name == "_Role"
+    has_relations = _has_relations(name, schemas[name])
     state = pull.state(name)
     if not state.get("is_done"):
         state = {"since": pull.remote.now(), "after": None, "is_done": False, **state}
@@ -122,6 +122,10 @@ def _class(pull, schemas, name):
     is_clean = not pull.report.tally(name).refused
     final = {"since": began if is_clean else state["since"], "after": None, "is_done": True}
     pull.write(lambda transaction: transaction.put_record(pull.kind, name, final))
+
+
+def _has_relations(name, columns):
+    return name == "_Role" or any(column["type"] == "Relation" for column in columns.values())
 
 
 def _pass(pull, name, state, where, has_relations=False):
@@ -191,7 +195,7 @@ def _count(pull, name):
 
 def _compare(pull, schemas, delete_missing, name):
     """Where the numbers of objects differ, compare ids: fetch what is missing here, tell what is gone there."""
-    has_relations = any(column["type"] == "Relation" for column in schemas[name].values()) or name == "_Role"
+    has_relations = _has_relations(name, schemas[name])
     here = pull.store.read(lambda transaction: transaction.count(Query(name)))
     if _count(pull, name) == here:
         return

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 from leanstorage.takeout.sources import printable
 
+SHOWN_NOTES = 50  # of each class
+SHOWN_FILES = 100  # of those that could not be read; an archive may have any number of them
 SHOWN_REFUSALS = 5  # of each class, in the closing table
 BAR = 24  # characters
 TERMINAL_SECONDS = 0.2  # between two updates of the bar
@@ -36,7 +38,8 @@ class Report:
 
     def __init__(self, refused_path, stream=None, out=None):
         self.tallies = {}
-        self.broken = []  # texts of files that could not be read, or not to their end
+        self.broken = []  # texts of files that could not be read, or not to their end; the first SHOWN_FILES
+        self.broken_count = 0
         self._stream = stream or sys.stderr
         self._out = out or sys.stdout
         self._refused_path = refused_path
@@ -70,7 +73,8 @@ class Report:
 
     def note(self, name, text, count=1):
         with self._lock:
-            self.tally(name).notes[text] += count
+            notes = self.tally(name).notes
+            notes[text if text in notes or len(notes) < SHOWN_NOTES else "other notes"] += count
 
     def refuse(self, name, source, number, reason, data):
         """Count a refused row and keep it: `data` is its text as bytes, or its BSON."""
@@ -94,8 +98,10 @@ class Report:
         text = printable(str(text))
         with self._lock:
             if text not in self.broken:
-                self.broken.append(text)
-                self.say(f"refused: {text}")
+                self.broken_count += 1
+                if len(self.broken) < SHOWN_FILES:
+                    self.broken.append(text)
+                    self.say(f"refused: {text}")
 
     def say(self, text):
         with self._lock:
@@ -109,7 +115,7 @@ class Report:
             if current and current["rows"]:
                 self._show(current, is_last=True)
 
-    def close(self, verb="imported", more=""):
+    def close(self, verb="imported"):
         """Print the table and the last line, which holds every figure; return the exit code."""
         self._clear()
         if self._refused_file is not None:
@@ -124,12 +130,12 @@ class Report:
         seconds = max(time.monotonic() - self._started, 0.001)
         print(
             f"read {total.read}, {verb} {total.imported}, skipped {total.skipped}, refused {total.refused} rows"
-            f" and {len(self.broken)} files{more}; {seconds:.1f} s, {total.read / seconds:.0f} rows/s,"
+            f" and {self.broken_count} files; {seconds:.1f} s, {total.read / seconds:.0f} rows/s,"
             f" peak memory {peak_memory() / 1e6:.0f} MB",
             file=self._out,
             flush=True,
         )
-        return 1 if total.refused or self.broken else 0
+        return 1 if total.refused or self.broken_count else 0
 
     def _table(self, verb):
         out = self._out
