@@ -139,9 +139,11 @@ def find(call, class_name):
 
 def parse(transaction, call, class_name, where, principals):
     """A `where`, JSON text or decoded, as the caller's Query: inner classes need `find`, owners of relations `read`."""
-    if isinstance(where, str):
+    if where is None:
+        where = {}
+    elif isinstance(where, str):
         where = queries.parse_json(where)
-    query, mentioned = queries.parse(class_name, {} if where is None else where, call.caller.is_master, principals)
+    query, mentioned = queries.parse(class_name, where, call.caller.is_master, principals)
     for name in mentioned:
         info = classes.load(transaction, name)
         if info is not None:

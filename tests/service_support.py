@@ -1,0 +1,112 @@
+"""The storage service called in process, inside the WSGI validator, on SQLite or on PostgreSQL.
+
+With LEANSTORAGE_TEST_POSTGRESQL set to the URL of a server, every case has a database of its own there.
+"""
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import unittest
+from pathlib import Path
+from urllib.parse import urlencode
+
+from leanstorage.calls import Options
+from leanstorage.service import create_application, open_service
+from tests.support import call
+
+KEYS = {"id": "appid", "key": "UtOCzqb67d3sN12Kts4URwy8", "master_key": "DyJegPlemooo4X1tg94gQkw1", "hook_key": "hook"}
+SERVER = os.environ.get("LEANSTORAGE_TEST_POSTGRESQL")
+DATABASES = itertools.count()
+
+
+def open_database(folder):
+    """(URL of an empty database, a function that drops it again)."""
+    if not SERVER:
+        return f"sqlite:///{folder}/leanstorage.db", lambda: None
+    import psycopg
+
+    name = f"test_{os.getpid()}_{next(DATABASES)}"
+
+    def run(text):
+        with psycopg.connect(SERVER, autocommit=True) as connection:
+            connection.execute(text)
+
+    run(f"CREATE DATABASE {name}")
+    return SERVER.rsplit("/", 1)[0] + "/" + name, lambda: run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class ServiceTestCase(unittest.TestCase):
+    """One service for the tests of a class; they use classes (of objects) of their own."""
+
+    options = Options()
+    transport = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Path(tempfile.mkdtemp(prefix="service-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.database, drop = open_database(cls.folder)
+        cls.addClassCleanup(drop)
+        cls.service = open_service(KEYS, cls.database, cls.folder / "files", cls.transport, cls.options)
+        cls.addClassCleanup(cls.service.store.close)
+        cls.application = staticmethod(create_application(cls.service))
+
+    def raw(self, method, path, data=b"", headers=None, **environ):
+        return call(self.application, method, path, data, headers, HTTP_HOST="storage.example", **environ)
+
+    def api(self, method, path, body=None, status=None, master=False, session=None, headers=None, **query):
+        """The decoded answer of /1.1 + `path`; `query` values are JSON unless they are texts. Checks the status."""
+        sent = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["master_key"] + ",master" if master else KEYS["key"]}
+        sent["Content-Type"] = "application/json"
+        if session:
+            sent["X-LC-Session"] = session
+        data = b"" if body is None else json.dumps(body).encode()
+        path, _, text = path.partition("?")
+        pairs = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in query.items()]
+        text = "&".join(filter(None, [text, urlencode(pairs)]))
+        self.response = self.raw(method, "/1.1" + path, data, {**sent, **(headers or {})}, QUERY_STRING=text)
+        value = self.response.json()
+        if status is None:
+            status = 201 if method == "POST" and self.response.status == 201 else 200
+        self.assertEqual(self.response.status, status, value)
+        self.assertEqual("error" in value if isinstance(value, dict) else False, status >= 400, value)
+        return value
+
+    def code(self, code, *arguments, **more):
+        """Make a call that must fail with this code; return the error's text."""
+        status = more.pop("status", 400)
+        value = self.api(*arguments, status=status, **more)
+        self.assertEqual(value["code"], code, value)
+        return value["error"]
+
+    def make(self, class_name, master=False, session=None, **fields):
+        """Create an object; return its id."""
+        return self.api("POST", f"/classes/{class_name}", fields, 201, master=master, session=session)["objectId"]
+
+    def get(self, class_name, object_id, **more):
+        return self.api("GET", f"/classes/{class_name}/{object_id}", **more)
+
+    def find(self, class_name, where=None, **more):
+        """The results of a query."""
+        return self.api("GET", f"/classes/{class_name}", where={} if where is None else where, **more)["results"]
+
+    def user(self, name, **fields):
+        """Sign up; return the whole user with its sessionToken. The password is `pw`."""
+        return self.api("POST", "/users", {"username": name, "password": "pw", **fields}, 201)
+
+    def digest(self):
+        """A digest of everything that is stored."""
+
+        def work(transaction):
+            rows = []
+            for table in ("classes", "objects", "relations", "records"):
+                rows.append(sorted(map(repr, transaction.execute(f"SELECT * FROM {table}"))))
+            return rows
+
+        return hashlib.sha256(repr(self.service.store.read(work)).encode()).hexdigest()
+
+
+def pointer(class_name, object_id):
+    return {"__type": "Pointer", "className": class_name, "objectId": object_id}
