@@ -246,9 +246,11 @@ class PostgresqlCompiler(Compiler):
     def distance(self, item, latitude, longitude):
         """The angle in radians (haversine), as store.sqlite.angle has it."""
         here_latitude, here_longitude = self.coordinates(item)
+        # `least` passes over NULL, so a missing point is told apart first.
         return build(
-            "2 * asin(least(1, sqrt(power(sin(radians(({}) - {}::float8) / 2), 2) + cos(radians({}))"
-            " * cos(radians({}::float8)) * power(sin(radians(({}) - {}::float8) / 2), 2))))",
+            "CASE WHEN {} IS NOT NULL THEN 2 * asin(least(1, sqrt(power(sin(radians(({}) - {}::float8) / 2), 2) + cos(radians({}))"
+            " * cos(radians({}::float8)) * power(sin(radians(({}) - {}::float8) / 2), 2)))) END",
+            here_latitude,
             here_latitude,
             bind(latitude),
             here_latitude,
