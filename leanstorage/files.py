@@ -210,14 +210,14 @@ def serve(service, environ, key):
     if etag in environ.get("HTTP_IF_NONE_MATCH", ""):
         file.close()
         return HTTPStatus.NOT_MODIFIED, [header for header in headers if header[0] != "Content-Type"], [b""]
-    start, end = _range(environ.get("HTTP_RANGE", ""), size)
+    start, end, is_part = _range(environ.get("HTTP_RANGE", ""), size)
     if start is None:
         file.close()
         headers += [("Content-Range", f"bytes */{size}"), ("Content-Length", "0")]
         return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers, [b""]
     headers.append(("Content-Length", str(end - start)))
     status = HTTPStatus.OK
-    if (start, end) != (0, size) or environ.get("HTTP_RANGE", "").startswith("bytes=0-") and size:
+    if is_part:
         status = HTTPStatus.PARTIAL_CONTENT
         headers.append(("Content-Range", f"bytes {start}-{end - 1}/{size}"))
     if environ["REQUEST_METHOD"] == "HEAD":
@@ -288,13 +288,13 @@ def _disposition(mime_type, name):
 
 
 def _range(text, size):
-    """One byte range as (start, end); the whole file for none or several; (None, None) when it cannot be met."""
+    """One byte range as (start, end, whether it is a part): the whole for none or several; (None, ...) if it cannot be."""
     found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", text)
     if not found or found.groups() == ("", ""):
-        return 0, size
+        return 0, size, False
     first, last = found.groups()
     if not first:
         start, end = max(0, size - int(last)), size
-        return (None, None) if int(last) == 0 or size == 0 else (start, end)
-    start, end = int(first), min(size, int(last) + 1 if last else size)
-    return (start, end) if start < size and start < end else (None, None)
+    else:
+        start, end = int(first), min(size, int(last) + 1 if last else size)
+    return (start, end, True) if start < end else (None, None, True)

@@ -1,0 +1,168 @@
+"""The store contract: one suite that every store has to pass. Mixed into a TestCase that sets `self.store`."""
+import threading
+
+from leanstorage.store import Condition, Group, Not, Query, Row
+
+
+class Refused(Exception):
+    pass
+
+
+def row(object_id, n=0, acl=None, created=1, **body):
+    return Row(object_id, created, created, acl, {"n": n, **body})
+
+
+class StoreContract:
+    def write(self, work):
+        return self.store.write(work)
+
+    def read(self, work):
+        return self.store.read(work)
+
+    def fill(self, class_name, *rows):
+        def work(transaction):
+            transaction.save_class(class_name, {"columns": {"n": {"type": "Number"}}, "permissions": {}, "default_acl": None})
+            for one in rows:
+                transaction.insert(class_name, one)
+
+        self.write(work)
+
+    def ids(self, class_name, where=Group("and", ()), **more):
+        return self.read(lambda transaction: [found.id for found in transaction.find(Query(class_name, where, **more))])
+
+    def test_write_that_raises_leaves_no_trace(self):
+        def work(transaction):
+            transaction.insert("A", row("a"))
+            transaction.put_record("k", "a", 1)
+            raise Refused
+
+        with self.assertRaises(Refused):
+            self.write(work)
+        self.assertEqual(self.ids("A"), [])
+        self.assertIsNone(self.read(lambda transaction: transaction.record("k", "a")))
+
+    def test_object_is_stored_changed_and_deleted(self):
+        self.fill("B", row("b", 1, {"u": {"read": True}}, text="中\"'"))
+        found = self.read(lambda transaction: transaction.get("B", "b"))
+        self.assertEqual((found.body, found.acl, found.created), ({"n": 1, "text": "中\"'"}, {"u": {"read": True}}, 1))
+        self.assertFalse(self.write(lambda transaction: transaction.insert("B", row("b", 2))))
+        found.body, found.updated, found.acl = {"n": 3}, 9, None
+        self.write(lambda transaction: transaction.update("B", found))
+        again = self.read(lambda transaction: transaction.get("B", "b", lock=False))
+        self.assertEqual((again.body, again.updated, again.acl), ({"n": 3}, 9, None))
+        self.assertEqual(self.read(lambda transaction: transaction.last_write("B")), 9)
+        self.assertTrue(self.write(lambda transaction: transaction.delete("B", "b", 12)))
+        self.assertFalse(self.write(lambda transaction: transaction.delete("B", "b", 11)))
+        self.assertIsNone(self.read(lambda transaction: transaction.get("B", "b")))
+        self.assertEqual(self.read(lambda transaction: transaction.last_write("B")), 12)
+
+    def test_find_orders_limits_and_counts(self):
+        self.fill("C", *[row(f"c{n}", n, created=10 - n) for n in range(5)])
+        self.assertEqual(self.ids("C"), ["c4", "c3", "c2", "c1", "c0"])
+        order = ((("n",), True),)
+        self.assertEqual(self.ids("C", order=order, limit=2, skip=1), ["c3", "c2"])
+        where = Not(Condition("gt", ("n",), 2))
+        self.assertEqual(sorted(self.ids("C", where)), ["c0", "c1", "c2"])
+        self.assertEqual(self.read(lambda transaction: transaction.count(Query("C", where, limit=1))), 3)
+        many = self.read(lambda transaction: transaction.get_many("C", ["c1", "c2", "none"]))
+        self.assertEqual(sorted(many), ["c1", "c2"])
+
+    def test_find_shows_what_principals_may_read(self):
+        self.fill("D", row("d1"), row("d2", acl={"u": {"read": True}}), row("d3", acl={}), row("d4", acl={"role:r": {"read": True, "write": True}}))
+        for principals, wanted in (
+            (None, ["d1", "d2", "d3", "d4"]),
+            (("*",), ["d1"]),
+            (("*", "u"), ["d1", "d2"]),
+            (("*", "v", "role:r"), ["d1", "d4"]),
+        ):
+            self.assertEqual(self.ids("D", principals=principals), wanted)
+
+    def test_relations_are_sets(self):
+        def work(transaction):
+            for _ in range(2):
+                transaction.relate("E", "k", "o", "T", ["a", "b"])
+            transaction.unrelate("E", "k", "o", "T", ["b", "c"])
+
+        self.write(work)
+        self.assertEqual(self.read(lambda transaction: transaction.members("E", "k", "o", "T")), ["a"])
+        self.write(lambda transaction: transaction.forget_relation("E", "k", "o"))
+        self.assertEqual(self.read(lambda transaction: transaction.members("E", "k", "o", "T")), [])
+
+    def test_role_names_follow_parents_and_end_in_circles(self):
+        def work(transaction):
+            for name in ("r1", "r2", "r3"):
+                transaction.insert("_Role", row(name, name=name))
+            transaction.relate("_Role", "users", "r1", "_User", ["u"])
+            transaction.relate("_Role", "roles", "r2", "_Role", ["r1"])
+            transaction.relate("_Role", "roles", "r1", "_Role", ["r2"])
+
+        self.write(work)
+        self.assertEqual(self.read(lambda transaction: transaction.role_names("u")), ["r1", "r2"])
+        self.assertEqual(self.read(lambda transaction: transaction.role_names("v")), [])
+
+    def test_records_are_added_once_and_expire(self):
+        add = lambda transaction: transaction.add_record("kind", "key", {"a": "中"})  # noqa: E731
+        self.assertEqual([self.write(add), self.write(add)], [True, False])
+        self.assertEqual(self.read(lambda transaction: transaction.record("kind", "key")), {"a": "中"})
+        self.write(lambda transaction: transaction.put_record("kind", "old", 1, expires=1))
+        self.assertIsNone(self.read(lambda transaction: transaction.record("kind", "old")))
+        self.assertTrue(self.write(lambda transaction: transaction.add_record("kind", "old", 2)))
+        self.assertEqual(self.read(lambda transaction: transaction.records("kind", "o")), [("old", 2)])
+        self.assertTrue(self.write(lambda transaction: transaction.delete_record("kind", "old")))
+        self.assertFalse(self.write(lambda transaction: transaction.delete_record("kind", "old")))
+
+    def test_writers_at_once_lose_nothing(self):
+        self.fill("F", row("f", 0))
+
+        def increment(transaction):
+            found = transaction.get("F", "f", lock=True)
+            found.body["n"] += 1
+            transaction.update("F", found)
+
+        def fail(transaction):
+            increment(transaction)
+            raise Refused
+
+        def work():
+            for number in range(20):
+                try:
+                    self.write(fail if number % 4 == 0 else increment)
+                except Refused:
+                    pass
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(self.read(lambda transaction: transaction.get("F", "f")).body["n"], 8 * 15)
+
+    def test_one_of_many_claims_a_unique_value(self):
+        results = []
+
+        def claim(name):
+            results.append(self.write(lambda transaction: transaction.add_record("unique", "x", name)))
+
+        threads = [threading.Thread(target=claim, args=[name]) for name in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(results.count(True), 1)
+
+    def test_columns_added_at_once_are_all_kept(self):
+        from leanstorage import classes
+
+        def add(name):
+            def work(transaction):
+                info = classes.load(transaction, "G") or classes.empty_info("G")
+                classes.add_columns(transaction, "G", info, {name: ({"type": "Number"}, 1)}, None)
+
+            self.write(work)
+
+        threads = [threading.Thread(target=add, args=[f"k{number}"]) for number in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(len(self.read(lambda transaction: transaction.class_info("G"))["columns"]), 12)

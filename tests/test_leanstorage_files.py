@@ -1,0 +1,143 @@
+"""Files: section 6 of the protocol."""
+import hashlib
+from unittest import mock
+
+from leanstorage import files
+from leanstorage.store import now
+from tests.service_support import KEYS, ServiceTestCase
+
+DATA = bytes(range(256)) * 100
+
+
+class FilesTest(ServiceTestCase):
+    def token(self, status=201, **body):
+        return self.api("POST", "/fileTokens", {"name": "a.txt", "ACL": None, "mime_type": None, "metaData": {}, **body}, status)
+
+    def put(self, token, data=DATA, **environ):
+        return self.raw("PUT", token["upload_url"].split("storage.example")[1], data, **environ)
+
+    def upload(self, data=DATA, **body):
+        token = self.token(**body)
+        self.assertEqual(self.put(token, data).status, 200)
+        return token
+
+    def fetch(self, token, method="GET", **headers):
+        return self.raw(method, "/" + token["key"], headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+    def test_upload_is_usable_as_soon_as_it_is_answered(self):
+        digest = hashlib.md5(DATA).hexdigest()
+        token = self.token(metaData={"owner": "x", "size": len(DATA), "_checksum": digest})
+        keys = "objectId createdAt token url key bucket mime_type provider upload_url".split()
+        self.assertEqual(sorted(token), sorted(keys))
+        self.assertEqual((token["provider"], token["mime_type"]), ("s3", "text/plain"))
+        self.assertRegex(token["key"], r"^[a-z0-9]{32}\.txt$")
+        self.assertEqual(token["url"], f"http://storage.example/{token['key']}")
+        self.code(101, "GET", f"/files/{token['objectId']}", status=404)  # not yet
+        self.assertEqual(self.put(token).status, 200)
+        self.assertEqual(self.fetch(token).body, DATA)
+        found = self.api("GET", f"/files/{token['objectId']}")
+        self.assertEqual((found["url"], found["metaData"]["size"], found["name"]), (token["url"], len(DATA), "a.txt"))
+
+    def test_upload_url_is_good_once_and_for_an_hour(self):
+        token = self.upload()
+        self.assertEqual(self.put(token, b"other").status, 401)
+        self.assertEqual(self.fetch(token).body, DATA)
+        token = self.token()
+        with mock.patch("leanstorage.store.sql.now", return_value=now() + files.UPLOAD_MS + 1):
+            self.assertEqual(self.put(token).status, 401)
+        self.assertEqual(self.raw("PUT", "/1.1/uploads/" + "x" * 43, DATA).status, 401)
+
+    def test_upload_that_is_not_what_was_announced_is_discarded(self):
+        before = sorted(path.name for path in (self.folder / "files").iterdir())
+        for meta in ({"size": 5}, {"size": len(DATA) + 1}, {"_checksum": "0" * 32}):
+            token = self.token(metaData=meta)
+            self.assertIn(self.put(token).status, (400, 413))
+            self.assertEqual(self.fetch(token).status, 404)
+        with mock.patch.object(self.service.options, "max_upload_bytes", 100):
+            self.assertEqual(self.put(self.token()).status, 413)
+        self.assertEqual(sorted(path.name for path in (self.folder / "files").iterdir()), before)
+
+    def test_empty_file_is_a_file(self):
+        self.assertEqual(self.fetch(self.upload(b"")).body, b"")
+
+    def test_callback_of_a_failed_upload_takes_it_away(self):
+        token = self.upload()
+        self.assertEqual(self.api("POST", "/fileCallback", {"token": token["token"], "result": True}), {})
+        self.assertEqual(self.fetch(token).status, 200)
+        self.assertEqual(self.api("POST", "/fileCallback", {"token": token["token"], "result": False}), {})
+        self.assertEqual(self.fetch(token).status, 404)
+        for body in ({}, {"token": "unknown", "result": False}, {"token": 5}):
+            self.assertEqual(self.api("POST", "/fileCallback", body), {})
+
+    def test_ranges_and_caching(self):
+        token = self.upload()
+        size = len(DATA)
+        rows = [
+            ("bytes=0-9", 206, DATA[:10], f"bytes 0-9/{size}"),
+            ("bytes=-10", 206, DATA[-10:], f"bytes {size - 10}-{size - 1}/{size}"),
+            (f"bytes={size - 5}-", 206, DATA[-5:], f"bytes {size - 5}-{size - 1}/{size}"),
+            (f"bytes={size}-", 416, b"", f"bytes */{size}"),
+            ("bytes=9-1", 416, b"", f"bytes */{size}"),
+            ("bytes=x", 200, DATA, None),
+            ("bytes=0-1,5-6", 200, DATA, None),
+        ]
+        for text, status, body, content_range in rows:
+            with self.subTest(text):
+                response = self.fetch(token, Range=text)
+                self.assertEqual((response.status, response.body), (status, body))
+                self.assertEqual(response.header("Content-Range"), content_range)
+        first = self.fetch(token)
+        self.assertEqual(self.fetch(token, If_None_Match=first.header("ETag")).status, 304)
+        self.assertEqual(self.fetch(token, "HEAD").body, b"")
+        self.assertIn("max-age", first.header("Cache-Control"))
+
+    def test_files_that_could_run_are_downloads(self):
+        for name, disposition in (("a.html", "attachment"), ("a.svg", "attachment"), ("a.png", "inline"), ("x", "attachment")):
+            response = self.fetch(self.upload(b"<script>", name=name))
+            self.assertTrue(response.header("Content-Disposition").startswith(disposition))
+            self.assertEqual(response.header("X-Content-Type-Options"), "nosniff")
+        response = self.fetch(self.upload(b"x", name='"\r\nX: y', mime_type="text/plain\r\nX: y"))
+        self.assertEqual(response.all("X"), [])
+
+    def test_chosen_key_needs_the_master_and_stays_inside(self):
+        self.code(1, "POST", "/fileTokens", {"name": "a", "key": "mine.txt"})
+        for key in ("/a", "../a", "a/../b", "a//b", "a\nb", "", "x" * 256, 5, "a\\b"):
+            with self.subTest(key):
+                self.code(1, "POST", "/fileTokens", {"name": "a", "key": key}, master=True)
+        token = self.api("POST", "/fileTokens", {"name": "a", "key": "folder/mine.txt"}, 201, master=True)
+        self.assertEqual(self.put(token).status, 200)
+        self.assertEqual(self.fetch(token).body, DATA)
+        self.assertTrue(all(path.parent == self.folder / "files" for path in (self.folder / "files").iterdir()))
+        self.code(1, "POST", "/fileTokens", {"name": "a", "key": "folder/mine.txt"}, master=True)
+
+    def test_file_is_expanded_wherever_it_stands(self):
+        token = self.upload()
+        file = {"__type": "File", "id": token["objectId"], "name": "lies", "url": "http://lies.example"}
+        object_id = self.make("Holder", file=file, deep={"a": [file]}, gone={"__type": "File", "id": "gone"})
+        found = self.get("Holder", object_id)
+        for value in (found["file"], found["deep"]["a"][0]):
+            self.assertEqual((value["url"], value["name"], value["objectId"]), (token["url"], "a.txt", token["objectId"]))
+        self.assertEqual((found["gone"]["name"], found["gone"]["url"]), ("", ""))
+        self.assertEqual(len(self.find("Holder", {"file": file})), 1)
+
+    def test_external_file_keeps_its_url_and_delete_answers_200(self):
+        value = self.api("POST", "/files", {"name": "x", "url": "http://elsewhere.example/x.png", "ACL": None}, 201)
+        found = self.api("GET", f"/files/{value['objectId']}")
+        self.assertEqual((found["url"], found["metaData"]["__source"]), ("http://elsewhere.example/x.png", "external"))
+        self.assertNotIn("key", found)
+        self.code(119, "PUT", f"/files/{value['objectId']}", {"name": "y"})
+        self.assertEqual(self.api("DELETE", f"/files/{value['objectId']}"), {})
+        token = self.upload()
+        self.assertEqual(self.api("DELETE", f"/files/{token['objectId']}"), {})
+        self.assertEqual(self.fetch(token).status, 404)
+
+    def test_hostile_paths_reach_no_other_file(self):
+        for path in ("/../keys.json", "/..%2fkeys.json", "/leanstorage.db", "/.upload-x", "//etc/passwd", "/%00", "/" + "a" * 5000):
+            with self.subTest(path[:30]):
+                self.assertEqual(self.raw("GET", path).status, 404)
+
+    def test_client_cannot_make_a_file_that_claims_a_key(self):
+        body = {"name": "x", "url": "http://elsewhere.example/x", "key": "stolen", "objectId": "x"}
+        value = self.api("POST", "/files", body, 201)
+        self.assertNotIn("key", self.api("GET", f"/files/{value['objectId']}"))
+        self.assertTrue(KEYS)

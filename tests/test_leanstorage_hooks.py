@@ -1,0 +1,237 @@
+"""Hooks and cloud functions: section 7 of the protocol, against an engine of raw HTTP shape and the SDK's own."""
+import json
+import threading
+import time
+import unittest
+from unittest import mock
+
+from leanstorage import hooks
+from leanstorage.hooks import EngineDown, EngineTimeout
+from tests.service_support import KEYS, ServiceTestCase, pointer
+
+DATE = {"__type": "Date", "iso": "2020-01-01T00:00:00.000Z"}
+
+
+class FakeEngine:
+    """A transport that answers by functions of the object sent: {path: body -> (status, answer)}; keeps every call."""
+
+    def __init__(self):
+        self.answers, self.calls, self.names, self.is_down = {}, [], [], False
+
+    def __call__(self, method, path, headers, body, timeout):
+        if self.is_down:
+            raise EngineDown
+        if path.endswith("_ops/metadatas"):
+            return 200, json.dumps({"result": self.names}).encode()
+        sent = json.loads(body)
+        self.calls.append((path.removeprefix("/1.1"), headers, sent))
+        status, answer = self.answers[path.removeprefix("/1.1")](sent)
+        return status, json.dumps(answer).encode()
+
+    def close(self):
+        pass
+
+
+class HookCase(ServiceTestCase):
+    def setUp(self):
+        self.engine = FakeEngine()
+        self.service.engine = hooks.Engine(self.engine, KEYS)
+
+    def tearDown(self):
+        self.service.engine = None
+
+    def on(self, class_name, hook, answer):
+        self.engine.names.append(hooks.PREFIXES[hook] + class_name)
+        self.engine.answers[f"/functions/{class_name}/{hook}"] = answer
+        self.service.engine = hooks.Engine(self.engine, KEYS)  # which asks anew what there is
+
+
+class HooksTest(HookCase):
+    def test_before_save_changes_what_is_stored(self):
+        def before(sent):
+            return 200, {**sent["object"], "added": 1, "text": "changed"}
+
+        self.on("Hooked", "beforeSave", before)
+        file_value = {"__type": "Bytes", "base64": "AAE="}
+        object_id = self.make("Hooked", text="given", at=DATE, to=pointer("Foo", "a"), raw=file_value)
+        found = self.get("Hooked", object_id)
+        self.assertEqual((found["text"], found["added"], found["at"], found["raw"]), ("changed", 1, DATE, file_value))
+        path, headers, sent = self.engine.calls[0]
+        self.assertEqual(path, "/functions/Hooked/beforeSave")
+        self.assertEqual(
+            {name: headers[name] for name in ("X-LC-Id", "X-LC-Key", "X-LC-Hook-Key", "X-LC-Prod", "X-Real-IP")},
+            {"X-LC-Id": "appid", "X-LC-Key": KEYS["key"], "X-LC-Hook-Key": "hook", "X-LC-Prod": "1", "X-Real-IP": "127.0.0.1"},
+        )
+        self.assertNotIn("X-LC-Session", headers)
+        self.assertEqual(sent["object"]["at"], DATE)
+        self.assertNotIn("user", sent)
+
+    def test_before_hook_that_refuses_stores_nothing(self):
+        rows = [
+            ((400, {"code": 142, "error": "no"}), "no"),
+            ((400, {"code": 1, "error": "no"}), "no"),
+            ((400, {"code": 4711, "error": "no"}), '{"code":4711,"message":"no"}'),
+            ((500, {"code": 141, "error": "x"}), '{"code":141,"message":"x"}'),
+        ]
+        for answer, detail in rows:
+            self.setUp()
+            self.on("Refused", "beforeSave", lambda sent, answer=answer: answer)
+            text = self.code(142, "POST", "/classes/Refused", {"a": 1})
+            self.assertEqual(text, f"Cloud Code validation failed. Error detail : {detail}")
+        self.code(101, "GET", "/classes/Refused", status=404)
+
+    def test_update_hook_gets_the_merged_object_and_its_changes_are_stored(self):
+        object_id = self.make("Updated", n=1, text="x")
+        self.on("Updated", "beforeUpdate", lambda sent: (200, {**sent["object"], "text": "by hook"}))
+        after = []
+        self.on("Updated", "afterUpdate", lambda sent: (after.append(sent), (200, {"result": "ok"}))[1])
+        body = {"n": {"__op": "Increment", "amount": 2}}
+        value = self.api("PUT", f"/classes/Updated/{object_id}", body, new="true")
+        self.assertEqual((value["n"], value["text"]), (3, "by hook"))
+        sent = self.engine.calls[0][2]["object"]
+        self.assertEqual((sent["n"], sent["_updatedKeys"], sent["objectId"]), (3, ["n"], object_id))
+        self.assertEqual(after[0]["object"]["text"], "by hook")
+
+    def test_delete_hooks(self):
+        object_id = self.make("Deleted", n=1)
+        self.on("Deleted", "beforeDelete", lambda sent: (400, {"code": 1, "error": "Error from beforeDelete"}))
+        text = self.code(142, "DELETE", f"/classes/Deleted/{object_id}")
+        self.assertEqual(text, "Cloud Code validation failed. Error detail : Error from beforeDelete")
+        body = {"__ignore_hooks": ["beforeDelete"]}
+        self.code(142, "DELETE", f"/classes/Deleted/{object_id}", body)  # not for clients
+        self.api("DELETE", f"/classes/Deleted/{object_id}", body, headers={"X-LC-Hook-Key": "hook"})
+
+    def test_hooks_are_skipped_with_the_hook_key_and_never_stored(self):
+        self.on("Skipped", "beforeSave", lambda sent: (400, {"code": 1, "error": "no"}))
+        fields = {"a": 1, "__ignore_hooks": ["beforeSave"], "__before": "x"}
+        self.code(142, "POST", "/classes/Skipped", fields)
+        value = self.api("POST", "/classes/Skipped", fields, 201, headers={"X-LC-Hook-Key": "hook"})
+        found = self.get("Skipped", value["objectId"])
+        self.assertEqual(set(found), {"a", "objectId", "createdAt", "updatedAt"})
+
+    def test_hook_knows_the_user_but_no_password(self):
+        user = self.user("hookuser")
+        self.on("ByUser", "beforeSave", lambda sent: (200, sent["object"]))
+        self.make("ByUser", session=user["sessionToken"], a=1)
+        sent = self.engine.calls[-1][2]["user"]
+        self.assertEqual((sent["username"], sent["sessionToken"]), ("hookuser", user["sessionToken"]))
+        self.on("_User", "beforeSave", lambda sent: (200, sent["object"]))
+        self.user("another")
+        self.assertNotIn("password", json.dumps(self.engine.calls[-1][2]))
+
+    def test_after_hook_that_fails_is_only_logged(self):
+        self.on("After", "afterSave", lambda sent: (500, {"code": 1, "error": "broken"}))
+        with mock.patch("sys.stderr"):
+            self.make("After", a=1)
+
+    def test_engine_that_was_never_reached_refuses_writes_of_clients(self):
+        self.engine.is_down = True
+        text = self.code(142, "POST", "/classes/Down", {"a": 1})
+        self.assertIn("Application not found", text)
+        self.make("Down", master=True, a=1)
+
+    def test_engine_that_goes_down_lets_no_write_slip_past_its_hooks(self):
+        self.on("Gone", "beforeSave", lambda sent: (200, sent["object"]))
+        self.make("Gone", a=1)
+        self.engine.is_down = True
+        self.code(142, "POST", "/classes/Gone", {"a": 2})
+        self.assertEqual(len(self.find("Gone")), 1)
+
+    def test_slow_hook_is_a_timeout(self):
+        def slow(sent):
+            raise EngineTimeout
+
+        self.on("Slow", "beforeSave", slow)
+        self.assertEqual(self.code(141, "POST", "/classes/Slow", {}), "LeanEngine request timeout.")
+
+    def test_hook_that_saves_the_same_object_neither_loops_nor_deadlocks(self):
+        def after(sent):
+            # The app saves again what it was told of: its hooks fire again, each time one level deeper.
+            headers = {**self.engine.calls[-1][1], "X-LC-Id": "appid", "X-LC-Key": KEYS["key"]}
+            path = f"/1.1/classes/Loop/{sent['object']['objectId']}"
+            depth = {"X-LeanStorage-Depth": headers["X-LeanStorage-Depth"], **{k: headers[k] for k in ("X-LC-Id", "X-LC-Key")}}
+            self.raw("PUT", path, b'{"n":{"__op":"Increment","amount":1}}', depth)
+            return 200, {"result": "ok"}
+
+        self.on("Loop", "afterSave", after)
+        self.on("Loop", "afterUpdate", after)
+        with mock.patch("sys.stderr"):
+            object_id = self.make("Loop", n=0)
+        self.assertLessEqual(self.get("Loop", object_id)["n"], hooks.MAX_DEPTH + 1)
+
+    def test_no_lock_or_transaction_is_held_while_a_hook_runs(self):
+        entered, leave = threading.Event(), threading.Event()
+
+        def before(sent):
+            entered.set()
+            leave.wait(5)
+            return 200, sent["object"]
+
+        self.on("Waiting", "beforeSave", before)
+        thread = threading.Thread(target=self.make, args=("Waiting",), kwargs={"a": 1})
+        thread.start()
+        entered.wait(5)
+        start = time.monotonic()
+        self.make("Meanwhile", a=1)
+        self.assertLess(time.monotonic() - start, 2)
+        leave.set()
+        thread.join()
+
+
+class FunctionsTest(HookCase):
+    def setUp(self):
+        super().setUp()
+        self.engine.answers["/functions/hello"] = lambda sent: (200, {"result": sent})
+        self.engine.answers["/call/rpc"] = lambda sent: (200, {"result": sent})
+        self.engine.answers["/functions/broken"] = lambda sent: (500, {"code": 141, "error": "x"})
+
+    def test_function_is_passed_on_with_credentials_of_ours(self):
+        user = self.user("caller")
+        value = self.api("POST", "/functions/hello", {"a": 1}, session=user["sessionToken"], headers={"X-LC-Hook-Key": "wrong"})
+        self.assertEqual(value, {"result": {"a": 1}})
+        headers = self.engine.calls[-1][1]
+        self.assertEqual((headers["X-LC-Key"], headers["X-LC-Session"]), (KEYS["key"], user["sessionToken"]))
+        self.assertNotIn("X-LC-Hook-Key", headers)
+        self.api("POST", "/call/rpc", pointer("Foo", "a"), master=True)
+        self.assertEqual(self.engine.calls[-1][1]["X-LC-Key"], KEYS["master_key"] + ",master")
+        self.api("POST", "/functions/hello")
+
+    def test_refused_calls_have_their_codes(self):
+        self.code(211, "POST", "/functions/hello", {}, status=401, session="dead")
+        self.code(1, "POST", "/functions/hello", {"user": {"objectId": "victim"}})
+        for path in ("/functions/__before_save_for_Todo", "/functions/_messageReceived", "/functions/Todo/beforeSave"):
+            self.code(1, "POST", path, {"object": {}}, status=404)
+        self.code(141, "POST", "/functions/broken", {}, status=500)
+        self.code(107, "POST", "/functions/hello", [])
+
+        def slow(sent):
+            raise EngineTimeout
+
+        self.engine.answers["/functions/hello"] = slow
+        self.code(124, "POST", "/functions/hello", {}, status=503)
+        self.engine.is_down = True
+        self.code(503, "POST", "/functions/hello", {}, status=503)
+        self.service.engine = None
+        self.code(1, "POST", "/functions/hello", {}, status=404)
+
+
+class MergeTest(unittest.TestCase):
+    def test_merge_keeps_operations_that_the_hook_left_alone(self):
+        increment = {"__op": "Increment", "amount": 1}
+        rows = [
+            ("left alone", {"n": increment}, {"n": 2}, {"n": 2}, {"n": increment}),
+            ("overwritten", {"n": increment}, {"n": 2}, {"n": 5}, {"n": 5}),
+            ("dropped", {"n": 1, "m": 2}, {"n": 1, "m": 2}, {"n": 1}, {"n": 1}),
+            ("added", {}, {}, {"x": 1}, {"x": 1}),
+            ("equal in value", {"n": 1}, {"n": 1}, {"n": 1.0}, {"n": 1}),
+            ("built-ins", {"n": 1}, {"n": 1}, {"n": 1, "objectId": "x", "__type": "Object", "_x": 1}, {"n": 1}),
+            ("bytes as null", {"b": {"__type": "Bytes", "base64": "AA=="}}, {"b": {"__type": "Bytes", "base64": "AA=="}}, {"b": None}, {"b": {"__type": "Bytes", "base64": "AA=="}}),
+            ("dotted", {"o.a": 1}, {"o": {"a": 1}}, {"o": {"a": 2}}, {"o": {"a": 2}}),
+        ]
+        for name, fields, preview, answer, wanted in rows:
+            with self.subTest(name):
+                self.assertEqual(hooks.merge(fields, preview, answer), wanted)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,76 @@
+import shutil
+import stat
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+from leanstorage.store import StoreUnavailable, open_store
+from leanstorage.store.sqlite import SqliteStore
+from tests import service_support
+from tests.store_contract import StoreContract, row
+
+
+class SqliteTest(StoreContract, unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="store-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.store = SqliteStore(self.folder / "x.db")
+        self.addCleanup(self.store.close)
+
+    def test_file_is_its_owners_alone(self):
+        self.assertEqual(stat.S_IMODE((self.folder / "x.db").stat().st_mode), 0o600)
+
+    def test_every_connection_syncs_fully_to_a_write_ahead_log(self):
+        for connection in (self.store._writer, self.store._connect()):
+            self.assertEqual(connection.execute("PRAGMA synchronous").fetchone(), (2,))
+            self.assertEqual(connection.execute("PRAGMA journal_mode").fetchone(), ("wal",))
+        connection.close()
+
+    def test_commit_that_fails_fails_every_work_of_it(self):
+        self.fill("Foo")
+
+        class Broken:
+            """The writer's connection, whose commits fail."""
+
+            def __init__(self, connection):
+                self.connection = connection
+
+            def __getattr__(self, name):
+                return getattr(self.connection, name)
+
+            def execute(self, text, *params):
+                if text == "COMMIT":
+                    import sqlite3
+
+                    raise sqlite3.OperationalError("database or disk is full")
+                return self.connection.execute(text, *params)
+
+        with mock.patch.object(self.store, "_writer", Broken(self.store._writer)):
+            with self.assertRaises(StoreUnavailable):
+                self.write(lambda transaction: transaction.insert("Foo", row("a")))
+        self.assertEqual(self.ids("Foo"), [])
+        self.write(lambda transaction: transaction.insert("Foo", row("b")))
+        self.assertEqual(self.ids("Foo"), ["b"])
+
+
+@unittest.skipUnless(service_support.SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
+class PostgresqlTest(StoreContract, unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        url, drop = service_support.open_database(None)
+        cls.addClassCleanup(drop)
+        cls.store = open_store(url)
+        cls.addClassCleanup(cls.store.close)
+
+
+class OpenTest(unittest.TestCase):
+    def test_unknown_url_is_refused(self):
+        for url in ("mysql://x", "sqlite:x", "/tmp/x", ""):
+            with self.assertRaises(ValueError):
+                open_store(url)
+
+    def test_database_that_cannot_be_reached_is_refused_without_its_password(self):
+        with self.assertRaises(ValueError) as caught:
+            open_store("postgresql://user:topsecret@127.0.0.1:9/x?connect_timeout=1")
+        self.assertNotIn("topsecret", str(caught.exception))
