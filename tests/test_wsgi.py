@@ -1,4 +1,5 @@
 """The composition: settings, real servers, real processes."""
+import json
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -281,6 +283,96 @@ class ProcessTest(unittest.TestCase):
                     self.assertRegex(answer, rb"^(HTTP/1\.[01] (4\d\d|501) |$)")
 
 
+class VisitorsTest(unittest.TestCase):
+    """Under the server that `wsgi.py` starts, over keep-alive and fresh connections, on every thread."""
+
+    def test_thousand_anonymous_requests_between_eight_users_are_never_taken_for_one(self):
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        with tempfile.TemporaryDirectory() as data:
+            environment = {"LEANCLOUD_APP_PORT": port, "LEANSTORAGE_DATA": data}
+            with running(python("wsgi.py"), READY, **environment), ExitStack() as stack:
+                keys = json.loads(Path(data, "keys.json").read_text())
+                engine = {"X-LC-Id": keys["id"], "X-LC-Key": keys["key"]}
+                users = [stack.enter_context(Http(port)) for _ in range(8)]
+                for number, browser in enumerate(users):
+                    browser.name = f"user{number}"
+                    self.assertEqual(browser.sign_up(browser.name).status_code, 201)
+                alive = [stack.enter_context(Http(port)) for _ in range(8)]
+
+                def as_user(number):
+                    browser = users[number % 8]
+                    return browser("GET", "/api/session").json() == {"user": {"id": browser.id, "username": browser.name}}
+
+                for browser in users:
+                    browser.id = browser("GET", "/api/session").json()["user"]["id"]
+
+                def anonymous(number):
+                    if number % 3 == 0:
+                        response = requests.get(f"{url}/api/session", timeout=20)
+                    elif number % 3 == 1:
+                        response = alive[number % 8]("GET", "/api/session")
+                        alive[number % 8].session.cookies.clear()
+                    else:
+                        response = requests.post(f"{url}/1.1/functions/hello", json={}, headers=engine, timeout=20)
+                        return response.json() == {"result": "Hello, world!"} and "Set-Cookie" not in response.headers
+                    return response.json() == {"user": None} and "Set-Cookie" not in response.headers
+
+                with ThreadPoolExecutor(24) as pool:
+                    jobs = []
+                    for number in range(1000):
+                        jobs.append(pool.submit(anonymous, number))
+                        if number % 4 == 0:
+                            jobs.append(pool.submit(as_user, number // 4))
+                    wrong = sum(not job.result() for job in jobs)
+        self.assertEqual(wrong, 0)
+
+    def test_storage_killed_under_writers_loses_no_answered_write(self):
+        with tempfile.TemporaryDirectory() as data:
+            place = storage(data)
+            with place as (keys, port), running(python("wsgi.py"), READY, LEANCLOUD_APP_PORT=port, **keys):
+                users = [Http(port) for _ in range(8)]
+                for number, browser in enumerate(users):
+                    self.assertEqual(browser.sign_up(f"writer{number}").status_code, 201)
+                answered, refused, ending = [], [], threading.Event()
+
+                def write(number):
+                    count = 0
+                    while not ending.is_set():
+                        count += 1
+                        response = users[number]("POST", "/api/todos", json={"content": f"{number}-{count}"})
+                        if response.status_code == 201:
+                            answered.append((number, response.json()["id"]))
+                        else:
+                            refused.append((response.status_code, response.json()))
+                            time.sleep(0.05)
+
+                threads = [threading.Thread(target=write, args=[number]) for number in range(8)]
+                for thread in threads:
+                    thread.start()
+                time.sleep(1)
+                place.kill()
+                time.sleep(0.5)
+                place.start_again()
+                before = len(answered)
+                until(lambda: len(answered) > before + 8, 15)
+                ending.set()
+                for thread in threads:
+                    thread.join()
+                for number, browser in enumerate(users):
+                    found, query = set(), "?limit=100"
+                    while query:
+                        page = browser("GET", "/api/todos" + query).json()
+                        found |= {todo["id"] for todo in page["todos"]}
+                        query = page["next"] and f"?limit=100&before={page['next']}"
+                    mine = {todo_id for owner, todo_id in answered if owner == number}
+                    self.assertEqual(mine - found, set())
+                    browser.session.close()
+                self.assertTrue(refused)
+                self.assertLessEqual({status for status, _ in refused}, {502, 503})
+                self.assertTrue(all(set(body) == {"error", "code"} for _, body in refused))
+
+
 def cookie(response):
     return response.headers["Set-Cookie"].split(";")[0]
 
@@ -336,12 +428,19 @@ class storage:
             check=True,
         ).stdout.splitlines()
         keys = dict(line.removeprefix("export ").split("=", 1) for line in lines)
-        self.process = running(python(*self.arguments), "listens on", LEANSTORAGE_DATA=self.data)
-        self.process.__enter__()
+        self.start_again()
         return keys, self.engine_port
 
+    def start_again(self):
+        self.running = running(python(*self.arguments), "listens on", LEANSTORAGE_DATA=self.data)
+        self.process = self.running.__enter__()
+
+    def kill(self):
+        self.process.kill()
+        self.running.__exit__(None, None, None)
+
     def __exit__(self, *error):
-        return self.process.__exit__(*error)
+        return self.running.__exit__(*error)
 
 
 if __name__ == "__main__":
