@@ -54,6 +54,12 @@ def parser():
     serve_command.add_argument("--class-create", choices=("client", "master"), default="client", help="and classes")
     serve_command.add_argument("--verify-emails", action="store_true", help="let users ask for verification links")
     serve_command.add_argument("--max-upload-bytes", type=int, default=Options.max_upload_bytes)
+    serve_command.add_argument(
+        "--max-requests",
+        type=int,
+        default=Options.max_requests_per_minute,
+        help="a minute and address, callers with the hook key and on loopback spared; 0 for no limit",
+    )
     serve_command.add_argument("--sign-max-age", type=int, metavar="SECONDS", help="refuse older signatures")
     serve_command.set_defaults(run=serve)
     env_command = commands.add_parser("env", help="print the variables that an app needs, for eval")
@@ -95,7 +101,13 @@ def serve(options, data, keys):
         verify_emails=options.verify_emails,
         max_upload_bytes=options.max_upload_bytes,
         sign_max_age_s=options.sign_max_age,
+        max_requests_per_minute=options.max_requests,
     )
+    is_local = options.host in ("127.0.0.1", "::1", "localhost")
+    if not is_local and key_files.from_environment(os.environ) is None:
+        names = ", ".join(key_files.NAMES.values())
+        print(f"cannot start: beyond loopback the keys must come from the environment: {names}", file=sys.stderr)
+        return 2
     transport = HttpTransport(options.engine) if options.engine else None
     try:
         service = open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
@@ -111,6 +123,8 @@ def serve(options, data, keys):
     signal.signal(signal.SIGTERM, stop)
     print(f"LeanStorage listens on http://{options.host}:{server.port}", flush=True)
     print(f"data: {_without_password(database_url(options, data))}, files: {files_place(options, data)}", flush=True)
+    if not is_local:
+        print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
     try:
         server.run()
     except KeyboardInterrupt:

@@ -5,6 +5,8 @@ import secrets
 from pathlib import Path
 from urllib.parse import quote
 
+from leanstorage.store import StoreUnavailable
+
 CHUNK_BYTES = 1 << 16
 
 
@@ -23,7 +25,10 @@ class FolderBlobs:
         return self.folder / name
 
     def write(self, chunks):
-        """Write pieces of bytes to a new temporary file; return (path, size, MD5 in hex). The caller keeps or drops it."""
+        """Write pieces of bytes to a new temporary file; return (path, size, MD5 in hex). The caller keeps or drops it.
+
+        Raises StoreUnavailable when the disk takes no more.
+        """
         path = self.folder / f".upload-{secrets.token_hex(16)}"
         size, digest = 0, hashlib.md5(usedforsecurity=False)
         try:
@@ -34,8 +39,10 @@ class FolderBlobs:
                     size += len(chunk)
                 file.flush()
                 os.fsync(file.fileno())
-        except BaseException:
+        except BaseException as error:
             path.unlink(missing_ok=True)
+            if isinstance(error, OSError):  # the disk is full, or read-only
+                raise StoreUnavailable(f"a file cannot be written: {error.strerror}") from error
             raise
         return path, size, digest.hexdigest()
 

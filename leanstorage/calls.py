@@ -4,6 +4,7 @@ No part of it is WSGI, so that a batch can make calls of its own. A resource fun
 (status, headers, value): `value` is what becomes the JSON body.
 """
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
@@ -27,6 +28,24 @@ class Options:
     sign_max_age_s: int | None = None
     andx_key: str | None = None
     max_logins_per_address: int = 100  # failures in 15 minutes
+    max_requests_per_minute: int = 6000  # of one address, by one process; 0 for no limit
+
+
+class Traffic:
+    """Requests of each address in the current minute. It is this process's own: overload is a process's own, too."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._minute, self._counts = None, {}
+
+    def count(self, address):
+        """Note a request; return how many the address has made this minute, this one included."""
+        minute = int(time.monotonic() // 60)
+        with self._lock:
+            if minute != self._minute:
+                self._minute, self._counts = minute, {}
+            self._counts[address] = number = self._counts.get(address, 0) + 1
+            return number
 
 
 @dataclass
@@ -42,6 +61,7 @@ class Service:
     router: object = None
     # Hashing a password takes memory and time on purpose: this many at once, whatever the number of threads.
     hashing: object = field(default_factory=lambda: threading.BoundedSemaphore(MAX_HASHING))
+    traffic: object = field(default_factory=lambda: Traffic())
 
 
 @dataclass(frozen=True)

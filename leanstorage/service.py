@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import re
+import sys
 import zlib
 from http import HTTPStatus
 
@@ -21,6 +22,7 @@ from leanstorage.store import QueryTimeout, StoreUnavailable, now, open_store
 from router import Application, Router
 
 MAX_BODY_BYTES = 20 << 20
+LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy, whose X-Real-IP is believed, and the app may be
 GZIP_BYTES = 2048  # smaller answers are sent as they are
 ID_HEADERS = ("X-LC-Id", "X-AVOSCloud-Application-Id", "X-Uluru-Application-Id")
 KEY_HEADERS = ("X-LC-Key", "X-AVOSCloud-Application-Key", "X-Uluru-Application-Key")
@@ -85,6 +87,7 @@ def respond(service, environ):
     if method == "OPTIONS":
         return _json_answer(environ, HTTPStatus.OK, (), {})
     path = re.sub("/{2,}", "/", messages.path(environ))  # the Python SDK doubles the first slash
+    _limit_traffic(service, environ)
     upload = UPLOAD.fullmatch(path)
     if upload and method == "PUT":
         files.receive(service, upload.group(1), messages.body_chunks(environ, service.options.max_upload_bytes))
@@ -155,7 +158,10 @@ def explain(error, environ):
         status, number, text = Code.QUERY_TIMEOUT.status, Code.QUERY_TIMEOUT.number, Code.QUERY_TIMEOUT.text
     else:
         code = Code.UNAVAILABLE if isinstance(error, StoreUnavailable) else Code.INTERNAL
-        messages.log_exception(error, environ)
+        if code is Code.UNAVAILABLE:  # many of them may come at once: a line each
+            print(f"the store is not available: {error}", file=sys.stderr, flush=True)
+        else:
+            messages.log_exception(error, environ)
         status, number, text = code.status, code.number, code.text
         headers = [("Retry-After", "1")] if code is Code.UNAVAILABLE else ()
     return _json_answer(environ, status, headers, {"code": number, "error": text})
@@ -205,8 +211,17 @@ def _equal(sent, wanted):
     return bool(sent) and bool(wanted) and hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode())
 
 
+def _limit_traffic(service, environ):
+    """Raise 429 for an address that asks too much; the app speaks for many visitors, so its hook key spares it."""
+    limit, address = service.options.max_requests_per_minute, _address(environ)
+    if not limit or address in LOOPBACK or _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"]):
+        return
+    if service.traffic.count(address) > limit:
+        raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", "60")])
+
+
 def _address(environ):
-    return messages.client_address(environ, environ.get("leanstorage.trusted", ("127.0.0.1", "::1")))
+    return messages.client_address(environ, LOOPBACK)
 
 
 def _api_url(service, environ):
