@@ -18,7 +18,8 @@ import messages
 
 POOL = 64  # connections; as many as there are threads that may wait for storage
 CONNECT_SECONDS = 2
-ANSWER_SECONDS = 10
+READ_SECONDS = 4  # for the answer to a GET, which is asked once more when none comes
+ANSWER_SECONDS = 12  # to a write, whose hooks may take 10
 LOST_SECONDS = 2  # how long a lost server is left alone before one request tries it again
 PROBE_SECONDS = 0.8  # how long that one request waits
 UPLOAD_SECONDS = 60  # between two pieces, not in all
@@ -57,7 +58,9 @@ class StorageAdapter(TCPKeepAliveAdapter):
 
     def send(self, request, timeout=None, **options):
         is_probe = self._enter()
-        wait = UPLOAD_SECONDS if hasattr(request.body, "read") else ANSWER_SECONDS
+        wait = READ_SECONDS if request.method == "GET" else ANSWER_SECONDS
+        if hasattr(request.body, "read"):
+            wait = UPLOAD_SECONDS
         limits = (PROBE_SECONDS, PROBE_SECONDS) if is_probe else (CONNECT_SECONDS, wait)
         try:
             response = super().send(request, timeout=limits, **options)

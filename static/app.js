@@ -1,102 +1,332 @@
 "use strict";
 
 const $ = (selector) => document.querySelector(selector);
-let next = null;
+const list = $("#todos");
+const state = { user: null, filter: "", next: null, loading: false, visit: 0 };
+
+// Words ---------------------------------------------------------------------------------------------------------------
+
+document.documentElement.lang = LANGUAGE === "zh" ? "zh-CN" : "en";
+for (const element of document.querySelectorAll("[data-word]")) element.textContent = word(element.dataset.word);
+for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", word(element.dataset.label));
+for (const element of document.querySelectorAll("[data-placeholder]")) element.placeholder = word(element.dataset.placeholder);
+document.title = word("title");
+
+function say(text, isError = false) {
+  const message = $("#message");
+  message.textContent = text;
+  message.classList.toggle("error", isError);
+}
+
+// Requests ------------------------------------------------------------------------------------------------------------
+
+class Failure extends Error {
+  constructor(status, text) {
+    super(text);
+    this.status = status;
+  }
+}
+
+const KNOWN = { 401: "wrong", 409: "taken", 413: "tooLarge", 429: "tooMany" };
+
+function explain(status, value) {
+  if (status === 401 && state.user) return word("loggedOut");
+  if (KNOWN[status]) return word(KNOWN[status]);
+  if (status >= 502) return word("lost");
+  return word("failed") + ((value && value.error) || status);
+}
 
 async function call(method, path, body) {
-  const options = { method, headers: {} };
-  if (body instanceof FormData) options.body = body;
-  else if (body !== undefined) {
+  const options = { method, headers: { Accept: "application/json" } };
+  if (body !== undefined) {
     options.body = JSON.stringify(body);
     options.headers["Content-Type"] = "application/json";
   }
-  const response = await fetch(path, options);
-  const value = response.status === 204 ? null : await response.json();
-  if (!response.ok) throw new Error(value.error);
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new Failure(0, word(navigator.onLine ? "lost" : "offline"));
+  }
+  const value = response.status === 204 ? null : await response.json().catch(() => null);
+  if (!response.ok) throw new Failure(response.status, explain(response.status, value));
   return value;
 }
 
-function say(text) { $("#message").textContent = text; }
-
+// Run a handler; what it throws is said in words, and nothing that was typed is touched.
 function attempt(work) {
   return async (event) => {
-    event.preventDefault();
-    say("");
-    try { await work(event); } catch (error) { say(error.message); }
+    if (event) event.preventDefault();
+    try {
+      await work(event);
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      if (error.status === 401 && state.user) showVisitor(null);
+      say(error.message, true);
+    }
   };
 }
 
-function show(user) {
+// Visitor -------------------------------------------------------------------------------------------------------------
+
+function showVisitor(user) {
+  state.user = user;
+  state.visit += 1;
   $("#account").hidden = Boolean(user);
   $("#app").hidden = !user;
+  $("#visitor").hidden = !user;
   $("#who").textContent = user ? user.username : "";
-  $("#todos").replaceChildren();
-  if (user) return load();
-}
-
-async function load(before) {
-  const page = await call("GET", "/api/todos" + (before ? "?before=" + encodeURIComponent(before) : ""));
-  $("#todos").append(...page.todos.map(row));
-  next = page.next;
-  $("#more").hidden = !next;
-}
-
-function row(todo) {
-  const item = document.createElement("li");
-  const box = document.createElement("input");
-  const label = document.createElement("label");
-  const text = document.createElement("span");
-  const remove = document.createElement("button");
-  const attach = document.createElement("button");
-  const file = document.createElement("input");
-  item.classList.toggle("done", todo.done);
-  box.type = "checkbox";
-  box.checked = todo.done;
-  text.textContent = todo.content;
-  remove.textContent = "Delete";
-  attach.textContent = "Attach";
-  file.type = "file";
-  file.hidden = true;
-  box.addEventListener("change", attempt(async () => {
-    item.replaceWith(row(await call("PATCH", "/api/todos/" + todo.id, { done: box.checked })));
-  }));
-  remove.addEventListener("click", attempt(async () => {
-    await call("DELETE", "/api/todos/" + todo.id);
-    item.remove();
-  }));
-  attach.addEventListener("click", () => file.click());
-  file.addEventListener("change", attempt(async () => {
-    const body = new FormData();
-    body.append("file", file.files[0]);
-    const attachment = await call("POST", "/api/todos/" + todo.id + "/attachment", body);
-    item.replaceWith(row({ ...todo, attachment }));
-  }));
-  label.append(box, text);
-  item.append(label);
-  if (todo.attachment) {
-    const link = document.createElement("a");
-    link.href = todo.attachment.url;
-    link.textContent = todo.attachment.name;
-    item.append(link);
-  }
-  item.append(attach, file, remove);
-  return item;
+  if (user) localStorage.setItem("visited", "yes");
+  else localStorage.removeItem("visited");
+  list.replaceChildren();
+  if (user) return load(true);
 }
 
 $("#account").addEventListener("submit", attempt(async (event) => {
   const form = event.target;
-  const body = { username: form.username.value, password: form.password.value };
-  const path = event.submitter && event.submitter.name === "signup" ? "/api/users" : "/api/session";
-  const { user } = await call("POST", path, body);
-  form.reset();
-  await show(user);
+  const body = { username: form.username.value.trim(), password: form.password.value };
+  if (!body.username || !body.password) throw new Failure(-1, word("fill"));
+  const isNew = event.submitter && event.submitter.name === "signup";
+  const { user } = await call("POST", isNew ? "/api/users" : "/api/session", body);
+  form.password.value = "";
+  say(word("loggedIn") + user.username);
+  await showVisitor(user);
+  $("#content").focus();
 }));
-$("#logout").addEventListener("click", attempt(async () => { await call("DELETE", "/api/session"); show(null); }));
+
+$("#logout").addEventListener("click", attempt(async () => {
+  await call("DELETE", "/api/session");
+  showVisitor(null);
+  say(word("loggedOut"));
+  $("#username").focus();
+}));
+
+// The list ------------------------------------------------------------------------------------------------------------
+
+function describe() {
+  const empty = { "": "emptyAll", false: "emptyOpen", true: "emptyDone" }[state.filter];
+  $("#state").textContent = state.loading ? word("loading") : list.children.length ? "" : word(empty);
+  $("#more").hidden = !state.next || state.loading;
+}
+
+async function load(isFresh) {
+  const visit = state.visit;
+  state.loading = true;
+  if (isFresh) state.next = null;
+  describe();
+  const query = new URLSearchParams({ limit: 50 });
+  if (state.filter) query.set("done", state.filter);
+  if (!isFresh && state.next) query.set("before", state.next);
+  try {
+    const page = await call("GET", "/api/todos?" + query);
+    if (visit !== state.visit) return; // somebody else, or another filter, meanwhile
+    if (isFresh) list.replaceChildren();
+    list.append(...page.todos.map(row));
+    state.next = page.next;
+  } finally {
+    if (visit === state.visit) {
+      state.loading = false;
+      describe();
+    }
+  }
+}
+
+$("#more").addEventListener("click", attempt(() => load(false)));
+new IntersectionObserver((entries) => {
+  if (entries.some((entry) => entry.isIntersecting) && state.next && !state.loading) attempt(() => load(false))();
+}, { rootMargin: "400px" }).observe($("#end"));
+
+function chooseFilter() {
+  const chosen = document.querySelector(`nav a[href="${location.hash || "#all"}"]`) || $("nav a");
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link === chosen) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+  }
+  if (state.filter !== chosen.dataset.filter) {
+    state.filter = chosen.dataset.filter;
+    state.visit += 1;
+    if (state.user) attempt(() => load(true))();
+  }
+}
+window.addEventListener("hashchange", chooseFilter);
+
 $("#add").addEventListener("submit", attempt(async (event) => {
-  const form = event.target;
-  const todo = await call("POST", "/api/todos", { content: form.content.value });
-  form.reset();
-  $("#todos").prepend(row(todo));
+  const field = event.target.content;
+  if (!field.value.trim()) throw new Failure(-1, word("blank"));
+  const todo = await call("POST", "/api/todos", { content: field.value });
+  field.value = "";
+  if (state.filter !== "true") list.prepend(row(todo));
+  describe();
+  say(word("added"));
+  field.focus();
 }));
-$("#more").addEventListener("click", attempt(() => load(next)));
-call("GET", "/api/session").then(({ user }) => show(user)).catch((error) => say(error.message));
+
+// One todo ------------------------------------------------------------------------------------------------------------
+
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+function row(todo) {
+  const item = make("li", { id: "todo-" + todo.id });
+  item.classList.toggle("done", todo.done);
+  const box = make("input", { type: "checkbox", checked: todo.done });
+  const label = make("label", { className: "content" }, box, make("span", { textContent: todo.content }));
+  const file = make("input", { type: "file", hidden: true, tabIndex: -1 });
+  file.setAttribute("aria-hidden", "true");
+  const edit = make("button", { type: "button", className: "quiet", textContent: word("edit") });
+  const attach = make("button", { type: "button", className: "quiet", textContent: word("attach") });
+  const remove = make("button", { type: "button", className: "quiet", textContent: word("remove") });
+  const actions = make("p", { className: "actions" }, edit, attach, remove, file);
+  item.append(label, actions);
+  if (todo.attachment) item.append(preview(todo.attachment));
+
+  box.addEventListener("change", attempt(async () => {
+    try {
+      const changed = await call("PATCH", "/api/todos/" + todo.id, { done: box.checked });
+      say(word(changed.done ? "marked" : "unmarked"));
+      replace(item, changed);
+    } catch (error) {
+      box.checked = todo.done;
+      throw error;
+    }
+  }));
+  edit.addEventListener("click", () => openEditor(item, todo));
+  label.addEventListener("dblclick", () => openEditor(item, todo));
+  remove.addEventListener("click", attempt(async () => {
+    if (!remove.dataset.asked) {
+      remove.dataset.asked = "true";
+      remove.textContent = word("reallyRemove");
+      remove.classList.add("danger");
+      remove.addEventListener("blur", () => {
+        delete remove.dataset.asked;
+        remove.textContent = word("remove");
+        remove.classList.remove("danger");
+      }, { once: true });
+      return;
+    }
+    await call("DELETE", "/api/todos/" + todo.id);
+    const neighbour = item.nextElementSibling || item.previousElementSibling;
+    item.remove();
+    describe();
+    say(word("removed"));
+    (neighbour ? neighbour.querySelector("input") : $("#content")).focus();
+  }));
+  attach.addEventListener("click", () => file.click());
+  file.addEventListener("change", attempt(() => upload(item, todo, file.files[0])));
+  item.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    item.classList.add("target");
+  });
+  item.addEventListener("dragleave", () => item.classList.remove("target"));
+  item.addEventListener("drop", attempt(async (event) => {
+    item.classList.remove("target");
+    if (event.dataTransfer.files.length) await upload(item, todo, event.dataTransfer.files[0]);
+  }));
+  return item;
+}
+
+function replace(item, todo) {
+  const isShown = state.filter === "" || String(todo.done) === state.filter;
+  if (!isShown) {
+    item.remove();
+    describe();
+    return;
+  }
+  const fresh = row(todo);
+  const hadFocus = item.contains(document.activeElement);
+  item.replaceWith(fresh);
+  if (hadFocus) fresh.querySelector("input").focus();
+}
+
+function openEditor(item, todo) {
+  const field = make("input", { value: todo.content });
+  field.setAttribute("aria-label", word("edit"));
+  const cancel = make("button", { type: "button", textContent: word("cancel") });
+  const form = make("form", { className: "row editor" }, field, make("button", { className: "primary", textContent: word("save") }), cancel);
+  const close = () => replace(item, todo);
+  item.replaceChildren(form);
+  field.focus();
+  field.select();
+  cancel.addEventListener("click", close);
+  field.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
+  form.addEventListener("submit", attempt(async () => {
+    if (!field.value.trim()) throw new Failure(-1, word("blank"));
+    const changed = await call("PATCH", "/api/todos/" + todo.id, { content: field.value });
+    say(word("saved"));
+    replace(item, changed);
+  }));
+}
+
+function preview(attachment) {
+  const link = make("a", { href: attachment.url, className: "attachment", target: "_blank", rel: "noopener" });
+  if (["image/png", "image/jpeg", "image/gif", "image/webp"].includes(attachment.mimeType)) {
+    link.append(make("img", { src: attachment.url, alt: "", loading: "lazy", width: 64, height: 64 }));
+  }
+  link.append(make("span", { textContent: attachment.name }));
+  return link;
+}
+
+// XMLHttpRequest, because fetch does not tell how far an upload is.
+function upload(item, todo, file) {
+  if (!file) return Promise.resolve();
+  const bar = make("progress", { max: 1, value: 0 });
+  bar.setAttribute("aria-label", word("uploading", { name: file.name }));
+  item.append(bar);
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const body = new FormData();
+    body.append("file", file);
+    request.open("POST", "/api/todos/" + todo.id + "/attachment");
+    request.responseType = "json";
+    request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) bar.value = event.loaded / event.total; });
+    request.addEventListener("load", () => {
+      if (request.status !== 201) return reject(new Failure(request.status, explain(request.status, request.response)));
+      replace(item, { ...todo, attachment: request.response });
+      say(word("attached"));
+      resolve();
+    });
+    request.addEventListener("error", () => reject(new Failure(0, word(navigator.onLine ? "lost" : "offline"))));
+    request.addEventListener("loadend", () => bar.remove());
+    request.send(body);
+  });
+}
+
+// Begin ---------------------------------------------------------------------------------------------------------------
+
+window.addEventListener("offline", () => say(word("offline"), true));
+window.addEventListener("online", () => say(""));
+for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
+
+chooseFilter();
+attempt(async () => {
+  // One round trip: who this is, what is on the list if it is somebody, and how the parts are.
+  const [session, todos, status] = await Promise.allSettled([
+    call("GET", "/api/session"), fetchFirst(), call("GET", "/api/status"),
+  ]);
+  // The footer comes with the rest: what appears moves nothing, what is pushed away does.
+  if (status.status === "fulfilled") $("#status").textContent = word("statusLine", status.value);
+  $("footer").hidden = false;
+  if (session.status === "rejected") {
+    $("#account").hidden = false;
+    throw session.reason;
+  }
+  const { user } = session.value;
+  if (!user || todos.status === "rejected") return showVisitor(user);
+  state.user = user;
+  $("#app").hidden = $("#visitor").hidden = false;
+  $("#who").textContent = user.username;
+  list.append(...todos.value.todos.map(row));
+  state.next = todos.value.next;
+  describe();
+})();
+
+// The list is asked for only where there may be a session; a stranger's first view stays free of refused requests.
+function fetchFirst() {
+  if (!localStorage.getItem("visited")) return Promise.reject(new Failure(-1, ""));
+  const query = new URLSearchParams({ limit: 50 });
+  if (state.filter) query.set("done", state.filter);
+  return call("GET", "/api/todos?" + query);
+}

@@ -55,7 +55,7 @@ def broken_storage(answer):
 def fresh_adapter():
     """A breaker of its own, so that a test leaves the app's alone; short times, so that it ends soon."""
     adapter = sdk.StorageAdapter()
-    limits = mock.patch.multiple(sdk, CONNECT_SECONDS=0.3, ANSWER_SECONDS=0.3, LOST_SECONDS=0.3, PROBE_SECONDS=0.3)
+    limits = mock.patch.multiple(sdk, CONNECT_SECONDS=0.3, READ_SECONDS=0.3, ANSWER_SECONDS=0.3, LOST_SECONDS=0.3, PROBE_SECONDS=0.3)
     with limits, mock.patch.dict(client.session.adapters, {"http://": adapter}):
         try:
             yield adapter
