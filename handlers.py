@@ -8,7 +8,7 @@ import base64
 import hashlib
 import mimetypes
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, UTC
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
@@ -410,7 +410,7 @@ def _opened(text):
         ms, _, todo_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii").partition(".")
         if not OBJECT_ID.fullmatch(todo_id) or not re.fullmatch("[0-9]{1,14}", ms):
             raise ValueError
-        return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=int(ms)), todo_id
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(ms)), todo_id
     except (ValueError, OverflowError):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "before must be the next of an earlier page") from None
 
@@ -452,7 +452,7 @@ def _find_todo(todo_id):
 
 
 def _todo_json(environ, todo):
-    created = todo.created_at.astimezone(timezone.utc)
+    created = todo.created_at.astimezone(UTC)
     return {
         "id": todo.id,
         "content": todo.get("content"),

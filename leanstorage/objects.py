@@ -6,7 +6,7 @@ everything is checked again and applied, then the after hook, then the answer.
 import secrets
 from dataclasses import dataclass, replace
 from email.utils import formatdate
-from typing import Callable
+from collections.abc import Callable
 
 from leanstorage import acl, changes, classes, documents, hooks, queries, values
 from leanstorage.calls import created, ok

@@ -12,7 +12,7 @@ import zlib
 from http import HTTPStatus
 
 import messages
-from leanstorage import batch, files, friends, functions, objects, passwords, roles, scan, schemas, sessions, users, values
+from leanstorage import files, passwords, sessions
 from leanstorage.blobs import FolderBlobs
 from leanstorage.calls import Call, Caller, Options, Service
 from leanstorage.errors import Code, StorageError

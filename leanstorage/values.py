@@ -9,7 +9,7 @@ import binascii
 import math
 import re
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, UTC
 
 from leanstorage.errors import Code, StorageError
 
@@ -30,7 +30,7 @@ _ISO = re.compile(
 )
 _CANONICAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _MILLISECOND = timedelta(milliseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def check_class_name(name):
@@ -78,7 +78,7 @@ def parse_time(text):
         raise ValueError("not an ISO 8601 time")
     year, month, day, hour, minute, second, decimals, zone = found.groups()
     moment = datetime(
-        int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=timezone.utc
+        int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
     )
     ms = (moment - _EPOCH) // timedelta(milliseconds=1) + int(((decimals or "") + "000")[:3])
     if zone and zone not in "Zz":

@@ -20,6 +20,7 @@ from leanstorage.takeout import bson_rows, formats, importer, sources
 from leanstorage.takeout import report as report_module
 from leanstorage.takeout.report import Report
 from tests.storage_support import StorageTestCase
+from datetime import UTC
 
 HEADER = b'#filetype:JSON-streaming {"type":"Class","class":"%s"}\n'
 ID = "5c710c95c05a807a4d9d71%02x"
@@ -156,11 +157,11 @@ class FormsTest(ImportTestCase):
 
     @unittest.skipUnless(bson_rows.is_available(), "PyMongo is not installed")
     def test_bson_backup_becomes_the_same_objects(self):
-        from datetime import datetime, timezone
+        from datetime import datetime
 
         import bson
 
-        made = datetime(2019, 9, 19, 4, 45, 48, 354000, timezone.utc)
+        made = datetime(2019, 9, 19, 4, 45, 48, 354000, UTC)
         documents = [
             {"_id": ID % 1, "createdAt": made, "updatedAt": made, "n": 1, "due": made, "raw": b"\x00\x01"},
             {"_id": bson.ObjectId(ID % 2), "createdAt": made, "updatedAt": made, "by": bson.DBRef("_User", ID % 9)},

@@ -1,0 +1,7 @@
+.PHONY: run test lint
+run:
+	python wsgi.py
+test:
+	python -m unittest
+lint:
+	ruff check .
