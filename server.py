@@ -3,6 +3,8 @@
 A hook calls back while its caller's thread waits: with one pool, as many saves as there are threads would wait for
 each other for ever. waitress reads bodies before it hands a request to a thread, so slow senders hold none.
 """
+import logging
+
 import waitress.server
 from waitress.task import ThreadedTaskDispatcher
 
@@ -34,6 +36,7 @@ class TwoPools:
 
 def create_server(application, host, port, threads, max_upload_bytes):
     """A listening server; `run` serves, `close` ends it. Raises OSError when the port is taken."""
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
     dispatcher = TwoPools()
     dispatcher.set_thread_count(threads)
     return waitress.server.create_server(

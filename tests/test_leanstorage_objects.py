@@ -213,7 +213,7 @@ class UpdateTest(ServiceTestCase):
         self.api("DELETE", f"/classes/Foo/{object_id}", where={"n": 2})
         self.assertEqual(self.api("GET", f"/classes/Foo/{object_id}"), {})
 
-    def test_fifty_conditional_decrements_at_once_never_cross_the_bound(self):
+    def test_conditional_decrements_of_64_clients_never_cross_the_bound(self):
         object_id = self.make("Foo", stock=20)
         self.find("Foo")
 
@@ -223,9 +223,9 @@ class UpdateTest(ServiceTestCase):
             query = "where=%7B%22stock%22%3A%7B%22%24gt%22%3A0%7D%7D"
             return self.raw("PUT", f"/1.1/classes/Foo/{object_id}", body, headers, QUERY_STRING=query).status
 
-        with ThreadPoolExecutor(16) as pool:
-            statuses = list(pool.map(decrement, range(50)))
-        self.assertEqual((statuses.count(200), statuses.count(400)), (20, 30))
+        with ThreadPoolExecutor(64) as pool:
+            statuses = list(pool.map(decrement, range(64)))
+        self.assertEqual((statuses.count(200), statuses.count(400)), (20, 44))
         self.assertEqual(self.get("Foo", object_id)["stock"], 0)
 
     def test_concurrent_increments_are_all_counted(self):
@@ -240,14 +240,14 @@ class UpdateTest(ServiceTestCase):
                     {"X-LC-Id": "appid", "X-LC-Key": "UtOCzqb67d3sN12Kts4URwy8"},
                 ),
             )
-            for _ in range(32)
+            for _ in range(64)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         found = self.get("Foo", object_id)
-        self.assertEqual((found["n"], len(found["list"])), (32, 32))
+        self.assertEqual((found["n"], len(found["list"])), (64, 64))
 
     def test_delete_takes_several_ids_and_passes_over_unknown_ones(self):
         ids = [self.make("Foo") for _ in range(3)]
