@@ -7,13 +7,14 @@ import signal
 import sys
 from pathlib import Path
 
-from leanstorage import classes
+from leanstorage import classes, indexes
 from leanstorage import keys as key_files
 from leanstorage.calls import Options
+from leanstorage.errors import StorageError
 from leanstorage.hooks import HttpTransport
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
-from leanstorage.store import open_store
+from leanstorage.store import StoreUnavailable, open_store
 from leanstorage.takeout.commands import add_commands
 
 DEFAULT_PORT = 8126
@@ -78,6 +79,11 @@ def parser():
             help="everyone, users, nobody, or user ids and role:NAMEs with commas",
         )
     rights_command.set_defaults(run=permissions)
+    index_command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
+    index_command.add_argument("class_name", metavar="CLASS")
+    index_command.add_argument("keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is")
+    index_command.add_argument("--drop", action="store_true", help="take the index of these keys away")
+    index_command.set_defaults(run=index)
     add_commands(commands, storage, database_url, files_place)
     return top
 
@@ -188,6 +194,23 @@ def permissions(options, data, keys):
         rule = found.get(action)
         who = "everyone" if rule is None else "users" if rule["users"] else ",".join(rule["names"]) or "nobody"
         print(f"{action}: {who}")
+    return 0
+
+
+def index(options, data, keys):
+    """Make or drop an index, then print those of the class, one a line."""
+    store = open_store(database_url(options, data))
+    try:
+        if options.keys:
+            (indexes.drop if options.drop else indexes.create)(store, options.class_name, options.keys)
+        found = store.read(lambda transaction: indexes.listed(transaction, options.class_name))
+    except (ValueError, StorageError, StoreUnavailable) as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        store.close()
+    for found_keys in found:
+        print(options.class_name, *found_keys)
     return 0
 
 

@@ -3,7 +3,8 @@
 A store has `read(work)` and `write(work)`: both call `work(transaction)` and return its result. `write` is atomic and
 durable when it returns: a raised exception leaves no trace. `work` may be called again after a conflict with another
 writer, so it must have no effect but through its transaction, and it must never wait for the network.
-`close()` ends the store.
+`build_index(class_name, keys)` and `drop_index` change what is found fast; `indexes` keeps the list of them in the
+class, under "indexes". `close()` ends the store.
 
 A transaction has the methods of `store.sql.Transaction`, which hold for every database:
 

@@ -14,7 +14,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from leanstorage.store import Condition, Group, Not, QueryTimeout, StoreUnavailable, canonical_text
-from leanstorage.store.sql import Compiler, Transaction, bind, build
+from leanstorage.store.sql import Compiler, Transaction, bind, build, index_name
 
 MAX_CONNECTIONS = 16  # per process; PostgreSQL allows 100 in all unless told otherwise
 WAIT_SECONDS = 5  # for a free connection
@@ -22,6 +22,7 @@ QUERY_SECONDS = 5  # time budget of one statement, and of all matching of one qu
 REGEX_SECONDS = 1  # of one match
 TRIES = 5  # of a write that another one got in the way of
 FETCHED = 1000  # rows at a time
+INDEXED_CHARACTERS = 150  # of a text; four of them fit an index entry
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS classes (
@@ -108,6 +109,30 @@ class PostgresqlStore:
                 # A commit whose answer was lost may have happened: doing it again could do it twice.
                 _raise_known(error, is_committing or attempt == TRIES)
         raise AssertionError("unreachable")
+
+    def build_index(self, class_name, keys):
+        """Make the index of `keys` unless it is there, while others read and write."""
+        name, columns = self.read(lambda transaction: transaction.compiler(transaction.known).index(class_name, keys))
+        with self._connection() as connection:
+            try:
+                connection.execute("SET statement_timeout = 0")
+                # One that an earlier attempt left unfinished is of no use, and in the way.
+                found = connection.execute(
+                    "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", [name]
+                ).fetchone()
+                if found == (False,):
+                    connection.execute(f"DROP INDEX CONCURRENTLY {name}")
+                connection.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON objects {columns}")
+                connection.execute("ANALYZE objects")
+            except psycopg.OperationalError as error:
+                _raise_known(error, True)
+            finally:
+                if not connection.closed:
+                    _configure(connection)
+
+    def drop_index(self, class_name, keys):
+        with self._connection() as connection:
+            connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index_name(class_name, keys)}")
 
     def close(self):
         self._pool.close()
@@ -200,6 +225,23 @@ class PostgresqlCompiler(Compiler):
         # Containment of a whole column's only value is equality, and the GIN index serves it.
         return build("{} @> {}", item["body"], _json({item["key"]: operand}))
 
+    def index_column(self, class_name, key):
+        return super().index_column(class_name, key) + " NULLS FIRST"  # as `direction` has it
+
+    def indexed_equal(self, item, column_type, operand):
+        test = self.simple_compare(item, column_type, "=", operand)
+        if column_type != "String":
+            return test
+        same_beginning = build("{} = {}", self.beginning(item), bind(operand[:INDEXED_CHARACTERS]))
+        if len(operand) < INDEXED_CHARACTERS:  # that is all of it; a second test would mislead the planner
+            return same_beginning
+        return build("({} AND {})", same_beginning, test)
+
+    @staticmethod
+    def beginning(item):
+        """What an index keeps of a text: its entries cannot be longer than a third of a page."""
+        return build(f"left({{}}, {INDEXED_CHARACTERS})", item["value"])
+
     def simple_compare(self, item, column_type, operator, operand):
         if column_type == "Date":
             return build(f"{{}} {operator} {{}}", self.iso(item), bind(operand["iso"]))
@@ -260,14 +302,13 @@ class PostgresqlCompiler(Compiler):
         )
 
     def sort_keys(self, class_name, path, alias):
-        if path in (("objectId",), ("createdAt",), ("updatedAt",)):
-            return [(alias + {"objectId": ".id", "createdAt": ".created", "updatedAt": ".updated"}[path[0]], [])]
         item = self.field(class_name, path, alias)
         column_type = self._type(class_name, path)
         if column_type == "Date":
             return [self.iso(item)]
         if column_type == "String":
-            return [item["value"]]
+            # The beginning first changes nothing, but an index has only that.
+            return [self.beginning(item), item["value"]]
         if column_type is not None and column_type not in ("Array", "Object"):
             return [self.present(item)]
         rank = build(
@@ -369,7 +410,7 @@ class PostgresqlTransaction(Transaction):
         """Ids of the rows of `query` whose field matches, looked at in pieces; raise QueryTimeout after `end`."""
         pattern, flags = node.operand
         compiled = regex.compile(pattern, flags)
-        compiler = self.compiler(self.columns)
+        compiler = self.compiler(self.known)
         is_id = node.path == ("objectId",)
         item = ("to_jsonb(o.id)", []) if is_id else compiler.field(query.class_name, node.path, "o")["text"]
         present = build("SELECT o.id, {} FROM objects o WHERE {}", item, compiler._matching(query, "o"))

@@ -3,8 +3,11 @@
 A fragment of SQL is a pair (text, parameters). Fragments are put together by `build`, whose template is ours; what a
 client sent is only ever a parameter. The few names that stand in the text are checked when they are parsed.
 """
+import hashlib
 import json
-from itertools import count
+import re
+from dataclasses import replace
+from itertools import count, takewhile
 
 from leanstorage.store import Condition, Group, Not, Row, StoreUnavailable, canonical_text, now, type_of
 
@@ -13,6 +16,9 @@ BUILT_IN_COLUMNS = {"objectId": "id", "createdAt": "created", "updatedAt": "upda
 TRUE, FALSE = ("TRUE", []), ("FALSE", [])
 # Types whose column holds one scalar and nothing else, so that a condition needs no look at the value's kind.
 SIMPLE_TYPES = frozenset(["String", "Number", "Boolean", "Pointer", "File", "Date", "Bytes", "GeoPoint"])
+INDEXED_TYPES = frozenset(["String", "Number", "Boolean", "Pointer", "Date"])
+MAX_INDEX_KEYS = 4
+NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 def build(template, *parts):
@@ -22,6 +28,18 @@ def build(template, *parts):
 
 def bind(value):
     return "?", [value]
+
+
+def quoted(name):
+    """A class name as SQL text, where an index on the rows of that class can match it; raise ValueError."""
+    if not NAME.fullmatch(name):
+        raise ValueError("not a class name")
+    return f"'{name}'"
+
+
+def index_name(class_name, keys):
+    """The name of an index: class and keys may be longer than a database allows."""
+    return "index_" + hashlib.sha256("\n".join([class_name, *keys]).encode()).hexdigest()[:32]
 
 
 def join(word, parts):
@@ -162,18 +180,18 @@ class Transaction:
 
     def find(self, query):
         """The rows of a Query, in order."""
-        compiler = self.compiler(self.columns)
+        compiler = self.compiler(self.known)
         text, params = compiler.select(query, "o.id, o.created, o.updated, o.acl, o.body, o.seq")
         return [self._row(row) for row in self.execute(text, params)]
 
     def count(self, query):
         """How many rows match, whatever the query's limit and skip."""
-        text, params = self.compiler(self.columns).count(query)
+        text, params = self.compiler(self.known).count(query)
         return self.execute(text, params)[0][0]
 
-    def columns(self, class_name):
-        info = self.class_info(class_name)
-        return info["columns"] if info else {}
+    def known(self, class_name):
+        """The info of a class, or that of one which has no columns yet."""
+        return self.class_info(class_name) or {"columns": {}}
 
     def _row(self, row):
         return Row(
@@ -347,10 +365,11 @@ class Compiler:
 
     role_name = None  # SQL of a role's name in a row `o` of objects
 
-    def __init__(self, columns):
-        self.columns = columns  # class name -> {key: {"type": ...}}
+    def __init__(self, known):
+        self.known = known  # class name -> its info
         self._names = count(1)
-        self._known = {}
+        self._infos = {}
+        self._served = {}  # alias -> keys that an index finds
 
     # Statements -------------------------------------------------------------------------------------------------
 
@@ -358,7 +377,7 @@ class Compiler:
         """`SELECT what` of the rows of a Query, in its order and within its limits."""
         order = self._order(query, "o")
         text, params = build(
-            f"SELECT {what} FROM objects o WHERE {{}} ORDER BY {{}}", self._matching(query, "o"), order
+            f"SELECT {what} FROM {self.source(query, 'o')} WHERE {{}} ORDER BY {{}}", self._matching(query, "o"), order
         )
         if query.limit is not None or query.skip:
             limit, limit_params = self.limits(query.limit, query.skip)
@@ -366,13 +385,15 @@ class Compiler:
         return text, params
 
     def count(self, query):
-        return build("SELECT count(*) FROM objects o WHERE {}", self._matching(query, "o"))
+        query = replace(query, order=())
+        return build(f"SELECT count(*) FROM {self.source(query, 'o')} WHERE {{}}", self._matching(query, "o"))
 
     def limits(self, limit, skip):
         raise NotImplementedError
 
     def _matching(self, query, alias):
-        parts = [build(f"{alias}.class = {{}}", bind(query.class_name))]
+        parts = [(f"{alias}.class = {quoted(query.class_name)}", [])]
+        self._served[alias] = self._served_keys(query)
         if query.principals is not None:
             parts.append(self.readable(alias, list(query.principals)))
         parts.append(self._node(query.where, query.class_name, alias))
@@ -384,6 +405,9 @@ class Compiler:
             path, latitude, longitude = query.near
             parts.append(self.distance(self.field(query.class_name, path, alias), latitude, longitude))
         for path, descending in query.order:
+            if path[0] in BUILT_IN_COLUMNS and len(path) == 1:
+                parts.append((f"{alias}.{BUILT_IN_COLUMNS[path[0]]}{' DESC' if descending else ''}", []))
+                continue
             for text, params in self.sort_keys(query.class_name, path, alias):
                 parts.append((text + self.direction(descending), params))
         if query.order:
@@ -394,6 +418,49 @@ class Compiler:
 
     def direction(self, descending):
         raise NotImplementedError
+
+    # Indexes ----------------------------------------------------------------------------------------------------
+
+    def index(self, class_name, keys):
+        """(name, `(columns) WHERE ...`) of the index that finds equal values of `keys`, oldest first.
+
+        Its columns are the expressions that queries are compiled to. Raises ValueError for keys it cannot hold.
+        """
+        if not 0 < len(keys) <= MAX_INDEX_KEYS:
+            raise ValueError(f"an index has 1 to {MAX_INDEX_KEYS} keys")
+        texts = []
+        for key in keys:
+            column_type = self._type(class_name, (key,))
+            if column_type not in INDEXED_TYPES:
+                what = f"of type {column_type}" if column_type else "not a column of this class"
+                raise ValueError(f"{key} cannot be indexed: it is {what}")
+            texts.append(self.index_column(class_name, key).replace("o.body", "body"))
+        return index_name(class_name, keys), f"({', '.join(texts)}, created) WHERE class = {quoted(class_name)}"
+
+    def index_column(self, class_name, key):
+        return f"({self.sort_keys(class_name, (key,), 'o')[0][0]})"
+
+    def source(self, query, alias):
+        """The table to select from."""
+        return f"objects {alias}"
+
+    def _served_keys(self, query):
+        """Keys that all matches must equal and that the query's index begins with."""
+        return frozenset(takewhile(_equal_keys(query.where).__contains__, self._index_of(query)))
+
+    def _index_of(self, query):
+        """The keys of the index that serves a query best, () for none: by most equal values, or by the order asked for."""
+        indexes = self._info(query.class_name).get("indexes")
+        others = {node.path for node in _top_nodes(query.where) if isinstance(node, Condition)}
+        if not indexes or others & {("objectId",), ()}:  # by id or by relation there are fewer
+            return ()
+        equal = _equal_keys(query.where)
+        best = max(indexes, key=lambda keys: len(list(takewhile(equal.__contains__, keys))))
+        if best[0] in equal:
+            return best
+        if not query.order or query.limit is None or others & {("createdAt",), ("updatedAt",)}:
+            return ()
+        return next((keys for keys in indexes if (keys[0],) == query.order[0][0]), ())
 
     # Nodes ------------------------------------------------------------------------------------------------------
 
@@ -432,10 +499,13 @@ class Compiler:
         """The type of a whole column, or None for what lies inside one and for columns not seen yet."""
         if len(path) > 1:
             return None
-        if class_name not in self._known:
-            self._known[class_name] = self.columns(class_name)
-        column = self._known[class_name].get(path[0])
+        column = self._info(class_name)["columns"].get(path[0])
         return column["type"] if column else None
+
+    def _info(self, class_name):
+        if class_name not in self._infos:
+            self._infos[class_name] = self.known(class_name)
+        return self._infos[class_name]
 
     def _eq(self, node, class_name, alias):
         column_type = self._type(class_name, node.path)
@@ -446,8 +516,10 @@ class Compiler:
         if column_type in SIMPLE_TYPES:
             if operand is None:
                 return build("{} IS NULL", item["value"])
-            found = type_of(operand)["type"]
-            return self.simple_equal(item, column_type, operand) if found == column_type else FALSE
+            if type_of(operand)["type"] != column_type:
+                return FALSE
+            is_served = node.path[0] in self._served[alias]
+            return (self.indexed_equal if is_served else self.simple_equal)(item, column_type, operand)
         tests = [self.equal(item, operand)]
         if operand is None:
             tests.append(build("{} IS NULL", item["kind"]))
@@ -558,7 +630,8 @@ class Compiler:
 
     def _inner_of(self, query, what, alias):
         """`SELECT what` of a sub-query, ordered only where a limit makes the order matter."""
-        text, params = build(f"SELECT {{}} FROM objects {alias} WHERE {{}}", what, self._matching(query, alias))
+        source = self.source(query, alias)
+        text, params = build(f"SELECT {{}} FROM {source} WHERE {{}}", what, self._matching(query, alias))
         if query.limit is None and not query.skip:
             return text, params
         order, order_params = self._order(query, alias)
@@ -617,3 +690,17 @@ class Compiler:
                 build("{} BETWEEN {} AND {}", longitude, bind(west), bind(east)),
             ],
         )
+
+
+def _top_nodes(where):
+    """The nodes all of which must hold."""
+    return where.nodes if isinstance(where, Group) and where.op == "and" else (where,)
+
+
+def _equal_keys(where):
+    """Whole columns that every match must equal some value in."""
+    return {
+        node.path[0]
+        for node in _top_nodes(where)
+        if isinstance(node, Condition) and node.op == "eq" and len(node.path) == 1 and node.operand is not None
+    }
