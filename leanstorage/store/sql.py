@@ -83,11 +83,12 @@ class Transaction:
         found = self.execute("SELECT info FROM classes WHERE name = ?" + self.for_update(lock), [name])
         return self.decode(found[0][0]) if found else None
 
-    def save_class(self, name, info):
+    def save_class(self, name, info, deleted=0):
+        """Store the info of a class; `deleted` is when an object of a new one was last deleted, in ms."""
         self.change(
-            "INSERT INTO classes (name, info, deleted) VALUES (?, ?, 0) "
+            "INSERT INTO classes (name, info, deleted) VALUES (?, ?, ?) "
             "ON CONFLICT (name) DO UPDATE SET info = excluded.info",
-            [name, self.encode(info)],
+            [name, self.encode(info), deleted],
         )
 
     def class_names(self):
@@ -258,6 +259,15 @@ class Transaction:
             [class_name, key, *after, limit],
         )
 
+    def all_relations(self, after, limit):
+        """(class, key, owner, target class, target) of all relations in order, those behind such a tuple."""
+        return self.execute(
+            "SELECT class, key, owner, target_class, target FROM relations "
+            "WHERE (class, key, owner, target_class, target) > (?, ?, ?, ?, ?) "
+            "ORDER BY class, key, owner, target_class, target LIMIT ?",
+            [*after, limit],
+        )
+
     def role_names(self, user_id):
         """Names of the roles of a user: those that hold it, and again those that hold one of these roles.
 
@@ -314,12 +324,20 @@ class Transaction:
         return [(key, self.decode(value)) for key, value in found]
 
     def put_records(self, records):
-        """Store (kind, key, document) triples that never expire, over what was there."""
+        """Store (kind, key, document, expires) tuples over what was there; those without `expires` never expire."""
         self.change_many(
-            "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, NULL) "
+            "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
-            [(kind, key, self.encode(value)) for kind, key, value in records],
+            [(kind, key, self.encode(value), *(expires or [None])) for kind, key, value, *expires in records],
         )
+
+    def all_records(self, after, limit):
+        """(kind, key, document, expires) in order, expired ones too, those behind a (kind, key)."""
+        found = self.execute(
+            "SELECT kind, key, value, expires FROM records WHERE (kind, key) > (?, ?) ORDER BY kind, key LIMIT ?",
+            [*after, limit],
+        )
+        return [(kind, key, self.decode(value), expires) for kind, key, value, expires in found]
 
     def put_record(self, kind, key, value, expires=None):
         self.change(

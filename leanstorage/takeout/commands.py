@@ -1,4 +1,4 @@
-"""The subcommands import, pull and export of the command line: their options, and what is common to their ends."""
+"""The subcommands import, pull, export and migrate of the command line: their options, and what is common to their ends."""
 
 import sqlite3
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from leanstorage.blobs import FolderBlobs
 from leanstorage.store import StoreUnavailable
-from leanstorage.takeout import exporter, importer, puller, remote
+from leanstorage.takeout import exporter, importer, migration, puller, remote
 
 PARALLEL = 4
 MAX_PARALLEL = 32
@@ -68,6 +68,12 @@ def add_commands(commands, storage, database_url, files_place):
     command.set_defaults(
         run=_guarded(lambda options, data, keys: exporter.run(options.folder, database_url(options, data), keys))
     )
+
+
+    command = commands.add_parser("migrate", help="copy one database to another, SQLite or PostgreSQL")
+    command.add_argument("--from", dest="source", required=True, metavar="URL", help="nobody may write to it meanwhile")
+    command.add_argument("--to", dest="target", required=True, metavar="URL", help="an empty database")
+    command.set_defaults(run=_guarded(lambda options, data, keys: migration.run(options.source, options.target)))
 
 
 def _refused_path(options, data):
