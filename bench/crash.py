@@ -1,10 +1,13 @@
-"""`python bench/crash.py [KILLS]`: kill -9 under writers, again and again; the ledger must equal the store.
+"""`python bench/crash.py [KILLS] [--processes N --postgresql URL]`: kill -9 under writers; the ledger must equal the store.
 
 Writers create, increment, save conditionally, batch, sign up and upload; each notes what was answered in a ledger of
 its own, outside of the server. The server is killed at a random moment and started again; then every answered write
 must be there, no write may be there twice, the database must be sound, and every visible file must be whole.
+With several processes on one PostgreSQL every request goes to another one, the killed one is any of them, and now and
+then it is a connection that the database ends instead.
 Prints one line per round and the totals; exit code 1 when anything was lost.
 """
+import argparse
 import hashlib
 import json
 import os
@@ -35,33 +38,63 @@ class Ledger:
         self.stock_taken = self.stock_unknown = 0
 
 
-class Server:
-    def __init__(self, data):
-        self.data = data
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/1.1"
+class Servers:
+    """Server processes on one database and one folder of files; `url` is that of any of them."""
+
+    def __init__(self, data, count, database):
+        self.data, self.database = data, database
+        self.ports = [free_port() for _ in range(count)]
+        self.processes = [None] * count
+
+    @property
+    def url(self):
+        return random.choice(self.urls())
+
+    def urls(self):
+        return [f"http://127.0.0.1:{port}/1.1" for port in self.ports]
 
     def start(self):
+        """Start those that do not run."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LEANCLOUD_")}
-        command = [sys.executable, "-m", "leanstorage", "serve", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**environment, "LEANSTORAGE_DATA": self.data, "PYTHONWARNINGS": "ignore"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        if b"listens" not in self.process.stdout.readline():
-            raise SystemExit("the server did not start")
+        for index, port in enumerate(self.ports):
+            if self.processes[index] is not None:
+                continue
+            command = [sys.executable, "-m", "leanstorage", "serve", "--port", str(port)]
+            process = subprocess.Popen(
+                command + (["--database", self.database] if self.database else []),
+                cwd=ROOT,
+                env={**environment, "LEANSTORAGE_DATA": self.data, "PYTHONWARNINGS": "ignore"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            if b"listens" not in process.stdout.readline():
+                raise SystemExit("the server did not start")
+            self.processes[index] = process
         keys = json.loads(Path(self.data, "keys.json").read_text())
         self.headers = {"X-LC-Id": keys["id"], "X-LC-Key": keys["master_key"] + ",master"}
 
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.process.stdout.close()
+    def kill(self, index=None):
+        """Kill one of them, or now and then a connection to PostgreSQL."""
+        if self.database and index is None and random.random() < 0.3:
+            import psycopg
+
+            with psycopg.connect(self.database, autocommit=True) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 3"
+                )
+            return
+        index = random.randrange(len(self.processes)) if index is None else index
+        process, self.processes[index] = self.processes[index], None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def writer(server, ledger, shared, ending, seed):
@@ -173,9 +206,10 @@ def check(server, ledger, shared):
         if set(ledger.users.values()) - users:
             problems.append("a user is lost")
         for token, name in random.sample(sorted(ledger.users.items()), min(3, len(ledger.users))):
-            me = session.get(f"{server.url}/users/me", params={"session_token": token}, timeout=10).json()
-            if me.get("username") != name:
-                problems.append("a session is lost")
+            for url in server.urls():
+                me = session.get(f"{url}/users/me", params={"session_token": token}, timeout=10).json()
+                if me.get("username") != name:
+                    problems.append("a session is lost")
         rows = {row["objectId"]: row for row in scan("_File")}
         if set(ledger.files) - set(rows):
             problems.append("a file is lost")
@@ -185,6 +219,8 @@ def check(server, ledger, shared):
             whole = rows[object_id]["name"].removesuffix(".txt").encode() * 5000
             if data != whole:
                 problems.append("a file is not whole")
+    if server.database:
+        return problems
     with sqlite3.connect(f"file:{server.data}/leanstorage.db?mode=ro", uri=True) as connection:
         if connection.execute("PRAGMA integrity_check").fetchone() != ("ok",):
             problems.append("the database is damaged")
@@ -192,10 +228,10 @@ def check(server, ledger, shared):
     return problems
 
 
-def main(kills):
+def main(kills, processes, database):
     ledger, lost = Ledger(), 0
     with tempfile.TemporaryDirectory() as data:
-        server = Server(data)
+        server = Servers(data, processes, database)
         server.start()
         headers, shared = server.headers, {"full": 100_000}
         for name, value in (("counter", 0), ("stock", shared["full"])):
@@ -211,6 +247,8 @@ def main(kills):
                 thread.start()
             time.sleep(random.uniform(0.05, 0.5))
             server.kill()
+            if processes > 1:
+                time.sleep(0.1)  # the others go on
             ending.set()
             for thread in threads:
                 thread.join()
@@ -220,11 +258,17 @@ def main(kills):
                 lost += len(problems)
                 print(f"{kill} kills: {len(ledger.created)} objects, {len(ledger.users)} users, {len(ledger.files)} files,"
                       f" {ledger.counter_answered} increments: {', '.join(problems) or 'all there'}", flush=True)
-        server.kill()
+        for index in range(processes):
+            server.kill(index)
     print(f"{kills} kills, {len(ledger.created) + len(ledger.users) + len(ledger.files) + ledger.counter_answered + ledger.stock_taken}"
           f" acknowledged writes, {lost} problems")
     return 1 if lost else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20))
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("kills", type=int, nargs="?", default=20)
+    options.add_argument("--processes", type=int, default=1)
+    options.add_argument("--postgresql", metavar="URL", help="of an empty database")
+    options = options.parse_args()
+    sys.exit(main(options.kills, options.processes, options.postgresql))

@@ -11,7 +11,7 @@ from unittest import mock
 
 import requests
 
-from tests.service_support import KEYS, SERVER, ServiceTestCase
+from tests.service_support import KEYS, SERVER, ServiceTestCase, open_database
 from tests.support import ROOT, clean_environment, free_port, python, running
 
 LIMITED = """
@@ -44,6 +44,16 @@ class CrashTest(unittest.TestCase):
         done = subprocess.run(python("bench/crash.py", "3"), cwd=ROOT, capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn("3 kills, ", done.stdout)
+        self.assertNotIn(" 0 acknowledged", done.stdout)
+
+    @unittest.skipUnless(SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
+    def test_few_kills_among_four_processes_on_one_database_lose_nothing(self):
+        url, drop = open_database(None)
+        self.addCleanup(drop)
+        command = python("bench/crash.py", "6", "--processes", "4", "--postgresql", url)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("6 kills, ", done.stdout)
         self.assertNotIn(" 0 acknowledged", done.stdout)
 
 
