@@ -174,58 +174,69 @@ def upload(server, ledger, shared, session, name):
 
 def check(server, ledger, shared):
     """What of the ledger is not in the store, in words."""
-    problems = []
     with requests.Session() as session:
         session.headers.update(server.headers)
-
-        def scan(path):
-            rows, cursor = [], None
-            while True:
-                params = {"limit": 1000} | ({"cursor": cursor} if cursor else {})
-                page = session.get(f"{server.url}/scan/classes/{path}", params=params, timeout=15).json()
-                rows += page.get("results", [])
-                cursor = page.get("cursor")
-                if cursor is None:
-                    return rows
-
-        found = {row["objectId"]: row["name"] for row in scan("Ledger")}
-        lost = {object_id: name for object_id, name in ledger.created.items() if found.get(object_id) != name}
-        if lost:
-            problems.append(f"{len(lost)} created objects are lost")
-        if len(set(found.values())) != len(found):
-            problems.append("an object is there twice")
-        counter = session.get(f"{server.url}/classes/Counter/{shared['counter']}", timeout=10).json()
-        low, high = ledger.counter_answered, ledger.counter_answered + ledger.counter_unknown
-        if not low <= counter["n"] <= high or counter["n"] != len(counter.get("names", [])):
-            problems.append(f"the counter is {counter['n']}, between {low} and {high} expected")
-        stock = session.get(f"{server.url}/classes/Counter/{shared['stock']}", timeout=10).json()["n"]
-        taken = shared["full"] - stock
-        if not ledger.stock_taken <= taken <= ledger.stock_taken + ledger.stock_unknown or stock < 0:
-            problems.append(f"{taken} were taken from the stock, {ledger.stock_taken} answered")
-        users = {row["username"] for row in scan("_User")}
-        if set(ledger.users.values()) - users:
-            problems.append("a user is lost")
-        for token, name in random.sample(sorted(ledger.users.items()), min(3, len(ledger.users))):
-            for url in server.urls():
-                me = session.get(f"{url}/users/me", params={"session_token": token}, timeout=10).json()
-                if me.get("username") != name:
-                    problems.append("a session is lost")
-        rows = {row["objectId"]: row for row in scan("_File")}
-        if set(ledger.files) - set(rows):
-            problems.append("a file is lost")
-        base = server.url.removesuffix("/1.1")
-        for object_id in random.sample(sorted(rows), min(10, len(rows))):
-            data = requests.get(f"{base}/{rows[object_id]['key']}", timeout=10).content
-            whole = rows[object_id]["name"].removesuffix(".txt").encode() * 5000
-            if data != whole:
-                problems.append("a file is not whole")
-    if server.database:
-        return problems
-    with sqlite3.connect(f"file:{server.data}/leanstorage.db?mode=ro", uri=True) as connection:
-        if connection.execute("PRAGMA integrity_check").fetchone() != ("ok",):
-            problems.append("the database is damaged")
-    connection.close()
+        problems = [
+            *check_objects(server, ledger, shared, session),
+            *check_users(server, ledger, session),
+            *check_files(server, ledger, session),
+        ]
+    if not server.database:
+        with sqlite3.connect(f"file:{server.data}/leanstorage.db?mode=ro", uri=True) as connection:
+            if connection.execute("PRAGMA integrity_check").fetchone() != ("ok",):
+                problems.append("the database is damaged")
+        connection.close()
     return problems
+
+
+def scan(server, session, name):
+    """Every row of a class."""
+    rows, cursor = [], None
+    while True:
+        params = {"limit": 1000} | ({"cursor": cursor} if cursor else {})
+        page = session.get(f"{server.url}/scan/classes/{name}", params=params, timeout=15).json()
+        rows += page.get("results", [])
+        cursor = page.get("cursor")
+        if cursor is None:
+            return rows
+
+
+def check_objects(server, ledger, shared, session):
+    found = {row["objectId"]: row["name"] for row in scan(server, session, "Ledger")}
+    lost = {object_id: name for object_id, name in ledger.created.items() if found.get(object_id) != name}
+    if lost:
+        yield f"{len(lost)} created objects are lost"
+    if len(set(found.values())) != len(found):
+        yield "an object is there twice"
+    counter = session.get(f"{server.url}/classes/Counter/{shared['counter']}", timeout=10).json()
+    low, high = ledger.counter_answered, ledger.counter_answered + ledger.counter_unknown
+    if not low <= counter["n"] <= high or counter["n"] != len(counter.get("names", [])):
+        yield f"the counter is {counter['n']}, between {low} and {high} expected"
+    stock = session.get(f"{server.url}/classes/Counter/{shared['stock']}", timeout=10).json()["n"]
+    taken = shared["full"] - stock
+    if not ledger.stock_taken <= taken <= ledger.stock_taken + ledger.stock_unknown or stock < 0:
+        yield f"{taken} were taken from the stock, {ledger.stock_taken} answered"
+
+
+def check_users(server, ledger, session):
+    if set(ledger.users.values()) - {row["username"] for row in scan(server, session, "_User")}:
+        yield "a user is lost"
+    for token, name in random.sample(sorted(ledger.users.items()), min(3, len(ledger.users))):
+        for url in server.urls():
+            me = session.get(f"{url}/users/me", params={"session_token": token}, timeout=10).json()
+            if me.get("username") != name:
+                yield "a session is lost"
+
+
+def check_files(server, ledger, session):
+    rows = {row["objectId"]: row for row in scan(server, session, "_File")}
+    if set(ledger.files) - set(rows):
+        yield "a file is lost"
+    base = server.url.removesuffix("/1.1")
+    for object_id in random.sample(sorted(rows), min(10, len(rows))):
+        data = requests.get(f"{base}/{rows[object_id]['key']}", timeout=10).content
+        if data != rows[object_id]["name"].removesuffix(".txt").encode() * 5000:
+            yield "a file is not whole"
 
 
 def main(kills, processes, database):

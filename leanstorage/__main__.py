@@ -15,6 +15,7 @@ from leanstorage.hooks import HttpTransport
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
 from leanstorage.store import StoreUnavailable, open_store
+from leanstorage.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
 
 DEFAULT_PORT = 8126
@@ -40,7 +41,7 @@ def parser():
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     storage = argparse.ArgumentParser(add_help=False)
     storage.add_argument("--database", metavar="URL", help="sqlite:///PATH or postgresql://...; in LEANSTORAGE_DATA")
-    storage.add_argument("--files", metavar="DIR", help="where the bytes of files lie; in LEANSTORAGE_DATA")
+    storage.add_argument("--files", metavar="PLACE", help="a folder or s3://BUCKET/PREFIX; in LEANSTORAGE_DATA")
     serve_command = commands.add_parser("serve", parents=[storage], help="serve the storage API")
     serve_command.add_argument("--host", default="127.0.0.1")
     serve_command.add_argument("--port", type=int, default=DEFAULT_PORT)
@@ -119,6 +120,7 @@ def serve(options, data, keys):
         service = open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
         application = create_application(service)
         server = Server(application, options.host, options.port, options.threads, settings.max_upload_bytes)
+        sweeper = Sweeper(service)
     except (ValueError, OSError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return 1
@@ -136,6 +138,7 @@ def serve(options, data, keys):
     except KeyboardInterrupt:
         pass
     finally:
+        sweeper.close()
         if service.engine is not None:
             service.engine.close()
         service.store.close()

@@ -1,13 +1,32 @@
-"""The bytes of files, in a folder. A file is there completely or not at all, and on disk before anybody is told."""
+"""The bytes of files, in a folder. A file is there completely or not at all, and on disk before anybody is told.
+
+`FolderBlobs` and `s3_blobs.S3Blobs` have the same functions. New bytes are *staged* under a random name; `keep` gives
+them their key. Both raise StoreUnavailable when the place of the bytes does not do what it should.
+"""
 import hashlib
 import os
 import secrets
+import time
 from pathlib import Path
 from urllib.parse import quote
 
 from leanstorage.store import StoreUnavailable
 
 CHUNK_BYTES = 1 << 16
+ABANDONED_SECONDS = 24 * 60 * 60  # a staged file of this age is nobody's: its process is gone
+
+
+def open_blobs(place):
+    """The bytes at `s3://BUCKET/PREFIX` or in a folder. Raises ValueError for an URL that is neither."""
+    if str(place).startswith("s3://"):
+        try:
+            from leanstorage.s3_blobs import S3Blobs  # only here, so that nobody else needs boto3
+        except ImportError as error:
+            raise ValueError("files on S3 need boto3: pip install boto3") from error
+        return S3Blobs(place)
+    if "://" in str(place):
+        raise ValueError("files lie in a folder or at s3://BUCKET/PREFIX")
+    return FolderBlobs(place)
 
 
 class FolderBlobs:
@@ -24,15 +43,16 @@ class FolderBlobs:
             name = "sha256-" + hashlib.sha256(key.encode("utf-8")).hexdigest()
         return self.folder / name
 
-    def write(self, chunks):
-        """Write pieces of bytes to a new temporary file; return (path, size, MD5 in hex). The caller keeps or drops it.
+    def direct_upload(self):
+        """(staged name, URL for a PUT) where clients can bring their bytes past this server; here they cannot."""
+        return None
 
-        Raises StoreUnavailable when the disk takes no more.
-        """
-        path = self.folder / f".upload-{secrets.token_hex(16)}"
+    def write(self, chunks):
+        """Stage pieces of bytes; return (staged name, size, MD5 in hex). The caller keeps and drops it."""
+        staged = self.folder / f".upload-{secrets.token_hex(16)}"
         size, digest = 0, hashlib.md5(usedforsecurity=False)
         try:
-            with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            with open(os.open(staged, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
                 for chunk in chunks:
                     file.write(chunk)
                     digest.update(chunk)
@@ -40,31 +60,57 @@ class FolderBlobs:
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException as error:
-            path.unlink(missing_ok=True)
+            staged.unlink(missing_ok=True)
             if isinstance(error, OSError):  # the disk is full, or read-only
-                raise StoreUnavailable(f"a file cannot be written: {error.strerror}") from error
+                raise _unavailable(error) from error
             raise
-        return path, size, digest.hexdigest()
+        return staged, size, digest.hexdigest()
 
-    def keep(self, path, key):
-        """Give a written file its key, durably."""
-        os.replace(path, self.path(key))
-        folder = os.open(self.folder, os.O_RDONLY)
+    def keep(self, staged, key):
+        """Give staged bytes their key, durably. They stay staged too, so that a repeated transaction can keep them again."""
+        name = self.folder / f".upload-{secrets.token_hex(16)}"
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            os.link(staged, name)
+            os.replace(name, self.path(key))
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise _unavailable(error) from error
 
-    def drop(self, path):
-        Path(path).unlink(missing_ok=True)
+    def drop(self, staged):
+        Path(staged).unlink(missing_ok=True)
+
+    def read_url(self, key, method, content_type, disposition):
+        """Where a client can read a key's bytes past this server; from a folder it cannot."""
+        return None
 
     def open(self, key):
         """The open file of a key and its size in bytes, or None."""
         try:
             file = open(self.path(key), "rb")
-        except (FileNotFoundError, OSError):
+        except OSError:
             return None
         return file, os.fstat(file.fileno()).st_size
 
+    def size(self, key):
+        """The bytes that a key has, or None."""
+        try:
+            return self.path(key).stat().st_size
+        except OSError:
+            return None
+
     def delete(self, key):
         self.path(key).unlink(missing_ok=True)
+
+    def sweep(self):
+        """Drop what processes that died left behind."""
+        for path in self.folder.glob(".upload-*"):
+            if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                path.unlink(missing_ok=True)
+
+
+def _unavailable(error):
+    return StoreUnavailable(f"a file cannot be written: {error.strerror}")

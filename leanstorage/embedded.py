@@ -5,6 +5,7 @@ from leanstorage import keys as key_files
 from leanstorage.hooks import Engine, EngineMemory, WsgiTransport
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
+from leanstorage.sweep import Sweeper
 
 THREADS = 32  # as many as the app can wait with, and as many again for the hooks that call back
 
@@ -29,6 +30,7 @@ class EmbeddedStorage:
         self._server = Server(application, "127.0.0.1", 0, threads, self.service.options.max_upload_bytes)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
+        self._sweeper = Sweeper(self.service)
 
     def attach(self, application):
         """Call hooks and functions in this WSGI callable; which there are is asked at the first write."""
@@ -37,6 +39,7 @@ class EmbeddedStorage:
 
     def close(self):
         self._server.stop()
+        self._sweeper.close()
         if self.service.engine is not None:
             self.service.engine.close()
         self.service.store.close()

@@ -1,7 +1,8 @@
 """Files: upload tokens, uploads, external files, and serving the bytes. Protocol section 6.
 
 An upload is a record until its bytes are complete; only then is there a `_File` object. The upload URL is the
-credential: random, used once, good for an hour.
+credential: random, used once, good for an hour. Where the bytes go to an object storage directly, this server learns of
+them by the client's call back, by the first reader, or by `sweep`.
 """
 import mimetypes
 import re
@@ -17,6 +18,8 @@ from leanstorage.store import Row, now
 from leanstorage.values import format_time
 
 UPLOAD_MS = 60 * 60 * 1000
+UNCLAIMED_MS = 5 * 60 * 1000  # after this a client that brought its bytes will not call back any more
+DIRECT_KEPT_MS = 7 * 24 * UPLOAD_MS
 MAX_KEY = 255  # characters
 MAX_NAME = 1000
 CHUNK_BYTES = 1 << 16
@@ -25,6 +28,7 @@ MIME_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!
 # What a browser may show in place; the rest is a download, because it could run as a page of this origin.
 SHOWN = re.compile(r"(image/(png|jpeg|gif|webp|bmp|avif)|audio/.*|video/.*|text/plain.*|application/(pdf|json))")
 FOREVER = "public, max-age=31536000"
+MOMENT = "private, max-age=120"  # of a redirect to a URL that is good for some minutes
 
 
 def create_token(call):
@@ -46,6 +50,8 @@ def create_token(call):
         elif extension:
             key += extension.group(0).lower()
     token = secrets.token_urlsafe(32)
+    lookup = token_lookup(call.service.token_secret, token)
+    direct = call.service.blobs.direct_upload()
     ms = now()
     upload = {
         "id": objects.new_id(ms),
@@ -66,7 +72,10 @@ def create_token(call):
         classes.check_permission(info, "create", call.principals(transaction))
         if transaction.record("file", key):
             raise StorageError(Code.BAD_FILE_KEY)
-        transaction.put_record("upload", token_lookup(call.service.token_secret, token), upload, ms + UPLOAD_MS)
+        if direct:
+            transaction.put_record("direct", key, {"upload": lookup, "created": ms})
+            upload["staged"] = direct[0]
+        transaction.put_record("upload", lookup, upload, ms + (DIRECT_KEPT_MS if direct else UPLOAD_MS))
 
     call.service.store.write(work)
     value = {
@@ -78,7 +87,7 @@ def create_token(call):
         "bucket": "leanstorage",
         "mime_type": mime_type,
         "provider": "s3",
-        "upload_url": f"{call.api_url}/1.1/uploads/{token}",
+        "upload_url": direct[1] if direct else f"{call.api_url}/1.1/uploads/{token}",
     }
     return created("_File", upload["id"], value)
 
@@ -89,66 +98,100 @@ def receive(service, token, chunks):
     upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
     if upload is None or upload.get("done"):
         raise StorageError(Code.UNAUTHORIZED)
-    meta = upload["body"]["metaData"]
-    announced = meta.get("size")
-    limit = service.options.max_upload_bytes
-    if isinstance(announced, (int, float)) and not isinstance(announced, bool):
-        limit = min(limit, announced)
-    path, size, digest = service.blobs.write(_limited(chunks, limit))
-    kept = False
+    staged, size, digest = service.blobs.write(_limited(chunks, _limit(service, upload)))
     try:
-        checksum = meta.get("_checksum")
-        if (announced is not None and size != announced) or (isinstance(checksum, str) and checksum.lower() != digest):
-            raise StorageError(Code.BAD_REQUEST, detail="The upload is not the file that was announced.")
-
-        def work(transaction):
-            current = transaction.record("upload", lookup, lock=True)
-            if current is None or current.get("done"):
-                raise StorageError(Code.UNAUTHORIZED)
-            if not transaction.add_record("file", upload["key"], {"id": upload["id"]}):
-                raise StorageError(Code.BAD_FILE_KEY)
-            body = {**upload["body"], "metaData": {**meta, "size": size}}
-            info = classes.load(transaction, "_File")
-            if info.pop("is_new", False):
-                transaction.save_class("_File", info)
-            row = Row(upload["id"], upload["created"], upload["created"], upload["acl"], body)
-            transaction.insert("_File", row)
-            expires = upload["created"] + UPLOAD_MS
-            transaction.put_record("upload", lookup, {"done": True, "id": row.id, "key": upload["key"]}, expires)
-
-        # The bytes first: a row without bytes would be a lie, bytes without a row are only litter.
-        service.blobs.keep(path, upload["key"])
-        kept = True
-        try:
-            service.store.write(work)
-        except StorageError as error:
-            if error.kind is not Code.UNAUTHORIZED:
-                service.blobs.delete(upload["key"])
-            raise
+        _complete(service, lookup, upload, staged, size, digest)
     finally:
-        if not kept:
-            service.blobs.drop(path)
+        service.blobs.drop(staged)
+
+
+def _limit(service, upload):
+    announced = upload["body"]["metaData"].get("size")
+    is_number = isinstance(announced, (int, float)) and not isinstance(announced, bool)
+    return min(service.options.max_upload_bytes, announced) if is_number else service.options.max_upload_bytes
+
+
+def _complete(service, lookup, upload, staged, size, digest, *version):
+    """Make the file of an upload whose bytes are staged. Raises 400 if they are not those announced, 401 if it is made."""
+    meta = upload["body"]["metaData"]
+    announced, checksum = meta.get("size"), meta.get("_checksum")
+    if (announced is not None and size != announced) or (
+        isinstance(checksum, str) and digest is not None and checksum.lower() != digest
+    ):
+        raise StorageError(Code.BAD_REQUEST, detail="The upload is not the file that was announced.")
+
+    def work(transaction):
+        current = transaction.record("upload", lookup, lock=True)
+        if current is None or current.get("done"):
+            raise StorageError(Code.UNAUTHORIZED)
+        if not transaction.add_record("file", upload["key"], {"id": upload["id"]}):
+            raise StorageError(Code.BAD_FILE_KEY)
+        body = {**upload["body"], "metaData": {**meta, "size": size}}
+        info = classes.load(transaction, "_File")
+        if info.pop("is_new", False):
+            transaction.save_class("_File", info)
+        row = Row(upload["id"], upload["created"], upload["created"], upload["acl"], body)
+        transaction.insert("_File", row)
+        expires = upload["created"] + UPLOAD_MS
+        transaction.put_record("upload", lookup, {"done": True, "id": row.id, "key": upload["key"]}, expires)
+        transaction.delete_record("direct", upload["key"])
+        # With the record locked, so that of several uploads to one URL the one that is answered 200 is the one kept;
+        # before the commit, because a row without bytes would be a lie, and bytes without a row are only litter.
+        service.blobs.keep(staged, upload["key"], *version)
+
+    service.store.write(work)
+
+
+def claim(service, lookup):
+    """Make the file of an upload that went to the object storage directly, if its bytes are there; return whether."""
+    upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
+    if upload is None or not upload.get("staged"):
+        return False
+    found = service.blobs.staged(upload["staged"])
+    if found is None:
+        return False
+    size, digest, version = found
+    if size > _limit(service, upload):
+        service.blobs.drop(upload["staged"])
+        raise StorageError(Code.TOO_LARGE, limit=_limit(service, upload))
+    try:
+        _complete(service, lookup, upload, upload["staged"], size, digest, version)
+    except StorageError as error:
+        if error.kind is not Code.UNAUTHORIZED:  # that is one who was faster
+            service.blobs.drop(upload["staged"])
+            raise
+    else:
+        service.blobs.drop(upload["staged"])
+    return True
 
 
 def callback(call):
     """POST /fileCallback: `result` false takes the file away again, within the hour of its token."""
     body = call.json_body()
     token = body.get("token")
-    if isinstance(token, str) and body.get("result") is False:
-        lookup = token_lookup(call.service.token_secret, token)
+    if not isinstance(token, str):
+        return ok({})
+    lookup = token_lookup(call.service.token_secret, token)
+    if body.get("result") is not False:
+        claim(call.service, lookup)
+        return ok({})
 
-        def work(transaction):
-            upload = transaction.record("upload", lookup, lock=True)
-            transaction.delete_record("upload", lookup)
-            if upload and upload.get("done"):
-                _forget(transaction, transaction.get("_File", upload["id"]))
-                transaction.delete("_File", upload["id"], now())
-                return upload["key"]
-            return None
+    def work(transaction):
+        upload = transaction.record("upload", lookup, lock=True)
+        transaction.delete_record("upload", lookup)
+        if upload and upload.get("done"):
+            row = transaction.get("_File", upload["id"])
+            transaction.delete("_File", upload["id"], now())
+            return None, row is not None and _forget(transaction, row)
+        if upload and upload.get("staged"):
+            transaction.delete_record("direct", upload["key"])
+        return upload and upload.get("staged"), None
 
-        key = call.service.store.write(work)
-        if key:
-            call.service.blobs.delete(key)
+    staged, key = call.service.store.write(work)
+    if staged:
+        call.service.blobs.drop(staged)
+    if key:
+        call.service.blobs.delete(key)
     return ok({})
 
 
@@ -174,12 +217,10 @@ def delete(call, file_ids):
     keys = []
 
     def forget(transaction, row):
-        _forget(transaction, row)
-        if row.body.get("key"):
-            keys.append(row.body["key"])
+        keys.append(_forget(transaction, row))
 
     answer = objects.delete(call, "_File", file_ids, objects.Rules(forget=forget))
-    for key in keys:
+    for key in filter(None, keys):
         call.service.blobs.delete(key)
     return answer
 
@@ -187,17 +228,20 @@ def delete(call, file_ids):
 def serve(service, environ, key):
     """GET of a file's bytes: (status, headers, iterable of bytes), with ranges. Raises 101 for an unknown key."""
 
-    def look(transaction):
-        found = transaction.record("file", key)
-        return found and transaction.get("_File", found["id"])
-
-    row = service.store.read(look)
-    opened = row and service.blobs.open(key)
+    row = _row(service, key)
+    if row is None:
+        raise StorageError(Code.NO_CLASS)
+    mime_type = row.body.get("mime_type")
+    mime_type = mime_type if isinstance(mime_type, str) and MIME_TYPE.fullmatch(mime_type) else "application/octet-stream"
+    disposition = _disposition(mime_type, row.body.get("name"))
+    url = service.blobs.read_url(key, environ["REQUEST_METHOD"], mime_type, disposition)
+    if url:
+        headers = [("Content-Type", "text/plain"), ("Location", url), ("Cache-Control", MOMENT), ("Content-Length", "0")]
+        return HTTPStatus.FOUND, headers, [b""]
+    opened = service.blobs.open(key)
     if not opened:
         raise StorageError(Code.NO_CLASS)
     file, size = opened
-    mime_type = row.body.get("mime_type")
-    mime_type = mime_type if isinstance(mime_type, str) and MIME_TYPE.fullmatch(mime_type) else "application/octet-stream"
     etag = f'"{row.id}"'
     headers = [
         ("Content-Type", mime_type),
@@ -205,7 +249,7 @@ def serve(service, environ, key):
         ("Cache-Control", FOREVER),
         ("Accept-Ranges", "bytes"),
         ("X-Content-Type-Options", "nosniff"),
-        ("Content-Disposition", _disposition(mime_type, row.body.get("name"))),
+        ("Content-Disposition", disposition),
     ]
     if etag in environ.get("HTTP_IF_NONE_MATCH", ""):
         file.close()
@@ -246,19 +290,60 @@ class Reader:
         self.file.close()
 
 
-def expire(service):
-    """Drop uploads that never came: their records, and what a crash left in the folder is dropped with them."""
+def _row(service, key):
+    """The `_File` row of a key or None; a reader may come before the client that brought the bytes called back."""
+
+    def look(transaction):
+        found = transaction.record("file", key)
+        if found:
+            return transaction.get("_File", found["id"]), None
+        return None, transaction.record("direct", key)
+
+    row, direct = service.store.read(look)
+    if direct and claim(service, direct["upload"]):
+        row, _ = service.store.read(look)
+    return row
+
+
+def sweep(service):
+    """Make the files whose clients never called back, and drop what is left of uploads that never came."""
+    for key, direct in service.store.read(lambda transaction: transaction.records("direct")):
+        age = now() - direct["created"]
+        if age < UNCLAIMED_MS:
+            continue
+        try:
+            is_made = claim(service, direct["upload"])
+        except StorageError:  # not what was announced: nobody can be told any more
+            is_made = False
+        if not is_made and age > UPLOAD_MS + UNCLAIMED_MS:
+            service.store.write(lambda transaction: transaction.delete_record("direct", key))  # noqa: B023 it runs at once
+    expired = service.store.read(lambda transaction: transaction.expired_records("upload"))
+    for lookup, upload in expired:
+        if not upload.get("done") and not upload.get("staged"):
+            _drop_litter(service, upload["key"])
+        service.store.write(lambda transaction: transaction.delete_record("upload", lookup))  # noqa: B023
+    service.blobs.sweep()
+
+
+def _drop_litter(service, key):
+    """Drop bytes that were kept by a transaction which then failed, unless another one has the key, or is about to."""
 
     def work(transaction):
-        for key, _ in transaction.expired_records("upload"):
-            transaction.delete_record("upload", key)
+        if transaction.add_record("file", key, {}):
+            service.blobs.delete(key)
+            transaction.delete_record("file", key)
 
     service.store.write(work)
 
 
 def _forget(transaction, row):
-    if row is not None and row.body.get("key"):
-        transaction.delete_record("file", row.body["key"])
+    """Free the key of a row that goes; return it if its bytes go too: imported rows may share one."""
+    key = row.body.get("key")
+    found = key and transaction.record("file", key)
+    if not found or found["id"] != row.id:
+        return None
+    transaction.delete_record("file", key)
+    return key
 
 
 def _check_chosen_key(call, key):

@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 import messages
 from leanstorage import files, passwords, sessions
-from leanstorage.blobs import FolderBlobs
+from leanstorage.blobs import open_blobs
 from leanstorage.calls import Call, Caller, Options, Service
 from leanstorage.errors import Code, StorageError
 from leanstorage.hooks import DEPTH_HEADER, Engine, EngineMemory
@@ -72,7 +72,7 @@ def open_service(keys, database, folder, transport=None, options=None):
     """The Service on a database URL and a folder for files; `transport` reaches the app's engine, if there is one."""
     store = open_store(database)
     engine = Engine(transport, keys, EngineMemory(store)) if transport else None
-    return Service(store, FolderBlobs(folder), engine, keys, passwords.token_secret(keys), options or Options())
+    return Service(store, open_blobs(folder), engine, keys, passwords.token_secret(keys), options or Options())
 
 
 def create_application(service):

@@ -42,6 +42,7 @@ class ServiceTestCase(unittest.TestCase):
 
     options = Options()
     transport = None
+    files = None  # where files lie, when it is not the folder of the class
 
     @classmethod
     def setUpClass(cls):
@@ -49,7 +50,7 @@ class ServiceTestCase(unittest.TestCase):
         cls.addClassCleanup(shutil.rmtree, cls.folder)
         cls.database, drop = open_database(cls.folder)
         cls.addClassCleanup(drop)
-        cls.service = open_service(KEYS, cls.database, cls.folder / "files", cls.transport, cls.options)
+        cls.service = open_service(KEYS, cls.database, cls.files or cls.folder / "files", cls.transport, cls.options)
         cls.addClassCleanup(cls.service.store.close)
         cls.application = staticmethod(create_application(cls.service))
 

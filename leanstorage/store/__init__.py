@@ -15,7 +15,7 @@ A transaction has the methods of `store.sql.Transaction`, which hold for every d
 - relations: `relate`, `relate_many`, `members`, `relation_page`, `all_relations`, `unrelate`, `forget_relations`,
   `role_names(user_id)`
 - records, small private documents by (kind, key): `record`, `add_record` (False when it is there), `put_record`,
-  `delete_record`, `records`, `records_of`, `first_records`, `put_records`, `expired_records`, `all_records`
+  `delete_record`, `records`, `records_of`, `first_records`, `put_records`, `expired_records`, `delete_expired`, `all_records`
 
 A query's `where` is a tree of `Condition(op, path, operand)`, `Group("and" | "or", nodes)` and `Not(node)`:
 

@@ -365,6 +365,14 @@ class Transaction:
         )
         return [(key, self.decode(value)) for key, value in found]
 
+    def delete_expired(self, limit=1000):
+        """Delete records whose time has come, whatever their kind; return how many."""
+        return self.change(
+            "DELETE FROM records WHERE (kind, key) IN "
+            "(SELECT kind, key FROM records WHERE expires <= ? AND kind <> 'upload' LIMIT ?)",
+            [now(), limit],
+        )
+
     def for_update(self, lock):
         """The clause that keeps other writers away from the selected row, where a database has one."""
         return ""

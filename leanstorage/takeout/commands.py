@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from leanstorage.blobs import FolderBlobs
+from leanstorage.blobs import open_blobs
 from leanstorage.store import StoreUnavailable
 from leanstorage.takeout import exporter, importer, migration, puller, remote
 
@@ -42,7 +42,7 @@ def add_commands(commands, storage, database_url, files_place):
     command.add_argument("--class", dest="classes", action="append", default=[], metavar="C", help="only this one")
     command.add_argument("--database", metavar="URL", help="sqlite:///PATH or postgresql://...; in LEANSTORAGE_DATA")
     command.add_argument(
-        "--files", nargs="?", const="", metavar="DIR", help="fetch the bytes of files too, by default with the data"
+        "--files", nargs="?", const="", metavar="PLACE", help="fetch files' bytes too; a folder, with the data, or s3://..."
     )
     command.add_argument("--delete", action="store_true", help="delete objects here that are gone there")
     command.add_argument("--parallel", type=int, default=PARALLEL, metavar="N", help="requests at once")
@@ -54,7 +54,7 @@ def add_commands(commands, storage, database_url, files_place):
         blobs = None
         if options.files is not None:
             options.files = options.files or None
-            blobs = FolderBlobs(files_place(options, data))
+            blobs = open_blobs(files_place(options, data))
         source = remote.Remote(options.source, app_id, master_key, max(1, min(options.parallel, MAX_PARALLEL)))
         refused_path = _refused_path(options, data)
         return puller.run(

@@ -50,12 +50,9 @@ def _one(pull, blobs, row):
     size, checksum = meta.get("size"), meta.get("_checksum")
     size = size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None
     checksum = checksum.lower() if isinstance(checksum, str) and len(checksum) == 32 else None
-    opened = blobs.open(key)
-    if opened:
-        file, stored = opened
-        file.close()
-        if size is None or stored == size:
-            return "here", stored
+    stored = blobs.size(key)
+    if stored is not None and size in (None, stored):
+        return "here", stored
     if not isinstance(url, str) or not url:
         return "refused", "it has no URL"
     for attempt in range(TRIES):
@@ -70,19 +67,16 @@ def _one(pull, blobs, row):
 
 
 def _fetch(pull, blobs, key, url, size, checksum):
-    path, length, digest = blobs.write(_limited(pull.remote.download(url), size))
-    kept = False
+    staged, length, digest = blobs.write(_limited(pull.remote.download(url), size))
     try:
         if size is not None and length != size:
             raise RemoteError(f"it has {length} bytes and should have {size}")
         if checksum is not None and digest != checksum:
             raise RemoteError("its bytes do not match its checksum")
-        blobs.keep(path, key)
-        kept = True
+        blobs.keep(staged, key)
         return length
     finally:
-        if not kept:
-            blobs.drop(path)
+        blobs.drop(staged)
 
 
 def _limited(chunks, size):

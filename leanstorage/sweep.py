@@ -1,0 +1,39 @@
+"""What time undoes: expired records and abandoned uploads, dropped every few minutes by a thread of each process."""
+import threading
+
+import messages
+from leanstorage import files
+from leanstorage.store import StoreUnavailable
+
+PERIOD_SECONDS = 300
+BATCH = 1000
+
+
+def sweep(service):
+    """Sweep once, in small transactions."""
+    files.sweep(service)
+    while service.store.write(lambda transaction: transaction.delete_expired(BATCH)) == BATCH:
+        pass
+
+
+class Sweeper:
+    """`sweep` every PERIOD_SECONDS until `close`."""
+
+    def __init__(self, service):
+        self._service = service
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leanstorage-sweep", daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while not self._ended.wait(PERIOD_SECONDS):
+            try:
+                sweep(self._service)
+            except StoreUnavailable:
+                pass  # then at the next time
+            except Exception as error:  # what fails today may hold up nothing but itself
+                messages.log_exception(error, {"REQUEST_METHOD": "SWEEP"})
+
+    def close(self):
+        self._ended.set()
+        self._thread.join(PERIOD_SECONDS)
