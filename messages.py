@@ -134,10 +134,10 @@ def json_object(environ, limit=MAX_JSON_BYTES):
     return value
 
 
-def parse_json(data):
+def parse_json(data, max_depth=MAX_JSON_DEPTH):
     """Strict JSON from bytes or text. Raises HTTPError 400.
 
-    Refused beyond the syntax: NaN, Infinity and numbers that overflow to them, more than MAX_JSON_DEPTH levels,
+    Refused beyond the syntax: NaN, Infinity and numbers that overflow to them, more than `max_depth` levels,
     lone surrogates and NUL characters (UTF-8 or PostgreSQL could not keep them).
     """
     try:
@@ -145,8 +145,8 @@ def parse_json(data):
         value = _JSON.decode(text)
     except (ValueError, RecursionError):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the body is not valid JSON") from None
-    if text.count("[") + text.count("{") > MAX_JSON_DEPTH and _depth(value) > MAX_JSON_DEPTH:
-        raise HTTPError(HTTPStatus.BAD_REQUEST, f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels")
+    if text.count("[") + text.count("{") > max_depth and _depth(value) > max_depth:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"the JSON is nested deeper than {max_depth} levels")
     if "\\u" in text and not all(map(_storable, _texts(value))):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the JSON holds a NUL character or half of a surrogate pair")
     return value

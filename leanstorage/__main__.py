@@ -56,6 +56,11 @@ def parser():
     serve_command.add_argument("--class-create", choices=("client", "master"), default="client", help="and classes")
     serve_command.add_argument("--verify-emails", action="store_true", help="let users ask for verification links")
     serve_command.add_argument("--max-upload-bytes", type=int, default=Options.max_upload_bytes)
+    serve_command.add_argument("--max-body-bytes", type=int, default=Options.max_body_bytes, help="of a call of the API")
+    serve_command.add_argument(
+        "--max-json-depth", type=int, default=Options.max_json_depth, choices=range(10, 301), metavar="LEVELS"
+    )
+    serve_command.add_argument("--query-seconds", type=float, default=Options.query_seconds, help="that a query may take")
     serve_command.add_argument(
         "--max-requests",
         type=int,
@@ -107,6 +112,9 @@ def serve(options, data, keys):
         class_create=options.class_create,
         verify_emails=options.verify_emails,
         max_upload_bytes=options.max_upload_bytes,
+        max_body_bytes=options.max_body_bytes,
+        max_json_depth=options.max_json_depth,
+        query_seconds=options.query_seconds,
         sign_max_age_s=options.sign_max_age,
         max_requests_per_minute=options.max_requests,
     )
@@ -119,7 +127,7 @@ def serve(options, data, keys):
     try:
         service = open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
         application = create_application(service)
-        server = Server(application, options.host, options.port, options.threads, settings.max_upload_bytes)
+        server = Server(application, options.host, options.port, options.threads, settings.max_bytes)
         sweeper = Sweeper(service)
     except (ValueError, OSError) as error:
         print(f"cannot start: {error}", file=sys.stderr)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -60,7 +61,7 @@ class FolderBlobs:
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException as error:
-            staged.unlink(missing_ok=True)
+            self.drop(staged)
             if isinstance(error, OSError):  # the disk is full, or read-only
                 raise _unavailable(error) from error
             raise
@@ -81,7 +82,9 @@ class FolderBlobs:
             raise _unavailable(error) from error
 
     def drop(self, staged):
-        Path(staged).unlink(missing_ok=True)
+        """Forget staged bytes. Where that fails, `sweep` has another try."""
+        with suppress(OSError):
+            Path(staged).unlink()
 
     def read_url(self, key, method, content_type, disposition):
         """Where a client can read a key's bytes past this server; from a folder it cannot."""
@@ -103,13 +106,16 @@ class FolderBlobs:
             return None
 
     def delete(self, key):
-        self.path(key).unlink(missing_ok=True)
+        try:
+            self.path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise _unavailable(error) from error
 
     def sweep(self):
         """Drop what processes that died left behind."""
         for path in self.folder.glob(".upload-*"):
             if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
-                path.unlink(missing_ok=True)
+                self.drop(path)
 
 
 def _unavailable(error):

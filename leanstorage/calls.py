@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from leanstorage.errors import Code, StorageError
+from leanstorage.store import QUERY_SECONDS
+from messages import MAX_JSON_DEPTH
 
 MAX_HASHING = 4
 
@@ -21,6 +23,9 @@ class Options:
     public_url: str | None = None  # of the API, when it is not what requests say in Host
     files_url: str | None = None  # of the files, when they have an origin of their own
     max_upload_bytes: int = 1 << 30
+    max_body_bytes: int = 20 << 20  # of a call of the API
+    max_json_depth: int = MAX_JSON_DEPTH
+    query_seconds: float = QUERY_SECONDS  # of one statement
     role_create: str = "client"  # or "master", which production should choose
     class_create: str = "client"
     rotate_token_on_password: bool = True
@@ -29,6 +34,11 @@ class Options:
     andx_key: str | None = None
     max_logins_per_address: int = 100  # failures in 15 minutes
     max_requests_per_minute: int = 6000  # of one address, by one process; 0 for no limit
+
+    @property
+    def max_bytes(self):
+        """Of any request."""
+        return max(self.max_upload_bytes, self.max_body_bytes)
 
 
 class Traffic:

@@ -27,7 +27,7 @@ class EmbeddedStorage:
     def __init__(self, data, keys, threads):
         self.service = open_service(keys, f"sqlite:///{data / 'leanstorage.db'}", data / "files")
         application = create_application(self.service)
-        self._server = Server(application, "127.0.0.1", 0, threads, self.service.options.max_upload_bytes)
+        self._server = Server(application, "127.0.0.1", 0, threads, self.service.options.max_bytes)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
         self._sweeper = Sweeper(self.service)

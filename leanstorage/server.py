@@ -8,7 +8,6 @@ from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import Error
 
 from leanstorage.errors import Code
-from leanstorage.service import MAX_BODY_BYTES
 
 LINGER_SECONDS = 5  # for requests that are being answered when the server is told to stop
 OVERHEAD_BYTES = 1 << 20
@@ -16,9 +15,9 @@ MAX_WAITING = 256  # requests in the queue; the next ones are refused at once in
 
 
 class Server:
-    """A waitress server on a socket of its own; `port` 0 takes a free one."""
+    """A waitress server on a socket of its own; `port` 0 takes a free one. No body is longer than `max_bytes`."""
 
-    def __init__(self, application, host, port, threads, max_upload_bytes):
+    def __init__(self, application, host, port, threads, max_bytes):
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
         self._map = {}
         dispatcher = Dispatcher()
@@ -32,8 +31,8 @@ class Server:
             threads=threads,
             connection_limit=1000,
             channel_timeout=60,
-            # The application itself answers what is too large, in JSON; uploads have a limit of their own.
-            max_request_body_size=max(MAX_BODY_BYTES, max_upload_bytes) + OVERHEAD_BYTES,
+            # The application itself answers what is too large, in JSON.
+            max_request_body_size=max_bytes + OVERHEAD_BYTES,
             ident=None,
             clear_untrusted_proxy_headers=False,
             asyncore_use_poll=True,

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import zlib
+from functools import partial
 from http import HTTPStatus
 
 import messages
@@ -21,7 +22,6 @@ from leanstorage.routes import EVERY_ROUTE, OPEN
 from leanstorage.store import QueryTimeout, StoreUnavailable, now, open_store
 from router import Application, Router
 
-MAX_BODY_BYTES = 20 << 20
 LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy, whose X-Real-IP is believed, and the app may be
 GZIP_BYTES = 2048  # smaller answers are sent as they are
 ID_HEADERS = ("X-LC-Id", "X-AVOSCloud-Application-Id", "X-Uluru-Application-Id")
@@ -70,15 +70,16 @@ UPLOAD = re.compile(r"/1\.1/uploads/([A-Za-z0-9_-]{20,100})")
 
 def open_service(keys, database, folder, transport=None, options=None):
     """The Service on a database URL and a folder for files; `transport` reaches the app's engine, if there is one."""
-    store = open_store(database)
+    options = options or Options()
+    store = open_store(database, query_seconds=options.query_seconds)
     engine = Engine(transport, keys, EngineMemory(store)) if transport else None
-    return Service(store, open_blobs(folder), engine, keys, passwords.token_secret(keys), options or Options())
+    return Service(store, open_blobs(folder), engine, keys, passwords.token_secret(keys), options)
 
 
 def create_application(service):
     """The WSGI application of a Service."""
     service.router = Router(EVERY_ROUTE)
-    return Application(lambda environ: respond(service, environ), explain)
+    return Application(lambda environ: respond(service, environ), partial(explain, service))
 
 
 def respond(service, environ):
@@ -98,7 +99,7 @@ def respond(service, environ):
             raise StorageError(Code.NO_ROUTE)
         status, headers, body = files.serve(service, environ, path[1:])
         return status, headers + CORS[:1], body
-    query, body, credentials, method = _read(environ, method)
+    query, body, credentials, method = _read(service, environ, method)
     function, parameters = service.router.match(method, api.group(1))
     caller = Caller() if function in OPEN else authenticate(service, environ, credentials, method)
     call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ))
@@ -145,7 +146,7 @@ def authenticate(service, environ, credentials, method):
     )
 
 
-def explain(error, environ):
+def explain(service, error, environ):
     """An exception as an answer; what was not foreseen is logged and becomes a bare 500."""
     headers = ()
     if isinstance(error, StorageError):
@@ -153,7 +154,7 @@ def explain(error, environ):
     elif isinstance(error, messages.HTTPError):
         code = {404: Code.NO_ROUTE, 405: Code.WRONG_METHOD, 413: Code.TOO_LARGE}.get(error.status, Code.BAD_JSON)
         status, number, headers = code.status, code.number, error.headers
-        text = code.text.format(detail=error.message, limit=MAX_BODY_BYTES)
+        text = code.text.format(detail=error.message, limit=service.options.max_body_bytes)
     elif isinstance(error, QueryTimeout):
         status, number, text = Code.QUERY_TIMEOUT.status, Code.QUERY_TIMEOUT.number, Code.QUERY_TIMEOUT.text
     else:
@@ -167,16 +168,16 @@ def explain(error, environ):
     return _json_answer(environ, status, headers, {"code": number, "error": text})
 
 
-def _read(environ, method):
+def _read(service, environ, method):
     """(query, body, credentials from the body, method). The text/plain form of old browsers is unfolded here."""
     query = messages.query(environ)
-    data = messages.read_body(environ, MAX_BODY_BYTES)
+    data = messages.read_body(environ, service.options.max_body_bytes)
     is_text = environ.get("CONTENT_TYPE", "").lower().startswith("text/plain")
     if method in ("GET", "HEAD") or (method == "DELETE" and not data):
         return query, {}, {}, method  # clients send `null` along
     if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
         return query, messages.query({"QUERY_STRING": data.decode("latin-1")}), {}, method  # the reset form's
-    body = messages.parse_json(data) if data.strip() else {}
+    body = messages.parse_json(data, service.options.max_json_depth) if data.strip() else {}
     if body is None:
         body = {}
     credentials = {}

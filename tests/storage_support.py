@@ -23,7 +23,7 @@ class Storage:
         self.database = f"sqlite:///{self.data / 'leanstorage.db'}"
         self.service = open_service(self.keys, self.database, self.data / "files", options=options or Options())
         application = create_application(self.service)
-        self._server = Server(application, "127.0.0.1", 0, 8, self.service.options.max_upload_bytes)
+        self._server = Server(application, "127.0.0.1", 0, 8, self.service.options.max_bytes)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
 

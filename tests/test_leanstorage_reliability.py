@@ -1,10 +1,13 @@
 """What must not happen: lost writes, half files, a damaged store, a server that opens itself."""
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -28,15 +31,15 @@ class Case(unittest.TestCase):
         self.data = tempfile.mkdtemp(prefix="reliability-")
         self.addCleanup(shutil.rmtree, self.data)
 
-    def serve(self, *prefix):
+    def serve(self, *prefix, more=()):
         self.port = free_port()
-        arguments = [*prefix, "serve", "--port", str(self.port)]
+        arguments = [*prefix, "serve", "--port", str(self.port), *more]
         return running(arguments, "listens on", LEANSTORAGE_DATA=self.data)
 
-    def request(self, method, path, body=None):
+    def request(self, method, path, body=None, **more):
         keys = json.loads(Path(self.data, "keys.json").read_text())
         headers = {"X-LC-Id": keys["id"], "X-LC-Key": keys["master_key"] + ",master"}
-        return requests.request(method, f"http://127.0.0.1:{self.port}/1.1{path}", json=body, headers=headers, timeout=15)
+        return requests.request(method, f"http://127.0.0.1:{self.port}/1.1{path}", json=body, headers=headers, timeout=15, **more)
 
 
 class CrashTest(unittest.TestCase):
@@ -82,6 +85,88 @@ class FullDiskTest(Case):
             self.assertEqual(response.status_code, 503)
             self.assertEqual(self.request("GET", f"/files/{token['objectId']}").status_code, 404)
             self.assertEqual(os.listdir(Path(self.data, "files")), [])
+
+
+class RealDiskTest(Case):
+    """On a file system of its own, as nothing else fills up or turns read-only the way a disk does."""
+
+    def setUp(self):
+        super().setUp()
+        self.disk = Path(self.data, "disk")
+        self.disk.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", self.disk], capture_output=True)
+        if mounted.returncode:
+            self.skipTest("no file system can be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "--lazy", self.disk], check=True)
+        self.data = str(self.disk)
+
+    def remount(self, options):
+        subprocess.run(["mount", "-o", f"remount,{options}", self.disk], check=True)
+
+    def create(self, number, size=20_000):
+        return self.request("POST", "/classes/Disk", {"number": number, "text": "x" * size})
+
+    def ids(self):
+        return {row["objectId"] for row in self.request("GET", "/classes/Disk?limit=1000&keys=number").json()["results"]}
+
+    def test_disk_that_fills_up_refuses_clearly_and_service_resumes_when_there_is_room(self):
+        with self.serve(*python("-m", "leanstorage")):
+            answers = [self.create(number) for number in range(200)]
+            stored = {response.json()["objectId"] for response in answers if response.status_code == 201}
+            self.assertEqual({response.status_code for response in answers}, {201, 503})
+            self.assertEqual(self.ids(), stored)
+            token = self.request("POST", "/fileTokens", {"name": "a.bin"})
+            if token.status_code == 201:
+                self.assertEqual(requests.put(token.json()["upload_url"], data=bytes(3 << 20), timeout=15).status_code, 503)
+            self.remount("size=20m")
+            after = self.create(-1)
+            self.assertEqual(after.status_code, 201, after.text)
+            stored.add(after.json()["objectId"])
+            self.assertEqual(self.ids(), stored)
+            self.assertEqual(os.listdir(Path(self.data, "files")), [])
+        with self.serve(*python("-m", "leanstorage")):
+            self.assertEqual(self.ids(), stored)
+
+    def test_disk_that_turns_read_only_refuses_writes_and_service_resumes(self):
+        with self.serve(*python("-m", "leanstorage")):
+            stored = {self.create(number, 10).json()["objectId"] for number in range(20)}
+            token = self.request("POST", "/fileTokens", {"name": "a.bin"}).json()
+        self.remount("ro")
+        with self.assertRaises(AssertionError), self.serve(*python("-m", "leanstorage")):
+            pass  # it says why it does not start, and does not
+        self.remount("rw")
+        with self.serve(*python("-m", "leanstorage")):
+            real = Path(self.data, "files")
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", real], check=True)
+            self.assertEqual(requests.put(self.local(token), data=b"x", timeout=15).status_code, 503)
+            subprocess.run(["umount", real], check=True)
+            self.assertEqual(requests.put(self.local(token), data=b"x", timeout=15).status_code, 200)
+            self.assertEqual(self.ids(), stored)
+
+    @unittest.skipUnless(shutil.which("strace"), "strace is not installed: system calls cannot be made to fail")
+    def test_database_that_turns_read_only_under_a_running_server_refuses_and_resumes(self):
+        calls = "pwrite64,fsync,fdatasync"
+        with self.serve(*python("-m", "leanstorage")) as server:
+            stored = {self.create(number, 10).json()["objectId"] for number in range(20)}
+            command = ["strace", "-f", "-q", "-p", str(server.pid), "-e", f"trace={calls}", "-e", f"inject={calls}:error=EROFS"]
+            with subprocess.Popen([*command, "-o", os.devnull]) as tracer:
+                status = Path(f"/proc/{server.pid}/status")
+                end = time.monotonic() + 10
+                while "TracerPid:\t0" in status.read_text() and time.monotonic() < end:
+                    time.sleep(0.05)
+                answers = [self.create(number, 10) for number in range(10)]
+                self.assertEqual({response.status_code for response in answers}, {503})
+                self.assertEqual(self.ids(), stored)
+                tracer.terminate()
+            after = self.create(-1)
+            self.assertEqual(after.status_code, 201, after.text)
+            self.assertEqual(self.ids(), stored | {after.json()["objectId"]})
+        database = Path(self.data, "leanstorage.db")
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            self.assertEqual(connection.execute("PRAGMA integrity_check").fetchone(), ("ok",))
+
+    def local(self, token):
+        return f"http://127.0.0.1:{self.port}/1.1/uploads/" + token["upload_url"].rpartition("/")[2]
 
 
 class SyncTest(Case):
@@ -135,6 +220,29 @@ class StartTest(Case):
         self.assertEqual(self.start("env").stdout, self.start("env").stdout)
 
 
+class SettingsTest(Case):
+    def test_limits_of_the_command_line_hold(self):
+        limits = "--max-body-bytes 2000 --max-upload-bytes 3000 --max-json-depth 10 --query-seconds 0.000001".split()
+        with self.serve(*python("-m", "leanstorage"), more=limits):
+            self.assertEqual(self.request("POST", "/classes/Foo", {"text": "x" * 3000}).status_code, 413)
+            deep = 1
+            for _ in range(11):
+                deep = [deep]
+            self.assertEqual(self.request("POST", "/classes/Foo", {"deep": deep}).status_code, 400)
+            self.assertEqual(self.request("POST", "/classes/Foo", {"deep": deep[0][0]}).status_code, 201)
+            token = self.request("POST", "/fileTokens", {"name": "a.bin"}).json()
+            self.assertEqual(requests.put(token["upload_url"], data=bytes(3001), timeout=15).status_code, 413)
+            self.assertEqual(requests.put(token["upload_url"], data=bytes(3000), timeout=15).status_code, 200)
+            for _ in range(3):
+                requests_of_many = [
+                    {"method": "POST", "path": "/1.1/classes/Foo", "body": {"n": n}} for n in range(20)
+                ]
+                self.assertEqual(self.request("POST", "/batch", {"requests": requests_of_many}).status_code, 200)
+            where = json.dumps({"$or": [{"l": {"$all": [n, 30]}} for n in range(300)]})
+            found = self.request("GET", "/classes/Foo", params={"where": where})
+            self.assertEqual((found.status_code, found.json()["code"]), (400, 124))
+
+
 class LimitsTest(ServiceTestCase):
     def test_address_that_asks_too_much_is_429_and_the_app_is_spared(self):
         headers = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"]}
@@ -157,7 +265,7 @@ class LimitsTest(ServiceTestCase):
                 transaction.insert("Slow", Row(f"i{index}", index, index, None, {"n": index, "l": list(range(20))}))
 
         self.service.store.write(seed)
-        with mock.patch("leanstorage.store.sqlite.QUERY_SECONDS", 0.01), mock.patch("leanstorage.store.sqlite.STEPS", 100):
+        with mock.patch.object(self.service.store, "_query_seconds", 0.01), mock.patch("leanstorage.store.sqlite.STEPS", 100):
             self.code(124, "GET", "/classes/Slow", where={"$or": [{"l": {"$all": [n, 30]}} for n in range(50)]})
 
 

@@ -89,6 +89,9 @@ class Query:
     near: tuple | None = None
 
 
+QUERY_SECONDS = 5  # clients give up after 15
+
+
 class StoreUnavailable(Exception):
     """The database cannot be reached or is overloaded: nothing was changed, the client may try again."""
 
@@ -97,19 +100,20 @@ class QueryTimeout(Exception):
     """A query used up its time budget."""
 
 
-def open_store(url, bulk=False):
+def open_store(url, bulk=False, query_seconds=QUERY_SECONDS):
     """The store of `sqlite:///PATH` or `postgresql://...`; raise ValueError for another scheme.
 
-    `bulk` is for long loads and unloads: memory stays small and writes go in large pieces.
+    `bulk` is for long loads and unloads: memory stays small and writes go in large pieces. A statement that takes longer
+    than `query_seconds` is stopped with QueryTimeout.
     """
     if url.startswith("sqlite:///"):
         from leanstorage.store.sqlite import SqliteStore
 
-        return SqliteStore(url.removeprefix("sqlite:///"), bulk)
+        return SqliteStore(url.removeprefix("sqlite:///"), bulk, query_seconds)
     if url.startswith(("postgresql://", "postgres://")):
         from leanstorage.store.postgresql import PostgresqlStore
 
-        return PostgresqlStore(url)
+        return PostgresqlStore(url, query_seconds)
     raise ValueError("the database must be sqlite:///PATH or postgresql://...")
 
 

@@ -13,12 +13,11 @@ import regex
 from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from leanstorage.store import Condition, Group, Not, QueryTimeout, StoreUnavailable, canonical_text
+from leanstorage.store import QUERY_SECONDS, Condition, Group, Not, QueryTimeout, StoreUnavailable, canonical_text
 from leanstorage.store.sql import Compiler, Transaction, bind, build, index_name
 
 MAX_CONNECTIONS = 16  # per process; PostgreSQL allows 100 in all unless told otherwise
 WAIT_SECONDS = 5  # for a free connection
-QUERY_SECONDS = 5  # time budget of one statement, and of all matching of one query
 REGEX_SECONDS = 1  # of one match
 TRIES = 5  # of a write that another one got in the way of
 FETCHED = 1000  # rows at a time
@@ -56,13 +55,14 @@ CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetecte
 class PostgresqlStore:
     """The store contract on the database of a `postgresql://` URL."""
 
-    def __init__(self, url, bulk=False):
+    def __init__(self, url, query_seconds=QUERY_SECONDS):
+        self._query_seconds = query_seconds  # of one statement, and of all matching of one query
         self._pool = ConnectionPool(
             url,
             min_size=1,
             max_size=MAX_CONNECTIONS,
             timeout=WAIT_SECONDS,
-            configure=_configure,
+            configure=self._configure,
             kwargs={"autocommit": True, "connect_timeout": WAIT_SECONDS},
             open=False,
         )
@@ -80,7 +80,7 @@ class PostgresqlStore:
         for is_last in (False, False, True):
             try:
                 with self._connection() as connection:
-                    return work(PostgresqlTransaction(connection))
+                    return work(PostgresqlTransaction(connection, self._query_seconds))
             except psycopg.OperationalError as error:
                 _raise_known(error, is_last)
         raise AssertionError("unreachable")
@@ -93,7 +93,7 @@ class PostgresqlStore:
                 with self._connection() as connection:
                     connection.execute("BEGIN")
                     try:
-                        result = work(PostgresqlTransaction(connection))
+                        result = work(PostgresqlTransaction(connection, self._query_seconds))
                         is_committing = True
                         connection.execute("COMMIT")
                         return result
@@ -128,11 +128,16 @@ class PostgresqlStore:
                 _raise_known(error, True)
             finally:
                 if not connection.closed:
-                    _configure(connection)
+                    self._configure(connection)
 
     def drop_index(self, class_name, keys):
         with self._connection() as connection:
             connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index_name(class_name, keys)}")
+
+    def _configure(self, connection):
+        connection.execute(f"SET statement_timeout = {round(self._query_seconds * 1000)}")
+        connection.execute("SET jit = off")  # compiling takes longer than these statements do
+        set_json_loads(lambda data: data, connection)  # documents are decoded in one place, for every database
 
     def close(self):
         self._pool.close()
@@ -150,12 +155,6 @@ def _raise_known(error, is_last):
         raise QueryTimeout from error
     if is_last or isinstance(error, PoolTimeout):
         raise StoreUnavailable(type(error).__name__) from error
-
-
-def _configure(connection):
-    connection.execute(f"SET statement_timeout = {QUERY_SECONDS * 1000}")
-    connection.execute("SET jit = off")  # compiling takes longer than these statements do
-    set_json_loads(lambda data: data, connection)  # documents are decoded in one place, for every database
 
 
 def _json(value):
@@ -335,8 +334,9 @@ def _item(value, body=None, path=()):
 class PostgresqlTransaction(Transaction):
     compiler = PostgresqlCompiler
 
-    def __init__(self, connection):
+    def __init__(self, connection, query_seconds):
         self.connection = connection
+        self.query_seconds = query_seconds
 
     def execute(self, text, params=()):
         return self.connection.execute(_placeholders(text), params).fetchall()
@@ -381,7 +381,7 @@ class PostgresqlTransaction(Transaction):
         """A query whose regular expressions are replaced by the ids of the rows that they match."""
         if not _has_regex(query.where):
             return query
-        end = time.monotonic() + QUERY_SECONDS
+        end = time.monotonic() + self.query_seconds
         return replace(query, where=self._without_regex(query.where, _everything(query), end))
 
     def _without_regex(self, node, query, end):

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import regex
 
-from leanstorage.store import QueryTimeout, StoreUnavailable, canonical_text
+from leanstorage.store import QUERY_SECONDS, QueryTimeout, StoreUnavailable, canonical_text
 from leanstorage.store.sql import Compiler, Transaction, bind, build, index_name
 
 BUSY_SECONDS = 10  # how long a writer of this process waits for one of another
-QUERY_SECONDS = 5  # time budget of one statement; clients give up after 15
 REGEX_SECONDS = 1  # of one match
 MAX_TOGETHER = 64  # works in one commit
 IDLE_READERS = 32  # connections kept open for reading
@@ -55,8 +54,9 @@ CREATE INDEX IF NOT EXISTS records_expires ON records (kind, expires) WHERE expi
 class SqliteStore:
     """The store contract on one SQLite file, made on first use, readable by its owner alone."""
 
-    def __init__(self, path, bulk=False):
+    def __init__(self, path, bulk=False, query_seconds=QUERY_SECONDS):
         self.path = Path(path)
+        self._query_seconds = query_seconds
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -80,7 +80,7 @@ class SqliteStore:
         except IndexError:
             connection = self._connect()
         try:
-            return work(SqliteTransaction(connection))
+            return work(SqliteTransaction(connection, self._query_seconds))
         finally:
             if self._closed or len(self._readers) >= IDLE_READERS:
                 connection.close()
@@ -121,7 +121,7 @@ class SqliteStore:
         jobs = []
         try:
             _execute(self._writer, "BEGIN IMMEDIATE")
-            transaction = SqliteTransaction(self._writer)
+            transaction = SqliteTransaction(self._writer, self._query_seconds)
             while self._waiting and len(jobs) < MAX_TOGETHER:
                 job = self._waiting.popleft()
                 jobs.append(job)
@@ -337,8 +337,9 @@ class SqliteCompiler(Compiler):
 class SqliteTransaction(Transaction):
     compiler = SqliteCompiler
 
-    def __init__(self, connection):
+    def __init__(self, connection, query_seconds):
         self.connection = connection
+        self.query_seconds = query_seconds
 
     def execute(self, text, params=()):
         return _execute(self.connection, text, params)
@@ -352,22 +353,23 @@ class SqliteTransaction(Transaction):
             return max(0, self.connection.executemany(text, rows).rowcount)
 
     def find(self, query):
-        with _time_budget(self.connection):
+        with _time_budget(self.connection, self.query_seconds):
             return super().find(query)
 
     def count(self, query):
-        with _time_budget(self.connection):
+        with _time_budget(self.connection, self.query_seconds):
             return super().count(query)
 
 
 class _time_budget:
-    """Interrupts statements that run longer than QUERY_SECONDS."""
+    """Interrupts statements that run longer than `seconds`."""
 
-    def __init__(self, connection):
+    def __init__(self, connection, seconds):
         self.connection = connection
+        self.seconds = seconds
 
     def __enter__(self):
-        end = time.monotonic() + QUERY_SECONDS
+        end = time.monotonic() + self.seconds
         self.connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
 
     def __exit__(self, *_):
