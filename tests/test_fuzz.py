@@ -1,6 +1,7 @@
 """Random input to everything that reads what clients send: never a 500, never an answer that breaks WSGI.
 
-`FUZZ_EXAMPLES=5000 python -m unittest tests.test_fuzz` looks longer. Every find becomes a test with a name elsewhere.
+`FUZZ_EXAMPLES=5000 python -m unittest tests.test_fuzz` looks longer, bench/fuzz_atheris.py by coverage; what that found
+to reach new code lies in tests/corpus. Every find becomes a test with a name elsewhere.
 """
 import json
 import os
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 import messages
 from router import Router
+from tests.fuzz_targets import targets
 from tests.service_support import KEYS, ServiceTestCase
-from tests.support import Visitor, call
+from tests.support import ROOT, Visitor, call
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 FUZZ = settings(
@@ -97,6 +99,16 @@ class AppFuzzTest(unittest.TestCase):
             router.match("GET", "/" + path)
         except messages.HTTPError as error:
             self.assertIn(error.status, (404, 405))
+
+
+class CorpusTest(ServiceTestCase):
+    def test_every_kept_input_is_answered_or_refused(self):
+        corpus = sorted((ROOT / "tests" / "corpus").glob("*/*"))
+        functions = targets(self.application)
+        self.assertEqual({path.parent.name for path in corpus}, set(functions))
+        for path in corpus:
+            with self.subTest(path.relative_to(ROOT)):
+                functions[path.parent.name](path.read_bytes())
 
 
 class StorageFuzzTest(ServiceTestCase):

@@ -1,9 +1,11 @@
 """Known classes of holes in servers of this kind, one test each; where there is a public advisory it is named."""
+import json
 import statistics
 import time
+from urllib.parse import urlencode
 
 from leanstorage.calls import Options
-from tests.service_support import ServiceTestCase, pointer
+from tests.service_support import KEYS, ServiceTestCase, pointer
 
 INJECTIONS = ["a'b", 'a"b', "a`b", "a;b", "a--", "a) OR 1=1 --", "a\\", "a b", "a/*", "$a", "a.$b", "a\0", "\u200ba", "a%27", "ａ", "a.b'c", 'a.b"c', "a'; DROP TABLE objects; --"]
 
@@ -151,6 +153,79 @@ class RightsTest(ServiceTestCase):
         requests = [{"method": "DELETE", "path": f"/1.1/classes/_User/{victim['objectId']}"}]
         self.assertIn("error", self.api("POST", "/batch", {"requests": requests}, session=thief["sessionToken"])[0])
         self.code(206, "DELETE", f"/classes/_User/{victim['objectId']}", status=403)
+
+
+class HiddenObjectTest(ServiceTestCase):
+    """What an object holds that its reader may not see cannot be asked for either, by any way around."""
+
+    def setUp(self):
+        hidden = self.make("Hidden", master=True, ACL={}, secret="right", n=5)
+        self.make("Hidden", master=True, secret="known", n=5)
+        self.make("Open", to=pointer("Hidden", hidden), n=5, secret="right")
+        owner = self.make("Holder", master=True, tags={"__op": "AddRelation", "objects": [pointer("Hidden", hidden)]})
+        self.holder = pointer("Holder", owner)
+
+    def answers(self, guess):
+        sub = {"className": "Hidden", "where": {"secret": guess}}
+        select = {"key": "n", "query": sub}
+        wheres = [
+            ("Hidden", {"secret": guess}),
+            ("Hidden", {"secret": {"$regex": f"^{guess}"}}),
+            ("Hidden", {"$or": [{"secret": guess}, {"$and": [{"secret": guess}, {"n": 5}]}]}),
+            ("Open", {"to": {"$inQuery": sub}}),
+            ("Open", {"to": {"$notInQuery": sub}}),
+            ("Open", {"n": {"$select": select}}),
+            ("Open", {"n": {"$dontSelect": select}}),
+            ("Open", {"to.secret": guess}),
+            ("Hidden", {"$relatedTo": {"object": self.holder, "key": "tags"}, "secret": guess}),
+        ]
+        for class_name, where in wheres:
+            query = {"where": json.dumps(where), "include": "to", "order": "to.secret,secret"}
+            query = urlencode(query)
+            yield where, self.raw_json("GET", f"/classes/{class_name}", query + "&count=1")
+            request = {"method": "GET", "path": f"/1.1/classes/{class_name}?{query}"}
+            yield where, self.raw_json("POST", "/batch", body={"requests": [request]})
+            yield where, self.raw_json("PUT", f"/classes/Hidden/{'0' * 24}", query, body={"n": 1})
+        for cql in (
+            f"select * from Hidden where secret = '{guess}'",
+            f"select count(*) from Hidden where secret like '{guess}%'",
+            f"select * from Open where to in (select * from Hidden where secret = '{guess}')",
+        ):
+            yield cql, self.raw_json("GET", "/cloudQuery", urlencode({"cql": cql}))
+        yield "scan", self.raw_json("GET", "/scan/classes/Hidden", urlencode({"where": json.dumps({"secret": guess})}))
+
+    def raw_json(self, method, path, query="", body=None):
+        headers = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"], "Content-Type": "application/json"}
+        response = self.raw(method, "/1.1" + path, json.dumps(body).encode() if body else b"", headers, QUERY_STRING=query)
+        return response.status, response.body.replace(b"right", b"?").replace(b"wrong", b"?")
+
+    def test_right_and_wrong_guesses_get_the_same_answers(self):
+        pairs = list(zip(self.answers("right"), self.answers("wrong"), strict=True))
+        self.assertGreater(len(pairs), 20)
+        for (way, right), (_, wrong) in pairs:
+            with self.subTest(way):
+                self.assertEqual(right, wrong)
+        self.assertIn(b"known", self.raw_json("GET", "/classes/Hidden")[1])  # the question itself is allowed
+
+    def test_credentials_that_are_bent_open_nothing(self):
+        master = KEYS["master_key"]
+        bent = [
+            {"X-LC-Key": f"{master} ,master"},
+            {"X-LC-Key": f"{master},MASTER"},
+            {"X-LC-Key": f"{master},master,master"},
+            {"X-LC-Key": f",master{master}"},
+            {"X-LC-Key": ",master"},
+            {"X-LC-Key": master},
+            {"X-LC-Key": f"{KEYS['key']},master"},
+            {"X-LC-Key": f"{KEYS['key']},{KEYS['key']}"},
+            {"X-LC-Key": KEYS["key"].swapcase()},
+            {"X-LC-Id": KEYS["id"] + "\x00"},
+            {"X-LC-Sign": f"{'0' * 32},1453014943466,master", "X-LC-Key": ""},
+        ]
+        for headers in bent:
+            with self.subTest(headers):
+                sent = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"], **headers}
+                self.assertEqual(self.raw("GET", "/1.1/classes/Hidden", headers=sent).status, 401)
 
 
 class LimitsTest(ServiceTestCase):

@@ -119,6 +119,34 @@ class ServerTest(unittest.TestCase):
                 self.use(browser, "gunicorn")
             self.assertEqual(redis_servers(data), [])
 
+    def test_two_gunicorn_workers_share_sessions_todos_and_cache(self):
+        for is_alone in (True, False):
+            with self.subTest(is_alone=is_alone), tempfile.TemporaryDirectory() as data, ExitStack() as stack:
+                keys = {} if is_alone else stack.enter_context(storage(data, engine=False))[0]
+                port, log = free_port(), Path(data, "access.log")
+                arguments = ["--workers", "2", "--threads", "4", "--access-logfile", str(log), "--access-logformat", "%(p)s"]
+                command = python("-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *arguments, "wsgi:application")
+                stack.enter_context(running(command, "Booting worker", LEANSTORAGE_DATA=data, **keys))
+                browser = stack.enter_context(Http(port))
+                wait_for(browser)
+                self.assertEqual(browser.sign_up("alice").status_code, 201)
+
+                def visit(number):
+                    """A new connection, so either worker; what is written by one is seen by both at once."""
+                    with Http(port) as visitor:
+                        visitor.session.cookies = browser.session.cookies.copy()
+                        todo = visitor("POST", "/api/todos", json={"content": f"t{number}"}).json()
+                    for _ in range(3):
+                        with Http(port) as visitor:
+                            self.assertIsNone(visitor("GET", "/api/session").json()["user"])
+                            visitor.session.cookies = browser.session.cookies.copy()
+                            found = visitor("GET", "/api/todos").json()["todos"]
+                            self.assertIn(todo["id"], [other["id"] for other in found])
+
+                with ThreadPoolExecutor(6) as pool:
+                    list(pool.map(visit, range(12)))
+                self.assertEqual(len(set(log.read_text().split())), 2, "both workers answered")
+
     def use(self, browser, name):
         self.assertEqual(browser("GET", "/__engine/1/ping").json().keys(), {"runtime", "version"})
         self.assertIn("<title>", browser("GET", "/").text)
