@@ -1,0 +1,67 @@
+"""The examples of deployment: what they start is what there is. No Docker engine is needed, or used."""
+import re
+import shlex
+import subprocess
+import tempfile
+import unittest
+
+import wsgi
+from leanstorage import __main__ as command_line
+from tests.support import ROOT, clean_environment, python
+
+COMPOSE = (ROOT / "compose.yaml").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def commands():
+    """The commands of the services, folded lines put together."""
+    found = re.findall(r"^    command: (?:>-\n((?:      .*\n)+)|(.*)\n)", COMPOSE, re.MULTILINE)
+    return [" ".join((folded or line).split()) for folded, line in found]
+
+
+class ComposeTest(unittest.TestCase):
+    def test_storage_is_started_with_options_that_there_are(self):
+        [text] = [text for text in commands() if "leanstorage" in text]
+        arguments = shlex.split(text)
+        self.assertEqual(arguments[:3], ["python", "-m", "leanstorage"])
+        options = command_line.parser().parse_args(arguments[3:])
+        self.assertEqual((options.host, options.engine), ("0.0.0.0", "http://app:3000"))
+        self.assertIn(f"http://storage:{options.port}", COMPOSE)
+
+    def test_app_is_started_with_every_variable_that_it_needs(self):
+        [text] = [text for text in commands() if "wsgi:application" in text]
+        given = dict(re.findall(r"^      ([A-Z_a-z]+): (.+)$", COMPOSE.split("  storage:")[0], re.MULTILINE))
+        self.assertEqual(wsgi.platform_keys(given).keys(), {*wsgi.KEYS, "LEANCLOUD_API_SERVER"})
+        self.assertEqual(wsgi.read_settings(given).app_env, "stage")
+        self.assertEqual(wsgi.redis_url(given, ""), "redis://redis:6379")
+        command = [*python("-m"), *shlex.split(text), "--check-config"]
+        done = subprocess.run(command, cwd=ROOT, env=clean_environment(**given), capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_first_command_of_its_comment_writes_the_keys(self):
+        [text] = re.findall(r"^#   (python -m leanstorage env.*?) > .env", COMPOSE, re.MULTILINE)
+        with_python = text.replace("python", shlex.quote(python()[0]), 1)
+        with tempfile.TemporaryDirectory() as data:
+            environment = clean_environment(LEANSTORAGE_DATA=data)
+            done = subprocess.run(["sh", "-c", with_python], cwd=ROOT, env=environment, capture_output=True, text=True)
+        names = [line.split("=")[0] for line in done.stdout.splitlines()]
+        self.assertEqual(sorted(names), sorted({*wsgi.KEYS, "LEANCLOUD_API_SERVER"}), done.stderr)
+
+
+class ImageTest(unittest.TestCase):
+    def test_files_that_the_image_copies_exist_and_none_is_secret(self):
+        copied = re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE)
+        for name in " ".join(copied).split():
+            self.assertTrue((ROOT / name).exists(), name)
+        self.assertIn("data", (ROOT / ".dockerignore").read_text().split())
+        self.assertIn("USER app", DOCKERFILE)
+
+    def test_locks_agree_with_each_other(self):
+        pins = {}
+        for file in sorted(ROOT.glob("requirements*.txt")):
+            for name, version in re.findall(r"^([A-Za-z0-9.-]+)==(\S+)", file.read_text(), re.MULTILINE):
+                self.assertEqual(pins.setdefault(name.lower(), version), version, (file.name, name))
+
+
+if __name__ == "__main__":
+    unittest.main()
