@@ -25,11 +25,11 @@ def fuzz(arguments):
 
     with atheris.instrument_imports(include=["leanstorage", "messages", "router", "multipart"]):
         from leanstorage.service import create_application, open_service
-        from tests.fuzz_targets import targets
+        from tests.fuzz_targets import Targets
         from tests.service_support import KEYS
     folder = tempfile.mkdtemp()
     application = create_application(open_service(KEYS, f"sqlite:///{folder}/a.db", f"{folder}/files"))
-    function = targets(application)[os.environ["FUZZ_TARGET"]]
+    function = getattr(Targets(application), os.environ["FUZZ_TARGET"])
 
     def run_one(data):
         with contextlib.redirect_stderr(io.StringIO()):

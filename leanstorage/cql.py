@@ -5,6 +5,7 @@ Grammar and errors: protocol section 4, the CQL table. One short function per fo
 import json
 import re
 
+import messages
 from leanstorage import queries, values
 from leanstorage.errors import Code, StorageError
 from leanstorage.store import now
@@ -40,6 +41,8 @@ def parse(text, pvalues):
     """The Statement of a select; `pvalues` is a list, one value per `?`. Raises 300."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise _error(f"the statement is longer than {MAX_BYTES} bytes")
+    if "\0" in text:  # PostgreSQL keeps none, and SQLite's patterns end there
+        raise _error("the statement holds a NUL character")
     parser = _Parser(text, pvalues)
     statement = parser.select(0)
     if parser.peek() is not None:
@@ -52,10 +55,10 @@ def parse_pvalues(text):
     if text is None:
         return []
     try:
-        found = json.loads(text) if isinstance(text, str) else text
+        found = messages.parse_json(text) if isinstance(text, str) else text
         if isinstance(found, str):
-            found = json.loads(found)
-    except (ValueError, RecursionError):
+            found = messages.parse_json(found)
+    except messages.HTTPError:
         raise _error("pvalues is not JSON") from None
     if not isinstance(found, list):
         raise _error("pvalues is not an array")

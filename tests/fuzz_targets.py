@@ -15,70 +15,67 @@ MASTER = {**APP, "X-LC-Key": KEYS["master_key"] + ",master"}
 CREDENTIALS = ("X-LC-Sign", "X-LC-Key", "X-LC-Session", "X-LC-Id", "X-Uluru-Master-Key")
 
 
-def targets(application):
-    """{name: function of bytes} for a storage application. Each raises AssertionError for a 500 or an answer not JSON."""
+class Targets:
+    """The functions, for a storage application. Each raises AssertionError for a 500 or an answer that is not JSON."""
 
-    def send(method, path, data=b"", query="", headers=APP):
-        response = call(application, method, path, data, headers, query=query, HTTP_HOST="x")
+    def __init__(self, application):
+        self._application = application
+        self._send("POST", "/1.1/classes/Fuzz", b'{"a": 1, "b": "x", "l": [1, {"c": null}], "o": {"p": {"q": 1.5}}}')
+
+    def _send(self, method, path, data=b"", query="", headers=APP):
+        response = call(self._application, method, path, data, headers, query=query, HTTP_HOST="x")
         assert response.status != 500, response.body
         assert "application/json" in response.header("Content-Type"), response.headers
         return response
 
-    send("POST", "/1.1/classes/Fuzz", b'{"a": 1, "b": "x", "l": [1, {"c": null}], "o": {"p": {"q": 1.5}}}')
-
-    def create_and_change(data):
-        made = send("POST", "/1.1/classes/Fuzz", data)
+    def create_and_change(self, data):
+        made = self._send("POST", "/1.1/classes/Fuzz", data)
         if made.status == 201:
             path = f"/1.1/classes/Fuzz/{made.json()['objectId']}"
-            assert send("PUT", path, data, "new=true").status in (200, 400, 403)
-            assert send("GET", path).status == 200
+            assert self._send("PUT", path, data, "new=true").status in (200, 400, 403)
+            assert self._send("GET", path).status == 200
 
-    def where(data):
-        send("GET", "/1.1/classes/Fuzz", query="limit=5&count=1&where=" + quote(data))
+    def where(self, data):
+        self._send("GET", "/1.1/classes/Fuzz", query="limit=5&count=1&where=" + quote(data))
 
-    def order_keys_include(data):
-        send("GET", "/1.1/classes/Fuzz", query="order={0}&keys={0}&include={0}".format(quote(data)))
+    def order_keys_include(self, data):
+        self._send("GET", "/1.1/classes/Fuzz", query="order={0}&keys={0}&include={0}".format(quote(data)))
 
-    def cql(data):
-        send("GET", "/1.1/cloudQuery", query="cql=" + quote(data))
+    def cql(self, data):
+        self._send("GET", "/1.1/cloudQuery", query="cql=" + quote(data))
 
-    def query_string(data):
-        send("GET", "/1.1/classes/Fuzz", query=data.decode("latin-1").replace("\n", ""))
+    def query_string(self, data):
+        self._send("GET", "/1.1/classes/Fuzz", query=data.decode("latin-1").replace("\n", ""))
 
-    def path(data):
+    def path(self, data):
         text = data.decode("utf-8", "replace").replace("?", "")
         for method in ("GET", "POST", "PUT", "DELETE"):
-            send(method, "/1.1/" + text, b"{}")
+            self._send(method, "/1.1/" + text, b"{}")
 
-    def batch(data):
-        send("POST", "/1.1/batch", data, headers=MASTER)
+    def batch(self, data):
+        self._send("POST", "/1.1/batch", data, headers=MASTER)
 
-    def text_plain(data):
-        send("POST", "/1.1/classes/Fuzz", data, headers={"Content-Type": "text/plain"})
+    def text_plain(self, data):
+        self._send("POST", "/1.1/classes/Fuzz", data, headers={"Content-Type": "text/plain"})
 
-    def user(data):
+    def user(self, data):
         for route in ("users", "login", "roles", "fileTokens", "files"):
-            send("POST", "/1.1/" + route, data)
+            self._send("POST", "/1.1/" + route, data)
 
-    def credentials(data):
+    def credentials(self, data):
         for name in CREDENTIALS:
             headers = {**APP, name: data.decode("latin-1")}
             if name != "X-LC-Key":
                 headers.pop("X-LC-Key" if name == "X-LC-Sign" else "", None)
-            send("GET", "/1.1/classes/_Role", headers=headers)
+            self._send("GET", "/1.1/classes/_Role", headers=headers)
 
-    def multipart(data):
+    def multipart(self, data):
         line, _, body = data.partition(b"\n")
         environ = {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body), "CONTENT_TYPE": line.decode("latin-1")}
         try:
             messages.upload(environ, "file", 100).file.close()
         except messages.HTTPError as error:
             assert error.status in (400, 413)
-
-    functions = (
-        create_and_change, where, order_keys_include, cql, query_string, path, batch, text_plain, user, credentials, multipart,
-    )  # fmt: skip
-    return {function.__name__: function for function in functions}
 
 
 SEEDS = {

@@ -292,6 +292,18 @@ class CqlTest(ServiceTestCase):
             test.make("GameScore", **fields)
         cls.other = other
 
+    def test_nul_and_half_characters_in_a_statement_are_refused(self):
+        rows = [
+            {"cql": "select * from GameScore where b like '\0%'"},
+            {"cql": "select * from GameScore where b = 'a\0'"},
+            {"cql": "select * from GameScore where b = ?", "pvalues": '["\\u0000"]'},
+            {"cql": "select * from GameScore where b regexp ?", "pvalues": '["\\ud800"]'},
+            {"cql": "select * from GameScore where b = ?", "pvalues": "[NaN]"},
+        ]
+        for row in rows:
+            with self.subTest(row):
+                self.code(300, "GET", "/cloudQuery", **row)
+
     def cql(self, text, *pvalues, **more):
         options = {"pvalues": list(pvalues)} if pvalues else {}
         return self.api("GET", "/cloudQuery", cql=text, **options, **more)
