@@ -12,6 +12,7 @@ from leanstorage import keys as key_files
 from leanstorage.calls import Options
 from leanstorage.errors import StorageError
 from leanstorage.hooks import HttpTransport
+from leanstorage.quick import quick_calls
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
 from leanstorage.store import StoreUnavailable, open_store
@@ -127,7 +128,8 @@ def serve(options, data, keys):
     try:
         service = open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
         application = create_application(service)
-        server = Server(application, options.host, options.port, options.threads, settings.max_bytes)
+        quick = quick_calls(service)
+        server = Server(application, options.host, options.port, options.threads, settings.max_bytes, quick)
         sweeper = Sweeper(service)
     except (ValueError, OSError) as error:
         print(f"cannot start: {error}", file=sys.stderr)

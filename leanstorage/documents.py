@@ -19,7 +19,8 @@ def render(transaction, call, class_name, info, rows, principals, with_acl=False
     include_paths = _paths(include)
     for path in sorted(include_paths, key=len):
         _expand(transaction, call, results, path, principals)
-    expand_files(transaction, call, results)
+    if include_paths or any(row.may_hold_files for row in rows):
+        expand_files(transaction, call, results)
     wanted = [part.strip() for part in (keys or "").split(",") if part.strip()]
     if wanted:
         for part in wanted:
@@ -43,8 +44,8 @@ def document(call, class_name, row, stubs=None, with_acl=False):
     if stubs:
         result.update(stubs)
     result["objectId"] = row.id
-    result["createdAt"] = format_time(row.created)
-    result["updatedAt"] = format_time(row.updated)
+    result["createdAt"] = created = format_time(row.created)
+    result["updatedAt"] = created if row.updated == row.created else format_time(row.updated)
     if with_acl:
         result["ACL"] = row.acl if row.acl is not None else acl.PUBLIC
     return result

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from leanstorage import keys as key_files
 from leanstorage.hooks import Engine, EngineMemory, WsgiTransport
+from leanstorage.quick import quick_calls
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
 from leanstorage.sweep import Sweeper
@@ -27,7 +28,7 @@ class EmbeddedStorage:
     def __init__(self, data, keys, threads):
         self.service = open_service(keys, f"sqlite:///{data / 'leanstorage.db'}", data / "files")
         application = create_application(self.service)
-        self._server = Server(application, "127.0.0.1", 0, threads, self.service.options.max_bytes)
+        self._server = Server(application, "127.0.0.1", 0, threads, self.service.options.max_bytes, quick_calls(self.service))
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
         self._sweeper = Sweeper(self.service)

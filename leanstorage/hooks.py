@@ -81,6 +81,10 @@ class Engine:
                 self._asked = time.monotonic()
             return self._names
 
+    def fresh_names(self):
+        """The names if they are known and fresh, else None: nobody is asked."""
+        return self._names if time.monotonic() - self._asked < LIST_SECONDS else None
+
     def post(self, path, body, timeout, headers=()):
         """POST JSON; return (status, decoded body). Raises EngineDown, EngineTimeout, ValueError for other than JSON."""
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,31 +1,39 @@
-"""Serving the application with waitress, in the foreground or on a thread, with an end that leaves nothing behind."""
+"""Serving the application with waitress, in the foreground or on a thread, with an end that leaves nothing behind.
+
+waitress reads requests, whole, on one loop, and hands them to threads. Quick calls (quick.py) never leave the loop.
+"""
 import json
 import logging
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from waitress import create_server
-from waitress.task import ThreadedTaskDispatcher
-from waitress.utilities import Error
+from waitress import create_server, wasyncore
+from waitress.task import ThreadedTaskDispatcher, WSGITask
+from waitress.utilities import Error, build_http_date
 
 from leanstorage.errors import Code
 
 LINGER_SECONDS = 5  # for requests that are being answered when the server is told to stop
 OVERHEAD_BYTES = 1 << 20
+SEND_BYTES = 1 << 16  # answers up to this go out in one piece
 MAX_WAITING = 256  # requests in the queue; the next ones are refused at once instead of waiting without end
 
 
 class Server:
     """A waitress server on a socket of its own; `port` 0 takes a free one. No body is longer than `max_bytes`."""
 
-    def __init__(self, application, host, port, threads, max_bytes):
+    def __init__(self, application, host, port, threads, max_bytes, quick=None):
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
         self._map = {}
-        dispatcher = Dispatcher()
-        dispatcher.set_thread_count(threads)
+        pool = Dispatcher()
+        pool.set_thread_count(threads)
+        self._dispatcher = Loop(pool, quick) if quick else pool
         self._server = create_server(
             application,
             map=self._map,
-            _dispatcher=dispatcher,
+            _dispatcher=self._dispatcher,
             host=host,
             port=port,
             threads=threads,
@@ -37,13 +45,18 @@ class Server:
             clear_untrusted_proxy_headers=False,
             asyncore_use_poll=True,
         )
+        self._server.adj.send_bytes = SEND_BYTES
         self.port = self._server.effective_port
         self._thread = None
 
     def run(self):
         """Serve until `stop` is called from another thread or a signal handler."""
-        self._server.run()
-        self._server.task_dispatcher.shutdown(timeout=LINGER_SECONDS)
+        try:
+            while self._map:
+                wasyncore.poll2(self._server.adj.asyncore_loop_timeout, self._map)
+                self._dispatcher.turn(self._server)
+        finally:
+            self._dispatcher.shutdown(timeout=LINGER_SECONDS)
 
     def start(self):
         self._thread = threading.Thread(target=self.run, name="leanstorage", daemon=True)
@@ -51,7 +64,7 @@ class Server:
 
     def stop(self):
         """End the loop: its sockets are closed on its own thread."""
-        self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=LINGER_SECONDS)
+        self._dispatcher.shutdown(cancel_pending=True, timeout=LINGER_SECONDS)
         self._server.trigger.pull_trigger(self._close_all)
         if self._thread is not None:
             self._thread.join(LINGER_SECONDS)
@@ -79,9 +92,119 @@ class Dispatcher(ThreadedTaskDispatcher):
             task.requests[0].error = Overloaded("too many requests are waiting")
             self._refusing.add_task(task)
 
+    def turn(self, server):
+        """Nothing is left for the loop to do."""
+
     def shutdown(self, cancel_pending=True, timeout=LINGER_SECONDS):
         self._refusing.shutdown(cancel_pending, timeout)
         return super().shutdown(cancel_pending, timeout)
+
+
+class Loop:
+    """A dispatcher that answers quick calls on waitress's loop, once a turn, and gives the others to `pool`."""
+
+    def __init__(self, pool, quick):
+        self._pool, self._quick = pool, quick
+        self._reads, self._writes = [], []  # (channel, environ)
+        self._is_committing = False
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
+
+    def set_thread_count(self, count):
+        self._pool.set_thread_count(count)
+
+    def add_task(self, channel):
+        """Called by waitress with a channel whose first request is complete, while it holds the channel's lock."""
+        request = channel.requests[0]
+        length = request.content_length or 0
+        kind = None
+        if _is_plain(channel, request):
+            kind = self._quick.kind(request.command.upper(), request.path, length)
+        if kind == "read":
+            self._reads.append(channel)
+        elif kind == "write":
+            self._writes.append(channel)
+        else:
+            self._pool.add_task(channel)
+
+    def turn(self, server):
+        """Answer the quick calls that came since the last turn."""
+        reads, self._reads = self._reads, []
+        for channel in reads:
+            self._give(channel, self._quick.read(_environ(channel)))
+        if self._writes and not self._is_committing:
+            writes, self._writes = self._writes, []
+            self._write(server, writes)
+
+    def _write(self, server, channels):
+        group = self._quick.open_group()
+        if group is None:
+            for channel in channels:
+                self._pool.add_task(channel)
+            return
+        answers = []
+        try:
+            for channel in channels:
+                answers.append((channel, group.write(_environ(channel))))
+        finally:
+            self._is_committing = True
+            self._committer.submit(self._commit, server, group, answers)
+
+    def _commit(self, server, group, answers):
+        """On a thread, because a disk may take its time; the answers go out on the loop again."""
+        try:
+            group.commit()
+        except Exception as error:
+            refusal = group.refusal(error)
+            answers = [(channel, answer and refusal) for channel, answer in answers]
+        server.trigger.pull_trigger(partial(self._committed, answers))
+
+    def _committed(self, answers):
+        self._is_committing = False
+        for channel, answer in answers:
+            self._give(channel, answer)
+
+    def _give(self, channel, answer):
+        """Send an answer, or give the request to the pool when there is none."""
+        if answer is None:
+            self._pool.add_task(channel)
+            return
+        if channel.connected:
+            channel.write_soon(_http(*answer))
+        with channel.requests_lock:
+            channel.requests.pop(0).close()
+            if channel.requests:
+                self.add_task(channel)
+        if channel.connected:
+            channel.handle_write()
+
+    def shutdown(self, cancel_pending=True, timeout=LINGER_SECONDS):
+        self._committer.shutdown(wait=True)
+        return self._pool.shutdown(cancel_pending, timeout)
+
+
+def _is_plain(channel, request):
+    """Whether a request is the only one of its connection, and nothing about it asks for waitress's own care."""
+    return (
+        request.error is None
+        and request.version == "1.1"
+        and len(channel.requests) == 1
+        and not channel.total_outbufs_len
+        and request.headers.get("CONNECTION", "keep-alive").lower() == "keep-alive"
+    )
+
+
+def _environ(channel):
+    return WSGITask(channel, channel.requests[0]).get_environment()
+
+
+def _http(status, headers, body):
+    """An answer as bytes."""
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    if any("\n" in line or "\r" in line for line in lines):
+        raise ValueError("a header of the answer holds a line break")
+    lines += [f"Content-Length: {len(body)}", f"Date: {build_http_date(time.time())}", "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body
 
 
 class Overloaded(Error):

@@ -64,6 +64,7 @@ JSON_HEADERS = [
     ("Pragma", "no-cache"),
     ("X-Content-Type-Options", "nosniff"),
 ]
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 API = re.compile(r"/1(?:\.1)?(/.*)", re.DOTALL)
 UPLOAD = re.compile(r"/1\.1/uploads/([A-Za-z0-9_-]{20,100})")
 
@@ -242,7 +243,7 @@ def _depth(environ):
 def _json_answer(environ, status, headers, value):
     if isinstance(value, str):  # a page, with headers of its own
         return HTTPStatus(status), [*headers, ("X-Content-Type-Options", "nosniff")], value.encode("utf-8")
-    data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    data = ENCODER.encode(value).encode("utf-8")
     headers = [*JSON_HEADERS, *headers, *CORS]
     if len(data) >= GZIP_BYTES and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
         packer = zlib.compressobj(1, zlib.DEFLATED, 31)

@@ -8,7 +8,7 @@ import base64
 import binascii
 import math
 import re
-import time
+from functools import lru_cache
 from datetime import datetime, timedelta, UTC
 
 from leanstorage.errors import Code, StorageError
@@ -57,13 +57,10 @@ def check_key(key):
     raise StorageError(Code.BAD_KEY, key=key)
 
 
+@lru_cache(8192)  # the objects that are read most are read again and again
 def format_time(ms):
     """Milliseconds UTC as `YYYY-MM-DDTHH:MM:SS.mmmZ`."""
-    seconds, rest = divmod(ms, 1000)
-    if 0 <= seconds < 253402300800:
-        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:03d}Z"
-    moment = _EPOCH + timedelta(seconds=seconds)
-    return f"{moment.year:04d}-{moment:%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def parse_time(text):

@@ -10,6 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 from leanstorage import keys as key_files
 from leanstorage.calls import Options
+from leanstorage.quick import quick_calls
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
 
@@ -23,7 +24,8 @@ class Storage:
         self.database = f"sqlite:///{self.data / 'leanstorage.db'}"
         self.service = open_service(self.keys, self.database, self.data / "files", options=options or Options())
         application = create_application(self.service)
-        self._server = Server(application, "127.0.0.1", 0, 8, self.service.options.max_bytes)
+        quick = quick_calls(self.service)
+        self._server = Server(application, "127.0.0.1", 0, 8, self.service.options.max_bytes, quick)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
 

@@ -3,7 +3,6 @@ import contextlib
 import importlib.util
 import io
 import os
-import shutil
 import subprocess
 import unittest
 from unittest import mock
@@ -17,7 +16,7 @@ from leanstorage.sweep import sweep
 from tests.service_support import KEYS, ServiceTestCase
 from tests.support import ROOT, clean_environment, free_port, python, running
 
-MOTO = os.environ.get("MOTO_SERVER") or shutil.which("moto_server")
+MOTO = os.environ.get("MOTO_SERVER")
 DATA = bytes(range(256)) * 100
 ACCESS = {
     "AWS_ACCESS_KEY_ID": "us",
@@ -41,7 +40,7 @@ print(requests.get(file.url).status_code)
 
 def setUpModule():
     if not MOTO:
-        raise unittest.SkipTest("moto_server is not installed: no object storage to test against")
+        raise unittest.SkipTest("MOTO_SERVER names no moto_server: there is no object storage to test against")
     if importlib.util.find_spec("boto3") is None:
         raise unittest.SkipTest("boto3 is not installed: files on S3 are not tested")
 

@@ -49,6 +49,7 @@ class Row:
     acl: dict | None
     body: dict
     seq: int = 0
+    may_hold_files: bool = True  # whether there may be a reference to a file in the body
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ class PostgresqlStore:
     def _configure(self, connection):
         connection.execute(f"SET statement_timeout = {round(self._query_seconds * 1000)}")
         connection.execute("SET jit = off")  # compiling takes longer than these statements do
-        set_json_loads(lambda data: data, connection)  # documents are decoded in one place, for every database
+        set_json_loads(bytes.decode, connection)  # documents are decoded in one place, for every database
 
     def close(self):
         self._pool.close()
@@ -335,6 +335,7 @@ class PostgresqlTransaction(Transaction):
     compiler = PostgresqlCompiler
 
     def __init__(self, connection, query_seconds):
+        self._infos = {}
         self.connection = connection
         self.query_seconds = query_seconds
 

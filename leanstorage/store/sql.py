@@ -81,7 +81,8 @@ class Transaction:
     def class_info(self, name, lock=False):
         """`{"columns": {key: type}, "permissions": {...}, "default_acl": ...}` of a class, or None."""
         found = self.execute("SELECT info FROM classes WHERE name = ?" + self.for_update(lock), [name])
-        return self.decode(found[0][0]) if found else None
+        self._infos[name] = self.decode(found[0][0]) if found else None
+        return self._infos[name]
 
     def save_class(self, name, info, deleted=0):
         """Store the info of a class; `deleted` is when an object of a new one was last deleted, in ms."""
@@ -90,6 +91,7 @@ class Transaction:
             "ON CONFLICT (name) DO UPDATE SET info = excluded.info",
             [name, self.encode(info), deleted],
         )
+        self._infos[name] = info
 
     def class_names(self):
         return [name for name, in self.execute("SELECT name FROM classes ORDER BY name")]
@@ -183,7 +185,10 @@ class Transaction:
         """The rows of a Query, in order."""
         compiler = self.compiler(self.known)
         text, params = compiler.select(query, "o.id, o.created, o.updated, o.acl, o.body, o.seq")
-        return [self._row(row) for row in self.execute(text, params)]
+        rows = self.execute(text, params)
+        # One document for all bodies: decoding many small ones takes twice as long.
+        bodies = self.decode("[" + ",".join([row[4] for row in rows]) + "]")
+        return [self._row(row, body) for row, body in zip(rows, bodies, strict=True)]
 
     def count(self, query):
         """How many rows match, whatever the query's limit and skip."""
@@ -191,13 +196,17 @@ class Transaction:
         return self.execute(text, params)[0][0]
 
     def known(self, class_name):
-        """The info of a class, or that of one which has no columns yet."""
-        return self.class_info(class_name) or {"columns": {}}
+        """The info of a class as this transaction saw it last, or that of one which has no columns yet."""
+        if class_name not in self._infos:
+            self.class_info(class_name)
+        return self._infos[class_name] or {"columns": {}}
 
-    def _row(self, row):
-        return Row(
-            row[0], row[1], row[2], None if row[3] is None else self.decode(row[3]), self.decode(row[4]), row[5]
-        )
+    def _row(self, row, body=None):
+        identity, created, updated, rights, text, seq = row
+        if body is None:
+            body = self.decode(text)
+        may_hold_files = '"File"' in text
+        return Row(identity, created, updated, rights and self.decode(rights), body, seq, may_hold_files)
 
     def _rights(self, rights):
         public = rights is None or rights.get("*", {}).get("read") is True

@@ -10,7 +10,6 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
 from pathlib import Path
 
 import regex
@@ -25,6 +24,8 @@ IDLE_READERS = 32  # connections kept open for reading
 BULK_CACHE_KIB = 24_000
 MAPPED_BYTES = 256 << 20  # of the file
 BULK_CHECKPOINT_PAGES = 8_000  # of the log, 32 MB
+QUICK_ROWS = 100
+QUICK_BYTES = 1 << 18  # of documents
 STEPS = 20_000  # SQLite instructions between two looks at the clock
 
 SCHEMA = """
@@ -65,7 +66,7 @@ class SqliteStore:
         self._waiting = deque()
         self._turn = threading.Lock()
         self._closed = False
-        self._writer = self._connect()
+        self._writer, self._group_writer = self._connect(), None
         self._writer.executescript(SCHEMA)
         if bulk:
             # Index pages are touched all over: a larger cache, a log that is copied back more rarely, and no mapped
@@ -73,14 +74,19 @@ class SqliteStore:
             self._writer.execute(f"PRAGMA cache_size = -{BULK_CACHE_KIB}")
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {BULK_CHECKPOINT_PAGES}")
 
-    def read(self, work):
-        """Run `work(transaction)` on a connection of its own; nothing it does may write."""
+    def read(self, work, seconds=None):
+        """Run `work(transaction)` on a connection of its own; nothing it does may write.
+
+        With `seconds`, whatever takes longer than that raises QueryTimeout, and so does what is large.
+        """
         try:
             connection = self._readers.pop()
         except IndexError:
             connection = self._connect()
         try:
-            return work(SqliteTransaction(connection, self._query_seconds))
+            if seconds is None:
+                return work(SqliteTransaction(connection, self._query_seconds))
+            return work(QuickTransaction(connection, seconds))
         finally:
             if self._closed or len(self._readers) >= IDLE_READERS:
                 connection.close()
@@ -98,10 +104,25 @@ class SqliteStore:
             raise job.error
         return job.result
 
+    def open_group(self, seconds):
+        """A SqliteGroup, whose statements take at most `seconds` each; None while another writer is at work or waits."""
+        if self._waiting or not self._turn.acquire(blocking=False):
+            return None
+        try:
+            if self._group_writer is None:
+                self._group_writer = self._connect(busy_seconds=0)
+            _execute(self._group_writer, "BEGIN IMMEDIATE")
+        except (StoreUnavailable, sqlite3.Error):
+            self._turn.release()
+            return None
+        return SqliteGroup(self._group_writer, self._turn, seconds)
+
     def close(self):
         with self._turn:
             self._closed = True
             self._writer.close()
+            if self._group_writer is not None:
+                self._group_writer.close()
             while self._readers:
                 self._readers.pop().close()
 
@@ -137,8 +158,8 @@ class SqliteStore:
         for job in jobs:
             job.is_done = True
 
-    def _connect(self):
-        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    def _connect(self, busy_seconds=BUSY_SECONDS):
+        connection = sqlite3.connect(self.path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -16000")  # KiB
@@ -338,6 +359,7 @@ class SqliteTransaction(Transaction):
     compiler = SqliteCompiler
 
     def __init__(self, connection, query_seconds):
+        self._infos = {}
         self.connection = connection
         self.query_seconds = query_seconds
 
@@ -345,12 +367,16 @@ class SqliteTransaction(Transaction):
         return _execute(self.connection, text, params)
 
     def change(self, text, params=()):
-        with _translated():
+        try:
             return self.connection.execute(text, params).rowcount
+        except sqlite3.OperationalError as error:
+            _raise_known(error)
 
     def change_many(self, text, rows):
-        with _translated():
+        try:
             return max(0, self.connection.executemany(text, rows).rowcount)
+        except sqlite3.OperationalError as error:
+            _raise_known(error)
 
     def find(self, query):
         with _time_budget(self.connection, self.query_seconds):
@@ -359,6 +385,48 @@ class SqliteTransaction(Transaction):
     def count(self, query):
         with _time_budget(self.connection, self.query_seconds):
             return super().count(query)
+
+
+class QuickTransaction(SqliteTransaction):
+    """Statements for a thread that has no time: what may take long raises QueryTimeout instead."""
+
+    def execute(self, text, params=()):
+        if "leanstorage_search(" in text:  # a pattern has a budget of its own, which is larger
+            raise QueryTimeout
+        rows = super().execute(text, params)
+        if len(rows) > QUICK_ROWS or sum(len(row[4]) for row in rows if len(row) > 4) > QUICK_BYTES:
+            raise QueryTimeout
+        return rows
+
+
+class SqliteGroup:
+    """Works of one thread that are committed together, on any thread. Each may be undone by itself."""
+
+    def __init__(self, connection, turn, seconds):
+        self._connection, self._turn = connection, turn
+        self._transaction = QuickTransaction(connection, seconds)
+
+    def begin(self):
+        self._connection.execute("SAVEPOINT work")
+
+    def run(self, work):
+        return work(self._transaction)
+
+    def end(self, is_kept):
+        if not is_kept:
+            self._connection.execute("ROLLBACK TO work")
+        self._connection.execute("RELEASE work")
+
+    def commit(self):
+        """Commit, and let other writers in. Raises StoreUnavailable when nothing is kept."""
+        try:
+            _execute(self._connection, "COMMIT")
+        except BaseException as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise StoreUnavailable(type(error).__name__) from error
+        finally:
+            self._turn.release()
 
 
 class _time_budget:
@@ -402,19 +470,17 @@ def _search(pattern, flags, text):
 
 
 def _execute(connection, text, params=()):
-    with _translated():
-        return connection.execute(text, params).fetchall()
-
-
-@contextmanager
-def _translated():
-    """The one place where SQLite's errors become the contract's."""
     try:
-        yield
+        return connection.execute(text, params).fetchall()
     except sqlite3.OperationalError as error:
-        message = str(error)
-        if "interrupted" in message or "user-defined function" in message:
-            raise QueryTimeout from error
-        if any(word in message for word in ("locked", "busy", "full", "disk I/O", "unable to open")):
-            raise StoreUnavailable(message) from error
-        raise
+        _raise_known(error)
+
+
+def _raise_known(error):
+    """The one place where SQLite's errors become the contract's."""
+    message = str(error)
+    if "interrupted" in message or "user-defined function" in message:
+        raise QueryTimeout from error
+    if any(word in message for word in ("locked", "busy", "full", "disk I/O", "unable to open", "readonly")):
+        raise StoreUnavailable(message) from error
+    raise error
