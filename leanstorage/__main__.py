@@ -20,7 +20,7 @@ from leanstorage.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
 
 DEFAULT_PORT = 8126
-THREADS = 32
+THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
 ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
 
 
@@ -52,7 +52,9 @@ def parser():
     serve_command.add_argument(
         "--trust-auth", metavar="PROVIDER,...", default="", help="third-party logins to believe unchecked; * for all"
     )
-    serve_command.add_argument("--threads", type=int, default=THREADS)
+    serve_command.add_argument(
+        "--threads", type=int, metavar="N", help=f"for calls that wait; {THREADS}, or {ENGINE_THREADS} with --engine"
+    )
     serve_command.add_argument("--role-create", choices=("client", "master"), default="client", help="who may create roles")
     serve_command.add_argument("--class-create", choices=("client", "master"), default="client", help="and classes")
     serve_command.add_argument("--verify-emails", action="store_true", help="let users ask for verification links")
@@ -129,7 +131,8 @@ def serve(options, data, keys):
         service = open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
         application = create_application(service)
         quick = quick_calls(service)
-        server = Server(application, options.host, options.port, options.threads, settings.max_bytes, quick)
+        threads = options.threads or (ENGINE_THREADS if options.engine else THREADS)
+        server = Server(application, options.host, options.port, threads, settings.max_bytes, quick)
         sweeper = Sweeper(service)
     except (ValueError, OSError) as error:
         print(f"cannot start: {error}", file=sys.stderr)

@@ -103,7 +103,7 @@ class ServiceTestCase(unittest.TestCase):
         def work(transaction):
             rows = []
             for table in ("classes", "objects", "relations", "records"):
-                rows.append(sorted(map(repr, transaction.execute(f"SELECT * FROM {table}"))))
+                rows.append(sorted(map(repr, transaction.execute_once(f"SELECT * FROM {table}"))))
             return rows
 
         return hashlib.sha256(repr(self.service.store.read(work)).encode()).hexdigest()

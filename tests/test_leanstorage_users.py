@@ -176,7 +176,7 @@ class ChangeTest(ServiceTestCase):
 
     def test_sessions_and_passwords_are_not_in_the_database_in_clear(self):
         def everything(transaction):
-            return repr([transaction.execute(f"SELECT * FROM {table}") for table in ("objects", "records")])
+            return repr([transaction.execute_once(f"SELECT * FROM {table}") for table in ("objects", "records")])
 
         stored = self.service.store.read(everything)
         self.assertNotIn(self.token, stored)
