@@ -8,6 +8,7 @@ import hmac
 import re
 import secrets
 import time
+import zlib
 from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import quote
@@ -33,6 +34,8 @@ SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "same-origin"),
 ]
+TEXT = re.compile(r"text/|application/(json|javascript)|image/svg")
+GZIP_BYTES, GZIP_LEVEL = 1024, 5
 HSTS = ("Strict-Transport-Security", "max-age=31536000")
 
 
@@ -101,6 +104,42 @@ def bound(application, trusted, allowed_hosts, max_upload_bytes, is_production):
             return _answer(environ, start, messages.explain(error, environ))
 
     return bounded
+
+
+def compress(application):
+    """Text of more than 1 KB leaves gzipped where the client takes it."""
+
+    def compressed(environ, start_response):
+        if environ["REQUEST_METHOD"] == "HEAD" or "gzip" not in environ.get("HTTP_ACCEPT_ENCODING", ""):
+            return application(environ, start_response)
+        held, is_late = [], False
+
+        def hold(status, headers, exc_info=None):
+            found = dict((name.lower(), value) for name, value in headers)
+            if not is_late and exc_info is None and "content-encoding" not in found and TEXT.match(found.get("content-type", "")):
+                held[:] = [status, headers]
+                return None
+            return start_response(status, headers, exc_info)
+
+        body = application(environ, hold)
+        if not held:
+            is_late = True  # a generator calls start_response when its first piece is asked for
+            return body
+        status, headers = held
+        if isinstance(body, list) and len(body) == 1 and len(body[0]) > GZIP_BYTES:
+            packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
+            body = [packer.compress(body[0]) + packer.flush()]
+            headers = [*map(_of_gzipped, headers), ("Content-Encoding", "gzip")]
+            headers = [(name, str(len(body[0])) if name == "Content-Length" else value) for name, value in headers]
+        start_response(status, [*headers, ("Vary", "Accept-Encoding")])
+        return body
+
+    return compressed
+
+
+def _of_gzipped(header):
+    name, value = header
+    return (name, f"W/{value}") if name == "ETag" else header  # the same file, but not the same bytes
 
 
 def redirect_to_https(application):

@@ -193,7 +193,7 @@ def compose(environment):
         settings.max_upload_bytes,
         settings.app_env == "production",
     )
-    application = middleware.isolate_visitors(outside)
+    application = middleware.isolate_visitors(middleware.compress(outside))
     if storage is not None:
         storage.attach(middleware.isolate_visitors(door))
     report = [

@@ -1,5 +1,7 @@
 """Each guard beside the raw SDK: the first half of a test shows the defect, so that an SDK that changes is noticed."""
 import base64
+import gzip
+import json
 import threading
 import time
 import unittest
@@ -186,6 +188,51 @@ class KeepSessionTest(Forget):
             return plain(environ, start_response)
 
         self.assertIn("Max-Age=0", self.cookie(self.app(logging_out), headers={"Cookie": value}))
+
+
+class CompressTest(AppTestCase):
+    ACCEPTS = {"Accept-Encoding": "gzip, br"}
+
+    def test_long_text_is_gzipped_for_those_who_take_it(self):
+        plain = self.request("GET", "/static/app.js")
+        packed = self.request("GET", "/static/app.js", headers=self.ACCEPTS)
+        self.assertIsNone(plain.header("Content-Encoding"))
+        self.assertEqual(packed.header("Content-Encoding"), "gzip")
+        self.assertEqual(gzip.decompress(packed.body), plain.body)
+        self.assertEqual(packed.header("Content-Length"), str(len(packed.body)))
+        self.assertLess(len(packed.body), len(plain.body) / 2)
+        self.assertEqual(packed.header("Vary"), "Accept-Encoding")
+        self.assertEqual(packed.header("ETag"), "W/" + plain.header("ETag"))
+        again = {**self.ACCEPTS, "If-None-Match": packed.header("ETag")}
+        self.assertEqual(self.request("GET", "/static/app.js", status=304, headers=again).body, b"")
+
+    def test_list_of_todos_is_gzipped_and_stays_private(self):
+        self.visitor.sign_up()
+        for number in range(10):
+            self.request("POST", "/api/todos", {"content": f"todo {number} " * 20}, status=201)
+        packed = self.request("GET", "/api/todos", headers=self.ACCEPTS)
+        self.assertEqual(len(json.loads(gzip.decompress(packed.body))["todos"]), 10)
+        self.assertIn("no-store", packed.header("Cache-Control"))
+
+    def test_short_answers_pictures_heads_and_streams_stay_as_they_are(self):
+        def streamed(environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return iter([b"x" * 5000])
+
+        def late(environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            yield b"x" * 5000
+
+        def picture(environ, start_response):
+            start_response("200 OK", [("Content-Type", "image/png"), ("Content-Length", "5000")])
+            return [b"x" * 5000]
+
+        for app in (streamed, late, picture, plain):
+            with self.subTest(app.__name__):
+                response = call(middleware.compress(app), "GET", "/", headers=self.ACCEPTS)
+                self.assertEqual(response.status, 200)
+                self.assertIsNone(response.header("Content-Encoding"))
+        self.assertIsNone(self.request("HEAD", "/static/app.js", headers=self.ACCEPTS).header("Content-Encoding"))
 
 
 class RedirectTest(Forget):
