@@ -77,8 +77,11 @@ def query(environ):
 
 def check_query(environ):
     """Raise HTTPError 400 for a query string that is not UTF-8, decoded or not."""
+    text = environ.get("QUERY_STRING")
+    if not text:
+        return
     try:
-        unquote_to_bytes(environ.get("QUERY_STRING", "").encode("latin-1")).decode("utf-8")
+        unquote_to_bytes(text.encode("latin-1")).decode("utf-8")
     except UnicodeError:
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the query string is not UTF-8") from None
 
@@ -213,7 +216,7 @@ def http_date(seconds):
 
 
 def json_response(status, value, headers=()):
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    body = _ENCODER.encode(value).encode("utf-8")
     return status, [("Content-Type", "application/json; charset=utf-8"), PRIVATE, *headers], body
 
 
@@ -249,6 +252,7 @@ def _finite(text):
 
 
 # One decoder for all calls: json.loads would build a new one each time.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _JSON = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 

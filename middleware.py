@@ -5,8 +5,8 @@ Each says what it guards against; docs/security.md has the table with the test o
 import base64
 import hashlib
 import hmac
+import random
 import re
-import secrets
 import time
 import zlib
 from email.utils import formatdate
@@ -34,6 +34,7 @@ SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "same-origin"),
 ]
+SECURITY_NAMES = frozenset(name for name, _ in SECURITY_HEADERS)
 TEXT = re.compile(r"text/|application/(json|javascript)|image/svg")
 GZIP_BYTES, GZIP_LEVEL = 1024, 5
 HSTS = ("Strict-Transport-Security", "max-age=31536000")
@@ -81,22 +82,24 @@ class _ForgettingBody:
 def bound(application, trusted, allowed_hosts, max_upload_bytes, is_production):
     """The outer wall: whose forwarding headers are believed, Host, sizes, request id, security headers, last 500."""
 
+    max_bytes = max(messages.MAX_JSON_BYTES, max_upload_bytes) + MULTIPART_BYTES
+
     def bounded(environ, start_response):
-        environ["app.request_id"] = request_id = secrets.token_hex(8)
+        environ["app.request_id"] = request_id = f"{random.getrandbits(64):016x}"  # tells requests apart, keeps no secret
         _believe(environ, trusted)
         is_started = []
 
         def start(status, headers, exc_info=None):
             is_started.append(True)
-            names = {name.lower() for name, _ in headers}
-            headers = headers + [header for header in SECURITY_HEADERS if header[0].lower() not in names]
-            headers.append(("X-Request-Id", request_id))
+            own = [name for name, _ in headers if name in SECURITY_NAMES]
+            ours = [header for header in SECURITY_HEADERS if header[0] not in own] if own else SECURITY_HEADERS
+            headers = [*headers, *ours, ("X-Request-Id", request_id)]
             if is_production and environ["wsgi.url_scheme"] == "https":
                 headers.append(HSTS)
             return start_response(status, headers, exc_info)
 
         try:
-            _check_request(environ, allowed_hosts, max_upload_bytes)
+            _check_request(environ, allowed_hosts, max_bytes)
             return application(environ, start)
         except Exception as error:
             if is_started:  # too late for another answer: the server must break the connection
@@ -200,13 +203,15 @@ def keep_session(application, secret, max_age):
         environ["HTTP_COOKIE"] = "; ".join(others)
 
         def start(status, headers, exc_info=None):
-            given = [value for name, value in headers if name.lower() == "set-cookie" and value.startswith(COOKIE)]
-            headers[:] = [
-                (name, value)
-                for name, value in headers
-                if not (name.lower() == "set-cookie" and value.startswith(COOKIE))
-            ]
-            is_private = any(name.lower() == "cache-control" and "no-store" in value for name, value in headers)
+            given, kept, is_private = [], [], False
+            for name, value in headers:
+                lower = name.lower()
+                if lower == "set-cookie" and value.startswith(COOKIE):
+                    given.append(value)
+                    continue
+                kept.append((name, value))
+                is_private = is_private or (lower == "cache-control" and "no-store" in value)
+            headers[:] = kept
             if is_private and not is_excluded:
                 value = parse_cookie(given[-1]).get(COOKIE, "") if given else ""
                 if value:
@@ -258,14 +263,15 @@ def _believe(environ, trusted):
             environ["wsgi.url_scheme"] = proto
     else:
         for name in FORWARDED:
-            environ.pop(name, None)
+            if name in environ:
+                del environ[name]
     if environ["wsgi.url_scheme"] == "https":
         environ["HTTP_X_FORWARDED_PROTO"] = "https"  # the one thing that the SDK's redirect looks at
     else:
         environ.pop("HTTP_X_FORWARDED_PROTO", None)
 
 
-def _check_request(environ, allowed_hosts, max_upload_bytes):
+def _check_request(environ, allowed_hosts, max_bytes):
     host = environ.get("HTTP_HOST")
     if host is not None:
         found = HOST.fullmatch(host)
@@ -277,7 +283,7 @@ def _check_request(environ, allowed_hosts, max_upload_bytes):
         raise messages.HTTPError(HTTPStatus.BAD_REQUEST, "the Host header is missing")
     if len(environ.get("PATH_INFO", "")) + len(environ.get("QUERY_STRING", "")) > MAX_PATH:
         raise messages.HTTPError(HTTPStatus.REQUEST_URI_TOO_LONG, f"the URL is longer than {MAX_PATH} bytes")
-    messages.content_length(environ, max(messages.MAX_JSON_BYTES, max_upload_bytes) + MULTIPART_BYTES)
+    messages.content_length(environ, max_bytes)
 
 
 def _https_url(environ):
@@ -304,6 +310,8 @@ def _is_same_site(environ):
 def _split_cookies(header):
     """(our cookie's value or None, every other cookie as it came)."""
     sent, others = None, []
+    if not header:
+        return sent, others
     for part in header.split(";"):
         name, _, value = part.strip().partition("=")
         if name == COOKIE:
@@ -325,7 +333,9 @@ def _seal_cookie(key, inner):
 
 def _open_cookie(key, value, max_age):
     """(seconds of issue, the SDK's cookie) of a cookie that we signed and that is not too old, else (0, None)."""
-    found = re.fullmatch(r"([0-9]{1,12})\.([0-9a-f]{64})\.([A-Za-z0-9_=-]{1,4096})", value or "")
+    if not value:
+        return 0, None
+    found = re.fullmatch(r"([0-9]{1,12})\.([0-9a-f]{64})\.([A-Za-z0-9_=-]{1,4096})", value)
     if found is None:
         return 0, None
     issued, signature, data = found.groups()

@@ -13,6 +13,8 @@ from http import HTTPStatus
 
 import messages
 
+STATUS_LINES = {status: f"{status.value} {status.phrase}" for status in HTTPStatus}
+WITHOUT_BODY = frozenset([HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED])
 PARAMETER = re.compile(r"<([a-z_]+)(:path)?>")
 
 
@@ -147,10 +149,13 @@ class Application:
             status, headers, body = self.explain(error, environ)
         headers = list(headers)
         is_bytes = isinstance(body, bytes)
-        if is_bytes and status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
-            if not any(name.lower() == "content-length" for name, _ in headers):
+        if is_bytes and status not in WITHOUT_BODY:
+            for name, _ in headers:
+                if name.lower() == "content-length":
+                    break
+            else:
                 headers.append(("Content-Length", str(len(body))))
-        start_response(f"{status.value} {status.phrase}", headers)
+        start_response(STATUS_LINES[status], headers)
         if environ["REQUEST_METHOD"] == "HEAD":
             if not is_bytes and hasattr(body, "close"):
                 body.close()
