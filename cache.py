@@ -39,17 +39,28 @@ class Cache:
         text = self._ask(lambda connection: connection.get(key))
         return None if text is None else json.loads(text)
 
+    def get_version(self, key, name):
+        """(the JSON value of a key or None, the version of `name`), in one round trip; the value is of that version.
+
+        The version changes whenever `name` is touched, and is None without Redis. Ask before the value is made, and
+        give it to `put_version` with the value: what was touched meanwhile is then not believed.
+        """
+        found = self._ask(lambda connection: connection.mget(key, GENERATION, f"version:{name}"))
+        if found is None:
+            return None, None
+        version = f"{found[1] or 0}.{found[2] or 0}"
+        made, value = json.loads(found[0]) if found[0] else (None, None)
+        return (value if made == version else None), version
+
+    def put_version(self, key, version, value, seconds):
+        self.put(key, [version, value], seconds)
+
     def put(self, key, value, seconds):
         text = json.dumps(value, separators=(",", ":"))
         self._ask(lambda connection: connection.set(key, text, ex=seconds))
 
     def drop(self, key):
         self._ask(lambda connection: connection.delete(key))
-
-    def version(self, name):
-        """A text that changes whenever `name` is touched; None without Redis. Cached values carry it in their key."""
-        found = self._ask(lambda connection: connection.mget(GENERATION, f"version:{name}"))
-        return None if found is None else f"{found[0] or 0}.{found[1] or 0}"
 
     def touch(self, name):
         """Void what was cached under earlier versions of `name`."""

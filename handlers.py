@@ -148,13 +148,12 @@ def list_todos(environ):
     user = _needs_user(environ)
     done, limit, before = _list_options(messages.query(environ))
     cache = environ["app.cache"]
-    cache_version = cache.version(f"todos:{user['id']}")
-    key = f"todos:{user['id']}:{cache_version}:{done}:{limit}:{before and before[0]}"
-    value = cache.get(key) if cache_version is not None else None
+    key = f"todos:{user['id']}:{done}:{limit}:{before and before[0]}"
+    value, version = cache.get_version(key, f"todos:{user['id']}")
     if value is None:
         value = _find_todos(environ, user["id"], done, limit, before and before[1])
-        if cache_version is not None:
-            cache.put(key, value, LIST_SECONDS)
+        if version is not None:
+            cache.put_version(key, version, value, LIST_SECONDS)
     return json_response(HTTPStatus.OK, value)
 
 

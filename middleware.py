@@ -21,6 +21,7 @@ import messages
 
 COOKIE = "leancloud:session"
 EXCLUDED_PATHS = ["/static/"]
+EXCLUDED = tuple(EXCLUDED_PATHS)
 MAX_PATH = 8192  # bytes
 MULTIPART_BYTES = 1 << 17  # what a multipart body adds to its file
 HOST = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
@@ -195,12 +196,12 @@ def keep_session(application, secret, max_age):
 
     def guarded(environ, start_response):
         path = environ.get("PATH_INFO", "")
-        is_excluded = path.startswith(tuple(EXCLUDED_PATHS))
+        is_excluded = path.startswith(EXCLUDED)
         sent, others = _split_cookies(environ.get("HTTP_COOKIE", ""))
         issued, inner = _open_cookie(key, sent, max_age)
         if inner is not None and not is_excluded:
             others.append(dump_cookie(COOKIE, inner).split(";", 1)[0])
-        environ["HTTP_COOKIE"] = "; ".join(others)
+        environ["HTTP_COOKIE"] = "; ".join(others) if others else ""
 
         def start(status, headers, exc_info=None):
             given, kept, is_private = [], [], False

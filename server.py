@@ -11,6 +11,7 @@ from waitress.task import ThreadedTaskDispatcher
 from door import PREFIXES
 
 BODY_OVERHEAD = 1 << 20  # bytes above the app's own limit, so that the app is the one to answer 413
+SEND_BYTES = 1 << 16  # answers up to this go out in one piece, from the one thread that is not busy with others
 LINGER_SECONDS = 5  # for requests that are being answered at the end
 
 
@@ -39,7 +40,7 @@ def create_server(application, host, port, threads, max_upload_bytes):
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
     dispatcher = TwoPools()
     dispatcher.set_thread_count(threads)
-    return waitress.server.create_server(
+    server = waitress.server.create_server(
         application,
         _dispatcher=dispatcher,
         host=host,
@@ -54,3 +55,5 @@ def create_server(application, host, port, threads, max_upload_bytes):
         clear_untrusted_proxy_headers=False,
         asyncore_use_poll=True,
     )
+    server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
+    return server

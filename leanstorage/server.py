@@ -45,7 +45,7 @@ class Server:
             clear_untrusted_proxy_headers=False,
             asyncore_use_poll=True,
         )
-        self._server.adj.send_bytes = SEND_BYTES
+        self._server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
         self.port = self._server.effective_port
         self._thread = None
 
