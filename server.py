@@ -4,6 +4,7 @@ A hook calls back while its caller's thread waits: with one pool, as many saves 
 each other for ever. waitress reads bodies before it hands a request to a thread, so slow senders hold none.
 """
 import logging
+import socket
 
 import waitress.server
 from waitress.task import ThreadedTaskDispatcher
@@ -35,16 +36,22 @@ class TwoPools:
         self._engine.shutdown(cancel_pending, timeout)
 
 
-def create_server(application, host, port, threads, max_upload_bytes):
-    """A listening server; `run` serves, `close` ends it. Raises OSError when the port is taken."""
+def listen(host, port):
+    """A listening socket; raise OSError when the port is taken. Several processes may serve it."""
+    listening = socket.create_server((host, port), backlog=1024)
+    listening.setblocking(False)
+    return listening
+
+
+def create_server(application, listening, threads, max_upload_bytes):
+    """A server on a listening socket; `run` serves, `close` ends it."""
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
     dispatcher = TwoPools()
     dispatcher.set_thread_count(threads)
     server = waitress.server.create_server(
         application,
         _dispatcher=dispatcher,
-        host=host,
-        port=port,
+        sockets=[listening],
         threads=threads,
         connection_limit=1000,
         channel_timeout=60,

@@ -4,6 +4,7 @@ This is the only module that reads the environment. LeanEngine imports it and ca
 """
 import atexit
 import os
+import re
 import secrets
 import signal
 import sys
@@ -26,6 +27,7 @@ class Settings:
     allowed_hosts: frozenset  # empty allows every one
     trusted_proxy: frozenset | None  # addresses, or "*"; None is the default of the environment
     max_upload_bytes: int
+    processes: int  # that serve, where storage and cache are services of their own
     notify_webhook_url: str
     cache_instance: str
     data: Path
@@ -51,6 +53,13 @@ def port_number(text):
     return int(text)
 
 
+def whole(text):
+    """The whole CPUs of a number of them, at least one."""
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", text):
+        raise ValueError("must be a number of CPUs")
+    return max(1, int(float(text)))
+
+
 def names(text):
     return frozenset(part.strip().lower() for part in text.split(",") if part.strip())
 
@@ -64,6 +73,7 @@ SETTINGS = (
     ("allowed_hosts", "ALLOWED_HOSTS", names, ""),
     ("trusted_proxy", "TRUSTED_PROXY", lambda text: names(text) or None, ""),
     ("max_upload_bytes", "MAX_UPLOAD_BYTES", positive, "10485760"),
+    ("processes", "LEANCLOUD_AVAILABLE_CPUS", whole, "1"),
     ("notify_webhook_url", "NOTIFY_WEBHOOK_URL", str, ""),
     ("cache_instance", "LEANCACHE_INSTANCE", str, ""),
     ("data", "LEANSTORAGE_DATA", Path, "data"),
@@ -110,11 +120,12 @@ def redis_url(environment, instance):
 class App:
     """The composed WSGI application. `close` ends what was started for it; `report` says what it runs on, in lines."""
 
-    def __init__(self, application, settings, provided, report, parts):
+    def __init__(self, application, settings, provided, report, parts, is_embedded):
         self.application = application
         self.settings = settings
         self.provided = provided  # what handlers find in environ
         self.report = report
+        self.is_embedded = is_embedded  # whether storage or cache run in this process
         self._parts = parts
 
     def __call__(self, environ, start_response):
@@ -200,7 +211,7 @@ def compose(environment):
         f"storage: {'embedded, in ' + str(settings.data.resolve()) if storage else keys['LEANCLOUD_API_SERVER']}",
         f"cache: {'embedded Redis' if revive else 'Redis' if cache_url else 'off'}",
     ]
-    return App(application, settings, provided, report, parts)
+    return App(application, settings, provided, report, parts, storage is not None or revive is not None)
 
 
 def prepare_sdk(keys, app_env):
@@ -219,33 +230,48 @@ def prepare_sdk(keys, app_env):
 
 
 def serve(app):
-    """Serve until SIGTERM or Ctrl-C."""
-    from server import create_server
+    """Serve until SIGTERM or Ctrl-C; in development also until the code changes, and then return True."""
+    from processes import share, watch
+    from server import create_server, listen
 
     settings = app.settings
     host = "0.0.0.0" if settings.app_env in PLATFORM_ENVS else "127.0.0.1"
     try:
-        server = create_server(app, host, settings.port, THREADS, settings.max_upload_bytes)
+        socket = listen(host, settings.port)
     except OSError as error:
         raise SystemExit(f"LEANCLOUD_APP_PORT {settings.port} cannot be listened on: {error.strerror}") from None
+    is_shared = settings.processes > 1 and not app.is_embedded
+    signals = []
 
-    def stop(*_):
+    def stop(number, _):
+        signals.append(number)
         raise KeyboardInterrupt
+
+    def run():
+        server = create_server(app, socket, THREADS, settings.max_upload_bytes)
+        try:
+            server.run()
+        finally:
+            server.close()
+            app.close()
 
     try:
         signal.signal(signal.SIGTERM, stop)
+        if settings.app_env == "development" and not is_shared:
+            signal.signal(signal.SIGHUP, stop)
+            watch(sorted(Path(__file__).parent.glob("*.py")))
         print(f"listening on http://{host}:{settings.port} ({settings.app_env})", *app.report, sep="\n", flush=True)
-        server.run()
+        share(settings.processes, run) if is_shared else run()
     except KeyboardInterrupt:
-        pass
-    finally:
-        server.close()
         app.close()
+    return signal.SIGHUP in signals
 
 
 application = compose(os.environ)
 atexit.register(application.close)
 
 if __name__ == "__main__":
-    serve(application)
+    if serve(application):
+        print("the code has changed: starting again", flush=True)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     sys.exit(0)

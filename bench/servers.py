@@ -20,11 +20,11 @@ from tests.support import free_port, running  # noqa: E402
 
 BARE = """
 import sys
-from server import create_server
+from server import create_server, listen
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "18")])
     return [b'{"ip":"127.0.0.1"}']
-server = create_server(application, "127.0.0.1", int(sys.argv[1]), 16, 1 << 20)
+server = create_server(application, listen("127.0.0.1", int(sys.argv[1])), 16, 1 << 20)
 print("ready", flush=True)
 server.run()
 """
@@ -49,8 +49,8 @@ server = sys.argv[2]
 if server == "gevent":
     WSGIServer(("127.0.0.1", int(sys.argv[1])), engine, log=None).serve_forever()
 else:
-    from server import create_server
-    create_server(engine, "127.0.0.1", int(sys.argv[1]), 16, 1 << 20).run()
+    from server import create_server, listen
+    create_server(engine, listen("127.0.0.1", int(sys.argv[1])), 16, 1 << 20).run()
 """
 KEYS = {"LEANCLOUD_APP_ID": "bench", "LEANCLOUD_APP_KEY": "key", "LEANCLOUD_APP_MASTER_KEY": "master"}
 KEYS |= {"LEANCLOUD_APP_HOOK_KEY": "hook"}

@@ -235,7 +235,7 @@ class ProcessTest(unittest.TestCase):
             # As deployed: without the folder leanstorage/.
             for name in ("wsgi.py", "handlers.py", "router.py", "messages.py", "middleware.py", "door.py", "sdk.py"):
                 shutil.copy(ROOT / name, folder)
-            for name in ("cache.py", "server.py"):
+            for name in ("cache.py", "server.py", "processes.py"):
                 shutil.copy(ROOT / name, folder)
             shutil.copytree(ROOT / "static", Path(folder, "static"))
             environment = {"LEANCLOUD_APP_PORT": port, **keys}

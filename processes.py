@@ -1,0 +1,77 @@
+"""Several processes on one socket, and a new start when the code has changed: what `python wsgi.py` needs around a server.
+"""
+import os
+import signal
+import sys
+import threading
+import time
+
+POLL_SECONDS = 0.5
+RESTART_SECONDS = 1  # between the end of a process and its successor: one that cannot live must not spin
+
+
+def share(number, run):
+    """Run `run()` in this many forked processes until KeyboardInterrupt; one that ends by itself gets a successor.
+
+    To be called before any thread is started. Returns when all have ended.
+    """
+    children = set()
+    try:
+        while True:
+            while len(children) < number:
+                children.add(_fork(run))
+            pid, status = os.wait()
+            children.discard(pid)
+            print(f"process {pid} ended with {os.waitstatus_to_exitcode(status)}: starting another", file=sys.stderr, flush=True)
+            time.sleep(RESTART_SECONDS)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for pid in children:
+            os.kill(pid, signal.SIGTERM)
+        for pid in children:
+            os.waitpid(pid, 0)
+
+
+def _fork(run):
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        run()
+        status = 0
+    except KeyboardInterrupt:
+        status = 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # what the parent registered to be done at its end is not this process's to do
+
+
+def watch(files):
+    """A thread that sends this process SIGHUP once the code in one of `files` has changed and can be compiled."""
+    known = {file: _changed(file) for file in files}
+
+    def look():
+        while True:
+            time.sleep(POLL_SECONDS)
+            changed = [file for file in files if _changed(file) != known[file]]
+            if not changed:
+                continue
+            known.update((file, _changed(file)) for file in changed)
+            try:
+                for file in changed:
+                    compile(file.read_text(encoding="utf-8"), str(file), "exec")
+            except (SyntaxError, ValueError, OSError) as error:
+                print(f"not started again: {error}", file=sys.stderr, flush=True)
+                continue
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    threading.Thread(target=look, name="watch", daemon=True).start()
+
+
+def _changed(file):
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
