@@ -2,12 +2,21 @@
 """
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 
 POLL_SECONDS = 0.5
 RESTART_SECONDS = 1  # between the end of a process and its successor: one that cannot live must not spin
+
+
+def listen(host, port):
+    """A listening socket, on a free port for 0; raise OSError when the port is taken. Several processes may serve it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=1024)
+    listening.setblocking(False)
+    return listening
 
 
 def share(number, run):

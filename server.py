@@ -4,7 +4,6 @@ A hook calls back while its caller's thread waits: with one pool, as many saves 
 each other for ever. waitress reads bodies before it hands a request to a thread, so slow senders hold none.
 """
 import logging
-import socket
 
 import waitress.server
 from waitress.task import ThreadedTaskDispatcher
@@ -34,13 +33,6 @@ class TwoPools:
     def shutdown(self, cancel_pending=True, timeout=LINGER_SECONDS):
         self._visitors.shutdown(cancel_pending, timeout)
         self._engine.shutdown(cancel_pending, timeout)
-
-
-def listen(host, port):
-    """A listening socket; raise OSError when the port is taken. Several processes may serve it."""
-    listening = socket.create_server((host, port), backlog=1024)
-    listening.setblocking(False)
-    return listening
 
 
 def create_server(application, listening, threads, max_upload_bytes):

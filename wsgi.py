@@ -231,8 +231,8 @@ def prepare_sdk(keys, app_env):
 
 def serve(app):
     """Serve until SIGTERM or Ctrl-C; in development also until the code changes, and then return True."""
-    from processes import share, watch
-    from server import create_server, listen
+    from processes import listen, share, watch
+    from server import create_server
 
     settings = app.settings
     host = "0.0.0.0" if settings.app_env in PLATFORM_ENVS else "127.0.0.1"

@@ -20,7 +20,8 @@ from tests.support import free_port, running  # noqa: E402
 
 BARE = """
 import sys
-from server import create_server, listen
+from processes import listen
+from server import create_server
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "18")])
     return [b'{"ip":"127.0.0.1"}']
@@ -49,7 +50,8 @@ server = sys.argv[2]
 if server == "gevent":
     WSGIServer(("127.0.0.1", int(sys.argv[1])), engine, log=None).serve_forever()
 else:
-    from server import create_server, listen
+    from processes import listen
+    from server import create_server
     create_server(engine, listen("127.0.0.1", int(sys.argv[1])), 16, 1 << 20).run()
 """
 KEYS = {"LEANCLOUD_APP_ID": "bench", "LEANCLOUD_APP_KEY": "key", "LEANCLOUD_APP_MASTER_KEY": "master"}

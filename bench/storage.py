@@ -33,10 +33,11 @@ EMPTY = """
 import sys
 sys.path.insert(0, %r)
 from leanstorage.server import Server
+from processes import listen
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "120")])
     return [b"x" * 120]
-server = Server(application, "127.0.0.1", int(sys.argv[1]), 32, 1 << 20)
+server = Server(application, listen("127.0.0.1", int(sys.argv[1])), 32, 1 << 20)
 print("listens on", flush=True)
 server.run()
 """

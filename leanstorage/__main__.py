@@ -9,6 +9,7 @@ from pathlib import Path
 
 from leanstorage import classes, indexes
 from leanstorage import keys as key_files
+from leanstorage.blobs import open_blobs
 from leanstorage.calls import Options
 from leanstorage.errors import StorageError
 from leanstorage.hooks import HttpTransport
@@ -18,6 +19,7 @@ from leanstorage.service import create_application, open_service
 from leanstorage.store import StoreUnavailable, open_store
 from leanstorage.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
+from processes import listen, share
 
 DEFAULT_PORT = 8126
 THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
@@ -55,6 +57,7 @@ def parser():
     serve_command.add_argument(
         "--threads", type=int, metavar="N", help=f"for calls that wait; {THREADS}, or {ENGINE_THREADS} with --engine"
     )
+    serve_command.add_argument("--processes", type=int, default=1, metavar="N", help="on PostgreSQL: as many as CPUs")
     serve_command.add_argument("--role-create", choices=("client", "master"), default="client", help="who may create roles")
     serve_command.add_argument("--class-create", choices=("client", "master"), default="client", help="and classes")
     serve_command.add_argument("--verify-emails", action="store_true", help="let users ask for verification links")
@@ -126,14 +129,13 @@ def serve(options, data, keys):
         names = ", ".join(key_files.NAMES.values())
         print(f"cannot start: beyond loopback the keys must come from the environment: {names}", file=sys.stderr)
         return 2
-    transport = HttpTransport(options.engine) if options.engine else None
+    if options.processes > 1 and not database_url(options, data).startswith("postgres"):
+        print("cannot start: several processes need a database of their own: --database postgresql://...", file=sys.stderr)
+        return 2
     try:
-        service = open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
-        application = create_application(service)
-        quick = quick_calls(service)
-        threads = options.threads or (ENGINE_THREADS if options.engine else THREADS)
-        server = Server(application, options.host, options.port, threads, settings.max_bytes, quick)
-        sweeper = Sweeper(service)
+        listening = listen(options.host, options.port)
+        open_store(database_url(options, data)).close()  # what is wrong with it is said once, and by us
+        open_blobs(files_place(options, data))
     except (ValueError, OSError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return 1
@@ -142,20 +144,35 @@ def serve(options, data, keys):
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    print(f"LeanStorage listens on http://{options.host}:{server.port}", flush=True)
+    print(f"LeanStorage listens on http://{options.host}:{listening.getsockname()[1]}", flush=True)
     print(f"data: {_without_password(database_url(options, data))}, files: {files_place(options, data)}", flush=True)
     if not is_local:
         print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
+
+    def run():
+        _run(options, data, keys, settings, listening)
+
     try:
-        server.run()
+        share(options.processes, run) if options.processes > 1 else run()
     except KeyboardInterrupt:
         pass
+    return 0
+
+
+def _run(options, data, keys, settings, listening):
+    """Serve on a listening socket until KeyboardInterrupt, in a process that may be one of several."""
+    transport = HttpTransport(options.engine) if options.engine else None
+    service = open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
+    sweeper = Sweeper(service)
+    threads = options.threads or (ENGINE_THREADS if options.engine else THREADS)
+    server = Server(create_application(service), listening, threads, settings.max_bytes, quick_calls(service))
+    try:
+        server.run()
     finally:
         sweeper.close()
         if service.engine is not None:
             service.engine.close()
         service.store.close()
-    return 0
 
 
 def env(options, data, keys):

@@ -7,6 +7,7 @@ from leanstorage.quick import quick_calls
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
 from leanstorage.sweep import Sweeper
+from processes import listen
 
 THREADS = 32  # as many as the app can wait with, and as many again for the hooks that call back
 
@@ -28,7 +29,7 @@ class EmbeddedStorage:
     def __init__(self, data, keys, threads):
         self.service = open_service(keys, f"sqlite:///{data / 'leanstorage.db'}", data / "files")
         application = create_application(self.service)
-        self._server = Server(application, "127.0.0.1", 0, threads, self.service.options.max_bytes, quick_calls(self.service))
+        self._server = Server(application, listen("127.0.0.1", 0), threads, self.service.options.max_bytes, quick_calls(self.service))
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
         self._sweeper = Sweeper(self.service)

@@ -13,6 +13,7 @@ from waitress import create_server, wasyncore
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import Error, build_http_date
 
+import messages
 from leanstorage.errors import Code
 
 LINGER_SECONDS = 5  # for requests that are being answered when the server is told to stop
@@ -22,9 +23,9 @@ MAX_WAITING = 256  # requests in the queue; the next ones are refused at once in
 
 
 class Server:
-    """A waitress server on a socket of its own; `port` 0 takes a free one. No body is longer than `max_bytes`."""
+    """A waitress server on a listening socket. No body is longer than `max_bytes`; `quick` answers quick calls."""
 
-    def __init__(self, application, host, port, threads, max_bytes, quick=None):
+    def __init__(self, application, listening, threads, max_bytes, quick=None):
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
         self._map = {}
         pool = Dispatcher()
@@ -34,8 +35,7 @@ class Server:
             application,
             map=self._map,
             _dispatcher=self._dispatcher,
-            host=host,
-            port=port,
+            sockets=[listening],
             threads=threads,
             connection_limit=1000,
             channel_timeout=60,
@@ -107,6 +107,7 @@ class Loop:
         self._pool, self._quick = pool, quick
         self._reads, self._writes = [], []  # (channel, environ)
         self._is_committing = False
+        self._loop_thread = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
     def set_thread_count(self, count):
@@ -117,7 +118,8 @@ class Loop:
         request = channel.requests[0]
         length = request.content_length or 0
         kind = None
-        if _is_plain(channel, request):
+        # After a pipelined call that waited, waitress calls from that call's thread: the lists are the loop's alone.
+        if threading.get_ident() == self._loop_thread and _is_plain(channel, request):
             kind = self._quick.kind(request.command.upper(), request.path, length)
         if kind == "read":
             self._reads.append(channel)
@@ -128,9 +130,10 @@ class Loop:
 
     def turn(self, server):
         """Answer the quick calls that came since the last turn."""
+        self._loop_thread = threading.get_ident()
         reads, self._reads = self._reads, []
         for channel in reads:
-            self._give(channel, self._quick.read(_environ(channel)))
+            self._give(channel, _guarded(self._quick.read, channel))
         if self._writes and not self._is_committing:
             writes, self._writes = self._writes, []
             self._write(server, writes)
@@ -144,7 +147,7 @@ class Loop:
         answers = []
         try:
             for channel in channels:
-                answers.append((channel, group.write(_environ(channel))))
+                answers.append((channel, _guarded(group.write, channel)))
         finally:
             self._is_committing = True
             self._committer.submit(self._commit, server, group, answers)
@@ -168,8 +171,14 @@ class Loop:
         if answer is None:
             self._pool.add_task(channel)
             return
+        try:
+            data = _http(*answer)
+        except ValueError as error:
+            messages.log_exception(error, {"REQUEST_METHOD": channel.requests[0].command})
+            self._pool.add_task(channel)
+            return
         if channel.connected:
-            channel.write_soon(_http(*answer))
+            channel.write_soon(data)
         with channel.requests_lock:
             channel.requests.pop(0).close()
             if channel.requests:
@@ -193,8 +202,13 @@ def _is_plain(channel, request):
     )
 
 
-def _environ(channel):
-    return WSGITask(channel, channel.requests[0]).get_environment()
+def _guarded(answer, channel):
+    """`answer(environ)`, or None after an error that nobody foresaw: the loop must go on, and a thread says the rest."""
+    try:
+        return answer(WSGITask(channel, channel.requests[0]).get_environment())
+    except Exception as error:
+        messages.log_exception(error, {"REQUEST_METHOD": channel.requests[0].command})
+        return None
 
 
 def _http(status, headers, body):

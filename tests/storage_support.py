@@ -13,6 +13,7 @@ from leanstorage.calls import Options
 from leanstorage.quick import quick_calls
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
+from processes import listen
 
 
 class Storage:
@@ -25,7 +26,7 @@ class Storage:
         self.service = open_service(self.keys, self.database, self.data / "files", options=options or Options())
         application = create_application(self.service)
         quick = quick_calls(self.service)
-        self._server = Server(application, "127.0.0.1", 0, 8, self.service.options.max_bytes, quick)
+        self._server = Server(application, listen("127.0.0.1", 0), 8, self.service.options.max_bytes, quick)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
 

@@ -1,18 +1,24 @@
+import contextlib
+import io
 import json
+import socket
 import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from unittest import mock
 
 import requests
 
 from leanstorage import server
+from leanstorage.store import StoreUnavailable
+from processes import listen
 
 
 class ServerTest(unittest.TestCase):
-    def serve(self, application, threads):
-        started = server.Server(application, "127.0.0.1", 0, threads, 1000)
+    def serve(self, application, threads, quick=None):
+        started = server.Server(application, listen("127.0.0.1", 0), threads, 1000, quick)
         started.start()
         self.addCleanup(started.stop)
         return f"http://127.0.0.1:{started.port}/"
@@ -49,10 +55,107 @@ class ServerTest(unittest.TestCase):
 
     def test_stopped_server_leaves_no_thread(self):
         before = threading.active_count()
-        started = server.Server(lambda environ, start: [], "127.0.0.1", 0, 4, 1000)
+        started = server.Server(lambda environ, start: [], listen("127.0.0.1", 0), 4, 1000)
         started.start()
         started.stop()
         end = time.monotonic() + 5
         while threading.active_count() > before and time.monotonic() < end:
             time.sleep(0.05)
         self.assertEqual(threading.active_count(), before)
+
+
+class Group:
+    def __init__(self, quick):
+        self.quick = quick
+
+    def write(self, environ):
+        return self.quick.answer(environ)
+
+    def commit(self):
+        self.quick.commits += 1
+        if self.quick.is_broken:
+            raise StoreUnavailable("the disk is full")
+
+    def refusal(self, error):
+        return HTTPStatus.SERVICE_UNAVAILABLE, [("X-From", "refusal")], b"{}"
+
+
+class Quick:
+    """Quick calls whose path says what becomes of them."""
+
+    def __init__(self):
+        self.commits, self.is_broken, self.is_busy = 0, False, False
+
+    def kind(self, method, path, length):
+        return None if path == "/slow" else "read" if method == "GET" else "write"
+
+    def answer(self, environ):
+        path = environ["PATH_INFO"]
+        if path == "/raises":
+            raise RuntimeError("a defect")
+        if path == "/later":
+            return None
+        return HTTPStatus.OK, [("X-From", "a\nb" if path == "/header" else "loop")], path.encode()
+
+    read = answer
+
+    def open_group(self):
+        return None if self.is_busy else Group(self)
+
+
+class LoopTest(unittest.TestCase):
+    serve = ServerTest.serve
+
+    def setUp(self):
+        def application(environ, start_response):
+            body = environ["PATH_INFO"].encode()
+            start_response("200 OK", [("X-From", "thread"), ("Content-Length", str(len(body)))])
+            return [body]
+
+        self.quick = Quick()
+        self.url = self.serve(application, 2, self.quick)
+
+    def ask(self, method, path, status=200, **more):
+        response = requests.request(method, self.url + path, timeout=10, **more)
+        self.assertEqual(response.status_code, status)
+        return response.headers["X-From"]
+
+    def test_quick_calls_are_answered_on_the_loop_and_others_by_threads(self):
+        for method in ("GET", "POST"):
+            self.assertEqual(self.ask(method, "quick"), "loop")
+            self.assertEqual(self.ask(method, "slow"), "thread")
+            self.assertEqual(self.ask(method, "later"), "thread")
+            self.assertEqual(self.ask(method, "quick", headers={"Connection": "close"}), "thread")
+
+    def test_errors_on_the_loop_end_on_a_thread_and_the_loop_goes_on(self):
+        with contextlib.redirect_stderr(io.StringIO()) as log:
+            for method in ("GET", "POST"):
+                for path in ("raises", "header"):
+                    self.assertEqual(self.ask(method, path), "thread")
+                self.assertEqual(self.ask(method, "quick"), "loop")
+        self.assertEqual(log.getvalue().count("RuntimeError: a defect"), 2)
+
+    def test_group_that_cannot_commit_is_refused_whole_and_one_that_cannot_begin_waits_on_threads(self):
+        self.quick.is_broken = True
+        self.assertEqual(self.ask("PUT", "quick", 503), "refusal")
+        self.quick.is_broken = False
+        self.assertEqual(self.ask("PUT", "quick"), "loop")
+        self.quick.is_busy = True
+        self.assertEqual(self.ask("PUT", "quick"), "thread")
+
+    def test_writes_that_arrive_together_share_commits(self):
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: self.ask("PUT", "quick"), range(160)))
+        self.assertEqual(set(answers), {"loop"})
+        self.assertLess(self.quick.commits, 160)
+
+    def test_pipelined_requests_are_answered_in_their_order(self):
+        paths = ["quick", "slow", "a", "later", "b", "raises", "c"]
+        with contextlib.redirect_stderr(io.StringIO()), socket.create_connection(("127.0.0.1", int(self.url.split(":")[2][:-1]))) as connection:
+            connection.sendall(b"".join(f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths))
+            connection.settimeout(5)
+            found = b""
+            while found.count(b"HTTP/1.1 200") < len(paths) or not found.endswith(b"/c"):
+                found += connection.recv(1 << 16)
+        bodies = [part.partition(b"\r\n\r\n")[2] for part in found.split(b"HTTP/1.1 200 OK")[1:]]
+        self.assertEqual(bodies, [f"/{path}".encode() for path in paths])
