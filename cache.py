@@ -7,6 +7,8 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import redis
 
@@ -18,28 +20,28 @@ GENERATION = "generation"  # part of every version: raising it voids the whole c
 class Cache:
     """`status` is "ok", "down" or "off"; `url` None means off. `revive` is called before Redis is tried again."""
 
-    def __init__(self, url, revive=None):
+    def __init__(self, url: str | None, revive: Callable[[], None] | None = None) -> None:
         self._revive = revive
         self._lock = threading.Lock()
         self._down_until = 0.0
         self._lost = False
-        self._redis = None
+        self._redis: redis.Redis | None = None
         if url is not None:
             self._redis = redis.from_url(
                 url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, decode_responses=True
             )
 
-    def status(self):
+    def status(self) -> str:
         if self._redis is None:
             return "off"
         return "ok" if self._ask(lambda connection: connection.ping()) else "down"
 
-    def get(self, key):
+    def get(self, key: str) -> Any:
         """The JSON value of a key, or None."""
         text = self._ask(lambda connection: connection.get(key))
         return None if text is None else json.loads(text)
 
-    def get_version(self, key, name):
+    def get_version(self, key: str, name: str) -> tuple[Any, str | None]:
         """(the JSON value of a key or None, the version of `name`), in one round trip; the value is of that version.
 
         The version changes whenever `name` is touched, and is None without Redis. Ask before the value is made, and
@@ -52,24 +54,24 @@ class Cache:
         made, value = json.loads(found[0]) if found[0] else (None, None)
         return (value if made == version else None), version
 
-    def put_version(self, key, version, value, seconds):
+    def put_version(self, key: str, version: str, value: Any, seconds: int) -> None:
         self.put(key, [version, value], seconds)
 
-    def put(self, key, value, seconds):
+    def put(self, key: str, value: Any, seconds: int) -> None:
         text = json.dumps(value, separators=(",", ":"))
         self._ask(lambda connection: connection.set(key, text, ex=seconds))
 
-    def drop(self, key):
+    def drop(self, key: str) -> None:
         self._ask(lambda connection: connection.delete(key))
 
-    def touch(self, name):
+    def touch(self, name: str) -> None:
         """Void what was cached under earlier versions of `name`."""
         self._ask(lambda connection: connection.incr(f"version:{name}"))
 
-    def count(self, key, seconds):
+    def count(self, key: str, seconds: int) -> tuple[int, int] | None:
         """Add one to a counter that lasts `seconds` from its first; return (count, seconds left), None without Redis."""
 
-        def work(connection):
+        def work(connection: redis.Redis) -> Any:
             with connection.pipeline() as pipeline:
                 pipeline.set(key, 0, ex=seconds, nx=True)
                 pipeline.incr(key)
@@ -79,26 +81,26 @@ class Cache:
         found = self._ask(work)
         return None if found is None else (found[0], max(1, found[1]))
 
-    def uncount(self, key):
+    def uncount(self, key: str) -> None:
         """Take one `count` back."""
 
-        def work(connection):
+        def work(connection: redis.Redis) -> None:
             if connection.decr(key) <= 0:
                 connection.delete(key)
 
         self._ask(work)
 
-    def close(self):
+    def close(self) -> None:
         if self._redis is not None:
             self._redis.close()
 
-    def _ask(self, work):
+    def _ask(self, work: Callable[[redis.Redis], Any]) -> Any:
         """What `work(connection)` returns, or None while Redis is off or lost."""
         if self._redis is None or time.monotonic() < self._down_until:
             return None
         try:
             if self._lost:
-                self._recover()
+                self._recover(self._redis)
             return work(self._redis)
         except redis.RedisError as error:
             with self._lock:
@@ -108,7 +110,7 @@ class Cache:
                 self._down_until = time.monotonic() + RETRY_SECONDS
             return None
 
-    def _recover(self):
+    def _recover(self, connection: redis.Redis) -> None:
         with self._lock:
             if not self._lost:
                 return
@@ -116,7 +118,7 @@ class Cache:
             self._down_until = time.monotonic() + RETRY_SECONDS
         if self._revive is not None:
             self._revive()
-        self._redis.incr(GENERATION)
+        connection.incr(GENERATION)
         with self._lock:
             self._lost, self._down_until = False, 0.0
         print("the cache is back", file=sys.stderr, flush=True)

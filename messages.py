@@ -9,13 +9,18 @@ import re
 import sys
 import tempfile
 import traceback
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote_to_bytes
+from wsgiref.types import WSGIEnvironment
 
 import multipart
 
+Header = tuple[str, str]
+Response = tuple[HTTPStatus, Sequence[Header], bytes | Iterable[bytes]]
+BytesResponse = tuple[HTTPStatus, Sequence[Header], bytes]
 MAX_JSON_BYTES = 1 << 20  # 1 MiB: a todo has 244 characters, a batch of the storage has its own limit
 MAX_JSON_DEPTH = 100  # levels; far above what any client sends, far below Python's recursion limit
 MAX_QUERY_FIELDS = 100
@@ -29,7 +34,9 @@ class HTTPError(Exception):
     `code` is the number in the body, LeanCloud's own where there is one, else the status.
     """
 
-    def __init__(self, status, message, code=None, headers=()):
+    def __init__(
+        self, status: HTTPStatus, message: str, code: int | None = None, headers: Iterable[Header] = ()
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
@@ -43,12 +50,12 @@ class Upload(NamedTuple):
     name: str
     mime_type: str
     size: int  # bytes
-    file: object
+    file: IO[bytes]
 
 
-def path(environ):
+def path(environ: WSGIEnvironment) -> str:
     """The decoded path; a server hands the bytes over as latin-1 (PEP 3333). Raises HTTPError 400."""
-    text = environ.get("PATH_INFO", "")
+    text: str = environ.get("PATH_INFO", "")
     if text.isascii():
         return text or "/"
     try:
@@ -57,7 +64,7 @@ def path(environ):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the path is not UTF-8") from None
 
 
-def query(environ):
+def query(environ: WSGIEnvironment) -> dict[str, str]:
     """The query string as {name: value}. Raises HTTPError 400: bad UTF-8, a repeated name, too many names."""
     text = environ.get("QUERY_STRING", "")
     if not text:
@@ -75,7 +82,7 @@ def query(environ):
     return values
 
 
-def check_query(environ):
+def check_query(environ: WSGIEnvironment) -> None:
     """Raise HTTPError 400 for a query string that is not UTF-8, decoded or not."""
     text = environ.get("QUERY_STRING")
     if not text:
@@ -86,7 +93,7 @@ def check_query(environ):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the query string is not UTF-8") from None
 
 
-def content_length(environ, limit):
+def content_length(environ: WSGIEnvironment, limit: int) -> int | None:
     """The announced length of the body in bytes, 0 when there is none, None when it ends by itself (chunked).
 
     Raises HTTPError: 400 for a malformed length, 413 above `limit` bytes.
@@ -102,11 +109,11 @@ def content_length(environ, limit):
     return length
 
 
-def too_large(limit):
+def too_large(limit: int) -> HTTPError:
     return HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit} bytes")
 
 
-def body_chunks(environ, limit):
+def body_chunks(environ: WSGIEnvironment, limit: int) -> Iterator[bytes]:
     """Yield the body in pieces of at most CHUNK_BYTES; raise HTTPError 400 when it ends early, 413 above `limit`."""
     length = content_length(environ, limit)
     stream = environ["wsgi.input"]
@@ -124,12 +131,12 @@ def body_chunks(environ, limit):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the body ended before its Content-Length")
 
 
-def read_body(environ, limit):
+def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     """The whole body as bytes, at most `limit` of them."""
     return b"".join(body_chunks(environ, limit))
 
 
-def json_object(environ, limit=MAX_JSON_BYTES):
+def json_object(environ: WSGIEnvironment, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """The body as a JSON object, whatever its Content-Type. Raises HTTPError 400 or 413."""
     value = parse_json(read_body(environ, limit))
     if not isinstance(value, dict):
@@ -137,7 +144,7 @@ def json_object(environ, limit=MAX_JSON_BYTES):
     return value
 
 
-def parse_json(data, max_depth=MAX_JSON_DEPTH):
+def parse_json(data: bytes | str, max_depth: int = MAX_JSON_DEPTH) -> Any:
     """Strict JSON from bytes or text. Raises HTTPError 400.
 
     Refused beyond the syntax: NaN, Infinity and numbers that overflow to them, more than `max_depth` levels,
@@ -155,7 +162,7 @@ def parse_json(data, max_depth=MAX_JSON_DEPTH):
     return value
 
 
-def upload(environ, field, limit):
+def upload(environ: WSGIEnvironment, field: str, limit: int) -> Upload:
     """The file of a multipart/form-data body, as an Upload on disk: memory stays constant, whatever the size.
 
     Raises HTTPError: 400 for anything but one file in `field` (other fields are ignored), 413 above `limit` bytes.
@@ -165,23 +172,24 @@ def upload(environ, field, limit):
     if content_type != "multipart/form-data" or not boundary:
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the body must be multipart/form-data")
     overhead = 1 << 16  # bytes for boundaries, part headers and small other fields
-    found = file = None
+    found: multipart.MultipartSegment | None = None
+    file: IO[bytes] | None = None
+    is_wanted = False  # whether the segment being read is the file
     try:
         with multipart.PushMultipartParser(boundary, max_header_count=16, max_segment_count=16) as parser:
             for chunk in body_chunks(environ, limit + overhead):
                 for event in parser.parse(chunk):
                     if isinstance(event, multipart.MultipartSegment):
-                        wanted = event.name == field and event.filename is not None
-                        if wanted and found is not None:
+                        is_wanted = event.name == field and event.filename is not None
+                        if is_wanted and found is not None:
                             raise HTTPError(HTTPStatus.BAD_REQUEST, f"the field {field!r} is there twice")
-                        if wanted:
+                        if is_wanted:
                             found, file = event, tempfile.SpooledTemporaryFile(max_size=CHUNK_BYTES)
-                        writing = wanted
-                    elif event and writing:
+                    elif event and is_wanted and file is not None:
                         file.write(event)
                         if file.tell() > limit:
                             raise too_large(limit)
-        if found is None:
+        if found is None or file is None:
             raise HTTPError(HTTPStatus.BAD_REQUEST, f"there is no file in the field {field!r}")
         size = file.tell()
         file.seek(0)
@@ -194,14 +202,14 @@ def upload(environ, field, limit):
         raise
 
 
-def is_trusted(environ, trusted):
+def is_trusted(environ: WSGIEnvironment, trusted: Collection[str]) -> bool:
     """Whether the peer is a proxy whose forwarding headers are believed; `trusted` holds addresses, or "*"."""
     return "*" in trusted or environ.get("REMOTE_ADDR", "") in trusted
 
 
-def client_address(environ, trusted):
+def client_address(environ: WSGIEnvironment, trusted: Collection[str]) -> str:
     """The visitor's address: X-Real-IP from a trusted proxy (LeanEngine's balancer sets it), else the peer's."""
-    peer = environ.get("REMOTE_ADDR", "")
+    peer: str = environ.get("REMOTE_ADDR", "")
     claimed = environ.get("HTTP_X_REAL_IP", "").strip()
     if claimed and is_trusted(environ, trusted):
         try:
@@ -211,21 +219,21 @@ def client_address(environ, trusted):
     return peer
 
 
-def http_date(seconds):
+def http_date(seconds: float) -> str:
     return formatdate(seconds, usegmt=True)
 
 
-def json_response(status, value, headers=()):
+def json_response(status: HTTPStatus, value: Any, headers: Iterable[Header] = ()) -> BytesResponse:
     body = _ENCODER.encode(value).encode("utf-8")
     return status, [("Content-Type", "application/json; charset=utf-8"), PRIVATE, *headers], body
 
 
-def error_response(status, code, message, headers=()):
+def error_response(status: HTTPStatus, code: int, message: str, headers: Iterable[Header] = ()) -> BytesResponse:
     """The one shape of every error: `{"error": "...", "code": N}`."""
     return json_response(status, {"error": message, "code": code}, headers)
 
 
-def explain(error, environ):
+def explain(error: Exception, environ: WSGIEnvironment) -> BytesResponse:
     """An exception as a response: HTTPError says what it says, anything else is logged and becomes a bare 500."""
     if isinstance(error, HTTPError):
         return error_response(error.status, error.code, error.message, error.headers)
@@ -233,18 +241,18 @@ def explain(error, environ):
     return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, 1, "Internal server error.")
 
 
-def log_exception(error, environ):
+def log_exception(error: BaseException, environ: WSGIEnvironment) -> None:
     """The traceback on stderr. The request is named by method and request id only: paths and queries hold tokens."""
     lines = re.sub(r"(session_token=)[^&\s'\"]+", r"\1***", "".join(traceback.format_exception(error)))
     name = environ.get("app.request_id", "-")
     print(f"request {name} {environ.get('REQUEST_METHOD', '-')[:8]!r} failed\n{lines}", end="", file=sys.stderr, flush=True)
 
 
-def _refuse_constant(name):
+def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _finite(text):
+def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
         raise ValueError("the number is too large")
@@ -256,8 +264,9 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _JSON = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
-def _depth(value):
-    level, deepest = [value], 0
+def _depth(value: Any) -> int:
+    level: list[Any] = [value]
+    deepest = 0
     while level:
         deepest += 1
         level = [
@@ -269,7 +278,7 @@ def _depth(value):
     return deepest
 
 
-def _texts(value):
+def _texts(value: Any) -> Iterator[str]:
     """Every text in a JSON value, keys included."""
     if isinstance(value, str):
         yield value
@@ -282,5 +291,5 @@ def _texts(value):
             yield from _texts(child)
 
 
-def _storable(text):
+def _storable(text: str) -> bool:
     return "\0" not in text and not re.search("[\ud800-\udfff]", text)

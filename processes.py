@@ -6,12 +6,14 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 POLL_SECONDS = 0.5
 RESTART_SECONDS = 1  # between the end of a process and its successor: one that cannot live must not spin
 
 
-def listen(host, port):
+def listen(host: str, port: int) -> socket.socket:
     """A listening socket, on a free port for 0; raise OSError when the port is taken. Several processes may serve it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.create_server((host, port), family=family, backlog=1024)
@@ -19,12 +21,12 @@ def listen(host, port):
     return listening
 
 
-def share(number, run):
+def share(number: int, run: Callable[[], None]) -> None:
     """Run `run()` in this many forked processes until KeyboardInterrupt; one that ends by itself gets a successor.
 
     To be called before any thread is started. Returns when all have ended.
     """
-    children = set()
+    children: set[int] = set()
     try:
         while True:
             while len(children) < number:
@@ -41,7 +43,7 @@ def share(number, run):
             os.waitpid(pid, 0)
 
 
-def _fork(run):
+def _fork(run: Callable[[], None]) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -57,14 +59,14 @@ def _fork(run):
         os._exit(status)  # what the parent registered to be done at its end is not this process's to do
 
 
-def watch(files):
+def watch(files: Iterable[Path]) -> None:
     """A thread that sends this process SIGHUP once the code in one of `files` has changed and can be compiled."""
     known = {file: _changed(file) for file in files}
 
-    def look():
+    def look() -> None:
         while True:
             time.sleep(POLL_SECONDS)
-            changed = [file for file in files if _changed(file) != known[file]]
+            changed = [file for file in known if _changed(file) != known[file]]
             if not changed:
                 continue
             known.update((file, _changed(file)) for file in changed)
@@ -79,7 +81,7 @@ def watch(files):
     threading.Thread(target=look, name="watch", daemon=True).start()
 
 
-def _changed(file):
+def _changed(file: Path) -> int:
     try:
         return file.stat().st_mtime_ns
     except OSError:

@@ -9,9 +9,14 @@ A template is a path whose segments are literals, `<name>` (one segment, never e
 - segments are compared whole, so a trailing slash or newline and a doubled slash are other paths.
 """
 import re
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import messages
+
+Handler = Callable[..., messages.Response]  # (environ, **path parameters)
+Explain = Callable[[Exception, WSGIEnvironment], messages.Response]
 
 STATUS_LINES = {status: f"{status.value} {status.phrase}" for status in HTTPStatus}
 WITHOUT_BODY = frozenset([HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED])
@@ -27,25 +32,25 @@ class _Node:
 
     __slots__ = ("literals", "parameter", "name", "rest", "methods", "rest_name")
 
-    def __init__(self):
-        self.literals = {}  # segment -> _Node
-        self.parameter = None  # _Node for any segment, bound to `name`
-        self.name = None
-        self.rest = {}  # method -> function, for a `<name:path>` from here on
-        self.rest_name = None
-        self.methods = {}  # method -> function, for a path that ends here
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node] = {}  # segment -> _Node
+        self.parameter: _Node | None = None  # _Node for any segment, bound to `name`
+        self.name = ""
+        self.rest: dict[str, Handler] = {}  # method -> function, for a `<name:path>` from here on
+        self.rest_name = ""
+        self.methods: dict[str, Handler] = {}  # method -> function, for a path that ends here
 
 
 class Router:
     """Finds the function of a request in a table of (method, template, function)."""
 
-    def __init__(self, routes):
+    def __init__(self, routes: Iterable[tuple[str, str, Handler]]) -> None:
         self._root = _Node()
-        self._literal = {}  # whole path -> {method: function}: one look-up for routes without parameters
+        self._literal: dict[str, dict[str, Handler]] = {}  # whole path -> {method: function}: one look-up for routes without parameters
         for method, template, function in routes:
             self._add(method, template, function)
 
-    def __call__(self, environ):
+    def __call__(self, environ: WSGIEnvironment) -> messages.Response:
         """Run the function of this request and return its (status, headers, body).
 
         Raises messages.HTTPError: 400 for a path that is not UTF-8, 404, 405 with `Allow`.
@@ -53,7 +58,7 @@ class Router:
         function, parameters = self.match(environ["REQUEST_METHOD"], messages.path(environ))
         return function(environ, **parameters)
 
-    def match(self, method, path):
+    def match(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
         """Return (function, {parameter: text}) for a method and a decoded path; raise HTTPError 404 or 405."""
         methods = self._literal.get(path)
         if methods is not None:
@@ -62,7 +67,8 @@ class Router:
                 return function, {}
         segments = path.split("/")
         # The way of nearly every request: straight down, without keeping alternatives.
-        node, parameters = self._root, {}
+        node = self._root
+        parameters: dict[str, str] = {}
         for index in range(1, len(segments)):
             segment = segments[index]
             following = node.literals.get(segment)
@@ -78,9 +84,9 @@ class Router:
                 return function, parameters
         return self._search(method, segments)
 
-    def _search(self, method, segments):
+    def _search(self, method: str, segments: list[str]) -> tuple[Handler, dict[str, str]]:
         """The thorough way: every template that fits, best first, with HEAD, OPTIONS and misses."""
-        allowed = set()
+        allowed: set[str] = set()
         wanted = ("HEAD", "GET") if method == "HEAD" else (method,)
         for methods, parameters in _walk(self._root, segments, 1, {}):
             for name in wanted:
@@ -97,11 +103,12 @@ class Router:
             return lambda environ, **_: (HTTPStatus.NO_CONTENT, [allow], b""), {}
         raise messages.HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "this path has no such method", headers=[allow])
 
-    def _add(self, method, template, function):
+    def _add(self, method: str, template: str, function: Handler) -> None:
         if not template.startswith("/"):
             raise RouteConflict(f"{template!r} does not start with a slash")
         segments = template.split("/")[1:]
-        node, names = self._root, set()
+        node = self._root
+        names: set[str] = set()
         for position, segment in enumerate(segments):
             found = PARAMETER.fullmatch(segment)
             if found is None:
@@ -116,12 +123,12 @@ class Router:
             if is_path:
                 if position != len(segments) - 1:
                     raise RouteConflict(f"<{name}:path> is not at the end of {template!r}")
-                if node.rest_name not in (None, name):
+                if node.rest_name not in ("", name):
                     raise RouteConflict(f"{template!r} renames <{node.rest_name}:path>")
                 node.rest_name = name
                 _put(node.rest, method, function, template)
                 return
-            if node.name not in (None, name):
+            if node.name not in ("", name):
                 raise RouteConflict(f"{template!r} calls a parameter <{name}> that another route calls <{node.name}>")
             node.name = name
             node.parameter = node.parameter or _Node()
@@ -138,18 +145,17 @@ class Application:
     because middleware appends to the list it is given: a handler's constant list would collect cookies.
     """
 
-    def __init__(self, respond, explain=None):
+    def __init__(self, respond: Callable[[WSGIEnvironment], messages.Response], explain: Explain | None = None) -> None:
         self.respond = respond
         self.explain = explain or messages.explain
 
-    def __call__(self, environ, start_response):
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             status, headers, body = self.respond(environ)
         except Exception as error:
             status, headers, body = self.explain(error, environ)
         headers = list(headers)
-        is_bytes = isinstance(body, bytes)
-        if is_bytes and status not in WITHOUT_BODY:
+        if isinstance(body, bytes) and status not in WITHOUT_BODY:
             for name, _ in headers:
                 if name.lower() == "content-length":
                     break
@@ -157,19 +163,21 @@ class Application:
                 headers.append(("Content-Length", str(len(body))))
         start_response(STATUS_LINES[status], headers)
         if environ["REQUEST_METHOD"] == "HEAD":
-            if not is_bytes and hasattr(body, "close"):
+            if hasattr(body, "close"):
                 body.close()
             return [b""]
-        return [body] if is_bytes else body
+        return [body] if isinstance(body, bytes) else body
 
 
-def _put(methods, method, function, template):
+def _put(methods: dict[str, Handler], method: str, function: Handler, template: str) -> None:
     if method in methods:
         raise RouteConflict(f"{method} {template} is there twice, or differs from another route by names alone")
     methods[method] = function
 
 
-def _walk(node, segments, index, parameters):
+def _walk(
+    node: _Node, segments: list[str], index: int, parameters: dict[str, str]
+) -> Iterator[tuple[dict[str, Handler], dict[str, str]]]:
     """Yield (methods, parameters) of each template that fits, literals before parameters before rests."""
     if index == len(segments):
         if node.methods:

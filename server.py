@@ -4,6 +4,9 @@ A hook calls back while its caller's thread waits: with one pool, as many saves 
 each other for ever. waitress reads bodies before it hands a request to a thread, so slow senders hold none.
 """
 import logging
+import socket
+from typing import Any
+from wsgiref.types import WSGIApplication
 
 import waitress.server
 from waitress.task import ThreadedTaskDispatcher
@@ -18,24 +21,26 @@ LINGER_SECONDS = 5  # for requests that are being answered at the end
 class TwoPools:
     """A waitress task dispatcher: visitors in one pool, calls of the engine in another."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._visitors, self._engine = ThreadedTaskDispatcher(), ThreadedTaskDispatcher()
 
-    def set_thread_count(self, count):
+    def set_thread_count(self, count: int) -> None:
         self._visitors.set_thread_count(count)
         self._engine.set_thread_count(count)
 
-    def add_task(self, task):
+    def add_task(self, task: Any) -> None:
         path = task.requests[0].path if getattr(task, "requests", None) else ""
         is_engine = ("/" + path.lstrip("/")).startswith(PREFIXES)
         (self._engine if is_engine else self._visitors).add_task(task)
 
-    def shutdown(self, cancel_pending=True, timeout=LINGER_SECONDS):
+    def shutdown(self, cancel_pending: bool = True, timeout: float = LINGER_SECONDS) -> None:
         self._visitors.shutdown(cancel_pending, timeout)
         self._engine.shutdown(cancel_pending, timeout)
 
 
-def create_server(application, listening, threads, max_upload_bytes):
+def create_server(
+    application: WSGIApplication, listening: socket.socket, threads: int, max_upload_bytes: int
+) -> Any:
     """A server on a listening socket; `run` serves, `close` ends it."""
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
     dispatcher = TwoPools()
