@@ -1,7 +1,15 @@
-.PHONY: run test lint
+.PHONY: run test lint bench
 run:
 	python wsgi.py
 test:
 	python -m unittest
 lint:
 	ruff check .
+	mypy
+bench:
+	python bench/routers.py
+	python -W ignore bench/application.py
+	python bench/servers.py
+	python bench/storage.py
+	python bench/growth.py --sizes 10000,100000
+	python bench/footprint.py

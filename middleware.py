@@ -9,9 +9,12 @@ import random
 import re
 import time
 import zlib
+from collections.abc import Collection, Iterable, Iterator
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import leancloud
 from leancloud.engine import CookieSessionMiddleware
@@ -41,14 +44,14 @@ GZIP_BYTES, GZIP_LEVEL = 1024, 5
 HSTS = ("Strict-Transport-Security", "max-age=31536000")
 
 
-def isolate_visitors(application):
+def isolate_visitors(application: WSGIApplication) -> WSGIApplication:
     """No SDK user on this thread before a request or after its body is closed.
 
     The SDK keeps the current user per thread and never forgets it, so that the next visitor on the thread would be
     that user, and would even be sent the cookie.
     """
 
-    def isolated(environ, start_response):
+    def isolated(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         leancloud.User.set_current(None)
         try:
             body = application(environ, start_response)
@@ -66,13 +69,13 @@ def isolate_visitors(application):
 class _ForgettingBody:
     """A streamed body that ends the visit when the server closes it."""
 
-    def __init__(self, body):
+    def __init__(self, body: Iterable[bytes]) -> None:
         self._body = body
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[bytes]:
         return iter(self._body)
 
-    def close(self):
+    def close(self) -> None:
         try:
             if hasattr(self._body, "close"):
                 self._body.close()
@@ -80,17 +83,23 @@ class _ForgettingBody:
             leancloud.User.set_current(None)
 
 
-def bound(application, trusted, allowed_hosts, max_upload_bytes, is_production):
+def bound(
+    application: WSGIApplication,
+    trusted: Collection[str],
+    allowed_hosts: Collection[str],
+    max_upload_bytes: int,
+    is_production: bool,
+) -> WSGIApplication:
     """The outer wall: whose forwarding headers are believed, Host, sizes, request id, security headers, last 500."""
 
     max_bytes = max(messages.MAX_JSON_BYTES, max_upload_bytes) + MULTIPART_BYTES
 
-    def bounded(environ, start_response):
+    def bounded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ["app.request_id"] = request_id = f"{random.getrandbits(64):016x}"  # tells requests apart, keeps no secret
         _believe(environ, trusted)
         is_started = []
 
-        def start(status, headers, exc_info=None):
+        def start(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
             is_started.append(True)
             own = [name for name, _ in headers if name in SECURITY_NAMES]
             ours = [header for header in SECURITY_HEADERS if header[0] not in own] if own else SECURITY_HEADERS
@@ -110,15 +119,16 @@ def bound(application, trusted, allowed_hosts, max_upload_bytes, is_production):
     return bounded
 
 
-def compress(application):
+def compress(application: WSGIApplication) -> WSGIApplication:
     """Text of more than 1 KB leaves gzipped where the client takes it."""
 
-    def compressed(environ, start_response):
+    def compressed(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] == "HEAD" or "gzip" not in environ.get("HTTP_ACCEPT_ENCODING", ""):
             return application(environ, start_response)
-        held, is_late = [], False
+        held: list[Any] = []  # status and headers, once they are known
+        is_late = False
 
-        def hold(status, headers, exc_info=None):
+        def hold(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
             found = dict((name.lower(), value) for name, value in headers)
             if not is_late and exc_info is None and "content-encoding" not in found and TEXT.match(found.get("content-type", "")):
                 held[:] = [status, headers]
@@ -141,26 +151,26 @@ def compress(application):
     return compressed
 
 
-def _of_gzipped(header):
+def _of_gzipped(header: messages.Header) -> messages.Header:
     name, value = header
     return (name, f"W/{value}") if name == "ETag" else header  # the same file, but not the same bytes
 
 
-def redirect_to_https(application):
+def redirect_to_https(application: WSGIApplication) -> WSGIApplication:
     """The SDK's HttpsRedirectMiddleware, whose redirects are put right.
 
     It adds a `?` to every URL, answers 302 to a POST, which then arrives as a GET, and raises on a query that is not
     UTF-8. The Host was checked before.
     """
 
-    def inner(environ, start_response):
+    def inner(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ["app.is_inside"] = True
         return application(environ, start_response)
 
-    redirecting = leancloud.HttpsRedirectMiddleware(inner)
+    redirecting: WSGIApplication = leancloud.HttpsRedirectMiddleware(inner)
 
-    def redirected(environ, start_response):
-        def start(status, headers, exc_info=None):
+    def redirected(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
             if environ.get("app.is_inside") or not status.startswith("302"):
                 return start_response(status, headers, exc_info)
             code = "302 Found" if environ["REQUEST_METHOD"] in SAFE_METHODS else "308 Permanent Redirect"
@@ -174,7 +184,7 @@ def redirect_to_https(application):
     return redirected
 
 
-def keep_session(application, secret, max_age):
+def keep_session(application: WSGIApplication, secret: str, max_age: int) -> WSGIApplication:
     """The SDK's CookieSessionMiddleware with a cookie of ours around its own.
 
     The SDK's cookie has no flags and no signed age, raises when it is malformed, is sent again with every answer, the
@@ -182,7 +192,7 @@ def keep_session(application, secret, max_age):
     only what we signed and what is young enough reaches the SDK, and it is sent only when it changed or grows old, on
     answers that no cache may keep.
     """
-    session = CookieSessionMiddleware(
+    session: WSGIApplication = CookieSessionMiddleware(
         application,
         secret=secret,
         name=COOKIE,
@@ -194,7 +204,7 @@ def keep_session(application, secret, max_age):
     key = hashlib.sha256(b"session cookie:" + secret.encode()).digest()
     renewal = min(max_age // 2, 24 * 3600)  # seconds after which a cookie in use is issued anew
 
-    def guarded(environ, start_response):
+    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         is_excluded = path.startswith(EXCLUDED)
         sent, others = _split_cookies(environ.get("HTTP_COOKIE", ""))
@@ -203,7 +213,7 @@ def keep_session(application, secret, max_age):
             others.append(dump_cookie(COOKIE, inner).split(";", 1)[0])
         environ["HTTP_COOKIE"] = "; ".join(others) if others else ""
 
-        def start(status, headers, exc_info=None):
+        def start(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
             given, kept, is_private = [], [], False
             for name, value in headers:
                 lower = name.lower()
@@ -227,10 +237,10 @@ def keep_session(application, secret, max_age):
     return guarded
 
 
-def check_same_site(application):
+def check_same_site(application: WSGIApplication) -> WSGIApplication:
     """Writes come from our own pages, or from clients that are no browsers: others' pages could ride on the cookie."""
 
-    def checked(environ, start_response):
+    def checked(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in SAFE_METHODS and not _is_same_site(environ):
             error = messages.HTTPError(HTTPStatus.FORBIDDEN, "this request comes from another site")
             return _answer(environ, start_response, messages.explain(error, environ))
@@ -239,24 +249,24 @@ def check_same_site(application):
     return checked
 
 
-def provide(application, provided):
+def provide(application: WSGIApplication, provided: dict[str, Any]) -> WSGIApplication:
     """Put what handlers need into environ: `provided` is {"app.<name>": value}."""
 
-    def providing(environ, start_response):
+    def providing(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ.update(provided)
         return application(environ, start_response)
 
     return providing
 
 
-def _answer(environ, start_response, response):
+def _answer(environ: WSGIEnvironment, start_response: StartResponse, response: messages.BytesResponse) -> list[bytes]:
     """Send a (status, headers, body) from within a middleware."""
     status, headers, body = response
     start_response(f"{status.value} {status.phrase}", [*headers, ("Content-Length", str(len(body)))])
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 
 
-def _believe(environ, trusted):
+def _believe(environ: WSGIEnvironment, trusted: Collection[str]) -> None:
     """Take the scheme from a trusted proxy; drop what others claim, so that nothing further in can believe it."""
     if messages.is_trusted(environ, trusted):
         proto = environ.get("HTTP_X_FORWARDED_PROTO", "").split(",")[0].strip().lower()
@@ -272,7 +282,7 @@ def _believe(environ, trusted):
         environ.pop("HTTP_X_FORWARDED_PROTO", None)
 
 
-def _check_request(environ, allowed_hosts, max_bytes):
+def _check_request(environ: WSGIEnvironment, allowed_hosts: Collection[str], max_bytes: int) -> None:
     host = environ.get("HTTP_HOST")
     if host is not None:
         found = HOST.fullmatch(host)
@@ -287,7 +297,7 @@ def _check_request(environ, allowed_hosts, max_bytes):
     messages.content_length(environ, max_bytes)
 
 
-def _https_url(environ):
+def _https_url(environ: WSGIEnvironment) -> str:
     host = environ.get("HTTP_HOST") or environ["SERVER_NAME"]
     path = quote((environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1"), safe="/:@!$&'()*+,;=~-._")
     if not path.startswith("/") or path.startswith("//"):
@@ -296,7 +306,7 @@ def _https_url(environ):
     return f"https://{host.removesuffix(':80')}{path}" + (f"?{query}" if query else "")
 
 
-def _is_same_site(environ):
+def _is_same_site(environ: WSGIEnvironment) -> bool:
     site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
         return site in ("same-origin", "none")
@@ -308,9 +318,10 @@ def _is_same_site(environ):
     return bool(default) and host.removesuffix(default) == environ.get("HTTP_HOST", "").lower().removesuffix(default)
 
 
-def _split_cookies(header):
+def _split_cookies(header: str) -> tuple[str | None, list[str]]:
     """(our cookie's value or None, every other cookie as it came)."""
-    sent, others = None, []
+    sent: str | None = None
+    others: list[str] = []
     if not header:
         return sent, others
     for part in header.split(";"):
@@ -322,17 +333,17 @@ def _split_cookies(header):
     return sent, others
 
 
-def _sign(key, text):
+def _sign(key: bytes, text: str) -> str:
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
-def _seal_cookie(key, inner):
+def _seal_cookie(key: bytes, inner: str) -> str:
     text = f"{int(time.time())}.{base64.urlsafe_b64encode(inner.encode()).decode()}"
     issued, data = text.split(".")
     return f"{issued}.{_sign(key, text)}.{data}"
 
 
-def _open_cookie(key, value, max_age):
+def _open_cookie(key: bytes, value: str | None, max_age: int) -> tuple[int, str | None]:
     """(seconds of issue, the SDK's cookie) of a cookie that we signed and that is not too old, else (0, None)."""
     if not value:
         return 0, None
@@ -346,7 +357,7 @@ def _open_cookie(key, value, max_age):
     return int(issued), base64.urlsafe_b64decode(data).decode()
 
 
-def _cookie(environ, value, max_age):
+def _cookie(environ: WSGIEnvironment, value: str, max_age: int) -> str:
     secure = "; Secure" if environ["wsgi.url_scheme"] == "https" else ""
     expires = formatdate(time.time() + max_age if max_age else 0, usegmt=True)
     return f"{COOKIE}={value}; Path=/; Max-Age={max_age}; Expires={expires}; HttpOnly; SameSite=Lax{secure}"
