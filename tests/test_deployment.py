@@ -56,6 +56,20 @@ class ImageTest(unittest.TestCase):
         self.assertIn("data", (ROOT / ".dockerignore").read_text().split())
         self.assertIn("USER app", DOCKERFILE)
 
+    def test_locks_name_every_package_once_with_its_version(self):
+        for file in sorted(ROOT.glob("requirements*.txt")):
+            lines = [line.split(";")[0].strip() for line in file.read_text().splitlines() if not line.startswith(("#", "-r "))]
+            for line in filter(None, lines):
+                with self.subTest(file=file.name, line=line):
+                    self.assertRegex(line, r"^[a-z0-9.-]+==[0-9][0-9a-z.]*$")
+            names = [line.split("==")[0] for line in lines]
+            self.assertEqual(names, sorted(set(names)), file.name)
+
+    def test_python_version_is_said_alike_to_the_platform_and_to_pyenv(self):
+        version = (ROOT / ".python-version").read_text().strip()
+        self.assertRegex(version, r"^3\.11\.[0-9]+$")
+        self.assertEqual((ROOT / "runtime.txt").read_text().strip(), f"python-{version}")
+
     def test_locks_agree_with_each_other(self):
         pins = {}
         for file in sorted(ROOT.glob("requirements*.txt")):

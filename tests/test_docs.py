@@ -55,6 +55,40 @@ class DocumentsTest(unittest.TestCase):
                     self.assertTrue(name in defined, name)
 
 
+def texts(file, *names):
+    """The literal beginnings of texts that a file raises or prints: the arguments of calls of these names."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if not isinstance(node, ast.Call) or getattr(node.func, "id", getattr(node.func, "attr", "")) not in names:
+            continue
+        for argument in node.args:
+            first = argument.values[0] if isinstance(argument, ast.JoinedStr) else argument
+            if isinstance(first, ast.Constant) and isinstance(first.value, str) and " " in first.value.strip():
+                yield first.value.strip()
+
+
+class TroubleshootingTest(unittest.TestCase):
+    def test_what_stops_a_start_and_what_the_app_answers_is_explained(self):
+        text = (ROOT / "docs" / "troubleshooting.md").read_text()
+        said = [one for name in ("wsgi.py", "leanstorage/keys.py") for one in texts(ROOT / name, "SystemExit", "ValueError")]
+        for name in ("handlers.py", "middleware.py", "door.py", "messages.py", "sdk.py", "router.py"):
+            said += texts(ROOT / name, "HTTPError", "too_large")
+        for name in ("blobs.py", "s3_blobs.py", "store/__init__.py"):
+            said += texts(ROOT / "leanstorage" / name, "ValueError")
+        said += [one for one in texts(ROOT / "leanstorage" / "__main__.py", "print") if one.startswith("cannot")]
+        self.assertGreater(len(said), 50)
+        for one in said:
+            with self.subTest(one):
+                self.assertTrue(one.rstrip(":").strip() in text, one)
+
+    def test_error_codes_of_the_storage_are_in_its_reference(self):
+        from leanstorage.errors import Code
+
+        text = reference.FILE.read_text()
+        for code in Code:
+            with self.subTest(code.name):
+                self.assertRegex(text, rf"\| {code.number} \|")
+
+
 class LayersTest(unittest.TestCase):
     def test_modules_import_only_what_lies_below(self):
         top = {"wsgi", "handlers", "middleware", "door", "sdk", "cache", "server"}

@@ -15,7 +15,9 @@ from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.validate import validator
 
+import psutil
 import requests
+from requests_toolbelt import MultipartEncoder
 
 import wsgi
 from tests.support import ROOT, application, clean_environment, free_port, python, running
@@ -189,6 +191,31 @@ class ProcessTest(unittest.TestCase):
             found = again("GET", "/api/todos").json()["todos"]
             self.assertEqual([todo["content"] for todo in found], ["t4", "t3", "t2", "t1", "t0"])
             self.assertEqual(again("GET", path).content, b"hello")
+
+    def test_upload_of_100_mb_and_its_download_take_no_memory(self):
+        size, port = 100 << 20, free_port()
+        with tempfile.TemporaryFile() as file, self.app(port, MAX_UPLOAD_BYTES=str(size)) as process, Http(port) as browser:
+            file.truncate(size)
+            browser.sign_up("alice")
+            path = f"/api/todos/{browser('POST', '/api/todos', json={'content': 'x'}).json()['id']}/attachment"
+            before, peak, is_over = psutil.Process(process.pid).memory_info().rss, [0], threading.Event()
+
+            def watch():
+                while not is_over.wait(0.02):
+                    peak[0] = max(peak[0], psutil.Process(process.pid).memory_info().rss)
+
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+            try:
+                body, content_type = encode_multipart(file)
+                response = browser("POST", path, data=body, headers={"Content-Type": content_type})
+                self.assertEqual(response.status_code, 201, response.text)
+                response = browser("GET", path, stream=True)
+                self.assertEqual(sum(map(len, response.iter_content(1 << 20))), size)
+            finally:
+                is_over.set()
+                watcher.join()
+            self.assertLess(peak[0] - before, 64 << 20)
 
     def test_app_ends_cleanly_on_sigterm_and_ctrl_c(self):
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -399,6 +426,12 @@ class VisitorsTest(unittest.TestCase):
                 self.assertTrue(refused)
                 self.assertLessEqual({status for status, _ in refused}, {502, 503})
                 self.assertTrue(all(set(body) == {"error", "code"} for _, body in refused))
+
+
+def encode_multipart(file):
+    """(a body that is read as it is sent, its Content-Type) with one file."""
+    encoder = MultipartEncoder({"file": ("big.bin", file, "application/octet-stream")})
+    return encoder, encoder.content_type
 
 
 def cookie(response):

@@ -1,0 +1,67 @@
+"""docs/recipes.md carried out: every block is put where it says, and the changed app is run."""
+import json
+import re
+import shutil
+import tempfile
+import unittest
+from pathlib import Path
+
+import requests
+
+from tests.support import ROOT, free_port, python, running
+
+BLOCK = re.compile(r"^```python (\S+) (after|before) (.*)\n((?:.*\n)*?)```$", re.MULTILINE)
+
+
+class RecipesTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="recipes-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        for file in ROOT.glob("*.py"):
+            shutil.copy(file, self.folder)
+        for name in ("static", "leanstorage"):
+            shutil.copytree(ROOT / name, self.folder / name)
+
+    def carry_out(self):
+        blocks = BLOCK.findall((ROOT / "docs" / "recipes.md").read_text())
+        for name, where, anchor, text in blocks:
+            file = self.folder / name
+            lines = file.read_text().splitlines(keepends=True)
+            [index] = [index for index, line in enumerate(lines) if line.strip().startswith(anchor.strip())][:1]
+            lines.insert(index + (where == "after"), text)
+            file.write_text("".join(lines))
+        return len(blocks)
+
+    def test_every_recipe_works_as_it_stands(self):
+        self.assertEqual(self.carry_out(), 9)
+        port = free_port()
+        data = self.folder / "data"
+        variables = {"LEANCLOUD_APP_PORT": port, "LEANSTORAGE_DATA": str(data), "GREETING": "hi"}
+        url = f"http://127.0.0.1:{port}"
+        with running(python("wsgi.py"), "cache: ", folder=self.folder, **variables) as process:
+            response = requests.get(f"{url}/api/hello/you", timeout=10)
+            self.assertEqual((response.text, response.headers["X-Served-By"]), ('{"hello":"you"}', "me"))
+            keys = json.loads((data / "keys.json").read_text())
+            headers = {"X-LC-Id": keys["id"], "X-LC-Key": keys["key"]}
+            answer = requests.post(f"{url}/1.1/functions/double", json={"number": 21}, headers=headers, timeout=10)
+            self.assertEqual(answer.json(), {"result": 42})
+            self.assertIsNone(process.poll())
+        port = free_port()
+        serve = python("-m", "leanstorage", "serve", "--port", str(port))
+        with running(serve, "listens on", folder=self.folder, LEANSTORAGE_DATA=str(data)):
+            for key, status in ((keys["key"], 400), (keys["master_key"] + ",master", 200)):
+                headers["X-LC-Key"] = key
+                answer = requests.get(f"http://127.0.0.1:{port}/1.1/ping", headers=headers, timeout=10)
+                self.assertEqual(answer.status_code, status, answer.text)
+
+    def test_make_it_yours_of_the_readme_is_the_first_recipe(self):
+        recipe = (ROOT / "docs" / "recipes.md").read_text()
+        for name in ("README.md", "README.zh-CN.md"):
+            text = (ROOT / name).read_text()
+            self.assertIn('("GET", "/api/hello/<name>", handlers.say_hello)', text)
+            self.assertIn("def say_hello(environ, name):", text)
+        self.assertIn("def say_hello(environ, name):", recipe)
+
+
+if __name__ == "__main__":
+    unittest.main()
