@@ -86,6 +86,8 @@ class Connection(psycopg.Connection):
     def _checked(self, result):
         if result.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
             return result
+        if self.closed:  # without a word from the server, so without a code to know it by
+            raise psycopg.OperationalError("the connection is lost")
         raise psycopg.errors.error_from_result(result)
 
 
@@ -134,6 +136,7 @@ class PostgresqlStore:
                     return work(PostgresqlTransaction(connection, self._query_seconds))
             except psycopg.OperationalError as error:
                 _raise_known(error, is_last)
+                self._pool.check()  # where one connection was lost the others are too
         raise AssertionError("unreachable")
 
     def write(self, work):
@@ -159,6 +162,7 @@ class PostgresqlStore:
             except psycopg.OperationalError as error:
                 # A commit whose answer was lost may have happened: doing it again could do it twice.
                 _raise_known(error, is_committing or attempt == TRIES)
+                self._pool.check()
         raise AssertionError("unreachable")
 
     def build_index(self, class_name, keys):
