@@ -1,4 +1,7 @@
-"""The subcommands import, pull, export and migrate of the command line: their options, and what is common to their ends."""
+"""The subcommands import, pull, export and migrate of the command line: their options, and what is common to their ends.
+
+Each imports what it runs when it runs: a server that starts needs none of it.
+"""
 
 import sqlite3
 import sys
@@ -7,7 +10,6 @@ from pathlib import Path
 
 from leanstorage.blobs import open_blobs
 from leanstorage.store import StoreUnavailable
-from leanstorage.takeout import exporter, importer, migration, puller, remote
 
 PARALLEL = 4
 MAX_PARALLEL = 32
@@ -22,6 +24,8 @@ def add_commands(commands, storage, database_url, files_place):
     command.add_argument("--refused", metavar="FILE", help="where refused rows go with their reasons; with the data")
 
     def run_import(options, data, keys):
+        from leanstorage.takeout import importer
+
         missing = [path for path in options.export if not Path(path).exists()]
         if missing:
             print(f"there is no {', '.join(missing)}", file=sys.stderr)
@@ -49,6 +53,8 @@ def add_commands(commands, storage, database_url, files_place):
     command.add_argument("--refused", metavar="FILE", help="where refused rows go with their reasons; with the data")
 
     def run_pull(options, data, keys):
+        from leanstorage.takeout import puller, remote
+
         app_id = options.environment.get("LEANSTORAGE_SOURCE_ID") or keys["id"]
         master_key = options.environment.get("LEANSTORAGE_SOURCE_MASTER_KEY") or keys["master_key"]
         blobs = None
@@ -65,15 +71,24 @@ def add_commands(commands, storage, database_url, files_place):
 
     command = commands.add_parser("export", parents=[storage], help="write everything as files that import reads")
     command.add_argument("folder", metavar="DIR", help="an empty folder, or one to be made")
-    command.set_defaults(
-        run=_guarded(lambda options, data, keys: exporter.run(options.folder, database_url(options, data), keys))
-    )
 
+    def run_export(options, data, keys):
+        from leanstorage.takeout import exporter
+
+        return exporter.run(options.folder, database_url(options, data), keys)
+
+    command.set_defaults(run=_guarded(run_export))
 
     command = commands.add_parser("migrate", help="copy one database to another, SQLite or PostgreSQL")
     command.add_argument("--from", dest="source", required=True, metavar="URL", help="nobody may write to it meanwhile")
     command.add_argument("--to", dest="target", required=True, metavar="URL", help="an empty database")
-    command.set_defaults(run=_guarded(lambda options, data, keys: migration.run(options.source, options.target)))
+
+    def run_migrate(options, data, keys):
+        from leanstorage.takeout import migration
+
+        return migration.run(options.source, options.target)
+
+    command.set_defaults(run=_guarded(run_migrate))
 
 
 def _refused_path(options, data):
