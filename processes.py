@@ -60,7 +60,7 @@ def _fork(run: Callable[[], None]) -> int:
 
 
 def watch(files: Iterable[Path]) -> None:
-    """A thread that sends this process SIGHUP once the code in one of `files` has changed and can be compiled."""
+    """A thread that sends this process SIGUSR1 once the code in one of `files` has changed and can be compiled."""
     known = {file: _changed(file) for file in files}
 
     def look() -> None:
@@ -76,7 +76,7 @@ def watch(files: Iterable[Path]) -> None:
             except (SyntaxError, ValueError, OSError) as error:
                 print(f"not started again: {error}", file=sys.stderr, flush=True)
                 continue
-            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGUSR1)
 
     threading.Thread(target=look, name="watch", daemon=True).start()
 

@@ -258,13 +258,13 @@ def serve(app):
     try:
         signal.signal(signal.SIGTERM, stop)
         if settings.app_env == "development" and not is_shared:
-            signal.signal(signal.SIGHUP, stop)
+            signal.signal(signal.SIGUSR1, stop)
             watch(sorted(Path(__file__).parent.glob("*.py")))
         print(f"listening on http://{host}:{settings.port} ({settings.app_env})", *app.report, sep="\n", flush=True)
         share(settings.processes, run) if is_shared else run()
     except KeyboardInterrupt:
         app.close()
-    return signal.SIGHUP in signals
+    return signal.SIGUSR1 in signals
 
 
 application = compose(os.environ)

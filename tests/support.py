@@ -19,6 +19,9 @@ import tests
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 20
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A script's background job starts with Ctrl-C ignored, and so would everything that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 DISTINCT = iter(range(10**9))
 
 
