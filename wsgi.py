@@ -245,7 +245,8 @@ def serve(app):
 
     def stop(number, _):
         signals.append(number)
-        raise KeyboardInterrupt
+        if len(signals) == 1:  # the end takes seconds at the most: asking again makes it no faster, only untidy
+            raise KeyboardInterrupt
 
     def run():
         server = create_server(app, socket, THREADS, settings.max_upload_bytes)
@@ -257,6 +258,8 @@ def serve(app):
 
     try:
         signal.signal(signal.SIGTERM, stop)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is for a script's background job
+            signal.signal(signal.SIGINT, stop)
         if settings.app_env == "development" and not is_shared:
             signal.signal(signal.SIGUSR1, stop)
             watch(sorted(Path(__file__).parent.glob("*.py")))

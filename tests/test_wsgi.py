@@ -226,6 +226,16 @@ class ProcessTest(unittest.TestCase):
                 self.assertLess(time.monotonic() - start, 5)
                 self.assertEqual(redis_servers(self.data), [])
 
+    def test_ctrl_c_pressed_again_and_again_ends_as_cleanly(self):
+        with self.app(free_port()) as process:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+                process.send_signal(number)
+                time.sleep(0.02)
+            # A signal may also meet an interpreter that has said good-bye already.
+            self.assertIn(process.wait(10), (0, -signal.SIGTERM, -signal.SIGINT))
+            self.assertNotIn(b"Traceback", process.stdout.read())
+            self.assertEqual(redis_servers(self.data), [])
+
     def test_eight_saves_at_once_each_with_its_hook_take_the_time_of_one_or_two(self):
         with storage(self.data, engine=True) as (keys, engine_port), self.app(engine_port, **keys), Http(engine_port) as browser:
             browser.sign_up("alice")
