@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 
 from leanstorage.service import explain, respond
-from leanstorage.store import QueryTimeout
+from leanstorage.store import QueryTimeout, StoreUnavailable
 
 CALL_SECONDS = 0.003  # of one statement
 MAX_BODY_BYTES = 1 << 16
@@ -64,12 +64,15 @@ class Group:
         """(status, headers, body) of one write, or None if it has to wait; without a trace unless it succeeds."""
         if self._may_be_hooked(PATH.fullmatch(environ["PATH_INFO"]).group(1)):
             return None
-        self._transaction.begin()
         answer = None
         try:
-            answer = _answer(self._service, environ)
-        finally:
-            self._transaction.end(answer is not None and answer[0] < 300)
+            self._transaction.begin()
+            try:
+                answer = _answer(self._service, environ)
+            finally:
+                self._transaction.end(answer is not None and answer[0] < 300)
+        except StoreUnavailable:  # the whole group is undone; its commit will say so
+            return None
         return answer
 
     def commit(self):

@@ -1,6 +1,8 @@
 import shutil
 import stat
 import tempfile
+import threading
+import time
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -26,6 +28,58 @@ class SqliteTest(StoreContract, unittest.TestCase):
             self.assertEqual(connection.execute("PRAGMA synchronous").fetchone(), (2,))
             self.assertEqual(connection.execute("PRAGMA journal_mode").fetchone(), ("wal",))
         connection.close()
+
+    def test_transaction_that_a_full_disk_rolls_back_keeps_none_of_its_works(self):
+        self.fill("Foo")
+
+        def full(transaction):
+            transaction.connection.execute("ROLLBACK")  # as SQLite itself does then
+            raise StoreUnavailable("database or disk is full")
+
+        group = self.store.open_group(1)
+        group.begin()
+        group.run(lambda transaction: transaction.insert("Foo", row("a")))
+        group.end(True)
+        group.begin()
+        with self.assertRaises(StoreUnavailable):
+            group.run(full)
+        with self.assertRaises(StoreUnavailable):
+            group.end(False)
+        with self.assertRaises(StoreUnavailable):
+            group.begin()
+        with self.assertRaises(StoreUnavailable):
+            group.commit()
+        self.assertEqual(self.ids("Foo"), [])
+        with self.assertRaises(StoreUnavailable):
+            self.write(full)
+        self.write(lambda transaction: transaction.insert("Foo", row("b")))
+        self.assertEqual(self.ids("Foo"), ["b"])
+
+    def test_works_waiting_behind_one_that_a_full_disk_rolls_back_are_refused_and_not_kept(self):
+        self.fill("Foo")
+        jobs = []
+
+        def full(transaction):
+            transaction.connection.execute("ROLLBACK")
+            raise StoreUnavailable("database or disk is full")
+
+        def run(work):
+            try:
+                self.write(work)
+                jobs.append("kept")
+            except StoreUnavailable:
+                jobs.append("refused")
+
+        works = [full, *(lambda transaction, name=name: transaction.insert("Foo", row(name)) for name in "abc")]
+        with self.store._turn:  # so that they all wait, and are then committed together
+            threads = [threading.Thread(target=run, args=[work]) for work in works]
+            for thread in threads:
+                thread.start()
+                time.sleep(0.05)
+        for thread in threads:
+            thread.join()
+        self.assertEqual(len(self.ids("Foo")), jobs.count("kept"))
+        self.assertGreaterEqual(jobs.count("refused"), 1)
 
     def test_commit_that_fails_fails_every_work_of_it(self):
         self.fill("Foo")

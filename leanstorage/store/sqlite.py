@@ -180,14 +180,32 @@ class _Job:
         self.is_done = False
 
     def run(self, transaction):
-        connection = transaction.connection
-        connection.execute("SAVEPOINT work")
+        _begin_work(transaction.connection)
         try:
             self.result = self.work(transaction)
         except Exception as error:
             self.error = error
-            connection.execute("ROLLBACK TO work")
-        connection.execute("RELEASE work")
+        _end_work(transaction.connection, self.error is None)
+
+
+def _begin_work(connection):
+    """Begin one work of several in a transaction.
+
+    Raises StoreUnavailable when there is none any more: a full disk rolls all of it back. A savepoint would then begin
+    a transaction of its own, and its end would commit what nobody is told of.
+    """
+    if not connection.in_transaction:
+        raise StoreUnavailable("the transaction was rolled back")
+    connection.execute("SAVEPOINT work")
+
+
+def _end_work(connection, is_kept):
+    """End it, undone unless `is_kept`; raise StoreUnavailable when the whole transaction is."""
+    if not connection.in_transaction:
+        raise StoreUnavailable("the transaction was rolled back")
+    if not is_kept:
+        connection.execute("ROLLBACK TO work")
+    connection.execute("RELEASE work")
 
 
 class SqliteCompiler(Compiler):
@@ -407,15 +425,13 @@ class SqliteGroup:
         self._transaction = QuickTransaction(connection, seconds)
 
     def begin(self):
-        self._connection.execute("SAVEPOINT work")
+        _begin_work(self._connection)
 
     def run(self, work):
         return work(self._transaction)
 
     def end(self, is_kept):
-        if not is_kept:
-            self._connection.execute("ROLLBACK TO work")
-        self._connection.execute("RELEASE work")
+        _end_work(self._connection, is_kept)
 
     def commit(self):
         """Commit, and let other writers in. Raises StoreUnavailable when nothing is kept."""
