@@ -215,7 +215,8 @@ class ProcessTest(unittest.TestCase):
             finally:
                 is_over.set()
                 watcher.join()
-            self.assertLess(peak[0] - before, 64 << 20)
+            # What waits for a slow reader, up to 16 MiB an answer, keeps no thread: some 70 MiB, as much for 300 MB.
+            self.assertLess(peak[0] - before, 90 << 20)
 
     def test_app_ends_cleanly_on_sigterm_and_ctrl_c(self):
         for number in (signal.SIGTERM, signal.SIGINT):
