@@ -223,9 +223,12 @@ def http_date(seconds: float) -> str:
     return formatdate(seconds, usegmt=True)
 
 
+def json_bytes(value: Any) -> bytes:
+    return _ENCODER.encode(value).encode("utf-8")
+
+
 def json_response(status: HTTPStatus, value: Any, headers: Iterable[Header] = ()) -> BytesResponse:
-    body = _ENCODER.encode(value).encode("utf-8")
-    return status, [("Content-Type", "application/json; charset=utf-8"), PRIVATE, *headers], body
+    return status, [("Content-Type", "application/json; charset=utf-8"), PRIVATE, *headers], json_bytes(value)
 
 
 def error_response(status: HTTPStatus, code: int, message: str, headers: Iterable[Header] = ()) -> BytesResponse:

@@ -3,12 +3,12 @@
 Each says what it guards against; docs/security.md has the table with the test of every one.
 """
 import base64
+import gzip
 import hashlib
 import hmac
 import random
 import re
 import time
-import zlib
 from collections.abc import Collection, Iterable, Iterator
 from email.utils import formatdate
 from http import HTTPStatus
@@ -23,8 +23,7 @@ from werkzeug.http import dump_cookie, parse_cookie
 import messages
 
 COOKIE = "leancloud:session"
-EXCLUDED_PATHS = ["/static/"]
-EXCLUDED = tuple(EXCLUDED_PATHS)
+EXCLUDED_PATHS = ("/static/",)
 MAX_PATH = 8192  # bytes
 MULTIPART_BYTES = 1 << 17  # what a multipart body adds to its file
 HOST = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
@@ -141,18 +140,18 @@ def compress(application: WSGIApplication) -> WSGIApplication:
             return body
         status, headers = held
         if isinstance(body, list) and len(body) == 1 and len(body[0]) > GZIP_BYTES:
-            packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
-            body = [packer.compress(body[0]) + packer.flush()]
-            headers = [*map(_of_gzipped, headers), ("Content-Encoding", "gzip")]
-            headers = [(name, str(len(body[0])) if name == "Content-Length" else value) for name, value in headers]
+            body = [gzip.compress(body[0], GZIP_LEVEL, mtime=0)]
+            headers = [*(_of_gzipped(header, len(body[0])) for header in headers), ("Content-Encoding", "gzip")]
         start_response(status, [*headers, ("Vary", "Accept-Encoding")])
         return body
 
     return compressed
 
 
-def _of_gzipped(header: messages.Header) -> messages.Header:
+def _of_gzipped(header: messages.Header, length: int) -> messages.Header:
     name, value = header
+    if name == "Content-Length":
+        return name, str(length)
     return (name, f"W/{value}") if name == "ETag" else header  # the same file, but not the same bytes
 
 
@@ -206,12 +205,12 @@ def keep_session(application: WSGIApplication, secret: str, max_age: int) -> WSG
 
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        is_excluded = path.startswith(EXCLUDED)
+        is_excluded = path.startswith(EXCLUDED_PATHS)
         sent, others = _split_cookies(environ.get("HTTP_COOKIE", ""))
         issued, inner = _open_cookie(key, sent, max_age)
         if inner is not None and not is_excluded:
             others.append(dump_cookie(COOKIE, inner).split(";", 1)[0])
-        environ["HTTP_COOKIE"] = "; ".join(others) if others else ""
+        environ["HTTP_COOKIE"] = "; ".join(others)
 
         def start(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
             given, kept, is_private = [], [], False

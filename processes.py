@@ -1,5 +1,4 @@
-"""Several processes on one socket, and a new start when the code has changed: what `python wsgi.py` needs around a server.
-"""
+"""Around a server: the socket that it listens on, several processes that serve it, a new start when the code has changed."""
 import os
 import signal
 import socket
@@ -66,10 +65,11 @@ def watch(files: Iterable[Path]) -> None:
     def look() -> None:
         while True:
             time.sleep(POLL_SECONDS)
-            changed = [file for file in known if _changed(file) != known[file]]
+            now = {file: _changed(file) for file in known}
+            changed = [file for file in known if now[file] != known[file]]
             if not changed:
                 continue
-            known.update((file, _changed(file)) for file in changed)
+            known.update(now)
             try:
                 for file in changed:
                     compile(file.read_text(encoding="utf-8"), str(file), "exec")

@@ -50,14 +50,10 @@ class FolderBlobs:
 
     def write(self, chunks):
         """Stage pieces of bytes; return (staged name, size, MD5 in hex). The caller keeps and drops it."""
-        staged = self.folder / f".upload-{secrets.token_hex(16)}"
-        size, digest = 0, hashlib.md5(usedforsecurity=False)
+        staged = self._new_name()
         try:
             with open(os.open(staged, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                    digest.update(chunk)
-                    size += len(chunk)
+                size, digest = write_hashed(chunks, file)
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException as error:
@@ -65,11 +61,11 @@ class FolderBlobs:
             if isinstance(error, OSError):  # the disk is full, or read-only
                 raise _unavailable(error) from error
             raise
-        return staged, size, digest.hexdigest()
+        return staged, size, digest
 
     def keep(self, staged, key):
         """Give staged bytes their key, durably. They stay staged too, so that a repeated transaction can keep them again."""
-        name = self.folder / f".upload-{secrets.token_hex(16)}"
+        name = self._new_name()
         try:
             os.link(staged, name)
             os.replace(name, self.path(key))
@@ -116,6 +112,19 @@ class FolderBlobs:
         for path in self.folder.glob(".upload-*"):
             if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                 self.drop(path)
+
+    def _new_name(self):
+        return self.folder / f".upload-{secrets.token_hex(16)}"
+
+
+def write_hashed(chunks, file):
+    """Write pieces of bytes to an open file; return (their size, their MD5 in hex)."""
+    size, digest = 0, hashlib.md5(usedforsecurity=False)
+    for chunk in chunks:
+        file.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+    return size, digest.hexdigest()
 
 
 def _unavailable(error):

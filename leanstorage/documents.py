@@ -44,8 +44,8 @@ def document(call, class_name, row, stubs=None, with_acl=False):
     if stubs:
         result.update(stubs)
     result["objectId"] = row.id
-    result["createdAt"] = created = format_time(row.created)
-    result["updatedAt"] = created if row.updated == row.created else format_time(row.updated)
+    result["createdAt"] = format_time(row.created)
+    result["updatedAt"] = format_time(row.updated)
     if with_acl:
         result["ACL"] = row.acl if row.acl is not None else acl.PUBLIC
     return result

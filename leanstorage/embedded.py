@@ -28,8 +28,8 @@ class EmbeddedStorage:
 
     def __init__(self, data, keys, threads):
         self.service = open_service(keys, f"sqlite:///{data / 'leanstorage.db'}", data / "files")
-        application = create_application(self.service)
-        self._server = Server(application, listen("127.0.0.1", 0), threads, self.service.options.max_bytes, quick_calls(self.service))
+        application, quick = create_application(self.service), quick_calls(self.service)
+        self._server = Server(application, listen("127.0.0.1", 0), threads, self.service.options.max_bytes, quick)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
         self._sweeper = Sweeper(self.service)

@@ -151,17 +151,17 @@ def claim(service, lookup):
     if found is None:
         return False
     size, digest, version = found
-    if size > _limit(service, upload):
-        service.blobs.drop(upload["staged"])
-        raise StorageError(Code.TOO_LARGE, limit=_limit(service, upload))
+    limit = _limit(service, upload)
     try:
+        if size > limit:
+            raise StorageError(Code.TOO_LARGE, limit=limit)
         _complete(service, lookup, upload, upload["staged"], size, digest, version)
     except StorageError as error:
-        if error.kind is not Code.UNAUTHORIZED:  # that is one who was faster
-            service.blobs.drop(upload["staged"])
-            raise
-    else:
+        if error.kind is Code.UNAUTHORIZED:  # another one was faster, and drops what is staged
+            return True
         service.blobs.drop(upload["staged"])
+        raise
+    service.blobs.drop(upload["staged"])
     return True
 
 

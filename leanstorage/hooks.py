@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 
+import messages
 import requests
 from requests.adapters import HTTPAdapter
 
@@ -59,14 +60,14 @@ class Engine:
 
     def names(self):
         """The names of its hooks and functions, at most a minute old where it answers; raise EngineDown."""
-        age = time.monotonic() - self._asked
-        if self._names is not None and age < LIST_SECONDS:
-            return self._names
+        names = self._fresh_names()
+        if names is not None:
+            return names
         with self._lock:
-            age = time.monotonic() - self._asked
-            if self._names is not None and age < LIST_SECONDS:
-                return self._names
-            if self._asked and age < RETRY_SECONDS:
+            names = self._fresh_names()
+            if names is not None:
+                return names
+            if self._asked and time.monotonic() - self._asked < RETRY_SECONDS:
                 raise EngineDown
             try:
                 self._names = self._ask()
@@ -81,13 +82,17 @@ class Engine:
                 self._asked = time.monotonic()
             return self._names
 
-    def fresh_names(self):
-        """The names if they are known and fresh, else None: nobody is asked."""
+    def may_hook(self, class_name):
+        """Whether a class has a hook, or may have one: nobody is asked."""
+        names = self._fresh_names()
+        return names is None or any(prefix + class_name in names for prefix in PREFIXES.values())
+
+    def _fresh_names(self):
         return self._names if time.monotonic() - self._asked < LIST_SECONDS else None
 
     def post(self, path, body, timeout, headers=()):
         """POST JSON; return (status, decoded body). Raises EngineDown, EngineTimeout, ValueError for other than JSON."""
-        data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        data = messages.json_bytes(body)
         status, answer = self.transport("POST", path, {"Content-Type": "application/json", **dict(headers)}, data, timeout)
         return status, json.loads(answer)
 

@@ -62,8 +62,8 @@ class Group:
 
     def write(self, environ):
         """(status, headers, body) of one write, or None if it has to wait; without a trace unless it succeeds."""
-        if self._may_be_hooked(PATH.fullmatch(environ["PATH_INFO"]).group(1)):
-            return None
+        if self._engine is not None and self._engine.may_hook(PATH.fullmatch(environ["PATH_INFO"]).group(1)):
+            return None  # it is called outside of transactions
         answer = None
         try:
             self._transaction.begin()
@@ -82,13 +82,6 @@ class Group:
     def refusal(self, error):
         """The answer to all whose commit failed with `error`."""
         return explain(self._service, error, {})
-
-    def _may_be_hooked(self, class_name):
-        """Whether the engine has a hook of this class, or may have: it is called outside of transactions."""
-        if self._engine is None:
-            return False
-        names = self._engine.fresh_names()
-        return names is None or any(name.endswith("_for_" + class_name) for name in names)
 
 
 class _Store:

@@ -3,7 +3,6 @@
 Objects: `PREFIX/uploads/RANDOM` while staged, `PREFIX/files/KEY` when kept. Where the endpoint is and who we are comes from
 boto3's own settings (AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, ...); clients must reach the endpoint too.
 """
-import hashlib
 import re
 import secrets
 import tempfile
@@ -14,6 +13,7 @@ from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from leanstorage.blobs import write_hashed
 from leanstorage.store import StoreUnavailable
 
 UPLOAD_SECONDS = 60 * 60
@@ -47,7 +47,7 @@ class S3Blobs:
 
     def direct_upload(self):
         """(staged name, URL good for one hour that takes a PUT of the bytes)."""
-        staged = f"{self.prefix}uploads/{secrets.token_hex(16)}"
+        staged = self._new_name()
         return staged, self._sign("put_object", staged, UPLOAD_SECONDS)
 
     def staged(self, staged):
@@ -60,17 +60,13 @@ class S3Blobs:
 
     def write(self, chunks):
         """Stage pieces of bytes; return (staged name, size, MD5 in hex)."""
-        staged = f"{self.prefix}uploads/{secrets.token_hex(16)}"
-        size, digest = 0, hashlib.md5(usedforsecurity=False)
+        staged = self._new_name()
         # Whole before it is sent: S3 has no way to take back a part of an upload that turns out too large.
         with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as file:
-            for chunk in chunks:
-                file.write(chunk)
-                digest.update(chunk)
-                size += len(chunk)
+            size, digest = write_hashed(chunks, file)
             file.seek(0)
             self._call(self.client.upload_fileobj, file, self.bucket, staged)
-        return staged, size, digest.hexdigest()
+        return staged, size, digest
 
     def keep(self, staged, key, version=None):
         """Give staged bytes their key; with `version`, only if they are still those. Raises StoreUnavailable."""
@@ -108,6 +104,9 @@ class S3Blobs:
 
     def sweep(self):
         """What nobody claimed is the bucket's to drop, by a lifecycle rule on `uploads/`: no listing is cheap."""
+
+    def _new_name(self):
+        return f"{self.prefix}uploads/{secrets.token_hex(16)}"
 
     def _name(self, key):
         return f"{self.prefix}files/{key}"

@@ -15,6 +15,7 @@ from waitress.utilities import Error, build_http_date
 
 import messages
 from leanstorage.errors import Code
+from router import STATUS_LINES
 
 LINGER_SECONDS = 5  # for requests that are being answered when the server is told to stop
 OVERHEAD_BYTES = 1 << 20
@@ -105,7 +106,7 @@ class Loop:
 
     def __init__(self, pool, quick):
         self._pool, self._quick = pool, quick
-        self._reads, self._writes = [], []  # (channel, environ)
+        self._reads, self._writes = [], []  # channels
         self._is_committing = False
         self._loop_thread = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
@@ -213,7 +214,7 @@ def _guarded(answer, channel):
 
 def _http(status, headers, body):
     """An answer as bytes."""
-    lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
+    lines = [f"HTTP/1.1 {STATUS_LINES[status]}"]
     lines += [f"{name}: {value}" for name, value in headers]
     if any("\n" in line or "\r" in line for line in lines):
         raise ValueError("a header of the answer holds a line break")

@@ -3,12 +3,11 @@
 Wire rules are those of protocol section 0: every answer is JSON, never empty, never 204; a failure has `error` at its
 top level and a success has not. Credentials are decided in the order of section 1.2.
 """
+import gzip
 import hashlib
 import hmac
-import json
 import re
 import sys
-import zlib
 from functools import partial
 from http import HTTPStatus
 
@@ -64,17 +63,16 @@ JSON_HEADERS = [
     ("Pragma", "no-cache"),
     ("X-Content-Type-Options", "nosniff"),
 ]
-ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 API = re.compile(r"/1(?:\.1)?(/.*)", re.DOTALL)
 UPLOAD = re.compile(r"/1\.1/uploads/([A-Za-z0-9_-]{20,100})")
 
 
-def open_service(keys, database, folder, transport=None, options=None):
-    """The Service on a database URL and a folder for files; `transport` reaches the app's engine, if there is one."""
+def open_service(keys, database, files_place, transport=None, options=None):
+    """The Service on a database URL and a place for files; `transport` reaches the app's engine, if there is one."""
     options = options or Options()
     store = open_store(database, query_seconds=options.query_seconds)
     engine = Engine(transport, keys, EngineMemory(store)) if transport else None
-    return Service(store, open_blobs(folder), engine, keys, passwords.token_secret(keys), options)
+    return Service(store, open_blobs(files_place), engine, keys, passwords.token_secret(keys), options)
 
 
 def create_application(service):
@@ -243,11 +241,10 @@ def _depth(environ):
 def _json_answer(environ, status, headers, value):
     if isinstance(value, str):  # a page, with headers of its own
         return HTTPStatus(status), [*headers, ("X-Content-Type-Options", "nosniff")], value.encode("utf-8")
-    data = ENCODER.encode(value).encode("utf-8")
+    data = messages.json_bytes(value)
     headers = [*JSON_HEADERS, *headers, *CORS]
     if len(data) >= GZIP_BYTES and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
-        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-        data = packer.compress(data) + packer.flush()
+        data = gzip.compress(data, 1, mtime=0)
         headers.append(("Content-Encoding", "gzip"))
         headers.append(("Vary", "Accept-Encoding"))
     return HTTPStatus(status), headers, data

@@ -11,8 +11,8 @@ BATCH = 1000
 
 def sweep(service):
     """Sweep once, in small transactions."""
-    files.sweep(service)
-    while service.store.write(lambda transaction: transaction.delete_expired(BATCH)) == BATCH:
+    files.sweep(service)  # uploads leave more behind than a record
+    while service.store.write(lambda transaction: transaction.delete_expired("upload", BATCH)) == BATCH:
         pass
 
 

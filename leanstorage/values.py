@@ -8,8 +8,8 @@ import base64
 import binascii
 import math
 import re
-from functools import lru_cache
 from datetime import datetime, timedelta, UTC
+from functools import lru_cache
 
 from leanstorage.errors import Code, StorageError
 

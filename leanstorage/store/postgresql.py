@@ -51,7 +51,6 @@ CREATE TABLE IF NOT EXISTS records (
 );
 CREATE INDEX IF NOT EXISTS records_expires ON records (kind, expires) WHERE expires IS NOT NULL;
 """
-QUESTION = re.compile(r"(\?)")
 # How columns of a type, by its number, are read. Documents are decoded in one place, for every database.
 READERS = {16: b"t".__eq__, 20: int, 21: int, 23: int, 25: bytes.decode, 3802: bytes.decode, 114: bytes.decode}
 SCHEMA_LOCK = 8126  # processes that start together make the tables one after the other
@@ -75,7 +74,7 @@ class Connection(psycopg.Connection):
         if name is None:
             name = b"own%d" % len(self._statements)
             numbers = count(1)
-            numbered = "".join(f"${next(numbers)}" if part == "?" else part for part in QUESTION.split(text))
+            numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", text)
             self._checked(self.pgconn.prepare(name, numbered.encode()))
             self._statements[text] = name
         return self._checked(self.pgconn.exec_prepared(name, [_parameter(value) for value in params]))
@@ -388,11 +387,6 @@ def _item(value, body=None, path=()):
 
 class PostgresqlTransaction(Transaction):
     compiler = PostgresqlCompiler
-
-    def __init__(self, connection, query_seconds):
-        self._infos = {}
-        self.connection = connection
-        self.query_seconds = query_seconds
 
     def execute(self, text, params=()):
         result = self.connection.run(text, params)

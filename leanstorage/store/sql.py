@@ -60,6 +60,11 @@ class Transaction:
 
     compiler = None  # the dialect's Compiler class
 
+    def __init__(self, connection, query_seconds):
+        self.connection = connection
+        self.query_seconds = query_seconds
+        self._infos = {}  # class name -> its info as it was seen last
+
     def execute(self, text, params=()):
         """Run a statement with `?` for parameters; return its rows as a list of tuples."""
         raise NotImplementedError
@@ -378,12 +383,12 @@ class Transaction:
         )
         return [(key, self.decode(value)) for key, value in found]
 
-    def delete_expired(self, limit=1000):
-        """Delete records whose time has come, whatever their kind; return how many."""
+    def delete_expired(self, but, limit):
+        """Delete records whose time has come, of every kind `but` one; return how many."""
         return self.change(
             "DELETE FROM records WHERE (kind, key) IN "
-            "(SELECT kind, key FROM records WHERE expires <= ? AND kind <> 'upload' LIMIT ?)",
-            [now(), limit],
+            "(SELECT kind, key FROM records WHERE expires <= ? AND kind <> ? LIMIT ?)",
+            [now(), but, limit],
         )
 
     def for_update(self, lock):

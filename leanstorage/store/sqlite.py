@@ -376,25 +376,16 @@ class SqliteCompiler(Compiler):
 class SqliteTransaction(Transaction):
     compiler = SqliteCompiler
 
-    def __init__(self, connection, query_seconds):
-        self._infos = {}
-        self.connection = connection
-        self.query_seconds = query_seconds
-
     def execute(self, text, params=()):
         return _execute(self.connection, text, params)
 
     def change(self, text, params=()):
-        try:
+        with _translated:
             return self.connection.execute(text, params).rowcount
-        except sqlite3.OperationalError as error:
-            _raise_known(error)
 
     def change_many(self, text, rows):
-        try:
+        with _translated:
             return max(0, self.connection.executemany(text, rows).rowcount)
-        except sqlite3.OperationalError as error:
-            _raise_known(error)
 
     def find(self, query):
         with _time_budget(self.connection, self.query_seconds):
@@ -486,17 +477,24 @@ def _search(pattern, flags, text):
 
 
 def _execute(connection, text, params=()):
-    try:
+    with _translated:
         return connection.execute(text, params).fetchall()
-    except sqlite3.OperationalError as error:
-        _raise_known(error)
 
 
-def _raise_known(error):
-    """The one place where SQLite's errors become the contract's."""
-    message = str(error)
-    if "interrupted" in message or "user-defined function" in message:
-        raise QueryTimeout from error
-    if any(word in message for word in ("locked", "busy", "full", "disk I/O", "unable to open", "readonly")):
-        raise StoreUnavailable(message) from error
-    raise error
+class _Translated:
+    """The one place where SQLite's errors become the contract's. A class, as each statement passes through it."""
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, kind, error, traceback):
+        if not isinstance(error, sqlite3.OperationalError):
+            return
+        message = str(error)
+        if "interrupted" in message or "user-defined function" in message:
+            raise QueryTimeout from error
+        if any(word in message for word in ("locked", "busy", "full", "disk I/O", "unable to open", "readonly")):
+            raise StoreUnavailable(message) from error
+
+
+_translated = _Translated()
