@@ -9,7 +9,6 @@ from pathlib import Path
 
 from leanstorage import classes, indexes
 from leanstorage import keys as key_files
-from leanstorage.blobs import open_blobs
 from leanstorage.calls import Options
 from leanstorage.errors import StorageError
 from leanstorage.hooks import HttpTransport
@@ -132,10 +131,14 @@ def serve(options, data, keys):
     if options.processes > 1 and not database_url(options, data).startswith("postgres"):
         print("cannot start: several processes need a database of their own: --database postgresql://...", file=sys.stderr)
         return 2
+
+    def opened():
+        transport = HttpTransport(options.engine) if options.engine else None
+        return open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
+
     try:
         listening = listen(options.host, options.port)
-        open_store(database_url(options, data)).close()  # what is wrong with it is said once, and by us
-        open_blobs(files_place(options, data))
+        service = opened()
     except (ValueError, OSError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return 1
@@ -149,23 +152,22 @@ def serve(options, data, keys):
     if not is_local:
         print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
 
-    def run():
-        _run(options, data, keys, settings, listening)
-
+    threads = options.threads or (ENGINE_THREADS if options.engine else THREADS)
     try:
-        share(options.processes, run) if options.processes > 1 else run()
+        if options.processes > 1:
+            service.store.close()  # it has threads; each process opens its own
+            share(options.processes, lambda: _run(opened(), listening, threads))
+        else:
+            _run(service, listening, threads)
     except KeyboardInterrupt:
         pass
     return 0
 
 
-def _run(options, data, keys, settings, listening):
+def _run(service, listening, threads):
     """Serve on a listening socket until KeyboardInterrupt, in a process that may be one of several."""
-    transport = HttpTransport(options.engine) if options.engine else None
-    service = open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
     sweeper = Sweeper(service)
-    threads = options.threads or (ENGINE_THREADS if options.engine else THREADS)
-    server = Server(create_application(service), listening, threads, settings.max_bytes, quick_calls(service))
+    server = Server(create_application(service), listening, threads, service.options.max_bytes, quick_calls(service))
     try:
         server.run()
     finally:

@@ -117,7 +117,7 @@ class Loop:
     def add_task(self, channel):
         """Called by waitress with a channel whose first request is complete, while it holds the channel's lock."""
         request = channel.requests[0]
-        length = request.content_length or 0
+        length = int(request.headers.get("CONTENT_LENGTH") or 0)  # of a chunked body too, by now
         kind = None
         # After a pipelined call that waited, waitress calls from that call's thread: the lists are the loop's alone.
         if threading.get_ident() == self._loop_thread and _is_plain(channel, request):

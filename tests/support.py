@@ -4,10 +4,12 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 from contextlib import contextmanager
@@ -200,6 +202,17 @@ def _read_until(process, ready):
         if not chunk and process.poll() is not None:
             break
     raise AssertionError(f"not ready: {text.decode()}")
+
+
+def copied_app(case):
+    """A folder with a copy of the app and the storage, for a test that changes them; gone after the test."""
+    folder = Path(tempfile.mkdtemp(prefix="app-"))
+    case.addCleanup(shutil.rmtree, folder)
+    for file in ROOT.glob("*.py"):
+        shutil.copy(file, folder)
+    for name in ("static", "leanstorage"):
+        shutil.copytree(ROOT / name, folder / name)
+    return folder
 
 
 def python(*arguments):

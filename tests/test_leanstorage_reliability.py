@@ -12,6 +12,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+import psutil
 import requests
 
 from tests.service_support import KEYS, SERVER, ServiceTestCase, open_database
@@ -58,6 +59,24 @@ class CrashTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn("6 kills, ", done.stdout)
         self.assertNotIn(" 0 acknowledged", done.stdout)
+
+
+class ProcessesTest(Case):
+    @unittest.skipUnless(SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
+    def test_two_processes_serve_one_port_and_end_together(self):
+        url, drop = open_database(None)
+        self.addCleanup(drop)
+        with self.serve(*python("-m", "leanstorage"), more=["--processes", "2", "--database", url]) as process:
+            end = time.monotonic() + 10
+            while len(workers := psutil.Process(process.pid).children()) < 2 and time.monotonic() < end:
+                time.sleep(0.05)
+            self.assertEqual(len(workers), 2)
+            made = [self.request("POST", "/classes/Foo", {"n": n}).json()["objectId"] for n in range(10)]
+            found = [row["objectId"] for row in self.request("GET", "/classes/Foo").json()["results"]]
+            self.assertEqual(sorted(found), sorted(made))
+            process.terminate()
+            self.assertEqual(process.wait(15), 0)
+            self.assertFalse(any(worker.is_running() for worker in workers))
 
 
 class FullDiskTest(Case):

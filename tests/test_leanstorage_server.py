@@ -87,7 +87,7 @@ class Quick:
         self.commits, self.is_broken, self.is_busy = 0, False, False
 
     def kind(self, method, path, length):
-        return None if path == "/slow" else "read" if method == "GET" else "write"
+        return None if path == "/slow" or length > 1000 else "read" if method == "GET" else "write"
 
     def answer(self, environ):
         path = environ["PATH_INFO"]
@@ -126,6 +126,12 @@ class LoopTest(unittest.TestCase):
             self.assertEqual(self.ask(method, "slow"), "thread")
             self.assertEqual(self.ask(method, "later"), "thread")
             self.assertEqual(self.ask(method, "quick", headers={"Connection": "close"}), "thread")
+
+    def test_long_bodies_belong_to_threads_chunked_or_not(self):
+        for size, wanted in ((1000, "loop"), (1001, "thread")):
+            with self.subTest(size):
+                self.assertEqual(self.ask("POST", "quick", data=b"x" * size), wanted)
+                self.assertEqual(self.ask("POST", "quick", data=iter([b"x" * size])), wanted)
 
     def test_errors_on_the_loop_end_on_a_thread_and_the_loop_goes_on(self):
         with contextlib.redirect_stderr(io.StringIO()) as log:

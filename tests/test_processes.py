@@ -1,15 +1,13 @@
 """Several processes on one socket; a new start when the code changes."""
 import os
-import shutil
 import signal
 import tempfile
 import time
 import unittest
-from pathlib import Path
 
 import psutil
 
-from tests.support import ROOT, free_port, python, running
+from tests.support import copied_app, free_port, python, running
 from tests.test_wsgi import Http, storage, until, wait_for
 
 
@@ -56,12 +54,7 @@ class ShareTest(unittest.TestCase):
 
 class ReloadTest(unittest.TestCase):
     def setUp(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="reload-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-        for file in ROOT.glob("*.py"):
-            shutil.copy(file, self.folder)
-        for name in ("static", "leanstorage"):
-            shutil.copytree(ROOT / name, self.folder / name)
+        self.folder = copied_app(self)
 
     def edit(self, old, new):
         file = self.folder / "handlers.py"

@@ -1,26 +1,18 @@
 """docs/recipes.md carried out: every block is put where it says, and the changed app is run."""
 import json
 import re
-import shutil
-import tempfile
 import unittest
-from pathlib import Path
 
 import requests
 
-from tests.support import ROOT, free_port, python, running
+from tests.support import ROOT, copied_app, free_port, python, running
 
 BLOCK = re.compile(r"^```python (\S+) (after|before) (.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 
 
 class RecipesTest(unittest.TestCase):
     def setUp(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="recipes-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-        for file in ROOT.glob("*.py"):
-            shutil.copy(file, self.folder)
-        for name in ("static", "leanstorage"):
-            shutil.copytree(ROOT / name, self.folder / name)
+        self.folder = copied_app(self)
 
     def carry_out(self):
         blocks = BLOCK.findall((ROOT / "docs" / "recipes.md").read_text())
