@@ -270,11 +270,12 @@ def serve(app):
     return signal.SIGUSR1 in signals
 
 
-application = compose(os.environ)
+given = dict(os.environ)  # before the SDK's keys are put there
+application = compose(given)
 atexit.register(application.close)
 
 if __name__ == "__main__":
     if serve(application):
         print("the code has changed: starting again", flush=True)
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], given)
     sys.exit(0)

@@ -71,6 +71,10 @@ class ReloadTest(unittest.TestCase):
             self.edit('{"ip": _address(environ), "x" _address', '{"address": _address')
             until(lambda: "address" in self.client(port), 15)
             self.assertEqual(process.poll(), None)
+            with Http(port) as visitor:  # on the same storage and cache as before
+                self.assertEqual(visitor.sign_up("alice").status_code, 201)
+                self.assertEqual(visitor("GET", "/api/status").json()["cache"], "ok")
+                self.assertEqual(visitor("GET", "/api/status").json()["storage"], "ok")
 
     def client(self, port):
         with Http(port) as browser:
