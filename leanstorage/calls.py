@@ -5,21 +5,27 @@ No part of it is WSGI, so that a batch can make calls of its own. A resource fun
 """
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from leanstorage.errors import Code, StorageError
-from leanstorage.store import QUERY_SECONDS
-from messages import MAX_JSON_DEPTH
+from leanstorage.store import QUERY_SECONDS, Document, Json, Principals, Store
+from messages import MAX_JSON_DEPTH, Header
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 MAX_HASHING = 4
+Answer = tuple[HTTPStatus, Sequence[Header], Json]
 
 
 @dataclass
 class Options:
     """Settings of a service, with the defaults of the protocol."""
 
-    trusted_providers: frozenset = frozenset(["anonymous"])  # "*" trusts every one, see section 5.6
+    trusted_providers: frozenset[str] = frozenset(["anonymous"])  # "*" trusts every one, see section 5.6
     public_url: str | None = None  # of the API, when it is not what requests say in Host
     files_url: str | None = None  # of the files, when they have an origin of their own
     max_upload_bytes: int = 1 << 30
@@ -36,7 +42,7 @@ class Options:
     max_requests_per_minute: int = 6000  # of one address, by one process; 0 for no limit
 
     @property
-    def max_bytes(self):
+    def max_bytes(self) -> int:
         """Of any request."""
         return max(self.max_upload_bytes, self.max_body_bytes)
 
@@ -44,11 +50,12 @@ class Options:
 class Traffic:
     """Requests of each address in the current minute. It is this process's own: overload is a process's own, too."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._minute, self._counts = None, {}
+        self._minute: int | None = None
+        self._counts: dict[str, int] = {}
 
-    def count(self, address):
+    def count(self, address: str) -> int:
         """Note a request; return how many the address has made this minute, this one included."""
         minute = int(time.monotonic() // 60)
         with self._lock:
@@ -62,16 +69,16 @@ class Traffic:
 class Service:
     """What every call shares; nothing in it changes while it serves."""
 
-    store: object
-    blobs: object
-    engine: object  # hooks.Engine, or None
-    keys: dict  # id, key, master_key, hook_key
+    store: Store
+    blobs: Any  # one of blobs.py or s3_blobs.py
+    engine: Any  # hooks.Engine, or None
+    keys: dict[str, str]  # id, key, master_key, hook_key
     token_secret: bytes
     options: Options = field(default_factory=Options)
-    router: object = None
+    router: Any = None
     # Hashing a password takes memory and time on purpose: this many at once, whatever the number of threads.
-    hashing: object = field(default_factory=lambda: threading.BoundedSemaphore(MAX_HASHING))
-    traffic: object = field(default_factory=lambda: Traffic())
+    hashing: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_HASHING))
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 @dataclass(frozen=True)
@@ -89,22 +96,22 @@ class Call:
     service: Service
     caller: Caller
     method: str
-    query: dict
-    body: object  # decoded JSON, {} when there was none
+    query: Document
+    body: Json  # decoded JSON, {} when there was none
     api_url: str  # the origin that the caller knows this server by, without a trailing slash
     depth: int = 0  # how many hooks lead here
 
-    def with_body(self, body, **changes):
+    def with_body(self, body: Json, **changes: Any) -> "Call":
         return replace(self, body=body, **changes)
 
     @property
-    def skipped_hooks(self):
+    def skipped_hooks(self) -> set[str]:
         """Hooks that this call asks to be left out, which needs the hook key or the master key."""
         names = self.body.get("__ignore_hooks") if isinstance(self.body, dict) else None
         allowed = self.caller.has_hook_key or self.caller.is_master
         return set(map(str, names)) if allowed and isinstance(names, list) else set()
 
-    def principals(self, transaction):
+    def principals(self, transaction: "Transaction") -> Principals:
         """The names that the caller goes by in an ACL; None for the master, who needs none."""
         if self.caller.is_master:
             return None
@@ -113,24 +120,24 @@ class Call:
         roles = (f"role:{name}" for name in transaction.role_names(self.caller.user_id))
         return ("*", self.caller.user_id, *roles)
 
-    def json_body(self):
+    def json_body(self) -> Document:
         """The body as an object; raise 107."""
         if not isinstance(self.body, dict):
             raise StorageError(Code.BAD_JSON, detail="the body must be an object")
         return self.body
 
-    def needs_master(self):
+    def needs_master(self) -> None:
         if not self.caller.is_master:
             raise StorageError(Code.NEEDS_MASTER)
 
-    def flag(self, *names):
+    def flag(self, *names: str) -> bool:
         """Whether one of these query options is on."""
         return any(self.query.get(name) in (True, 1, "true", "1") for name in names)
 
 
-def ok(value, headers=()):
+def ok(value: Json, headers: Sequence[Header] = ()) -> Answer:
     return HTTPStatus.OK, headers, value
 
 
-def created(class_name, object_id, value):
+def created(class_name: str, object_id: str, value: Json) -> Answer:
     return HTTPStatus.CREATED, [("Location", f"/1.1/classes/{class_name}/{object_id}")], value

@@ -36,7 +36,33 @@ The times `createdAt` and `updatedAt` are compared in milliseconds.
 """
 import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
+
+Json = Any  # a decoded value
+Document = dict[str, Any]  # a decoded object
+Rights = dict[str, dict[str, bool]]  # an ACL
+Principals = tuple[str, ...] | None  # the names that somebody goes by in an ACL; None is the master
+Path = tuple[str, ...]  # the names that lead to a value in a document
+Result = TypeVar("Result")
+
+
+class Store(Protocol):
+    """A database. `work` is called with a transaction."""
+
+    def read(self, work: "Callable[[Transaction], Result]") -> Result: ...
+
+    def write(self, work: "Callable[[Transaction], Result]") -> Result: ...
+
+    def build_index(self, class_name: str, keys: Sequence[str]) -> None: ...
+
+    def drop_index(self, class_name: str, keys: Sequence[str]) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -46,8 +72,8 @@ class Row:
     id: str
     created: int
     updated: int
-    acl: dict | None
-    body: dict
+    acl: Rights | None
+    body: Document
     seq: int = 0
     may_hold_files: bool = True  # whether there may be a reference to a file in the body
 
@@ -55,19 +81,22 @@ class Row:
 @dataclass(frozen=True)
 class Condition:
     op: str
-    path: tuple
-    operand: object
+    path: Path
+    operand: Any
 
 
 @dataclass(frozen=True)
 class Group:
     op: str
-    nodes: tuple
+    nodes: "tuple[Node, ...]"
 
 
 @dataclass(frozen=True)
 class Not:
-    node: object
+    node: "Node"
+
+
+Node = Condition | Group | Not
 
 
 TRUE = Group("and", ())
@@ -82,12 +111,12 @@ class Query:
     """
 
     class_name: str
-    where: object = TRUE
-    order: tuple = ()
+    where: Node = TRUE
+    order: tuple[tuple[Path, bool], ...] = ()
     limit: int | None = None
     skip: int = 0
-    principals: tuple | None = None
-    near: tuple | None = None
+    principals: Principals = None
+    near: tuple[Path, tuple[float, float]] | None = None
 
 
 QUERY_SECONDS = 5  # clients give up after 15
@@ -101,7 +130,7 @@ class QueryTimeout(Exception):
     """A query used up its time budget."""
 
 
-def open_store(url, bulk=False, query_seconds=QUERY_SECONDS):
+def open_store(url: str, bulk: bool = False, query_seconds: float = QUERY_SECONDS) -> Store:
     """The store of `sqlite:///PATH` or `postgresql://...`; raise ValueError for another scheme.
 
     `bulk` is for long loads and unloads: memory stays small and writes go in large pieces. A statement that takes longer
@@ -118,12 +147,12 @@ def open_store(url, bulk=False, query_seconds=QUERY_SECONDS):
     raise ValueError("the database must be sqlite:///PATH or postgresql://...")
 
 
-def now():
+def now() -> int:
     """The current time in milliseconds UTC, as every time here."""
     return time.time_ns() // 1_000_000
 
 
-def type_of(value):
+def type_of(value: Json) -> dict[str, str] | None:
     """The column type of a canonical value: `{"type": "String"}`, pointers and relations with their className.
 
     None for null, which fixes no type.
@@ -149,6 +178,6 @@ def type_of(value):
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def canonical_text(value):
+def canonical_text(value: Json) -> str:
     """A canonical value as the one JSON text that equal values share."""
     return _CANONICAL.encode(value)
