@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl, unquote
 
 import messages
 from leanstorage.calls import ok
+from leanstorage.documents import Ready
 from leanstorage.errors import Code, StorageError
 
 MAX_REQUESTS = 1000
@@ -63,4 +64,4 @@ def _answer(call, request):
     _, _, value = function(inner, **parameters)
     if isinstance(value, str):  # a page, which has no place in a list of answers
         raise StorageError(Code.NO_ROUTE)
-    return method, value
+    return method, value.decoded() if isinstance(value, Ready) else value

@@ -5,8 +5,8 @@ everything is checked again and applied, then the after hook, then the answer.
 """
 import secrets
 from dataclasses import dataclass, replace
-from email.utils import formatdate
 from collections.abc import Callable
+from wsgiref.handlers import format_date_time
 
 from leanstorage import acl, changes, classes, documents, hooks, queries, values
 from leanstorage.calls import created, ok
@@ -116,8 +116,8 @@ def find(call, class_name):
         query = queries.with_limits(
             parse(transaction, call, name, options.get("where"), principals), options, call.caller.is_master
         )
-        rows = transaction.find(query) if query.limit else []
-        results = documents.render(
+        rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(name))
+        results = documents.rendered(
             transaction,
             call,
             name,
@@ -131,10 +131,10 @@ def find(call, class_name):
         value = {"results": results, **extra}
         if call.flag("count"):
             value["count"] = transaction.count(query)
-        return value, transaction.last_write(name)
+        return value, written
 
     value, written = call.service.store.read(work)
-    return ok(value, _last_modified(written))
+    return ok(documents.ready(value), _last_modified(written))
 
 
 def parse(transaction, call, class_name, where, principals):
@@ -164,8 +164,8 @@ def get(call, class_name, object_id):
             return {}, None
         include, keys = call.query.get("include", ""), call.query.get("keys", "")
         with_acl = call.flag("returnACL")
-        [value] = documents.render(transaction, call, class_name, info, [row], principals, with_acl, include, keys)
-        return value, row.updated
+        [value] = documents.rendered(transaction, call, class_name, info, [row], principals, with_acl, include, keys)
+        return documents.Ready(value) if isinstance(value, str) else value, row.updated
 
     value, updated = call.service.store.read(work)
     if not value and class_name == "_User":
@@ -413,4 +413,4 @@ def _last_modified(ms):
     if ms is None:
         return ()
     seconds, rest = divmod(ms, 1000)
-    return [("Last-Modified", formatdate(seconds, usegmt=True).replace(" GMT", f".{rest:03d} GMT"))]
+    return [("Last-Modified", format_date_time(seconds).replace(" GMT", f".{rest:03d} GMT"))]

@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 
 from leanstorage.service import explain, respond
-from leanstorage.store import QueryTimeout, StoreUnavailable
+from leanstorage.store import QueryTimeout, Stale, StoreUnavailable
 
 CALL_SECONDS = 0.003  # of one statement
 MAX_BODY_BYTES = 1 << 16
@@ -103,7 +103,7 @@ def _wait(work):
 def _answer(service, environ):
     try:
         return respond(service, environ)
-    except (_Later, QueryTimeout):
+    except (_Later, QueryTimeout, Stale):
         return None
     except Exception as error:
         return explain(service, error, environ)

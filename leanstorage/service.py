@@ -15,6 +15,7 @@ import messages
 from leanstorage import files, passwords, sessions
 from leanstorage.blobs import open_blobs
 from leanstorage.calls import Call, Caller, Options, Service
+from leanstorage.documents import Ready
 from leanstorage.errors import Code, StorageError
 from leanstorage.hooks import DEPTH_HEADER, Engine, EngineMemory
 from leanstorage.routes import EVERY_ROUTE, OPEN
@@ -241,7 +242,7 @@ def _depth(environ):
 def _json_answer(environ, status, headers, value):
     if isinstance(value, str):  # a page, with headers of its own
         return HTTPStatus(status), [*headers, ("X-Content-Type-Options", "nosniff")], value.encode("utf-8")
-    data = messages.json_bytes(value)
+    data = value.text.encode() if isinstance(value, Ready) else messages.json_bytes(value)
     headers = [*JSON_HEADERS, *headers, *CORS]
     if len(data) >= GZIP_BYTES and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
         data = gzip.compress(data, 1, mtime=0)

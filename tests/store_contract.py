@@ -46,7 +46,7 @@ class StoreContract:
         found = self.read(lambda transaction: transaction.get("B", "b"))
         self.assertEqual((found.body, found.acl, found.created), ({"n": 1, "text": "中\"'"}, {"u": {"read": True}}, 1))
         self.assertFalse(self.write(lambda transaction: transaction.insert("B", row("b", 2))))
-        found.body, found.updated, found.acl = {"n": 3}, 9, None
+        found = Row(found.id, found.created, 9, None, {"n": 3}, found.seq)
         self.write(lambda transaction: transaction.update("B", found))
         again = self.read(lambda transaction: transaction.get("B", "b", lock=False))
         self.assertEqual((again.body, again.updated, again.acl), ({"n": 3}, 9, None))

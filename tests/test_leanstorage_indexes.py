@@ -66,7 +66,7 @@ class IndexTest(ServiceTestCase):
         query = queries.with_limits(query, {"order": order, "limit": 20})
 
         def work(transaction):
-            text, params = transaction.compiler(transaction.known).select(query, "o.id")
+            text, params = transaction.compiler(transaction.known).select(query, ("o.id", []))
             is_sqlite = self.database.startswith("sqlite")
             return transaction.execute(("EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN ") + text, params)
 

@@ -8,6 +8,7 @@ import json
 import re
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import psycopg
@@ -17,7 +18,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from leanstorage.store import QUERY_SECONDS, Condition, Group, Not, QueryTimeout, StoreUnavailable, canonical_text
-from leanstorage.store.sql import Compiler, Transaction, bind, build, index_name
+from leanstorage.store.sql import Compiler, Transaction, bind, build, index_name, settle
 
 MAX_CONNECTIONS = 8  # per process: more threads than these only get in each other's way
 WAIT_SECONDS = 5  # for a free connection
@@ -107,6 +108,7 @@ class PostgresqlStore:
     """The store contract on the database of a `postgresql://` URL."""
 
     def __init__(self, url, query_seconds=QUERY_SECONDS):
+        self._seen = {}  # classes, see Transaction
         self._query_seconds = query_seconds  # of one statement, and of all matching of one query
         self._pool = ConnectionPool(
             url,
@@ -132,7 +134,10 @@ class PostgresqlStore:
         for is_last in (False, False, True):
             try:
                 with self._connection() as connection:
-                    return work(PostgresqlTransaction(connection, self._query_seconds))
+                    return settle(
+                        lambda seen: PostgresqlTransaction(connection, self._query_seconds, seen).run(work),  # noqa: B023 at once
+                        self._seen,
+                    )
             except psycopg.OperationalError as error:
                 _raise_known(error, is_last)
                 self._pool.check()  # where one connection was lost the others are too
@@ -140,27 +145,33 @@ class PostgresqlStore:
 
     def write(self, work):
         """Run `work(transaction)` in a transaction; again when another writer was in its way."""
-        for attempt in range(1, TRIES + 1):
+        is_committing = False
+
+        def attempt(connection, seen):
+            nonlocal is_committing
+            connection.command(b"BEGIN")
+            try:
+                result = PostgresqlTransaction(connection, self._query_seconds, seen).run(work)
+                is_committing = True
+                connection.command(b"COMMIT")
+                return result
+            except BaseException:
+                if not connection.closed:
+                    connection.command(b"ROLLBACK")
+                raise
+
+        for number in range(1, TRIES + 1):
             is_committing = False
             try:
                 with self._connection() as connection:
-                    connection.command(b"BEGIN")
-                    try:
-                        result = work(PostgresqlTransaction(connection, self._query_seconds))
-                        is_committing = True
-                        connection.command(b"COMMIT")
-                        return result
-                    except BaseException:
-                        if not connection.closed:
-                            connection.command(b"ROLLBACK")
-                        raise
+                    return settle(partial(attempt, connection), self._seen)
             except CONFLICTS as error:
-                if attempt == TRIES:
+                if number == TRIES:
                     raise StoreUnavailable("the write met others again and again") from error
-                time.sleep(0.01 * attempt)
+                time.sleep(0.01 * number)
             except psycopg.OperationalError as error:
                 # A commit whose answer was lost may have happened: doing it again could do it twice.
-                _raise_known(error, is_committing or attempt == TRIES)
+                _raise_known(error, is_committing or number == TRIES)
                 self._pool.check()
         raise AssertionError("unreachable")
 
@@ -387,6 +398,7 @@ def _item(value, body=None, path=()):
 
 class PostgresqlTransaction(Transaction):
     compiler = PostgresqlCompiler
+    failures = (*Transaction.failures, psycopg.Error)
 
     def execute(self, text, params=()):
         result = self.connection.run(text, params)
@@ -423,8 +435,8 @@ class PostgresqlTransaction(Transaction):
             self._lock(kind, key)
         return super().record(kind, key, lock)
 
-    def find(self, query):
-        return super().find(self._matched(query))
+    def _select(self, query, more):
+        return super()._select(self._matched(query), more)
 
     def count(self, query):
         return super().count(self._matched(query))

@@ -7,9 +7,21 @@ import hashlib
 import json
 import re
 from dataclasses import replace
+from functools import lru_cache
 from itertools import count, takewhile
 
-from leanstorage.store import Condition, Group, Not, Row, StoreUnavailable, canonical_text, now, type_of
+from leanstorage.store import (
+    Condition,
+    Group,
+    Not,
+    QueryTimeout,
+    Row,
+    Stale,
+    StoreUnavailable,
+    canonical_text,
+    now,
+    type_of,
+)
 
 COMPARISONS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 BUILT_IN_COLUMNS = {"objectId": "id", "createdAt": "created", "updatedAt": "updated"}
@@ -39,7 +51,12 @@ def quoted(name):
 
 def index_name(class_name, keys):
     """The name of an index: class and keys may be longer than a database allows."""
-    return "index_" + hashlib.sha256("\n".join([class_name, *keys]).encode()).hexdigest()[:32]
+    return _index_name("\n".join([class_name, *keys]))
+
+
+@lru_cache(maxsize=1000)
+def _index_name(text):
+    return "index_" + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def join(word, parts):
@@ -50,20 +67,76 @@ def join(word, parts):
     return "(" + f" {word} ".join(text for text, _ in parts) + ")", [value for _, params in parts for value in params]
 
 
+def _row(found):
+    """The Row of the columns id, created, updated, acl, body, seq."""
+    return Row(found[0], found[1], found[2], None, None, found[5], found[3], found[4])
+
+
 def dump(value):
     """A document as text: sorted keys, so that equal values are equal texts."""
     return canonical_text(value)
 
 
+def settle(attempt, seen):
+    """What `attempt(seen)` returns; again when it raises Stale, the last time with None, from the database alone."""
+    for memory in (seen, seen):
+        try:
+            return attempt(memory)
+        except Stale:
+            pass
+    return attempt(None)
+
+
 class Transaction:
-    """The contract's methods, written once; a database adds `execute` and its dialect of JSON."""
+    """The contract's methods, written once; a database adds `execute` and its dialect of JSON.
+
+    Nearly every call needs the info of a class, which nearly never changes. So it is taken from `seen`, what the
+    transactions of this process saw last, and the statements that run anyway also ask whether it is still so. What
+    none of them answered is asked at the end of `run`.
+    """
 
     compiler = None  # the dialect's Compiler class
+    failures = (Stale, StoreUnavailable, QueryTimeout)  # after which there is nothing to ask
 
-    def __init__(self, connection, query_seconds):
+    def __init__(self, connection, query_seconds, seen=None):
         self.connection = connection
         self.query_seconds = query_seconds
-        self._infos = {}  # class name -> its info as it was seen last
+        self._seen = seen  # class name -> (info as it is stored, info), or None
+        self._infos = {}  # class name -> its info as this transaction has it
+        self._believed = {}  # class name -> info as it is stored, if it still is
+        self._certain = set()  # classes that this transaction has read, changed or asked about
+
+    def run(self, work):
+        """`work(self)`; raise Stale, whatever came of it, when a class was not what it was taken to be."""
+        try:
+            result = work(self)
+        except self.failures:
+            raise
+        except Exception:
+            self._verify()
+            raise
+        self._verify()
+        return result
+
+    def _verify(self):
+        for name, text in list(self._believed.items()):
+            found = self.execute("SELECT info FROM classes WHERE name = ?", [name])
+            self._settle(name, bool(found) and found[0][0] == text)
+
+    def _settle(self, name, is_so):
+        """Note whether a class is what it was taken to be, if it was taken to be anything; raise Stale."""
+        if name not in self._believed:
+            return
+        if not is_so:
+            self._seen.pop(name, None)
+            raise Stale(name)
+        del self._believed[name]
+        self._certain.add(name)
+
+    def _belief(self, name):
+        """A column that tells whether a class is still what it was taken to be."""
+        text = self._believed.get(name)
+        return TRUE if text is None else (f"(SELECT c.info = ? FROM classes c WHERE c.name = {quoted(name)})", [text])
 
     def execute(self, text, params=()):
         """Run a statement with `?` for parameters; return its rows as a list of tuples."""
@@ -88,10 +161,26 @@ class Transaction:
     # Classes ----------------------------------------------------------------------------------------------------
 
     def class_info(self, name, lock=False):
-        """`{"columns": {key: type}, "permissions": {...}, "default_acl": ...}` of a class, or None."""
+        """`{"columns": {key: type}, "permissions": {...}, "default_acl": ...}` of a class, or None.
+
+        It is shared, and not to be changed, unless it was locked.
+        """
+        if not lock:
+            if name in self._certain:
+                return self._infos[name]
+            known = self._seen and self._seen.get(name)
+            if known:
+                self._believed[name], self._infos[name] = known
+                return known[1]
         found = self.execute("SELECT info FROM classes WHERE name = ?" + self.for_update(lock), [name])
-        self._infos[name] = self.decode(found[0][0]) if found else None
-        return self._infos[name]
+        text = found[0][0] if found else None
+        self._settle(name, self._believed.get(name) == text)
+        info = None if text is None else self.decode(text)
+        if info is not None and not lock and self._seen is not None:
+            self._seen[name] = (text, info)
+        self._certain.add(name)
+        self._infos[name] = info
+        return info
 
     def save_class(self, name, info, deleted=0):
         """Store the info of a class; `deleted` is when an object of a new one was last deleted, in ms."""
@@ -100,6 +189,8 @@ class Transaction:
             "ON CONFLICT (name) DO UPDATE SET info = excluded.info",
             [name, self.encode(info), deleted],
         )
+        self._believed.pop(name, None)
+        self._certain.add(name)
         self._infos[name] = info
 
     def class_names(self):
@@ -116,12 +207,15 @@ class Transaction:
     # Objects ----------------------------------------------------------------------------------------------------
 
     def get(self, class_name, object_id, lock=False):
-        found = self.execute(
-            "SELECT id, created, updated, acl, body, seq FROM objects WHERE class = ? AND id = ?"
-            + self.for_update(lock),
-            [class_name, object_id],
+        text, params = build(
+            "SELECT id, created, updated, acl, body, seq, {} FROM objects WHERE class = ? AND id = ?",
+            self._belief(class_name),
         )
-        return self._row(found[0]) if found else None
+        found = self.execute(text + self.for_update(lock), [*params, class_name, object_id])
+        if not found:
+            return None
+        self._settle(class_name, found[0][6])
+        return _row(found[0])
 
     def get_many(self, class_name, object_ids):
         """{id: Row} of those that exist."""
@@ -130,7 +224,7 @@ class Transaction:
             bind(class_name),
             self.compiler.text_list(sorted(set(object_ids))),
         )
-        return {row[0]: self._row(row) for row in self.execute(text, params)}
+        return {row[0]: _row(row) for row in self.execute(text, params)}
 
     def insert(self, class_name, row):
         """Store a new object; return False, and store nothing, when its id is taken."""
@@ -162,7 +256,7 @@ class Transaction:
             "ORDER BY created, seq LIMIT ?",
             [class_name, *after, limit],
         )
-        return [self._row(row) for row in found]
+        return [_row(row) for row in found]
 
     def insert_many(self, class_name, rows):
         """Store new objects, (id, created, updated, acl, body as canonical text); the caller knows that no id is taken.
@@ -192,12 +286,27 @@ class Transaction:
 
     def find(self, query):
         """The rows of a Query, in order."""
+        return [_row(row) for row in self._select(query, [])]
+
+    def listing(self, query):
+        """(rows, last write) of a Query and its class, in one statement unless there are none."""
+        name = quoted(query.class_name)
+        times = [
+            (f"(SELECT max(updated) FROM objects WHERE class = {name})", []),
+            (f"(SELECT deleted FROM classes WHERE name = {name})", []),
+        ]
+        found = self._select(query, times)
+        if not found:
+            return [], self.last_write(query.class_name)
+        return [_row(row) for row in found], max(found[0][7] or 0, found[0][8] or 0) or None
+
+    def _select(self, query, more):
+        columns = [("o.id, o.created, o.updated, o.acl, o.body, o.seq", []), self._belief(query.class_name), *more]
         compiler = self.compiler(self.known)
-        text, params = compiler.select(query, "o.id, o.created, o.updated, o.acl, o.body, o.seq")
-        rows = self.execute_once(text, params)
-        # One document for all bodies: decoding many small ones takes twice as long.
-        bodies = self.decode("[" + ",".join([row[4] for row in rows]) + "]")
-        return [self._row(row, body) for row, body in zip(rows, bodies, strict=True)]
+        found = self.execute_once(*compiler.select(query, build(", ".join(["{}"] * len(columns)), *columns)))
+        if found:
+            self._settle(query.class_name, found[0][6])
+        return found
 
     def count(self, query):
         """How many rows match, whatever the query's limit and skip."""
@@ -209,13 +318,6 @@ class Transaction:
         if class_name not in self._infos:
             self.class_info(class_name)
         return self._infos[class_name] or {"columns": {}}
-
-    def _row(self, row, body=None):
-        identity, created, updated, rights, text, seq = row
-        if body is None:
-            body = self.decode(text)
-        may_hold_files = '"File"' in text
-        return Row(identity, created, updated, rights and self.decode(rights), body, seq, may_hold_files)
 
     def _rights(self, rights):
         public = rights is None or rights.get("*", {}).get("read") is True
@@ -418,10 +520,13 @@ class Compiler:
     # Statements -------------------------------------------------------------------------------------------------
 
     def select(self, query, what):
-        """`SELECT what` of the rows of a Query, in its order and within its limits."""
+        """`SELECT what`, a fragment, of the rows of a Query, in its order and within its limits."""
         order = self._order(query, "o")
         text, params = build(
-            f"SELECT {what} FROM {self.source(query, 'o')} WHERE {{}} ORDER BY {{}}", self._matching(query, "o"), order
+            f"SELECT {{}} FROM {self.source(query, 'o')} WHERE {{}} ORDER BY {{}}",
+            what,
+            self._matching(query, "o"),
+            order,
         )
         if query.limit is not None or query.skip:
             limit, limit_params = self.limits(query.limit, query.skip)

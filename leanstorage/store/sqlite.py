@@ -15,7 +15,7 @@ from pathlib import Path
 import regex
 
 from leanstorage.store import QUERY_SECONDS, QueryTimeout, StoreUnavailable, canonical_text
-from leanstorage.store.sql import Compiler, Transaction, bind, build, index_name
+from leanstorage.store.sql import Compiler, Transaction, bind, build, index_name, settle
 
 BUSY_SECONDS = 10  # how long a writer of this process waits for one of another
 REGEX_SECONDS = 1  # of one match
@@ -62,6 +62,7 @@ class SqliteStore:
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         self._mapped_bytes = 0 if bulk else MAPPED_BYTES
+        self._seen = {}  # classes, see Transaction
         self._readers = deque()
         self._waiting = deque()
         self._turn = threading.Lock()
@@ -77,7 +78,8 @@ class SqliteStore:
     def read(self, work, seconds=None):
         """Run `work(transaction)` on a connection of its own; nothing it does may write.
 
-        With `seconds`, whatever takes longer than that raises QueryTimeout, and so does what is large.
+        With `seconds`, whatever takes longer than that raises QueryTimeout, and so does what is large; Stale may be
+        raised, too.
         """
         try:
             connection = self._readers.pop()
@@ -85,8 +87,8 @@ class SqliteStore:
             connection = self._connect()
         try:
             if seconds is None:
-                return work(SqliteTransaction(connection, self._query_seconds))
-            return work(QuickTransaction(connection, seconds))
+                return settle(lambda seen: SqliteTransaction(connection, self._query_seconds, seen).run(work), self._seen)
+            return QuickTransaction(connection, seconds, self._seen).run(work)
         finally:
             if self._closed or len(self._readers) >= IDLE_READERS:
                 connection.close()
@@ -115,7 +117,7 @@ class SqliteStore:
         except (StoreUnavailable, sqlite3.Error):
             self._turn.release()
             return None
-        return SqliteGroup(self._group_writer, self._turn, seconds)
+        return SqliteGroup(self._group_writer, self._turn, seconds, self._seen)
 
     def close(self):
         with self._turn:
@@ -142,11 +144,10 @@ class SqliteStore:
         jobs = []
         try:
             _execute(self._writer, "BEGIN IMMEDIATE")
-            transaction = SqliteTransaction(self._writer, self._query_seconds)
             while self._waiting and len(jobs) < MAX_TOGETHER:
                 job = self._waiting.popleft()
                 jobs.append(job)
-                job.run(transaction)
+                job.run(self._run, self._seen)
             _execute(self._writer, "COMMIT")
         except BaseException as error:
             if self._writer.in_transaction:
@@ -157,6 +158,16 @@ class SqliteStore:
                 job.error = job.error or error
         for job in jobs:
             job.is_done = True
+
+    def _run(self, work, seen):
+        _begin_work(self._writer)
+        is_done = False
+        try:
+            result = SqliteTransaction(self._writer, self._query_seconds, seen).run(work)
+            is_done = True
+        finally:
+            _end_work(self._writer, is_done)
+        return result
 
     def _connect(self, busy_seconds=BUSY_SECONDS):
         connection = sqlite3.connect(self.path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
@@ -179,30 +190,38 @@ class _Job:
         self.result = self.error = None
         self.is_done = False
 
-    def run(self, transaction):
-        _begin_work(transaction.connection)
+    def run(self, run, seen):
+        """Raises StoreUnavailable when the whole transaction is undone; other errors are this work's own."""
         try:
-            self.result = self.work(transaction)
+            self.result = settle(lambda seen: run(self.work, seen), seen)
+        except _Undone:
+            raise
         except Exception as error:
             self.error = error
-        _end_work(transaction.connection, self.error is None)
+
+
+class _Undone(StoreUnavailable):
+    """The transaction that several works share was rolled back."""
+
+    def __init__(self):
+        super().__init__("the transaction was rolled back")
 
 
 def _begin_work(connection):
     """Begin one work of several in a transaction.
 
-    Raises StoreUnavailable when there is none any more: a full disk rolls all of it back. A savepoint would then begin
+    Raises _Undone when there is none any more: a full disk rolls all of it back. A savepoint would then begin
     a transaction of its own, and its end would commit what nobody is told of.
     """
     if not connection.in_transaction:
-        raise StoreUnavailable("the transaction was rolled back")
+        raise _Undone
     connection.execute("SAVEPOINT work")
 
 
 def _end_work(connection, is_kept):
-    """End it, undone unless `is_kept`; raise StoreUnavailable when the whole transaction is."""
+    """End it, undone unless `is_kept`; raise _Undone when the whole transaction is."""
     if not connection.in_transaction:
-        raise StoreUnavailable("the transaction was rolled back")
+        raise _Undone
     if not is_kept:
         connection.execute("ROLLBACK TO work")
     connection.execute("RELEASE work")
@@ -387,9 +406,9 @@ class SqliteTransaction(Transaction):
         with _translated:
             return max(0, self.connection.executemany(text, rows).rowcount)
 
-    def find(self, query):
+    def _select(self, query, more):
         with _time_budget(self.connection, self.query_seconds):
-            return super().find(query)
+            return super()._select(query, more)
 
     def count(self, query):
         with _time_budget(self.connection, self.query_seconds):
@@ -411,15 +430,16 @@ class QuickTransaction(SqliteTransaction):
 class SqliteGroup:
     """Works of one thread that are committed together, on any thread. Each may be undone by itself."""
 
-    def __init__(self, connection, turn, seconds):
+    def __init__(self, connection, turn, seconds, seen):
         self._connection, self._turn = connection, turn
-        self._transaction = QuickTransaction(connection, seconds)
+        self._seconds, self._seen = seconds, seen
 
     def begin(self):
         _begin_work(self._connection)
 
     def run(self, work):
-        return work(self._transaction)
+        """`work(transaction)`; raises Stale, see Transaction.run."""
+        return QuickTransaction(self._connection, self._seconds, self._seen).run(work)
 
     def end(self, is_kept):
         _end_work(self._connection, is_kept)
