@@ -216,10 +216,11 @@ def _http(status, headers, body):
     """An answer as bytes."""
     lines = [f"HTTP/1.1 {STATUS_LINES[status]}"]
     lines += [f"{name}: {value}" for name, value in headers]
-    if any("\n" in line or "\r" in line for line in lines):
-        raise ValueError("a header of the answer holds a line break")
     lines += [f"Content-Length: {len(body)}", f"Date: {build_http_date(time.time())}", "", ""]
-    return "\r\n".join(lines).encode("latin-1") + body
+    head = "\r\n".join(lines)
+    if head.count("\n") >= len(lines) or head.count("\r") >= len(lines):
+        raise ValueError("a header of the answer holds a line break")
+    return head.encode("latin-1") + body
 
 
 class Overloaded(Error):

@@ -39,8 +39,8 @@ BODY_CREDENTIALS = {
     "_SessionToken": SESSION_HEADERS[0],
     "_ApplicationProduction": PROD_HEADERS[0],
 }
-CORS = [
-    ("Access-Control-Allow-Origin", "*"),
+CORS = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "Location, Last-Modified")]
+PREFLIGHT = [
     ("Access-Control-Allow-Methods", "HEAD, GET, POST, PUT, DELETE, OPTIONS"),
     ("Access-Control-Max-Age", "86400"),
     (
@@ -56,7 +56,6 @@ CORS = [
             + OTHER_HEADERS
         ),
     ),
-    ("Access-Control-Expose-Headers", "Location, Last-Modified"),
 ]
 JSON_HEADERS = [
     ("Content-Type", "application/json;charset=utf-8"),
@@ -64,7 +63,13 @@ JSON_HEADERS = [
     ("Pragma", "no-cache"),
     ("X-Content-Type-Options", "nosniff"),
 ]
+VARIABLES = {  # of environ, for each of these headers
+    name: "HTTP_" + name.upper().replace("-", "_")
+    for name in (*ID_HEADERS, *KEY_HEADERS, *MASTER_HEADERS, *SIGN_HEADERS, *SESSION_HEADERS, *PROD_HEADERS, DEPTH_HEADER)
+}
 API = re.compile(r"/1(?:\.1)?(/.*)", re.DOTALL)
+HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+DEPTH = re.compile("[0-9]{1,3}")
 UPLOAD = re.compile(r"/1\.1/uploads/([A-Za-z0-9_-]{20,100})")
 
 
@@ -86,7 +91,7 @@ def respond(service, environ):
     """One request as (status, headers, body)."""
     method = environ["REQUEST_METHOD"]
     if method == "OPTIONS":
-        return _json_answer(environ, HTTPStatus.OK, (), {})
+        return _json_answer(environ, HTTPStatus.OK, PREFLIGHT, {})
     path = re.sub("/{2,}", "/", messages.path(environ))  # the Python SDK doubles the first slash
     _limit_traffic(service, environ)
     upload = UPLOAD.fullmatch(path)
@@ -112,7 +117,7 @@ def authenticate(service, environ, credentials, method):
 
     def sent(names):
         for name in names:
-            value = environ.get("HTTP_" + name.upper().replace("-", "_")) or credentials.get(name)
+            value = environ.get(VARIABLES[name]) or credentials.get(name)
             if value:
                 return str(value)
         return None
@@ -229,14 +234,14 @@ def _api_url(service, environ):
     if service.options.public_url:
         return service.options.public_url.rstrip("/")
     host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME')}:{environ.get('SERVER_PORT')}"
-    if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", host):
+    if not HOST.fullmatch(host):
         raise StorageError(Code.BAD_REQUEST, detail="The Host header is malformed.")
     return f"{environ.get('wsgi.url_scheme', 'http')}://{host}{environ.get('SCRIPT_NAME', '')}"
 
 
 def _depth(environ):
-    text = environ.get("HTTP_" + DEPTH_HEADER.upper().replace("-", "_"), "0")
-    return int(text) if re.fullmatch("[0-9]{1,3}", text) else 0
+    text = environ.get(VARIABLES[DEPTH_HEADER], "0")
+    return int(text) if DEPTH.fullmatch(text) else 0
 
 
 def _json_answer(environ, status, headers, value):

@@ -32,7 +32,8 @@ class ElsewhereTest(ServiceTestCase):
     def made(self, name):
         """The id of an object of a new class that both services have seen."""
         object_id = self.api("POST", f"/classes/{name}", {"n": 1}, 201)["objectId"]
-        for self.application in (self.there, self.here):
+        for application in (self.there, self.here):
+            self.application = application
             self.api("GET", f"/classes/{name}/{object_id}", status=200)
             self.api("GET", f"/classes/{name}", status=200)
         return object_id

@@ -559,10 +559,12 @@ class Compiler:
                 continue
             for text, params in self.sort_keys(query.class_name, path, alias):
                 parts.append((text + self.direction(descending), params))
-        if query.order:
-            parts.append((f"{alias}.id", []))
-        else:
-            parts.append((f"{alias}.created, {alias}.seq", []))
+        # What is equal stays in the order of creation, or against it: the way in which indexes have it, so that nothing
+        # needs sorting.
+        path, descending = query.order[-1] if query.order else ((), False)
+        if path != ("objectId",):
+            rest = ("seq",) if path in (("createdAt",), ("updatedAt",)) else ("created", "seq")
+            parts += [(f"{alias}.{name}{' DESC' if descending else ''}", []) for name in rest]
         return ", ".join(text for text, _ in parts), [value for _, params in parts for value in params]
 
     def direction(self, descending):
