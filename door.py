@@ -11,12 +11,17 @@ import io
 import json
 import platform
 import re
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import leancloud
 import requests
 
 import messages
+
+Functions = dict[str, Callable[..., Any]]  # the engine's functions and hooks by the names that it gives them
 
 PREFIXES = ("/__engine/", "/1/functions", "/1.1/functions", "/1/call", "/1.1/call")  # as the SDK's engine tells them
 PINGS = frozenset(["/__engine/1/ping", "/__engine/1.1/ping", "/__engine/1.1/ping/"])
@@ -51,15 +56,16 @@ PREFLIGHT = [
 ]
 
 
-def guard_engine(engine, keys):
+def guard_engine(engine: leancloud.Engine, keys: dict[str, str]) -> WSGIApplication:
     """A WSGI application around `engine`, which wraps the rest of the app. `keys`: id, key, master_key, hook_key."""
+    application: WSGIApplication = engine
     cloud_codes = engine.app.cloud_codes
 
-    def guarded(environ, start_response):
+    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # The SDK reads the path without its leading slashes, so `//1.1/functions/x` is a function to it.
         path = "/" + messages.path(environ).lstrip("/")
         if not path.startswith(PREFIXES):
-            return engine(environ, start_response)
+            return application(environ, start_response)
         method = environ["REQUEST_METHOD"]
         try:
             if path in PINGS:
@@ -67,7 +73,7 @@ def guard_engine(engine, keys):
             if method == "OPTIONS":
                 return _send(environ, start_response, (HTTPStatus.NO_CONTENT, PREFLIGHT, b""))
             _admit(environ, path, method, keys, cloud_codes)
-            return engine(environ, start_response)
+            return application(environ, start_response)
         except messages.HTTPError as error:
             return _send(environ, start_response, messages.explain(error, environ))
         except leancloud.LeanCloudError as error:  # the session was looked up and is nobody's
@@ -80,7 +86,7 @@ def guard_engine(engine, keys):
     return guarded
 
 
-def _send(environ, start_response, response):
+def _send(environ: WSGIEnvironment, start_response: StartResponse, response: messages.BytesResponse) -> list[bytes]:
     status, headers, body = response
     if status is not HTTPStatus.NO_CONTENT:
         headers = [*headers, ("Content-Length", str(len(body)))]
@@ -88,13 +94,13 @@ def _send(environ, start_response, response):
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 
 
-def _ping():
+def _ping() -> messages.BytesResponse:
     """The health check. The SDK's own calls start_response twice, which real servers answer by a 500."""
     runtime = f"{platform.python_implementation().lower()}-{platform.python_version()}"
     return messages.json_response(HTTPStatus.OK, {"runtime": runtime, "version": leancloud.__version__})
 
 
-def _admit(environ, path, method, keys, cloud_codes):
+def _admit(environ: WSGIEnvironment, path: str, method: str, keys: dict[str, str], cloud_codes: Functions) -> None:
     """Check a call and write it back into environ in the one form that the engine is to see; raise HTTPError."""
     found = CALL.fullmatch(path)
     if found is None:
@@ -128,15 +134,15 @@ def _admit(environ, path, method, keys, cloud_codes):
     environ["CONTENT_TYPE"] = "application/json"
 
 
-def _nothing():
+def _nothing() -> messages.HTTPError:
     return messages.HTTPError(HTTPStatus.NOT_FOUND, "there is no such function or hook")
 
 
-def _unauthorized():
+def _unauthorized() -> messages.HTTPError:
     return messages.HTTPError(HTTPStatus.UNAUTHORIZED, "Unauthorized.")
 
 
-def _body(environ):
+def _body(environ: WSGIEnvironment) -> dict[str, Any]:
     """The parameters, `{}` when there are none; credentials of the text/plain form move to their headers."""
     data = messages.read_body(environ, messages.MAX_JSON_BYTES)
     body = messages.parse_json(data) if data.strip() else {}
@@ -152,11 +158,11 @@ def _body(environ):
     return body
 
 
-def _first(environ, names):
+def _first(environ: WSGIEnvironment, names: Iterable[str]) -> str | None:
     return next((environ[name] for name in names if environ.get(name)), None)
 
 
-def _check_credentials(environ, keys):
+def _check_credentials(environ: WSGIEnvironment, keys: dict[str, str]) -> bool:
     """Whether the caller is the master; raise 401 unless it has the app's id and a key or signature.
 
     The headers are replaced by ones that the SDK reads without surprise: it raises on some malformed ones, and takes
@@ -177,7 +183,7 @@ def _check_credentials(environ, keys):
         found = re.fullmatch(r"([0-9a-f]{32}),([0-9]{1,20})(,master)?", sign or "")
         is_master = bool(found and found.group(3))
         secret = keys["master_key"] if is_master else keys["key"]
-        is_right = bool(found) and _equal(
+        is_right = found is not None and _equal(
             found.group(1), hashlib.md5((found.group(2) + secret).encode(), usedforsecurity=False).hexdigest()
         )
     if not is_right or not _equal(app_id, keys["id"]):
@@ -187,12 +193,12 @@ def _check_credentials(environ, keys):
     return is_master
 
 
-def _equal(sent, wanted):
+def _equal(sent: str | None, wanted: str) -> bool:
     """Constant-time comparison; nothing sent equals nothing."""
-    return bool(sent) and bool(wanted) and hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode())
+    return bool(sent and wanted and hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode()))
 
 
-def _is_registered(first, second, cloud_codes):
+def _is_registered(first: str, second: str | None, cloud_codes: Functions) -> bool:
     """Whether a hook's path names one that the app has; an unknown one would be a 500 of the SDK's."""
     if first == "onVerified":
         return f"__on_verified_{second}" in cloud_codes
@@ -205,14 +211,14 @@ def _is_registered(first, second, cloud_codes):
     return second in HOOKS and HOOKS[second] + first in cloud_codes
 
 
-def _check_hook_body(second, body):
+def _check_hook_body(second: str | None, body: dict[str, Any]) -> None:
     wanted = "authData" if second == "onAuthData" else "object"
     if second in HOOKS or second in ("onLogin", "onAuthData", "sms", "email"):
         if not isinstance(body.get(wanted), dict):
             raise messages.HTTPError(HTTPStatus.BAD_REQUEST, f"the body must have an object '{wanted}'")
 
 
-def _check_arguments(name, body, cloud_codes):
+def _check_arguments(name: str, body: dict[str, Any], cloud_codes: Functions) -> None:
     """Raise 404 for an unknown function, 400 for parameters that it does not take: a TypeError would be a 500."""
     function = cloud_codes.get(name)
     if function is None:

@@ -1,29 +1,36 @@
 """The app: todo lists with accounts and attachments, as plain functions.
 
 A handler takes (environ, **path parameters) and returns (HTTPStatus, headers, body). What it needs beyond the request
-comes in environ, put there by wsgi.py: `app.settings`, `app.cache`. Known failures are raised as messages.HTTPError.
+comes in environ, put there by wsgi.py: `app.settings`, `app.cache`. Known failures are raised as messages.HTTPError:
+those that each function names, 400 and 413 for a body that cannot be taken, 401 for who has to log in first, and 502
+and 503 for storage's own trouble.
 At the end: the cloud function and the hooks, which share the rule for a todo's content with the handlers.
 """
 import base64
 import hashlib
 import mimetypes
 import re
+from collections.abc import Iterator
 from datetime import datetime, timedelta, UTC
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
+from typing import Any
 from urllib.parse import quote
+from wsgiref.types import WSGIEnvironment
 
 import leancloud
 import requests
 from leancloud import client
 
 import messages
-from messages import HTTPError, json_response
+from cache import Cache
+from messages import HTTPError, Response, json_response
 from sdk import Attachment, asking_storage
 
 Todo = leancloud.Object.extend("Todo")
+Place = tuple[datetime, str]  # in a list: the time and the id of a todo
 
 STATIC = Path(__file__).parent / "static"
 MAX_CONTENT = 240  # characters kept of a longer content, before ` ...`
@@ -45,24 +52,26 @@ SHOWN_TYPES = frozenset(["image/png", "image/jpeg", "image/gif", "image/webp"]) 
 # The page ----------------------------------------------------------------------------------------------------------
 
 
-def show_page(environ):
+def show_page(environ: WSGIEnvironment) -> Response:
+    """GET the page, static/index.html."""
     return _file_response(environ, STATIC / "index.html")
 
 
-def show_static(environ, path):
-    """A file of static/: only plain names reach the file system, so no path leads out of the folder."""
+def show_static(environ: WSGIEnvironment, path: str) -> Response:
+    """GET a file of static/, else 404: only plain names reach the file system, so no path leads out of the folder."""
     file = STATIC / path
     if not STATIC_PATH.fullmatch(path) or not file.is_file():
         raise HTTPError(HTTPStatus.NOT_FOUND, "there is nothing at this path")
     return _file_response(environ, file)
 
 
-def show_icon(environ):
+def show_icon(environ: WSGIEnvironment) -> Response:
+    """GET static/favicon.ico, where browsers look for it unasked."""
     return _file_response(environ, STATIC / "favicon.ico")
 
 
-def show_status(environ):
-    """Where the app runs and whether its parts answer; always 200."""
+def show_status(environ: WSGIEnvironment) -> Response:
+    """GET {"env", "python", "sdk", "storage", "cache"}: where the app runs, whether its parts answer; always 200."""
     try:
         storage = "ok" if client.session.get(client.get_url("/date")).status_code == 200 else "down"
     except requests.RequestException:
@@ -77,15 +86,16 @@ def show_status(environ):
     return json_response(HTTPStatus.OK, value)
 
 
-def show_client(environ):
+def show_client(environ: WSGIEnvironment) -> Response:
+    """GET {"ip"}: the visitor's address."""
     return json_response(HTTPStatus.OK, {"ip": _address(environ)})
 
 
 # Accounts ----------------------------------------------------------------------------------------------------------
 
 
-def sign_up(environ):
-    """POST {username, password}: 201 {"user"} and logged in; a taken name is 409."""
+def sign_up(environ: WSGIEnvironment) -> Response:
+    """POST {username, password}: 201 {"user": {"id", "username"}} and logged in; a taken name is 409."""
     username, password = _credentials(messages.json_object(environ))
     user = leancloud.User()
     with asking_storage():
@@ -94,10 +104,11 @@ def sign_up(environ):
     return json_response(HTTPStatus.CREATED, {"user": _user_json(user.id, username)})
 
 
-def log_in(environ):
+def log_in(environ: WSGIEnvironment) -> Response:
     """POST {username, password}: 200 {"user"}; wrong or unknown is one 401, too many guesses are 429."""
     username, password = _credentials(messages.json_object(environ))
-    cache, address = environ["app.cache"], _address(environ)
+    cache: Cache = environ["app.cache"]
+    address = _address(environ)
     counters = {
         f"login:{_digest(username)}:{address}": WRONG_PER_ACCOUNT,
         f"login:{address}": WRONG_PER_ADDRESS,
@@ -127,12 +138,14 @@ def log_in(environ):
     return json_response(HTTPStatus.OK, {"user": _user_json(user.id, user.get("username"))})
 
 
-def show_session(environ):
+def show_session(environ: WSGIEnvironment) -> Response:
+    """GET {"user": {"id", "username"}}; the user is null for who is not logged in."""
     user = _session_user(environ)
     return json_response(HTTPStatus.OK, {"user": user})
 
 
-def log_out(environ):
+def log_out(environ: WSGIEnvironment) -> Response:
+    """DELETE: 204, also for who is not logged in."""
     user = leancloud.User.get_current()
     if user is not None:
         environ["app.cache"].drop(_session_key(user.get_session_token()))
@@ -143,11 +156,14 @@ def log_out(environ):
 # Todos -------------------------------------------------------------------------------------------------------------
 
 
-def list_todos(environ):
-    """GET ?done=&limit=&before=: {"todos": [...], "next"}, newest first; `next` is the `before` of the next page."""
+def list_todos(environ: WSGIEnvironment) -> Response:
+    """GET ?done=&limit=&before=: {"todos": [...], "next"}, newest first; `next` is the `before` of the next page.
+
+    `done` is true or false, `limit` 1 to 100 (else 20), `next` null on the last page; any other query is 400.
+    """
     user = _needs_user(environ)
     done, limit, before = _list_options(messages.query(environ))
-    cache = environ["app.cache"]
+    cache: Cache = environ["app.cache"]
     key = f"todos:{user['id']}:{done}:{limit}:{before and before[0]}"
     value, version = cache.get_version(key, f"todos:{user['id']}")
     if value is None:
@@ -157,8 +173,8 @@ def list_todos(environ):
     return json_response(HTTPStatus.OK, value)
 
 
-def create_todo(environ):
-    """POST {content}: 201 the todo, readable and writable by its owner alone."""
+def create_todo(environ: WSGIEnvironment) -> Response:
+    """POST {content}: 201 the todo, readable and writable by its owner alone; a blank content is 400."""
     user = _needs_user(environ)
     body = messages.json_object(environ)
     owner = leancloud.User.create_without_data(user["id"])
@@ -171,11 +187,11 @@ def create_todo(environ):
     return json_response(HTTPStatus.CREATED, _todo_json(environ, todo))
 
 
-def change_todo(environ, todo_id):
-    """PATCH {content?, done?}: 200 the todo; another's or an unknown one is 404."""
+def change_todo(environ: WSGIEnvironment, todo_id: str) -> Response:
+    """PATCH {content?, done?}: 200 the todo; another's or an unknown one is 404, no change or a malformed one 400."""
     user = _needs_user(environ)
     body = messages.json_object(environ)
-    changes = {}
+    changes: dict[str, str | bool] = {}
     if "content" in body:
         changes["content"] = checked_content(body["content"])
     if "done" in body:
@@ -194,7 +210,8 @@ def change_todo(environ, todo_id):
     return json_response(HTTPStatus.OK, value)
 
 
-def delete_todo(environ, todo_id):
+def delete_todo(environ: WSGIEnvironment, todo_id: str) -> Response:
+    """DELETE: 204, gone with its attachment; another's or an unknown one is 404."""
     user = _needs_user(environ)
     todo = _find_todo(todo_id)
     with _changing(environ, user), asking_storage():
@@ -203,8 +220,11 @@ def delete_todo(environ, todo_id):
     return HTTPStatus.NO_CONTENT, [messages.PRIVATE], b""
 
 
-def attach_file(environ, todo_id):
-    """POST multipart field `file`: 201 {"name", "url", "size", "mimeType"}; a second one replaces the first."""
+def attach_file(environ: WSGIEnvironment, todo_id: str) -> Response:
+    """POST multipart field `file`: 201 {"name", "url", "size", "mimeType"}; a second one replaces the first.
+
+    `size` is in bytes; above MAX_UPLOAD_BYTES it is 413, without one file 400, for another's or an unknown todo 404.
+    """
     user = _needs_user(environ)
     todo = _find_todo(todo_id)  # before the body is read: an upload for nothing is work for nothing
     previous = todo.get("attachment")
@@ -228,8 +248,11 @@ def attach_file(environ, todo_id):
     return json_response(HTTPStatus.CREATED, _todo_json(environ, todo)["attachment"])
 
 
-def show_attachment(environ, todo_id):
-    """GET the bytes, streamed from storage, to the owner alone; images are shown, the rest is a download."""
+def show_attachment(environ: WSGIEnvironment, todo_id: str) -> Response:
+    """GET the bytes, streamed from storage, to the owner alone; images are shown, the rest is a download.
+
+    404 for a todo without one, another's or an unknown one.
+    """
     _needs_user(environ)
     file = _find_todo(todo_id).get("attachment")
     if file is None or not file.key:  # without a key it lies on somebody else's server
@@ -256,7 +279,7 @@ def show_attachment(environ, todo_id):
 # Cloud code --------------------------------------------------------------------------------------------------------
 
 
-def checked_content(content):
+def checked_content(content: object) -> str:
     """A todo's content as it is stored: not blank, cut to 240 characters and ` ...`. Raises HTTPError 400."""
     if not isinstance(content, str) or not content.strip():
         raise HTTPError(HTTPStatus.BAD_REQUEST, "content must be a text that is not blank")
@@ -265,20 +288,20 @@ def checked_content(content):
     return content[:MAX_CONTENT] + " ..."
 
 
-def register(engine):
+def register(engine: leancloud.Engine) -> None:
     """Add the cloud function and the hooks to leancloud.Engine."""
     engine.define("hello")(hello)
     engine.before_save("Todo")(check_todo)
     engine.before_update("Todo")(check_todo)
 
 
-def hello(name="world", **_):
+def hello(name: object = "world", **_: object) -> str:
     """POST /1.1/functions/hello {"name"?}: {"result": "Hello, ...!"}."""
     return f"Hello, {name if isinstance(name, str) else 'world'}!"
 
 
-def check_todo(todo):
-    """The rule for whoever writes a todo past our handlers, straight to storage."""
+def check_todo(todo: leancloud.Object) -> None:
+    """The rule for whoever writes a todo past our handlers, straight to storage; raise LeanEngineError."""
     if todo.has("content") or "content" in getattr(todo, "updated_keys", ["content"]):
         try:
             content = checked_content(todo.get("content"))
@@ -294,51 +317,53 @@ def check_todo(todo):
 class _Streamed:
     """A response of storage as a body, in pieces; closed with it."""
 
-    def __init__(self, response):
+    def __init__(self, response: requests.Response) -> None:
         self._response = response
 
-    def __iter__(self):
-        return self._response.iter_content(messages.CHUNK_BYTES)
+    def __iter__(self) -> Iterator[bytes]:
+        pieces: Iterator[bytes] = self._response.iter_content(messages.CHUNK_BYTES)
+        return pieces
 
-    def close(self):
+    def close(self) -> None:
         self._response.close()
 
 
 class _changing:
     """Voids the cached lists of a user before and after a write, so that no list from before it is served after it."""
 
-    def __init__(self, environ, user):
-        self._cache, self._name = environ["app.cache"], f"todos:{user['id']}"
+    def __init__(self, environ: WSGIEnvironment, user: dict[str, str]) -> None:
+        self._cache: Cache = environ["app.cache"]
+        self._name = f"todos:{user['id']}"
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self._cache.touch(self._name)
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._cache.touch(self._name)
 
 
-def _save(environ, user, todo):
+def _save(environ: WSGIEnvironment, user: dict[str, str], todo: leancloud.Object) -> None:
     with _changing(environ, user), asking_storage():
         todo.save(fetch_when_save=True)
 
 
-def _address(environ):
+def _address(environ: WSGIEnvironment) -> str:
     return messages.client_address(environ, environ["app.settings"].trusted_proxy)
 
 
-def _digest(text):
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _session_key(token):
+def _session_key(token: str) -> str:
     return f"session:{_digest(token)}"
 
 
-def _user_json(user_id, username):
+def _user_json(user_id: str, username: str) -> dict[str, str]:
     return {"id": user_id, "username": username}
 
 
-def _credentials(body):
+def _credentials(body: dict[str, Any]) -> tuple[str, str]:
     username, password = body.get("username"), body.get("password")
     if not isinstance(username, str) or not username.strip() or len(username) > MAX_USERNAME:
         raise HTTPError(HTTPStatus.BAD_REQUEST, f"username must be a text of 1 to {MAX_USERNAME} characters")
@@ -347,13 +372,14 @@ def _credentials(body):
     return username, password
 
 
-def _session_user(environ):
+def _session_user(environ: WSGIEnvironment) -> dict[str, str] | None:
     """{"id", "username"} of the session, or None. The cookie alone proves nothing: the token may be dead."""
     user = leancloud.User.get_current()
     if user is None:
         return None
-    token, cache, previous = user.get_session_token(), environ["app.cache"], user
-    known = cache.get(_session_key(token))
+    cache: Cache = environ["app.cache"]
+    token, previous = user.get_session_token(), user
+    known: dict[str, str] | None = cache.get(_session_key(token))
     if known is None:
         try:
             with asking_storage():
@@ -369,27 +395,27 @@ def _session_user(environ):
     return known
 
 
-def _check_whole(user, previous):
+def _check_whole(user: leancloud.User, previous: leancloud.User | None) -> None:
     """Raise ValueError, with `previous` current again, when storage's answer made a user without id or session."""
     if not (user.id and user.get_session_token() and user.get("username")):
         leancloud.User.set_current(previous)
         raise ValueError("the answer is no user")
 
 
-def _needs_user(environ):
+def _needs_user(environ: WSGIEnvironment) -> dict[str, str]:
     user = _session_user(environ)
     if user is None:
         raise HTTPError(HTTPStatus.UNAUTHORIZED, "log in first")
     return user
 
 
-def _list_options(query):
-    """(done or None, limit, (text, (time, id)) or None) of the query string."""
+def _list_options(query: dict[str, str]) -> tuple[bool | None, int, tuple[str, Place] | None]:
+    """(done or None, limit, (text, its place) or None) of the query string."""
     unknown = set(query) - {"done", "limit", "before"}
     if unknown:
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the query takes done, limit and before")
-    done = query.get("done")
-    if done not in (None, "", "true", "false"):
+    done = query.get("done", "")
+    if done not in ("", "true", "false"):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "done must be true or false")
     limit = query.get("limit") or str(DEFAULT_LIMIT)
     if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_LIMIT:
@@ -398,13 +424,13 @@ def _list_options(query):
     return {"true": True, "false": False}.get(done), int(limit), (before, _opened(before)) if before else None
 
 
-def _place(todo):
-    """A place in the list as an opaque text: the last todo's time and id."""
+def _place(todo: leancloud.Object) -> str:
+    """A todo's Place as an opaque text."""
     ms = int(todo.created_at.timestamp() * 1000 + 0.5)
     return base64.urlsafe_b64encode(f"{ms}.{todo.id}".encode()).decode().rstrip("=")
 
 
-def _opened(text):
+def _opened(text: str) -> Place:
     try:
         ms, _, todo_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii").partition(".")
         if not OBJECT_ID.fullmatch(todo_id) or not re.fullmatch("[0-9]{1,14}", ms):
@@ -414,8 +440,10 @@ def _opened(text):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "before must be the next of an earlier page") from None
 
 
-def _find_todos(environ, user_id, done, limit, before):
-    def query():
+def _find_todos(
+    environ: WSGIEnvironment, user_id: str, done: bool | None, limit: int, before: Place | None
+) -> dict[str, Any]:
+    def query() -> leancloud.Query:
         found = leancloud.Query("Todo").equal_to("owner", leancloud.User.create_without_data(user_id))
         return found if done is None else found.equal_to("done", done)
 
@@ -439,7 +467,7 @@ def _find_todos(environ, user_id, done, limit, before):
     return {"todos": page, "next": following}
 
 
-def _find_todo(todo_id):
+def _find_todo(todo_id: str) -> leancloud.Object:
     """The todo, if there is one that this session may read. The SDK pastes ids into URLs, so they are checked."""
     if not OBJECT_ID.fullmatch(todo_id):
         raise HTTPError(HTTPStatus.NOT_FOUND, "there is no such todo")
@@ -450,7 +478,7 @@ def _find_todo(todo_id):
     return todo
 
 
-def _todo_json(environ, todo):
+def _todo_json(environ: WSGIEnvironment, todo: leancloud.Object) -> dict[str, Any]:
     created = todo.created_at.astimezone(UTC)
     return {
         "id": todo.id,
@@ -461,7 +489,7 @@ def _todo_json(environ, todo):
     }
 
 
-def _attachment_json(environ, todo):
+def _attachment_json(environ: WSGIEnvironment, todo: leancloud.Object) -> dict[str, Any] | None:
     file = todo.get("attachment")
     if file is None:
         return None
@@ -473,18 +501,18 @@ def _attachment_json(environ, todo):
     }
 
 
-def _mime_type(file):
+def _mime_type(file: leancloud.File) -> str:
     mime_type = file.metadata.get("mimeType") or file.mime_type
     return mime_type if isinstance(mime_type, str) and MIME_TYPE.fullmatch(mime_type) else "application/octet-stream"
 
 
-def _file_name(name):
+def _file_name(name: str | None) -> str:
     """A file's name without folders and control characters."""
     name = "".join(char for char in re.split(r"[/\\]", name or "")[-1] if char.isprintable())
     return name[-120:] or "file"
 
 
-def _destroy_file(file):
+def _destroy_file(file: leancloud.File | None) -> None:
     """Remove a file that nothing refers to any more; if that fails it is only litter."""
     if file is not None and file.key:
         try:
@@ -494,7 +522,7 @@ def _destroy_file(file):
             pass
 
 
-def _notify(environ, todo):
+def _notify(environ: WSGIEnvironment, todo: dict[str, Any]) -> None:
     """Tell NOTIFY_WEBHOOK_URL that a todo is done. The todo is done whatever becomes of this."""
     url = environ["app.settings"].notify_webhook_url
     if url:
@@ -504,7 +532,7 @@ def _notify(environ, todo):
             pass
 
 
-def _file_response(environ, file):
+def _file_response(environ: WSGIEnvironment, file: Path) -> Response:
     """A static file: revalidated by caches each time, and sent again only when it has changed."""
     try:
         data, changed = file.read_bytes(), file.stat().st_mtime

@@ -5,8 +5,10 @@ session without any timeout, and raises whatever comes when an answer is not wha
 """
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from typing import Any
 
 import leancloud
 import requests
@@ -43,20 +45,21 @@ BUSY_CODES = frozenset([124, 141, 502, 503])
 LOCK_SECONDS = 15 * 60
 
 
-class StorageLost(requests.ConnectionError):
+class StorageLost(requests.ConnectionError):  # type: ignore[misc]  # requests has no types
     """Storage did not answer a moment ago; nobody waits for it until somebody finds it well again."""
 
 
-class StorageAdapter(TCPKeepAliveAdapter):
+class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requests_toolbelt
     """The SDK's adapter with a larger pool, time limits, retries of GETs, and a breaker for a server that is lost."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         retries = Retry(total=1, connect=1, read=1, status=0, allowed_methods=["GET"], backoff_factor=0)
         super().__init__(pool_connections=4, pool_maxsize=POOL, max_retries=retries)
         self._lock = threading.Lock()
-        self._retry_at = None  # None while all is well
+        self._retry_at: float | None = None  # on the monotonic clock; None while all is well
 
-    def send(self, request, timeout=None, **options):
+    def send(self, request: requests.PreparedRequest, timeout: object = None, **options: Any) -> requests.Response:
+        """Send with our own limits, whatever `timeout` says; raise StorageLost at once while storage is lost."""
         is_probe = self._enter()
         wait = READ_SECONDS if request.method == "GET" else ANSWER_SECONDS
         if hasattr(request.body, "read"):
@@ -70,7 +73,7 @@ class StorageAdapter(TCPKeepAliveAdapter):
         self._note(is_lost=False)
         return response
 
-    def _enter(self):
+    def _enter(self) -> bool:
         """Whether this request is the one that tries a lost server again; raise StorageLost for the others."""
         with self._lock:
             if self._retry_at is None:
@@ -80,23 +83,23 @@ class StorageAdapter(TCPKeepAliveAdapter):
             self._retry_at = time.monotonic() + LOST_SECONDS
             return True
 
-    def _note(self, is_lost):
+    def _note(self, is_lost: bool) -> None:
         if is_lost or self._retry_at is not None:
             with self._lock:
                 self._retry_at = time.monotonic() + LOST_SECONDS if is_lost else None
 
 
-def mount():
+def mount() -> None:
     """Give the SDK's session our adapter. It answers to nobody but the configured server: no proxies, no netrc."""
     client.session.trust_env = False
     for scheme in ("http://", "https://"):
         client.session.mount(scheme, StorageAdapter())
 
 
-class Attachment(leancloud.File):
+class Attachment(leancloud.File):  # type: ignore[misc]  # nor has the SDK
     """A File whose upload goes through the SDK's session, and whose callback starts no thread."""
 
-    def _save_to_s3(self, token, upload_url):
+    def _save_to_s3(self, token: str | None, upload_url: str) -> None:
         self._source.seek(0)
         response = client.session.put(upload_url, data=self._source, headers={"Content-Type": self.mime_type})
         is_saved = response.status_code == 200
@@ -104,7 +107,7 @@ class Attachment(leancloud.File):
         if not is_saved:
             raise leancloud.LeanCloudError(1, "the file was not saved")
 
-    def _save_callback(self, token, successed):
+    def _save_callback(self, token: str | None, successed: bool) -> None:
         if token:
             try:
                 client.post("/fileCallback", {"token": token, "result": successed})
@@ -113,7 +116,7 @@ class Attachment(leancloud.File):
 
 
 @contextmanager
-def asking_storage():
+def asking_storage() -> Iterator[None]:
     """Every failure of the SDK as one HTTPError: 4xx for the visitor's doing, 503 while storage is lost, else 502."""
     try:
         yield
@@ -130,8 +133,8 @@ def asking_storage():
         raise _nonsense() from error
 
 
-def as_http_error(error):
-    """The HTTPError of a LeanCloudError."""
+def as_http_error(error: leancloud.LeanCloudError) -> messages.HTTPError:
+    """The HTTPError of a LeanCloudError: its code and text for the visitor's doing, ours when storage is in trouble."""
     status = STATUSES.get(error.code)
     if error.code == 1 and "find object" in str(error.error):
         status = HTTPStatus.NOT_FOUND
@@ -146,5 +149,5 @@ def as_http_error(error):
     return _nonsense()
 
 
-def _nonsense():
+def _nonsense() -> messages.HTTPError:
     return messages.HTTPError(HTTPStatus.BAD_GATEWAY, "storage gave an answer that makes no sense")

