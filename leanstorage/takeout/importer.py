@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leanstorage import passwords
+from leanstorage.errors import StorageError
 from leanstorage.store import open_store
 from leanstorage.takeout import bson_rows, convert, formats, load, sources
 from leanstorage.takeout.convert import Job, Prepared
@@ -120,7 +121,10 @@ class _Importing:
 
     def _one(self, member: Member, content: Content) -> None:
         if content.kind == "schema":
-            self._write(lambda transaction: load.load_schema(transaction, content.schemas, content.settings))
+            try:
+                self._write(lambda transaction: load.load_schema(transaction, content.schemas, content.settings))
+            except StorageError as error:
+                raise SourceError(f"{member.label}: {error.message}") from None
         if content.kind not in ("rows", "relation"):
             return
         if content.encoding == "bson" and not bson_rows.is_available():

@@ -312,7 +312,7 @@ def _target_of(transaction: "Transaction", ids: Sequence[str]) -> str:
 def load_schema(transaction: "Transaction", schemas: dict[str, Columns], settings: Document) -> None:
     """Declare the columns of schema files that are not known yet; settings only where the class still has none.
 
-    Raises 123 for a default ACL that is none.
+    Raises 123 for a malformed default ACL.
     """
     for class_name, described in schemas.items():
         info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
