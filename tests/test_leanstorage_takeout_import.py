@@ -307,6 +307,14 @@ class RowsTest(ImportTestCase):
         self.assertEqual(self.take_in(self.put("f.tar", tar(archive))), 1)
         self.assertIn("schema", self.refusals()[0]["reason"])
 
+    def test_schema_with_a_malformed_acl_is_refused_and_the_rest_comes(self):
+        schema = {"schema": {"late": {"type": "Number"}}, "permissions": {}, "default_acl": {"*": 5}}
+        archive = {"Post_schema.json": json.dumps(schema).encode(), "Tag.0.jsonl": jsonl("Tag", row(5))}
+        for options, kept in (({"is_dry": True}, 0), ({}, 1)):
+            self.assertEqual(self.take_in(self.put("e.tar", tar(archive)), **options), 1)
+            self.assertIn("e.tar:Post_schema.json: Malformed ACL", self.output.getvalue())
+            self.assertEqual(len(self.objects("Tag")), kept)
+
 
 class UsersTest(ImportTestCase):
     def users(self):

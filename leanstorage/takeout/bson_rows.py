@@ -1,14 +1,17 @@
 """A document of a BSON backup as the JSON that a console export has. Needs PyMongo's `bson`; imported only for BSON."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from leanstorage import values
+from leanstorage.store import Document, Json
 from leanstorage.takeout.convert import Refused, as_bytes
 
 MAX_LEVELS = 100
 
 
-def is_available():
+def is_available() -> bool:
     try:
         import bson  # noqa: F401
     except ImportError:
@@ -16,7 +19,7 @@ def is_available():
     return True
 
 
-def decode_bson(data):
+def decode_bson(data: bytes) -> Document:
     """One document as a dict of JSON values; raise Refused."""
     import bson
     from bson.codec_options import CodecOptions, DatetimeConversion
@@ -34,7 +37,7 @@ def decode_bson(data):
     return row
 
 
-def _value(value, level):
+def _value(value: Any, level: int) -> Json:
     """One BSON value as JSON; types are compared exactly, because code is a kind of text."""
     if level > MAX_LEVELS:
         raise Refused(f"nested deeper than {MAX_LEVELS} levels")
@@ -49,30 +52,30 @@ def _value(value, level):
     return reader(value)
 
 
-def _same(value):
+def _same(value: Json) -> Json:
     return value
 
 
-def _text(value):
+def _text(value: str) -> str:
     if "\0" in value:
         raise Refused("holds a NUL character")
     return value
 
 
-def _number(value):
+def _number(value: float) -> float:
     if not math.isfinite(value):
         raise Refused("a number that is not finite")
     return value
 
 
-def _date(value):
+def _date(value: Any) -> Document:
     try:
         return values.date(int(value))
     except (ValueError, OverflowError):
         raise Refused("a date out of range") from None
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Any], Json]] = {  # name of a type -> its value as JSON; raises Refused
     "NoneType": _same,
     "bool": _same,
     "int": _same,

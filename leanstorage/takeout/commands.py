@@ -6,16 +6,26 @@ Each imports what it runs when it runs: a server that starts needs none of it.
 import sqlite3
 import sys
 import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from leanstorage.blobs import open_blobs
 from leanstorage.store import StoreUnavailable
 
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
 PARALLEL = 4
 MAX_PARALLEL = 32
+Run = Callable[[Namespace, Path, dict[str, str]], int]  # options, folder of the data, keys -> exit code
+Place = Callable[[Namespace, Path], str]
 
 
-def add_commands(commands, storage, database_url, files_place):
+def add_commands(
+    commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place, files_place: Place
+) -> None:
     """Add the subcommands to an argparse object; `storage` is the parent parser with --database and --files."""
     command = commands.add_parser("import", parents=[storage], help="take in a console export or a BSON backup")
     command.add_argument("export", nargs="+", metavar="EXPORT", help="a .tar.gz, a .zip, a folder or single files")
@@ -23,7 +33,7 @@ def add_commands(commands, storage, database_url, files_place):
     command.add_argument("--rotate-sessions", action="store_true", help="forget session tokens: all users log in anew")
     command.add_argument("--refused", metavar="FILE", help="where refused rows go with their reasons; with the data")
 
-    def run_import(options, data, keys):
+    def run_import(options: Namespace, data: Path, keys: dict[str, str]) -> int:
         from leanstorage.takeout import importer
 
         missing = [path for path in options.export if not Path(path).exists()]
@@ -52,7 +62,7 @@ def add_commands(commands, storage, database_url, files_place):
     command.add_argument("--parallel", type=int, default=PARALLEL, metavar="N", help="requests at once")
     command.add_argument("--refused", metavar="FILE", help="where refused rows go with their reasons; with the data")
 
-    def run_pull(options, data, keys):
+    def run_pull(options: Namespace, data: Path, keys: dict[str, str]) -> int:
         from leanstorage.takeout import puller, remote
 
         app_id = options.environment.get("LEANSTORAGE_SOURCE_ID") or keys["id"]
@@ -72,7 +82,7 @@ def add_commands(commands, storage, database_url, files_place):
     command = commands.add_parser("export", parents=[storage], help="write everything as files that import reads")
     command.add_argument("folder", metavar="DIR", help="an empty folder, or one to be made")
 
-    def run_export(options, data, keys):
+    def run_export(options: Namespace, data: Path, keys: dict[str, str]) -> int:
         from leanstorage.takeout import exporter
 
         return exporter.run(options.folder, database_url(options, data), keys)
@@ -83,7 +93,7 @@ def add_commands(commands, storage, database_url, files_place):
     command.add_argument("--from", dest="source", required=True, metavar="URL", help="nobody may write to it meanwhile")
     command.add_argument("--to", dest="target", required=True, metavar="URL", help="an empty database")
 
-    def run_migrate(options, data, keys):
+    def run_migrate(options: Namespace, data: Path, keys: dict[str, str]) -> int:
         from leanstorage.takeout import migration
 
         return migration.run(options.source, options.target)
@@ -91,7 +101,7 @@ def add_commands(commands, storage, database_url, files_place):
     command.set_defaults(run=_guarded(run_migrate))
 
 
-def _refused_path(options, data):
+def _refused_path(options: Namespace, data: Path) -> Path:
     if options.refused:
         return Path(options.refused)
     stem = time.strftime("refused-%Y%m%d-%H%M%S", time.gmtime())
@@ -99,10 +109,10 @@ def _refused_path(options, data):
     return next(path for path in candidates if not path.exists())
 
 
-def _guarded(run):
+def _guarded(run: Run) -> Run:
     """Run a subcommand so that what an operator can mend ends in one line and not in a traceback."""
 
-    def guarded(options, data, keys):
+    def guarded(options: Namespace, data: Path, keys: dict[str, str]) -> int:
         try:
             return run(options, data, keys)
         except KeyboardInterrupt:

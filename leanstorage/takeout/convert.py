@@ -7,44 +7,60 @@ reasons never quote a value, because rows hold secrets.
 import base64
 import hashlib
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING, TypedDict
 
 import messages
 from leanstorage import acl, passwords, values
 from leanstorage.changes import MAX_OBJECT_BYTES
 from leanstorage.errors import StorageError
-from leanstorage.store import canonical_text, now
+from leanstorage.store import Document, Rights, canonical_text, now
 from leanstorage.users import UNIQUE, identity_of, unique_key
+
+if TYPE_CHECKING:
+    from leanstorage.takeout.formats import Batch
 
 PRIVATE_KEYS = ("password", "salt", "bcryptPassword", "scryptPassword", "sessionToken")
 SCRYPT_TEXT = re.compile(r"([0-9a-f]{32})\$([0-9a-f]{128})")
 MAX_TOKEN = 200  # characters, as many as a session may have
+_UNIQUE: dict[str, Collection[str]] = {"_User": UNIQUE, "_Role": ("name",)}
 _SKIPPED = frozenset(["objectId", "createdAt", "updatedAt", "ACL", "className", "__type"])
-_SIMPLE = {str: "String", bool: "Boolean", int: "Number", float: "Number", list: "Array"}
+_SIMPLE: dict[type, str] = {str: "String", bool: "Boolean", int: "Number", float: "Number", list: "Array"}
 
 
 class Refused(Exception):
     """A row that cannot be stored; the text is the reason."""
 
 
+Record = tuple[str, str, Document]  # kind, key, document
+Unique = tuple[str, str, str]  # kind and key of a record that only one object may have, and the field it comes from
+
+
+class Extra(TypedDict):
+    """What is kept in records beside a row."""
+
+    unique: list[Unique]
+    records: list[Record]
+
+
+Stored = tuple[str, int, int, Rights | None, str]  # id, created and updated in ms, ACL, body as canonical text
+Entry = tuple[int, Stored, Extra | None]  # the first is the index in the batch
+Column = tuple[str, str, str | None]  # key, type name, class name
+
+
 @dataclass
 class Prepared:
-    """A converted batch.
+    """A converted batch: its `rows`, or the `pairs` of a relation, and what was refused; an index is in the batch."""
 
-    `rows`: (index in the batch, (id, created, updated, acl, body as canonical text), extra); `extra` is None, or the
-    records of the row as {"unique": [(kind, key, field)], "records": [(kind, key, document)]}. Of a relation's batch
-    it is (index, (owning id, related id), None). `refused`: (index, reason).
-    `types`: {(key, type name, class name or None)} of all rows together.
-    `notes`: {index: [texts]}, what the operator should hear of.
-    """
+    rows: list[Entry] = field(default_factory=list)
+    pairs: list[tuple[int, tuple[str, str]]] = field(default_factory=list)  # index, (owning id, related id)
+    refused: list[tuple[int, str]] = field(default_factory=list)  # index, reason
+    types: set[Column] = field(default_factory=set)  # of all rows together
+    notes: dict[int, list[str]] = field(default_factory=dict)  # by index, what the operator should hear of
 
-    rows: list = field(default_factory=list)
-    refused: list = field(default_factory=list)
-    types: set = field(default_factory=set)
-    notes: dict = field(default_factory=dict)
-
-    def note(self, index, text):
+    def note(self, index: int, text: str) -> None:
         self.notes.setdefault(index, []).append(text)
 
 
@@ -60,14 +76,14 @@ class Job:
     is_live: bool = False  # rows of the API, which never shows what users log in with
 
 
-def convert(job, batch):
-    """The Prepared of a formats.Batch."""
+def convert(job: Job, batch: "Batch") -> Prepared:
+    """The Prepared of a batch; what is wrong with a row is a reason in it and raises nothing."""
     prepared = Prepared()
     for index, (_, data) in enumerate(batch.rows):
         try:
             document = decode(data, job.encoding)
             if job.kind == "relation":
-                prepared.rows.append((index, _pair(document), None))
+                prepared.pairs.append((index, _pair(document)))
             else:
                 prepared.rows.append((index, *_row(job, document, prepared, index, batch.first + index)))
         except Refused as error:
@@ -79,8 +95,8 @@ def convert(job, batch):
     return prepared
 
 
-def decode(data, encoding):
-    """A raw row as a dict; raise Refused."""
+def decode(data: bytes, encoding: str) -> Document:
+    """A raw row in "json" or "bson" as a dict; raise Refused."""
     if encoding == "bson":
         from leanstorage.takeout.bson_rows import decode_bson
 
@@ -98,11 +114,13 @@ def decode(data, encoding):
     return document
 
 
-def _pair(document):
+def _pair(document: Document) -> tuple[str, str]:
     return values.check_object_id(document.get("owningId")), values.check_object_id(document.get("relatedId"))
 
 
-def _row(job, document, prepared, index, ordinal):
+def _row(
+    job: Job, document: Document, prepared: Prepared, index: int, ordinal: int
+) -> tuple[Stored, Extra | None]:
     object_id = document.get("objectId")
     if object_id is None:
         # An id of the content and its place, so that a second import finds the row again.
@@ -112,15 +130,15 @@ def _row(job, document, prepared, index, ordinal):
     values.check_object_id(object_id)
     created = _time(document, "createdAt")
     updated = _time(document, "updatedAt")
-    created = now() if created is None and updated is None else created
-    created = updated if created is None else created
+    if created is None:
+        created = now() if updated is None else updated
     updated = created if updated is None else updated
     rights = document.get("ACL")
     rights = None if rights is None else acl.normalise(rights)
     if job.class_name == "_Role" and "ACL" not in document:
         rights = {"*": {"read": True}}
         prepared.note(index, "roles without ACL, which only the master key may change now")
-    extra = None
+    extra: Extra | None = None
     if job.class_name == "_User":
         document, extra = _user(job, object_id, document, partial(prepared.note, index))
     elif job.class_name == "_Role":
@@ -128,7 +146,8 @@ def _row(job, document, prepared, index, ordinal):
     elif job.class_name == "_File":
         extra = _file(object_id, document)
     types = prepared.types
-    body, found = {}, []
+    body: Document = {}
+    found: list[Column] = []
     for key, value in document.items():
         if key in _SKIPPED:
             continue
@@ -154,7 +173,7 @@ def _row(job, document, prepared, index, ordinal):
     return (object_id, created, updated, rights, text), extra
 
 
-def _time(document, key):
+def _time(document: Document, key: str) -> int | None:
     value = document.get(key)
     if isinstance(value, dict) and value.get("__type") == "Date":
         value = value.get("iso")
@@ -166,10 +185,10 @@ def _time(document, key):
         raise Refused(f"{key} is not a time") from None
 
 
-def unique_names(class_name, document):
-    """[(kind, key, field)] of the records that keep an object's names and accounts from being taken twice."""
+def unique_names(class_name: str, document: Document) -> list[Unique]:
+    """The records that keep an object's names and accounts from being taken twice."""
     found = []
-    for name in {"_User": UNIQUE, "_Role": ("name",)}.get(class_name, ()):
+    for name in _UNIQUE.get(class_name, ()):
         value = document.get(name)
         if isinstance(value, str) and value:
             found.append((f"unique:{class_name}:{name}", unique_key(value), name))
@@ -181,11 +200,12 @@ def unique_names(class_name, document):
     return found
 
 
-def _user(job, user_id, document, note):
+def _user(job: Job, user_id: str, document: Document, note: Callable[[str], None]) -> tuple[Document, Extra]:
     """A user's fields without its secrets, and its records."""
     private = {key: document[key] for key in PRIVATE_KEYS if document.get(key) is not None}
     document = {key: value for key, value in document.items() if key not in PRIVATE_KEYS}
-    unique, records, credential = unique_names("_User", document), [], {}
+    unique = unique_names("_User", document)
+    credential: Document = {}
     auth_data = document.get("authData")
     for provider, data in auth_data.items() if isinstance(auth_data, dict) else ():
         if data is not None and identity_of(data) is None:
@@ -204,12 +224,10 @@ def _user(job, user_id, document, note):
             raise Refused("sessionToken is not a text of a usable length")
         credential["token"] = passwords.seal_token(job.secret, token)
         unique.append(("session", passwords.token_lookup(job.secret, token), "sessionToken"))
-    if credential:
-        records.append(("credential", user_id, credential))
-    return document, {"unique": unique, "records": records}
+    return document, {"unique": unique, "records": [("credential", user_id, credential)] if credential else []}
 
 
-def _password(private):
+def _password(private: Document) -> Document | None:
     for key, value in private.items():
         if key != "sessionToken" and not isinstance(value, str):
             raise Refused(f"{key} is not a text")
@@ -222,13 +240,13 @@ def _password(private):
     return passwords.legacy_record(stored, private.get("salt", "")) if stored else None
 
 
-def _role(role_id, document):
+def _role(role_id: str, document: Document) -> Extra:
     if not isinstance(document.get("name"), str) or not document["name"]:
         raise Refused("a role without a name")
     return {"unique": unique_names("_Role", document), "records": []}
 
 
-def _file(file_id, document):
+def _file(file_id: str, document: Document) -> Extra | None:
     """Two files may share one key, which LeanCloud allowed: its bytes are served either way."""
     key = document.get("key")
     if key is None:
@@ -238,5 +256,6 @@ def _file(file_id, document):
     return {"unique": [], "records": [("file", key, {"id": file_id})]}
 
 
-def as_bytes(data):
+def as_bytes(data: bytes) -> Document:
+    """Bytes as a value of JSON."""
     return {"__type": "Bytes", "base64": base64.b64encode(data).decode()}

@@ -10,17 +10,26 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from leanstorage import acl, classes, passwords
-from leanstorage.store import canonical_text, open_store
+from leanstorage.store import Document, Row, Store, canonical_text, open_store
 from leanstorage.takeout.report import PLAIN_SECONDS, peak_memory
 from leanstorage.values import format_time
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 PAGE_ROWS = 1000
 
 
-def run(folder, database, keys, out=None, stream=None):
-    """Write the whole store to an empty folder; return the exit code. Raises FileExistsError for a folder in use."""
+def run(
+    folder: str | Path, database: str, keys: dict[str, str], out: TextIO | None = None, stream: TextIO | None = None
+) -> int:
+    """Write the whole store to an empty folder; return the exit code. Raises FileExistsError for a folder in use.
+
+    `keys` are those of the service; counts and digests go to `out`, progress to `stream`.
+    """
     out, stream = out or sys.stdout, stream or sys.stderr
     folder = Path(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,18 +69,18 @@ def run(folder, database, keys, out=None, stream=None):
 class Digest:
     """The sum of the SHA-256 of texts: equal for equal sets of rows, whatever their order."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._sum = 0
 
-    def add(self, text):
+    def add(self, text: str) -> None:
         self._sum += int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest(), "big")
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self._sum % 2**256:064x}"[:32]
 
 
-def exported(class_name, row, stubs, credential, secret):
-    """One row as a console export has it; `credential` is a user's record or None."""
+def exported(class_name: str, row: Row, stubs: Document, credential: Document | None, secret: bytes) -> Document:
+    """One row as a console export has it; `credential` is a user's record or None, `secret` that of its token."""
     document = {
         **row.body,
         **stubs,
@@ -85,7 +94,7 @@ def exported(class_name, row, stubs, credential, secret):
     return document
 
 
-def _secrets(credential, secret):
+def _secrets(credential: Document, secret: bytes) -> Document:
     found = {}
     password = credential.get("password")
     if password:
@@ -100,14 +109,16 @@ def _secrets(credential, secret):
     return found
 
 
-def _write_schema(folder, name, info):
+def _write_schema(folder: Path, name: str, info: Document) -> None:
     columns = {**classes.BUILT_IN_COLUMNS, **info["columns"]}
     value = {"schema": columns, "permissions": info["permissions"], "default_acl": info["default_acl"]}
     with _File(folder / f"{name}_schema.json") as file:
         file.write(json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
 
 
-def _write_rows(folder, store, name, info, secret, stream):
+def _write_rows(
+    folder: Path, store: Store, name: str, info: Document, secret: bytes, stream: TextIO
+) -> tuple[int, Digest]:
     stubs = classes.relations(info)
     digest, count, after, shown = Digest(), 0, (-(2**63), 0), time.monotonic()
     with _File(folder / f"{name}.0.jsonl") as file:
@@ -127,13 +138,15 @@ def _write_rows(folder, store, name, info, secret, stream):
                 print(f"{name}: {count} objects", file=stream, flush=True)
 
 
-def _page(transaction, name, after):
+def _page(
+    transaction: "Transaction", name: str, after: tuple[int, int]
+) -> tuple[list[Row], dict[str, Document]]:
     rows = transaction.page(name, after, PAGE_ROWS)
     is_user = name == "_User" and rows
     return rows, transaction.records_of("credential", [row.id for row in rows]) if is_user else {}
 
 
-def _write_relation(folder, store, name, key, target_class):
+def _write_relation(folder: Path, store: Store, name: str, key: str, target_class: str) -> tuple[int, Digest]:
     digest, count, after = Digest(), 0, ("", "", "")
     with _File(folder / f"_Join.{key}.{name}.0.jsonl") as file:
         file.write(_header({"type": "Relation", "class": name, "key": key, "target": target_class}))
@@ -149,23 +162,23 @@ def _write_relation(folder, store, name, key, target_class):
             after = pairs[-1]
 
 
-def _header(value):
+def _header(value: Document) -> str:
     return f"#filetype:JSON-streaming {json.dumps(value, separators=(',', ':'))}\n"
 
 
 class _File:
     """A text file for its owner alone, under its name only when it is complete and on disk."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._draft = path.with_name(path.name + ".partial")
 
-    def __enter__(self):
+    def __enter__(self) -> TextIO:
         descriptor = os.open(self._draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         self._file = open(descriptor, "w", encoding="utf-8", newline="\n")
         return self._file
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._file:
             if kind is None:
                 self._file.flush()

@@ -6,11 +6,13 @@ objects, `{"results": [...]}`, objects one after another, schema files, join fil
 
 import json
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from leanstorage import values
 from leanstorage.errors import StorageError
-from leanstorage.takeout.sources import CHUNK_BYTES, SourceError, printable
+from leanstorage.store import Document, Json
+from leanstorage.takeout.sources import CHUNK_BYTES, Member, SourceError, Stream, printable
 
 MAX_ROW_BYTES = 24 << 20  # an object has at most 16 MiB; escapes and blanks make its text longer
 MAX_SCHEMA_BYTES = 16 << 20
@@ -24,6 +26,8 @@ _JOIN = re.compile(r"_Join[:.](?P<key>[A-Za-z0-9_]+)[:.](?P<owner>[A-Za-z0-9_]+)
 _JOIN_UNDERSCORED = re.compile(r"_Join_(?P<key>[A-Za-z0-9]+)_(?P<owner>[A-Za-z0-9_]+)")
 _TOKEN = re.compile(rb'["\\{}\[\]]')
 _OUTSIDE = re.compile(rb"[^\s,\]\[{}]")
+Piece = tuple[int, bytes, str | None]  # line or ordinal number, a raw row, what is wrong with it
+Columns = dict[str, Document]  # key -> {"type", "className"?}
 
 
 @dataclass
@@ -35,22 +39,22 @@ class Content:
     key: str = ""  # of a relation
     target: str | None = None  # class of a relation's members, where the file says so
     encoding: str = "json"  # or "bson"
-    schemas: dict = field(default_factory=dict)  # class -> {key: {"type", "className"?}}
-    settings: dict = field(default_factory=dict)  # "permissions" and "default_acl", of our own exports
-    pieces: object = None  # yields (line or ordinal number, bytes, problem text or None)
+    schemas: dict[str, Columns] = field(default_factory=dict)  # by class
+    settings: Document = field(default_factory=dict)  # "permissions" and "default_acl", of our own exports
+    pieces: Iterable[Piece] = ()  # raises SourceError where the file cannot be read on
 
 
 @dataclass
 class Batch:
     """Raw rows of one class: `rows` as (line or ordinal number, bytes), `problems` as (number, reason, bytes)."""
 
-    rows: list
-    problems: list
+    rows: list[tuple[int, bytes]]
+    problems: list[tuple[int, str, bytes]]
     size: int  # bytes read
     first: int  # how many rows of the file came before
 
 
-def content(member):
+def content(member: Member) -> Content:
     """The Content of a sources.Member; raise SourceError for what cannot be told or is no class of this server."""
     stream, name = member.stream, member.name
     head = stream.head.removeprefix(b"\xef\xbb\xbf")
@@ -69,9 +73,9 @@ def content(member):
     while body.lstrip().startswith(b"#"):
         _, _, body = body.lstrip().partition(b"\n")
     body = body.lstrip()
-    schemas = None if header else _schemas(member, body)
-    if schemas is not None:
-        schemas, settings = schemas
+    found = None if header else _schemas(member, body)
+    if found is not None:
+        schemas, settings = found
         return Content("schema", schemas=schemas, settings=settings)
     if body.startswith(b"["):
         pieces = elements(stream, opened_by=b"[")
@@ -85,13 +89,13 @@ def content(member):
     return _rows(member, header, pieces)
 
 
-def _rows(member, header, pieces, encoding="json"):
+def _rows(member: Member, header: str | Document, pieces: Iterable[Piece], encoding: str = "json") -> Content:
     if isinstance(header, str):
         return Content("rows", header, encoding=encoding, pieces=pieces)
     join = _JOIN.match(str(header.get("class", ""))) or _JOIN.match(member.name) or _JOIN_UNDERSCORED.match(member.name)
     if header.get("type") == "Relation" or join:
         owner, key = header.get("class"), header.get("key")
-        if header.get("type") != "Relation":
+        if join and header.get("type") != "Relation":
             owner, key = join.group("owner"), join.group("key")
         target = header.get("target")
         owner = _checked(member, owner)
@@ -102,7 +106,7 @@ def _rows(member, header, pieces, encoding="json"):
     return Content("rows", _class_name(member, header), encoding=encoding, pieces=pieces)
 
 
-def _header(head):
+def _header(head: bytes) -> Document:
     found = _HEADER.match(head)
     if not found:
         return {}
@@ -113,12 +117,12 @@ def _header(head):
     return header if isinstance(header, dict) else {}
 
 
-def _class_name(member, header):
+def _class_name(member: Member, header: Document) -> str:
     """The class that a header or else the file's name tells: `Post.0.jsonl`, `Post_all.json`, `_User.x1.bson`."""
     return _checked(member, header.get("class") or member.name.split(".")[0].removesuffix("_all"))
 
 
-def _checked(member, name):
+def _checked(member: Member, name: Json) -> str:
     try:
         return values.check_class_name(name)
     except StorageError:
@@ -127,7 +131,7 @@ def _checked(member, name):
         ) from None
 
 
-def _is_document(body):
+def _is_document(body: bytes) -> bool:
     """Whether a `{` opens `{"results": [...]}` or an object of several lines, rather than the first of many lines."""
     line = body.split(b"\n", 1)[0].strip().removesuffix(b",")
     try:
@@ -137,7 +141,7 @@ def _is_document(body):
     return isinstance(value, dict) and "objectId" not in value and isinstance(value.get("results"), list)
 
 
-def _schemas(member, body):
+def _schemas(member: Member, body: bytes) -> tuple[dict[str, Columns], Document] | None:
     """({class: columns}, settings) of a schema file, None for another file.
 
     Its form is `{"title": {"type": "String"}}`, or that by class, or in `schema` beside `permissions`.
@@ -159,7 +163,7 @@ def _schemas(member, body):
         if by_name:
             raise SourceError(f"{member.label}: the schema is not valid JSON") from None
         return None
-    settings = {}
+    settings: Document = {}
     if isinstance(value, dict) and isinstance(value.get("schema"), dict):
         settings, value = value, value["schema"]
     if _is_columns(value):
@@ -171,7 +175,7 @@ def _schemas(member, body):
     return None
 
 
-def _is_columns(value):
+def _is_columns(value: Json) -> bool:
     return (
         isinstance(value, dict)
         and bool(value)
@@ -182,13 +186,15 @@ def _is_columns(value):
 # Raw rows -----------------------------------------------------------------------------------------------------------
 
 
-def batches(pieces):
-    """Group (number, bytes, problem) into Batches of at most BATCH_ROWS rows and about BATCH_BYTES.
+def batches(pieces: Iterable[Piece]) -> Iterator[Batch]:
+    """Group pieces into Batches of at most BATCH_ROWS rows and about BATCH_BYTES.
 
     What was read before a SourceError is yielded first, then the error is raised.
     """
-    rows, problems, size, first = [], [], 0, 0
-    broken = None
+    rows: list[tuple[int, bytes]] = []
+    problems: list[tuple[int, str, bytes]] = []
+    size = first = 0
+    broken: SourceError | None = None
     pieces = iter(pieces)
     while True:
         try:
@@ -213,12 +219,13 @@ def batches(pieces):
         raise broken
 
 
-def lines(stream):
-    """Yield (line number, bytes, None) of every line with something in it, `#` lines left out.
+def lines(stream: Stream) -> Iterator[Piece]:
+    """Yield every line with something in it, `#` lines left out.
 
     A line beyond MAX_ROW_BYTES comes as its beginning and a problem; its rest is read past, not kept.
     """
-    number, parts, size = 0, [], 0
+    number = size = 0
+    parts: list[bytes] = []
     while True:
         chunk = stream.read(CHUNK_BYTES)
         *whole, last = chunk.split(b"\n")
@@ -239,7 +246,7 @@ def lines(stream):
         yield from _line(number + 1, b"".join(parts) if size <= MAX_ROW_BYTES else None, parts)
 
 
-def _line(number, line, parts):
+def _line(number: int, line: bytes | None, parts: Sequence[bytes]) -> Iterator[Piece]:
     if line is None:
         yield number, parts[0][:KEPT_BYTES], f"the line is longer than {MAX_ROW_BYTES} bytes"
         return
@@ -250,10 +257,11 @@ def _line(number, line, parts):
         yield number, line.removesuffix(b","), None
 
 
-def elements(stream, opened_by=None):
-    """Yield (line number, bytes, None) of every object within an array that `opened_by` opens, or at the top.
+def elements(stream: Stream, opened_by: bytes | None = None) -> Iterator[Piece]:
+    """Yield every object within an array that `opened_by` opens, or at the top.
 
     Only brackets and strings are looked at, so a malformed object is cut out like any other and refused by itself.
+    Raises SourceError without the array, or with something behind it.
     """
     splitter = _Splitter(opened_by)
     while chunk := stream.read(CHUNK_BYTES):
@@ -265,20 +273,22 @@ def elements(stream, opened_by=None):
 
 
 class _Splitter:
-    def __init__(self, opened_by):
+    def __init__(self, opened_by: bytes | None) -> None:
         self._opened_by = opened_by
         self._is_array = opened_by is not None
         self._pending = b""
         self._line = 1
         self._depth = 0
         self._in_string = self._escaped = False
-        self._parts, self._size, self._first_line = [], 0, 0
-        self._start, self._between, self._counted = None, 0, 0
+        self._parts: list[bytes] = []
+        self._size = self._first_line = 0
+        self._start: int | None = None
+        self._between = self._counted = 0
         self.is_done = False
 
-    def feed(self, chunk):
+    def feed(self, chunk: bytes) -> Iterator[Piece]:
         if self._opened_by:
-            chunk = self._opened(chunk)
+            chunk = self._opened(chunk, self._opened_by)
         self._start = 0 if self._depth else None  # where the current element goes on in this chunk
         self._between = 0  # where what stands between two elements begins
         self._counted = 0  # up to where lines are counted
@@ -309,20 +319,20 @@ class _Splitter:
         elif not self._in_string:
             yield from self._junk(chunk[self._between :])
 
-    def _opened(self, chunk):
+    def _opened(self, chunk: bytes, opened_by: bytes) -> bytes:
         """What follows the opening of the array, nothing before it was found."""
         self._pending += chunk
-        at = self._pending.find(self._opened_by)
+        at = self._pending.find(opened_by)
         if at < 0:
             if len(self._pending) > 4 * CHUNK_BYTES:
                 raise SourceError("no array of rows was found")
             return b""
-        at += len(self._opened_by)
+        at += len(opened_by)
         self._line += self._pending.count(b"\n", 0, at)
         chunk, self._pending, self._opened_by = self._pending[at:], b"", None
         return chunk
 
-    def _open(self, chunk, at):
+    def _open(self, chunk: bytes, at: int) -> Iterator[Piece]:
         if self._depth == 0:
             self._line += chunk.count(b"\n", self._counted, at)
             self._counted = at
@@ -330,7 +340,7 @@ class _Splitter:
             self._start, self._first_line = at, self._line
         self._depth += 1
 
-    def _close(self, chunk, at):
+    def _close(self, chunk: bytes, at: int) -> Iterator[Piece]:
         if self._depth:
             self._depth -= 1
             if self._depth == 0:
@@ -344,7 +354,7 @@ class _Splitter:
             if b"{" in chunk[at:]:
                 raise SourceError("something follows the array of rows")
 
-    def end(self):
+    def end(self) -> Iterator[Piece]:
         if self._depth or self._in_string:
             yield self._first_line or self._line, b"".join(self._parts)[:KEPT_BYTES], "the file ends within this row"
         elif self._opened_by:
@@ -352,28 +362,28 @@ class _Splitter:
         elif self._is_array and not self.is_done:
             raise SourceError("the array of rows is not closed")
 
-    def _junk(self, text):
+    def _junk(self, text: bytes) -> Iterator[Piece]:
         """What stands between two rows: anything but blanks and commas was meant to be one."""
         if _OUTSIDE.search(text):
             yield self._line, text[:KEPT_BYTES], "not an object"
 
-    def _add(self, part):
+    def _add(self, part: bytes) -> None:
         self._size += len(part)
         if self._size <= MAX_ROW_BYTES or not self._parts:
             self._parts.append(part)
 
-    def _finish(self, part):
+    def _finish(self, part: bytes) -> Iterator[Piece]:
         self._add(part)
         if self._size > MAX_ROW_BYTES:
-            found = (self._first_line, self._parts[0][:KEPT_BYTES], f"the row is longer than {MAX_ROW_BYTES} bytes")
+            data, problem = self._parts[0][:KEPT_BYTES], f"the row is longer than {MAX_ROW_BYTES} bytes"
         else:
-            found = (self._first_line, b"".join(self._parts), None)
+            data, problem = b"".join(self._parts), None
         self._parts, self._size = [], 0
-        yield found
+        yield self._first_line, data, problem
 
 
-def bson_documents(stream):
-    """Yield (ordinal, bytes, None) of every document of a BSON file."""
+def bson_documents(stream: Stream) -> Iterator[Piece]:
+    """Yield every document of a BSON file by its ordinal; raise SourceError where the file is none."""
     number, rest = 0, b""
     while True:
         while len(rest) < 4:

@@ -11,21 +11,45 @@ import signal
 import sys
 import threading
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from leanstorage import passwords
+from leanstorage.errors import StorageError
 from leanstorage.store import open_store
 from leanstorage.takeout import bson_rows, convert, formats, load, sources
+from leanstorage.takeout.convert import Job, Prepared
+from leanstorage.takeout.formats import Batch, Content
 from leanstorage.takeout.report import Report
-from leanstorage.takeout.sources import SourceError
+from leanstorage.takeout.sources import Member, SourceError
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 INLINE_BATCHES = 6  # a small import is over before other processes would have started
 MAX_WORKERS = 4
+Paths = Sequence[str | Path]
+Work = Callable[["Transaction"], Any]
+Write = Callable[[Work], Any]  # runs work(transaction), which for a dry run is always the same one
 
 
-def run(paths, database, keys, refused_path, is_dry=False, rotate_sessions=False, report=None):
-    """Import files, folders and archives; return the exit code: 0 only if nothing was refused."""
+def run(
+    paths: Paths,
+    database: str,
+    keys: dict[str, str],
+    refused_path: str | Path,
+    is_dry: bool = False,
+    rotate_sessions: bool = False,
+    report: Report | None = None,
+) -> int:
+    """Import files, folders and archives; return the exit code: 0 only if nothing was refused.
+
+    `keys` are those of the service; `refused_path` is where a Report of its own keeps what was refused. Raises
+    ValueError for a database that there cannot be, StoreUnavailable for one that does not do what it should.
+    """
     report = report or Report(refused_path)
     store = open_store(database, bulk=True)
     secret = passwords.token_secret(keys)
@@ -47,13 +71,12 @@ class _Undone(Exception):
     """Ends the transaction of a dry run."""
 
 
-def _try(paths, secret, rotate_sessions, report, transaction):
+def _try(paths: Paths, secret: bytes, rotate_sessions: bool, report: Report, transaction: "Transaction") -> None:
     _import(paths, lambda work: work(transaction), secret, rotate_sessions, report)
     raise _Undone
 
 
-def _import(paths, write, secret, rotate_sessions, report):
-    """`write(work)` runs work(transaction), which for a dry run is always the same one."""
+def _import(paths: Paths, write: Write, secret: bytes, rotate_sessions: bool, report: Report) -> None:
     start_seq = write(lambda transaction: transaction.last_seq())
     with Converters() as converters:
         importing = _Importing(write, report, converters, start_seq, secret, rotate_sessions)
@@ -65,7 +88,15 @@ def _import(paths, write, secret, rotate_sessions, report):
 class _Importing:
     """One import: the files in turn, their batches through the converters, in order into the store."""
 
-    def __init__(self, write, report, converters, start_seq, secret, rotate_sessions):
+    def __init__(
+        self,
+        write: Write,
+        report: Report,
+        converters: "Converters",
+        start_seq: int,
+        secret: bytes,
+        rotate_sessions: bool,
+    ) -> None:
         self._write = write
         self._report = report
         self._converters = converters
@@ -73,7 +104,7 @@ class _Importing:
         self._secret = secret
         self._rotate_sessions = rotate_sessions
 
-    def run(self, paths, joins):
+    def run(self, paths: Paths, joins: bool) -> bool:
         """Import everything but join files, or these alone; return whether join files were met."""
         met = False
         for member in sources.members(paths):
@@ -88,15 +119,18 @@ class _Importing:
                 self._report.fail(error)
         return met
 
-    def _one(self, member, content):
+    def _one(self, member: Member, content: Content) -> None:
         if content.kind == "schema":
-            self._write(lambda transaction: load.load_schema(transaction, content.schemas, content.settings))
+            try:
+                self._write(lambda transaction: load.load_schema(transaction, content.schemas, content.settings))
+            except StorageError as error:
+                raise SourceError(f"{member.label}: {error.message}") from None
         if content.kind not in ("rows", "relation"):
             return
         if content.encoding == "bson" and not bson_rows.is_available():
             raise SourceError(f"{member.label}: reading BSON needs PyMongo: pip install pymongo")
         name = content.class_name if content.kind == "rows" else f"{content.class_name}.{content.key}"
-        job = convert.Job(content.class_name, content.kind, content.encoding, self._secret, self._rotate_sessions)
+        job = Job(content.class_name, content.kind, content.encoding, self._secret, self._rotate_sessions)
         self._report.begin(name, member.size)
         try:
             for batch, prepared in self._converters.map(job, self._batches(content, member)):
@@ -104,7 +138,7 @@ class _Importing:
         finally:
             self._report.end(name)
 
-    def _batches(self, content, member):
+    def _batches(self, content: Content, member: Member) -> Iterator[Batch]:
         """The batches of a file; an error within it names the file."""
         try:
             yield from formats.batches(content.pieces)
@@ -113,15 +147,16 @@ class _Importing:
             text = str(error) if str(error).startswith(archive) else f"{member.label}: {error}"
             raise SourceError(text) from None
 
-    def _store(self, name, label, content, batch, prepared):
+    def _store(self, name: str, label: str, content: Content, batch: Batch, prepared: Prepared) -> None:
         if content.kind == "rows":
-            work = partial(_load_rows, content.class_name, prepared, self._start_seq)
+            work: Work = partial(_load_rows, content.class_name, prepared, self._start_seq)
         else:
             work = partial(_load_relation, content, prepared)
         try:
-            outcome = self._write(work)
+            outcome: load.Outcome = self._write(work)
         except ValueError as error:
-            outcome = load.Outcome(refused=[(index, str(error)) for index, _, _ in prepared.rows])
+            accepted = [*(index for index, _, _ in prepared.rows), *(index for index, _ in prepared.pairs)]
+            outcome = load.Outcome(refused=[(index, str(error)) for index in accepted])
         refused = list(batch.problems)
         for index, reason in [*prepared.refused, *outcome.refused]:
             number, data = batch.rows[index]
@@ -134,33 +169,33 @@ class _Importing:
         self._report.advance(name, read, outcome.imported, outcome.skipped, batch.size)
 
 
-def _load_rows(class_name, prepared, start_seq, transaction):
+def _load_rows(class_name: str, prepared: Prepared, start_seq: int, transaction: "Transaction") -> load.Outcome:
     return load.load_rows(transaction, class_name, prepared, start_seq)
 
 
-def _load_relation(content, prepared, transaction):
+def _load_relation(content: Content, prepared: Prepared, transaction: "Transaction") -> load.Outcome:
     return load.load_relation(transaction, content, prepared)
 
 
 class Converters:
     """Converts batches, the first few here, the others in processes of their own, always in order."""
 
-    def __init__(self, workers=None):
+    def __init__(self, workers: int | None = None) -> None:
         self._workers = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
-        self._pool = None
+        self._pool: ProcessPoolExecutor | None = None
         self._done = 0
 
-    def __enter__(self):
+    def __enter__(self) -> "Converters":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def map(self, job, batches):
+    def map(self, job: Job, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Prepared]]:
         """Yield (batch, Prepared) of each batch. An error of `batches` is raised after what came before it."""
-        pending = deque()
-        broken = None
+        pending = deque[tuple[Batch, Future[Prepared]]]()
+        broken: SourceError | None = None
         batches = iter(batches)
         while True:
             try:
@@ -184,7 +219,7 @@ class Converters:
         if broken:
             raise broken
 
-    def _start(self):
+    def _start(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # Forked workers share this process's memory, spawned ones load everything again; but with other threads
             # running, a fork may copy a lock that nobody will ever release.
@@ -194,13 +229,15 @@ class Converters:
         return self._pool
 
 
-def _prepare_worker():
+def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     gc.set_threshold(200_000)  # rows are trees: nothing to collect, and looking for it costs a third of the time
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
-def _follow_parent():
+def _follow_parent() -> None:
     """A parent that was killed leaves its workers waiting for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -6,17 +6,24 @@ Each function is one transaction's work. No hooks fire, and no permission is ask
 import json
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from leanstorage import acl, classes, sessions, values
 from leanstorage.errors import StorageError
-from leanstorage.store import Row, StoreUnavailable, type_of
-from leanstorage.takeout.convert import PRIVATE_KEYS, unique_names
+from leanstorage.store import Document, Json, Result, Row, Store, StoreUnavailable, type_of
+from leanstorage.takeout.convert import PRIVATE_KEYS, Column, Entry, Extra, Prepared, Record, unique_names
+from leanstorage.takeout.formats import Columns, Content
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 TRIES = 6  # of a batch, when another process is writing
 TYPES = frozenset(["String", "Number", "Boolean", "Array", "Object", "Date", "Bytes", "File", "GeoPoint"])
 ACTIONS = frozenset(["add_fields", "create", "delete", "update", "find", "get"])
 SAMPLE = 200  # ids of a relation that are looked up when nothing tells their class
+Names = dict[str, set[tuple[str, str]]]  # object id -> kinds and keys of the records that it gives up
 
 
 @dataclass
@@ -25,22 +32,21 @@ class Outcome:
 
     imported: int = 0
     skipped: int = 0
-    refused: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
+    refused: list[tuple[int, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def stored(store, work):
-    """`store.write(work)`, tried again while another process is in the way."""
-    for attempt in range(TRIES):
+def stored(store: Store, work: "Callable[[Transaction], Result]") -> Result:
+    """`store.write(work)`, tried again while another process is in the way; raise StoreUnavailable in the end."""
+    for attempt in range(TRIES - 1):
         try:
             return store.write(work)
         except StoreUnavailable:
-            if attempt == TRIES - 1:
-                raise
             time.sleep(0.2 * 2**attempt)
+    return store.write(work)
 
 
-def load_rows(transaction, class_name, prepared, start_seq):
+def load_rows(transaction: "Transaction", class_name: str, prepared: Prepared, start_seq: int) -> Outcome:
     """Insert a Prepared batch; rows whose id was there before `start_seq` are skipped, later ones are duplicates."""
     outcome = Outcome()
     info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
@@ -53,15 +59,16 @@ def load_rows(transaction, class_name, prepared, start_seq):
     return outcome
 
 
-def merge_rows(transaction, class_name, prepared):
+def merge_rows(transaction: "Transaction", class_name: str, prepared: Prepared) -> tuple[Outcome, list[str]]:
     """Insert what is new and replace what is older than the Prepared rows; what was changed here since stays.
 
-    Returns (Outcome, ids that were inserted or replaced).
+    Returns also the ids that were inserted or replaced.
     """
     outcome = Outcome()
     info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
     old = transaction.get_many(class_name, [row[0] for _, row, _ in prepared.rows])
-    rows, seen = [], set()
+    rows: list[Entry] = []
+    seen: set[str] = set()
     for entry in prepared.rows:
         object_id, updated = entry[1][0], entry[1][2]
         if object_id in seen or (object_id in old and old[object_id].updated >= updated):
@@ -70,7 +77,7 @@ def merge_rows(transaction, class_name, prepared):
             seen.add(object_id)
             rows.append(entry)
     rows.sort(key=lambda entry: entry[1][0] not in old)  # who gives up a name goes before who takes it
-    freed = {}
+    freed: Names = {}
     for _, row, extra in rows:
         if row[0] in old and extra:
             names = {unique[:2] for unique in unique_names(class_name, old[row[0]].body)}
@@ -91,7 +98,15 @@ def merge_rows(transaction, class_name, prepared):
     return outcome, [row[0] for _, row, _ in rows]
 
 
-def _fitting(transaction, class_name, info, rows, types, outcome, freed=None):
+def _fitting(
+    transaction: "Transaction",
+    class_name: str,
+    info: Document,
+    rows: list[Entry],
+    types: Iterable[Column],
+    outcome: Outcome,
+    freed: Names | None = None,
+) -> list[Entry]:
     """Rows whose types fit and whose names are free; the class learns their columns."""
     is_new = info.pop("is_new", False)
     rows, is_changed = _with_right_types(info["columns"], rows, types, outcome)
@@ -100,15 +115,19 @@ def _fitting(transaction, class_name, info, rows, types, outcome, freed=None):
     return _with_free_names(transaction, rows, outcome, freed or {})
 
 
-def _put_records(transaction, rows):
+def _put_records(transaction: "Transaction", rows: Iterable[Entry]) -> None:
     records = [record for _, row, extra in rows if extra for record in _records(row[0], extra)]
     if records:
         transaction.put_records(_without_kept_files(transaction, records))
 
 
-def _new_rows(transaction, class_name, prepared, start_seq, outcome):
+def _new_rows(
+    transaction: "Transaction", class_name: str, prepared: Prepared, start_seq: int, outcome: Outcome
+) -> list[Entry]:
     taken = transaction.taken(class_name, [row[0] for _, row, _ in prepared.rows])
-    rows, seen, skipped = [], set(), []
+    rows: list[Entry] = []
+    skipped: list[Entry] = []
+    seen: set[str] = set()
     for entry in prepared.rows:
         object_id = entry[1][0]
         seq = taken.get(object_id)
@@ -125,9 +144,9 @@ def _new_rows(transaction, class_name, prepared, start_seq, outcome):
     return rows
 
 
-def _fill_credentials(transaction, entries, outcome):
+def _fill_credentials(transaction: "Transaction", entries: Iterable[Entry], outcome: Outcome) -> None:
     """Users that are here already, from a live app that shows no passwords: give them what they log in with."""
-    brought = {row[0]: extra for _, row, extra in entries if extra["records"]}
+    brought = {row[0]: extra for _, row, extra in entries if extra and extra["records"]}
     known = transaction.records_of("credential", list(brought))
     lookups = {key for extra in brought.values() for kind, key, _ in extra["unique"] if kind == "session"}
     used = transaction.records_of("session", list(lookups))
@@ -135,7 +154,7 @@ def _fill_credentials(transaction, entries, outcome):
         [(_, _, credential)] = extra["records"]
         current = known.get(user_id, {})
         new = {key: value for key, value in credential.items() if key not in current}
-        lookup = next((key for kind, key, _ in extra["unique"] if kind == "session"), None)
+        lookup = next((key for kind, key, _ in extra["unique"] if kind == "session"), "")
         if "token" in new and lookup in used:
             del new["token"]
         if new:
@@ -145,19 +164,21 @@ def _fill_credentials(transaction, entries, outcome):
             outcome.notes.append("users who were here already and got their old password or session")
 
 
-def _with_free_names(transaction, rows, outcome, freed):
+def _with_free_names(
+    transaction: "Transaction", rows: list[Entry], outcome: Outcome, freed: Names
+) -> list[Entry]:
     """Without rows whose unique values (names, accounts, sessions) belong to another object.
 
-    `freed` is {object id: {(kind, key)}}, what a row of these gives up when it is stored.
+    `freed` is what a row of these gives up when it is stored.
     """
-    wanted = defaultdict(set)
+    wanted = defaultdict[str, set[str]](set)
     for _, _, extra in rows:
         for kind, key, _ in extra["unique"] if extra else ():
             wanted[kind].add(key)
     if not wanted:
         return rows
-    used = {kind: transaction.records_of(kind, list(keys)) for kind, keys in wanted.items()}
-    used = {kind: {key: one.get("id") or one.get("user") for key, one in found.items()} for kind, found in used.items()}
+    found = {kind: transaction.records_of(kind, list(keys)) for kind, keys in wanted.items()}
+    used = {kind: {key: one.get("id") or one.get("user") for key, one in of.items()} for kind, of in found.items()}
     kept = []
     for entry in rows:
         unique, object_id = entry[2]["unique"] if entry[2] else (), entry[1][0]
@@ -173,13 +194,13 @@ def _with_free_names(transaction, rows, outcome, freed):
     return kept
 
 
-def _records(object_id, extra):
+def _records(object_id: str, extra: Extra) -> Iterator[Record]:
     for kind, key, _ in extra["unique"]:
         yield kind, key, {"user" if kind == "session" else "id": object_id}
     yield from extra["records"]
 
 
-def _without_kept_files(transaction, records):
+def _without_kept_files(transaction: "Transaction", records: Sequence[Record]) -> list[Record]:
     """Of several files that share a key the first one stays the key's owner."""
     kept = set(transaction.records_of("file", [key for kind, key, _ in records if kind == "file"]))
     result = []
@@ -192,9 +213,12 @@ def _without_kept_files(transaction, records):
     return result
 
 
-def _with_right_types(columns, rows, types, outcome):
+def _with_right_types(
+    columns: Columns, rows: list[Entry], types: Iterable[Column], outcome: Outcome
+) -> tuple[list[Entry], bool]:
     """(rows that fit the class's columns, whether `columns` were added to)."""
-    new, fits = {}, True
+    new: Columns = {}
+    fits = True
     for key, kind, class_name in types:
         column = _column(kind, class_name)
         if columns.get(key, column) != column or new.get(key, column) != column:
@@ -218,9 +242,9 @@ def _with_right_types(columns, rows, types, outcome):
     return kept, len(columns) != before
 
 
-def _admit_columns(columns, body):
+def _admit_columns(columns: Columns, body: Document) -> str | None:
     """Add a row's new columns, or say why it does not fit."""
-    found = {key: type_of(value) for key, value in body.items() if value is not None}
+    found = {key: column for key, value in body.items() if (column := type_of(value)) is not None}
     for key, column in found.items():
         known = columns.get(key)
         if known is not None and known != column:
@@ -232,15 +256,15 @@ def _admit_columns(columns, body):
     return None
 
 
-def _column(kind, class_name):
+def _column(kind: str, class_name: str | None) -> Document:
     return {"type": kind} if class_name is None else {"type": kind, "className": class_name}
 
 
-def load_relation(transaction, content, prepared):
+def load_relation(transaction: "Transaction", content: Content, prepared: Prepared) -> Outcome:
     """Add a batch of a join file. Raises ValueError when nothing tells which class the members are of."""
     info = classes.load(transaction, content.class_name, lock=True) or classes.empty_info(content.class_name)
     column = info["columns"].get(content.key)
-    pairs = [row for _, row, _ in prepared.rows]
+    pairs = [pair for _, pair in prepared.pairs]
     if column is None:
         target = content.target or _target_of(transaction, [related for _, related in pairs])
         column = info["columns"][content.key] = {"type": "Relation", "className": target}
@@ -253,7 +277,9 @@ def load_relation(transaction, content, prepared):
     return Outcome(imported, len(pairs) - imported)
 
 
-def set_members(transaction, class_name, key, target_class, owner, members):
+def set_members(
+    transaction: "Transaction", class_name: str, key: str, target_class: str, owner: str, members: Iterable[str]
+) -> int:
     """Make `members` the whole relation of one owner; return how many were new."""
     wanted = set(members)
     gone = [one for one in transaction.members(class_name, key, owner, target_class) if one not in wanted]
@@ -261,8 +287,8 @@ def set_members(transaction, class_name, key, target_class, owner, members):
     return transaction.relate_many(class_name, key, target_class, [(owner, member) for member in members])
 
 
-def remove(transaction, service, class_name, object_id, at):
-    """Delete an object with what was kept beside it; `service` has the `token_secret`."""
+def remove(transaction: "Transaction", service: Any, class_name: str, object_id: str, at: int) -> None:
+    """Delete an object with what was kept beside it, at `at` ms; `service` is whatever has the `token_secret`."""
     row = transaction.get(class_name, object_id)
     if row is None:
         return
@@ -275,7 +301,7 @@ def remove(transaction, service, class_name, object_id, at):
     transaction.delete(class_name, object_id, at)
 
 
-def _target_of(transaction, ids):
+def _target_of(transaction: "Transaction", ids: Sequence[str]) -> str:
     sample = ids[:SAMPLE]
     holding = [name for name in transaction.class_names() if transaction.taken(name, sample)]
     if len(holding) != 1:
@@ -283,8 +309,11 @@ def _target_of(transaction, ids):
     return holding[0]
 
 
-def load_schema(transaction, schemas, settings):
-    """Declare the columns of schema files that are not known yet; settings only where the class still has none."""
+def load_schema(transaction: "Transaction", schemas: dict[str, Columns], settings: Document) -> None:
+    """Declare the columns of schema files that are not known yet; settings only where the class still has none.
+
+    Raises 123 for a malformed default ACL.
+    """
     for class_name, described in schemas.items():
         info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
         for key, column in described.items():
@@ -300,7 +329,7 @@ def load_schema(transaction, schemas, settings):
         transaction.save_class(class_name, info)
 
 
-def _are_permissions(value):
+def _are_permissions(value: Json) -> bool:
     return isinstance(value, dict) and all(
         action in ACTIONS
         and isinstance(rule, dict)
@@ -311,7 +340,7 @@ def _are_permissions(value):
     )
 
 
-def _described(class_name, key, column):
+def _described(class_name: str, key: str, column: Document) -> Document | None:
     if key in classes.BUILT_IN_COLUMNS or (class_name == "_User" and key in PRIVATE_KEYS):
         return None
     if not values.STORED_KEY.fullmatch(key) or len(key) > 200:

@@ -7,21 +7,29 @@ and the files stay where they are.
 
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
-from leanstorage import indexes
-from leanstorage.store import canonical_text, open_store
+from leanstorage import classes, indexes
+from leanstorage.store import Document, Json, Store, canonical_text, open_store
 from leanstorage.takeout.exporter import Digest
 from leanstorage.takeout.load import stored
 from leanstorage.takeout.report import PLAIN_SECONDS
 
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
+
 PIECE = 1000  # rows read and stored at once
 KIND, KEY = "migration", "position"  # of the record that says how far it has come
-NOTHING = {"classes": False, "objects": None, "relations": ["", "", "", "", ""], "records": ["", ""]}
+NOTHING: Document = {"classes": False, "objects": None, "relations": ["", "", "", "", ""], "records": ["", ""]}
 
 
-def run(source_url, target_url, out=None, stream=None):
-    """Copy and compare; return the exit code. Raises ValueError for databases that cannot be used."""
+def run(source_url: str, target_url: str, out: TextIO | None = None, stream: TextIO | None = None) -> int:
+    """Copy and compare; return the exit code. Raises ValueError for databases that cannot be used.
+
+    Counts and digests go to `out`, progress to `stream`.
+    """
     out, stream = out or sys.stdout, stream or sys.stderr
     if source_url == target_url:
         raise ValueError("--from and --to are the same database")
@@ -39,7 +47,7 @@ def run(source_url, target_url, out=None, stream=None):
         source.close()
 
 
-def _run(source, target, out, progress):
+def _run(source: Store, target: Store, out: TextIO, progress: "Progress") -> int:
     started = time.monotonic()
     position = target.read(_position)
     _copy_classes(source, target, position, progress)
@@ -62,7 +70,7 @@ def _run(source, target, out, progress):
     return 0 if is_equal else 1
 
 
-def _position(transaction):
+def _position(transaction: "Transaction") -> Document:
     """How far the copy has come; raise ValueError when the target holds something else."""
     position = transaction.record(KIND, KEY)
     if position is None and (transaction.class_names() or transaction.all_records(("", ""), 1)):
@@ -70,30 +78,31 @@ def _position(transaction):
     return {**NOTHING, **(position or {})}
 
 
-def _save(target, position, work):
+def _save(target: Store, position: Document, work: "Callable[[Transaction], object]") -> None:
     """Store a piece and the position behind it, at once."""
 
-    def both(transaction):
+    def both(transaction: "Transaction") -> None:
         work(transaction)
         transaction.put_record(KIND, KEY, position)
 
     stored(target, both)
 
 
-def _infos(transaction):
+def _infos(transaction: "Transaction") -> list[tuple[str, Document, int]]:
     """[(name, info, time of the last deletion or write in ms)] of all classes."""
     return [
-        (name, transaction.class_info(name), transaction.last_write(name) or 0) for name in transaction.class_names()
+        (name, classes.existing(transaction, name), transaction.last_write(name) or 0)
+        for name in transaction.class_names()
     ]
 
 
-def _copy_classes(source, target, position, progress):
+def _copy_classes(source: Store, target: Store, position: Document, progress: "Progress") -> None:
     if position["classes"]:
         return
     infos = source.read(_infos)
     position["classes"] = True
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> None:
         for name, info, written in infos:
             # Queries may use an index from the moment on that the class lists it.
             transaction.save_class(name, {key: value for key, value in info.items() if key != "indexes"}, written)
@@ -101,19 +110,19 @@ def _copy_classes(source, target, position, progress):
     _save(target, position, work)
 
 
-def _copy_objects(source, target, position, progress):
+def _copy_objects(source: Store, target: Store, position: Document, progress: "Progress") -> None:
     names = source.read(lambda transaction: transaction.class_names())
     done = position["objects"]  # [class, created, seq] of the last object that was copied
     for name in names:
         if done and name < done[0]:
             continue
-        after = done[1:] if done and name == done[0] else [-(2**63), 0]
+        after = (done[1], done[2]) if done and name == done[0] else (-(2**63), 0)
         count = 0
         while True:
             rows = source.read(lambda transaction: transaction.page(name, after, PIECE))  # noqa: B023 it runs at once
             if not rows:
                 break
-            after = [rows[-1].created, rows[-1].seq]
+            after = (rows[-1].created, rows[-1].seq)
             position["objects"] = [name, *after]
             piece = [(row.id, row.created, row.updated, row.acl, canonical_text(row.body)) for row in rows]
             _save(target, position, lambda transaction: transaction.insert_many(name, piece))  # noqa: B023
@@ -121,18 +130,18 @@ def _copy_objects(source, target, position, progress):
             progress.show(f"{name}: {count} objects copied")
 
 
-def _copy_relations(source, target, position, progress):
+def _copy_relations(source: Store, target: Store, position: Document, progress: "Progress") -> None:
     count = 0
     while True:
         rows = source.read(lambda transaction: transaction.all_relations(position["relations"], PIECE))
         if not rows:
             return
         position["relations"] = list(rows[-1])
-        groups = {}
+        groups: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
         for class_name, key, owner, target_class, member in rows:
             groups.setdefault((class_name, key, target_class), []).append((owner, member))
 
-        def work(transaction):
+        def work(transaction: "Transaction") -> None:
             for group, pairs in groups.items():  # noqa: B023
                 transaction.relate_many(*group, pairs)
 
@@ -141,7 +150,7 @@ def _copy_relations(source, target, position, progress):
         progress.show(f"{count} members of relations copied")
 
 
-def _copy_records(source, target, position, progress):
+def _copy_records(source: Store, target: Store, position: Document, progress: "Progress") -> None:
     count = 0
     while True:
         rows = source.read(lambda transaction: transaction.all_records(position["records"], PIECE))
@@ -153,7 +162,7 @@ def _copy_records(source, target, position, progress):
         progress.show(f"{count} records copied")
 
 
-def _totals(store, progress):
+def _totals(store: Store, progress: "Progress") -> Iterator[tuple[str, str]]:
     """Yield (name, "count and digest") of each class, of the relations, and of the records."""
     for name, info, _ in store.read(_infos):
         yield f"class {name}", _digest([[{**info, "indexes": []}]], progress, name)
@@ -163,7 +172,7 @@ def _totals(store, progress):
     yield "records", _digest(records, progress, "records")
 
 
-def _digest(rows, progress, name):
+def _digest(rows: Iterable[Iterable[Json]], progress: "Progress", name: str) -> str:
     digest, count = Digest(), 0
     for row in rows:
         digest.add(canonical_text(list(row)))
@@ -173,7 +182,7 @@ def _digest(rows, progress, name):
     return f"{count}, digest {digest}"
 
 
-def _objects(store, name):
+def _objects(store: Store, name: str) -> Iterator[tuple[Json, ...]]:
     after = (-(2**63), 0)
     while True:
         rows = store.read(lambda transaction: transaction.page(name, after, PIECE))  # noqa: B023 it runs at once
@@ -184,9 +193,9 @@ def _objects(store, name):
             yield row.id, row.created, row.updated, row.acl, row.body
 
 
-def _pages(store, method, width):
+def _pages(store: Store, method: str, width: int) -> Iterator[tuple[Json, ...]]:
     """All rows of a method that pages by the first `width` columns."""
-    after = ("",) * width
+    after: tuple[Json, ...] = ("",) * width
     while rows := store.read(lambda transaction: getattr(transaction, method)(after, PIECE)):  # noqa: B023
         after = rows[-1][:width]
         yield from rows
@@ -195,14 +204,14 @@ def _pages(store, method, width):
 class Progress:
     """Lines for the operator, one in PLAIN_SECONDS."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._shown = time.monotonic()
 
-    def show(self, text):
+    def show(self, text: str) -> None:
         if time.monotonic() - self._shown > PLAIN_SECONDS:
             self.say(text)
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         self._shown = time.monotonic()
         print(text, file=self._stream, flush=True)

@@ -7,16 +7,23 @@ relation column the same without `since`; owners whose members have to be asked 
 """
 
 import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from leanstorage import passwords, values
 from leanstorage.errors import StorageError
-from leanstorage.store import Condition, Query, now, open_store
+from leanstorage.store import Condition, Document, Json, Query, Result, Row, Store, now, open_store
 from leanstorage.takeout import convert, formats, load, pull_files, pull_relations
-from leanstorage.takeout.remote import AnswerTooLarge, RemoteError
+from leanstorage.takeout.formats import Columns
+from leanstorage.takeout.remote import AnswerTooLarge, Remote, RemoteError
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.sources import SourceError, printable
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 PAGE_ROWS = 1000
 LEAST_ROWS = 10  # of a page, where single rows are huge
@@ -27,25 +34,39 @@ MISSING_AT_ONCE = 50  # ids in one query for what a pass did not see
 class Pull:
     """What the parts of one pull share."""
 
-    def __init__(self, remote, store, secret, report):
+    def __init__(self, remote: Remote, store: Store, secret: bytes, report: Report) -> None:
         self.remote = remote
         self.store = store
         self.report = report
         self.token_secret = secret
         self.kind = f"pull:{remote.source_id}"
 
-    def write(self, work):
+    def write(self, work: "Callable[[Transaction], Result]") -> Result:
         return load.stored(self.store, work)
 
-    def state(self, key):
+    def state(self, key: str) -> Document:
+        """How far a class or a relation column came, {} before it was begun."""
         return self.store.read(lambda transaction: transaction.record(self.kind, key)) or {}
 
-    def owners_kind(self, class_name):
+    def owners_kind(self, class_name: str) -> str:
         return f"pull-owner:{self.remote.source_id}:{class_name}"
 
 
-def run(remote, database, keys, refused_path, only=(), blobs=None, delete_missing=False, report=None):
-    """Pull all classes or `only` some, files' bytes into `blobs` if given; return the exit code."""
+def run(
+    remote: Remote,
+    database: str,
+    keys: dict[str, str],
+    refused_path: str | Path,
+    only: Collection[str] = (),
+    blobs: Any = None,
+    delete_missing: bool = False,
+    report: Report | None = None,
+) -> int:
+    """Pull all classes or `only` some, files' bytes into `blobs` if given; return the exit code.
+
+    `keys` are those of the service here; `refused_path` is where a Report of its own keeps what was refused. Raises
+    ValueError for a database that there cannot be, StoreUnavailable for one that does not do what it should.
+    """
     report = report or Report(refused_path)
     store = open_store(database, bulk=True)
     pull = Pull(remote, store, passwords.token_secret(keys), report)
@@ -64,14 +85,14 @@ def run(remote, database, keys, refused_path, only=(), blobs=None, delete_missin
     return report.close("pulled")
 
 
-def _schemas(pull, only):
+def _schemas(pull: Pull, only: Collection[str]) -> dict[str, Columns] | None:
     """{class: columns} of the app, declared in the store; None when the API cannot be used."""
     try:
         found = pull.remote.get("/schemas")
     except RemoteError as error:
         pull.report.fail(error)
         return None
-    schemas = {}
+    schemas: dict[str, Columns] = {}
     for name in sorted(found):
         try:
             class_name = values.check_class_name(name)
@@ -89,7 +110,7 @@ def _schemas(pull, only):
     return schemas
 
 
-def _each(pull, names, work):
+def _each(pull: Pull, names: Iterable[str], work: Callable[[str], None]) -> None:
     """Run work(name) for all classes, several at once; a class that fails is reported and the others go on."""
     with ThreadPoolExecutor(pull.remote.parallel) as pool:
         futures = {name: pool.submit(work, name) for name in names}
@@ -104,7 +125,7 @@ def _each(pull, names, work):
             raise
 
 
-def _class(pull, schemas, name):
+def _class(pull: Pull, schemas: dict[str, Columns], name: str) -> None:
     """Everything of a class by id, then again what changed since that began."""
     has_relations = _has_relations(name, schemas[name])
     state = pull.state(name)
@@ -124,13 +145,14 @@ def _class(pull, schemas, name):
     pull.write(lambda transaction: transaction.put_record(pull.kind, name, final))
 
 
-def _has_relations(name, columns):
+def _has_relations(name: str, columns: Columns) -> bool:
     return name == "_Role" or any(column["type"] == "Relation" for column in columns.values())
 
 
-def _pass(pull, name, state, where, has_relations=False):
+def _pass(pull: Pull, name: str, state: Document, where: Document, has_relations: bool = False) -> None:
     """One way through a class in the order of ids; every page is stored before the next one is asked for."""
-    limit, cursor = PAGE_ROWS, None
+    limit = PAGE_ROWS
+    cursor: tuple[str, Document] | None = None  # and the query that it goes on with
     while True:
         here = dict(where)
         if state["after"] is not None:
@@ -162,7 +184,9 @@ def _pass(pull, name, state, where, has_relations=False):
         cursor = (answer["cursor"], cursor[1] if cursor else query)
 
 
-def _store_page(pull, name, rows, state, has_relations=False):
+def _store_page(
+    pull: Pull, name: str, rows: Sequence[Json], state: Document | None, has_relations: bool = False
+) -> None:
     """Store a page, and with it how far the pass has come."""
     raw = [
         (number, json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
@@ -172,7 +196,7 @@ def _store_page(pull, name, rows, state, has_relations=False):
     job = convert.Job(name, "rows", "json", pull.token_secret, is_live=True)
     prepared = convert.convert(job, batch)
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> load.Outcome:
         outcome, written = load.merge_rows(transaction, name, prepared)
         if has_relations:
             transaction.put_records([(pull.owners_kind(name), object_id, {}) for object_id in written])
@@ -188,18 +212,19 @@ def _store_page(pull, name, rows, state, has_relations=False):
     pull.report.advance(name, len(rows), outcome.imported, outcome.skipped, len(rows))
 
 
-def _count(pull, name):
+def _count(pull: Pull, name: str) -> int | None:
     answer = pull.remote.get(f"/classes/{name}", count=1, limit=0)
     return answer.get("count") if isinstance(answer.get("count"), int) else None
 
 
-def _compare(pull, schemas, delete_missing, name):
+def _compare(pull: Pull, schemas: dict[str, Columns], delete_missing: bool, name: str) -> None:
     """Where the numbers of objects differ, compare ids: fetch what is missing here, tell what is gone there."""
     has_relations = _has_relations(name, schemas[name])
     here = pull.store.read(lambda transaction: transaction.count(Query(name)))
     if _count(pull, name) == here:
         return
-    missing, gone = [], []
+    missing: list[str] = []
+    gone: list[str] = []
     for object_id, side in _differences(_remote_ids(pull, name), _local_ids(pull.store, name)):
         (missing if side == "there" else gone).append(object_id)
     for at in range(0, len(missing), MISSING_AT_ONCE):
@@ -210,8 +235,13 @@ def _compare(pull, schemas, delete_missing, name):
         _store_page(pull, name, rows, None, has_relations)
     if not gone:
         return
+
+    def remove(transaction: "Transaction") -> None:
+        for object_id in gone:
+            load.remove(transaction, pull, name, object_id, now())
+
     if delete_missing:
-        pull.write(lambda transaction: [load.remove(transaction, pull, name, object_id, now()) for object_id in gone])
+        pull.write(remove)
         pull.report.note(name, "objects deleted here, because they are gone there", len(gone))
     else:
         pull.report.note(
@@ -219,22 +249,22 @@ def _compare(pull, schemas, delete_missing, name):
         )
 
 
-def _differences(there, here):
+def _differences(there: Iterator[str], here: Iterator[str]) -> Iterator[tuple[str, str]]:
     """Merge two sorted streams of ids; yield (id, "there" or "here") of those that only one has."""
     left, right = next(there, None), next(here, None)
     while left is not None or right is not None:
-        if right is None or (left is not None and left < right):
+        if left is not None and (right is None or left < right):
             yield left, "there"
             left = next(there, None)
-        elif left is None or right < left:
+        elif right is not None and (left is None or right < left):
             yield right, "here"
             right = next(here, None)
         else:
             left, right = next(there, None), next(here, None)
 
 
-def _remote_ids(pull, name):
-    last = None
+def _remote_ids(pull: Pull, name: str) -> Iterator[str]:
+    last: str | None = None
     while True:
         where = {} if last is None else {"objectId": {"$gt": last}}
         rows = pull.remote.get(f"/scan/classes/{name}", limit=PAGE_ROWS, keys="objectId", where=where).get(
@@ -247,13 +277,13 @@ def _remote_ids(pull, name):
         last = ids[-1]
 
 
-def _local_ids(store, name):
+def _local_ids(store: Store, name: str) -> Iterator[str]:
     for row in local_rows(store, name):
         yield row.id
 
 
-def local_rows(store, name, after=None):
-    """The stored rows of a class in the order of ids, page by page."""
+def local_rows(store: Store, name: str, after: str | None = None) -> Iterator[Row]:
+    """The stored rows of a class in the order of ids, page by page, those behind the id `after`."""
     while True:
         where = Condition("gt", ("objectId",), after or "")
         query = Query(name, where, order=((("objectId",), False),), limit=PAGE_ROWS)

@@ -8,11 +8,15 @@ import json
 import random
 import threading
 import time
+from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+
+from leanstorage.store import Document, Json, Result
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 TRIES = 8
@@ -26,7 +30,7 @@ MAX_REDIRECTS = 5
 class RemoteError(Exception):
     """The API refused a call, or could not be reached for good; `code` is its number, None without an answer."""
 
-    def __init__(self, text, code=None):
+    def __init__(self, text: str, code: int | None = None) -> None:
         super().__init__(text)
         self.code = code
 
@@ -35,10 +39,21 @@ class AnswerTooLarge(RemoteError):
     """Ask for fewer rows."""
 
 
-class Remote:
-    """The API at `url` with an app's id and master key; `parallel` requests at once at most."""
+class Clock(Protocol):
+    """What is needed of the module `time`; both are in seconds."""
 
-    def __init__(self, url, app_id, master_key, parallel=4, clock=time):
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float, /) -> object: ...
+
+
+class Remote:
+    """The API at `url` with an app's id and master key; `parallel` requests at once at most.
+
+    Raises ValueError for what is no URL of an API.
+    """
+
+    def __init__(self, url: str, app_id: str, master_key: str, parallel: int = 4, clock: Clock = time) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
             raise ValueError("--from must be the URL of an API, such as https://api.example.com")
@@ -51,16 +66,17 @@ class Remote:
         self._api = _session(parallel)
         self._files = _session(parallel)
 
-    def get(self, path, **query):
+    def get(self, path: str, **query: Json) -> Document:
         """The decoded answer of GET /1.1<path>; dicts in the query are sent as JSON. Raises RemoteError."""
         params = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in query.items()}
         return self._patiently(lambda: self._get(path, params), f"GET {path}")
 
-    def now(self):
-        """The API's own time as ISO text."""
-        return self.get("/date")["iso"]
+    def now(self) -> str:
+        """The API's own time as ISO text; raises RemoteError."""
+        text: str = self.get("/date")["iso"]
+        return text
 
-    def download(self, url):
+    def download(self, url: str) -> Iterator[bytes]:
         """Yield the bytes of a file; raises RemoteError, also when the connection ends before Content-Length."""
         if urlsplit(url).scheme not in ("http", "https"):
             raise RemoteError("its URL is not one of the web")
@@ -78,16 +94,17 @@ class Remote:
                 if length and length.isdigit() and int(length) != done and "Content-Encoding" not in answer.headers:
                     raise RemoteError("the download broke off")
 
-    def wait(self, attempt):
-        """Sleep before a further attempt at something."""
+    def wait(self, attempt: int) -> None:
+        """Sleep before a further attempt at something; the first was number 0."""
         self._pause.back_off(attempt, None)
 
-    def close(self):
+    def close(self) -> None:
         self._api.close()
         self._files.close()
 
-    def _patiently(self, call, what):
-        for attempt in range(TRIES):
+    def _patiently(self, call: Callable[[], Result], what: str) -> Result:
+        attempt = 0
+        while True:
             self._pause.wait()
             try:
                 return call()
@@ -95,8 +112,9 @@ class Remote:
                 if attempt == TRIES - 1:
                     raise RemoteError(f"{what}: {error} after {TRIES} tries") from None
                 self._pause.back_off(attempt, error.seconds, everybody=error.is_limit)
+            attempt += 1
 
-    def _get(self, path, params):
+    def _get(self, path: str, params: Document) -> Document:
         with self._slots:
             try:
                 answer = self._api.get(
@@ -113,7 +131,7 @@ class Remote:
                 raise _Again(f"no answer ({type(error).__name__})") from None
         return _decoded(answer, data, path)
 
-    def _opened(self, url):
+    def _opened(self, url: str) -> requests.Response:
         try:
             answer = self._files.get(url, timeout=TIMEOUT, stream=True, headers={"Accept-Encoding": "identity"})
         except requests.RequestException as error:
@@ -129,7 +147,7 @@ class Remote:
 class _Again(Exception):
     """A failure that may pass; `seconds` is what the server asked to wait, `is_limit` that it has had too much."""
 
-    def __init__(self, text, seconds=None, is_limit=False):
+    def __init__(self, text: str, seconds: float | None = None, is_limit: bool = False) -> None:
         super().__init__(text)
         self.seconds = seconds
         self.is_limit = is_limit
@@ -138,15 +156,15 @@ class _Again(Exception):
 class _Pause:
     """When the API says 429, every thread waits, not only the one that was told."""
 
-    def __init__(self, clock):
-        self._clock = clock  # has monotonic() and sleep(seconds)
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._until = clock.monotonic()
 
-    def wait(self):
+    def wait(self) -> None:
         while (left := self._until - self._clock.monotonic()) > 0:
             self._clock.sleep(left)
 
-    def back_off(self, attempt, seconds, everybody=False):
+    def back_off(self, attempt: int, seconds: float | None, everybody: bool = False) -> None:
         if seconds is None:
             seconds = FIRST_WAIT * 2**attempt * random.uniform(0.5, 1.0)
         seconds = min(seconds, LONGEST_WAIT)
@@ -156,7 +174,7 @@ class _Pause:
             self._clock.sleep(seconds)
 
 
-def _session(parallel):
+def _session(parallel: int) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = MAX_REDIRECTS
@@ -166,8 +184,9 @@ def _session(parallel):
     return session
 
 
-def _bounded(answer):
-    parts, size = [], 0
+def _bounded(answer: requests.Response) -> bytes:
+    parts: list[bytes] = []
+    size = 0
     for chunk in answer.iter_content(CHUNK_BYTES):
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
@@ -176,7 +195,7 @@ def _bounded(answer):
     return b"".join(parts)
 
 
-def _decoded(answer, data, path):
+def _decoded(answer: requests.Response, data: bytes, path: str) -> Document:
     """The JSON of an answer; raise _Again for what may pass and RemoteError for what will not."""
     status = answer.status_code
     try:
@@ -198,7 +217,7 @@ def _decoded(answer, data, path):
     return value
 
 
-def _retry_after(answer):
+def _retry_after(answer: requests.Response) -> float | None:
     text = answer.headers.get("Retry-After", "")
     if text.isdigit():
         return int(text)

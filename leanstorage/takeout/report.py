@@ -12,6 +12,8 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
 
 from leanstorage.takeout.sources import printable
 
@@ -29,36 +31,39 @@ class Tally:
     imported: int = 0
     skipped: int = 0
     refused: int = 0
-    notes: Counter = field(default_factory=Counter)
-    examples: list = field(default_factory=list)  # (source, number, reason)
+    notes: Counter[str] = field(default_factory=Counter)
+    examples: list[tuple[str, int, str]] = field(default_factory=list)  # (source, number, reason)
 
 
 class Report:
-    """Counts by class (or `Class.key` of a relation); shows progress on `stream`, the end on `out`."""
+    """Counts by class (or `Class.key` of a relation); shows progress on `stream`, the end on `out`.
 
-    def __init__(self, refused_path, stream=None, out=None):
-        self.tallies = {}
-        self.broken = []  # texts of files that could not be read, or not to their end; the first SHOWN_FILES
+    The file of refused rows, JSON Lines, is made with the first of them; FileExistsError is raised where there is one.
+    """
+
+    def __init__(self, refused_path: str | Path, stream: TextIO | None = None, out: TextIO | None = None) -> None:
+        self.tallies: dict[str, Tally] = {}
+        self.broken: list[str] = []  # texts of files that could not be read, or not to their end; the first SHOWN_FILES
         self.broken_count = 0
         self._stream = stream or sys.stderr
         self._out = out or sys.stdout
         self._refused_path = refused_path
-        self._refused_file = None
+        self._refused_file: TextIO | None = None
         self._is_terminal = self._stream.isatty()
         self._started = time.monotonic()
-        self._current = {}  # name -> what is known of its progress
+        self._current: dict[str, dict[str, Any]] = {}  # name -> what is known of its progress
         self._shown = 0.0
         self._lock = threading.RLock()  # a pull reports from several threads
 
-    def tally(self, name):
+    def tally(self, name: str) -> Tally:
         return self.tallies.setdefault(name, Tally())
 
-    def begin(self, name, size):
+    def begin(self, name: str, size: int | None) -> None:
         """A file of `size` bytes, or a class of that many rows, starts; None when unknown."""
         with self._lock:
             self._current[name] = {"name": name, "size": size, "done": 0, "rows": 0, "start": time.monotonic()}
 
-    def advance(self, name, read, imported=0, skipped=0, size=0):
+    def advance(self, name: str, read: int, imported: int = 0, skipped: int = 0, size: int = 0) -> None:
         """Count rows; `size` is how far this leads on the way to that of `begin`."""
         with self._lock:
             tally = self.tally(name)
@@ -71,29 +76,30 @@ class Report:
                 current["rows"] += read
                 self._show(current)
 
-    def note(self, name, text, count=1):
+    def note(self, name: str, text: str, count: int = 1) -> None:
+        """Count what the operator should hear of."""
         with self._lock:
             notes = self.tally(name).notes
             notes[text if text in notes or len(notes) < SHOWN_NOTES else "other notes"] += count
 
-    def refuse(self, name, source, number, reason, data):
+    def refuse(self, name: str, source: str, number: int, reason: str, data: bytes) -> None:
         """Count a refused row and keep it: `data` is its text as bytes, or its BSON."""
         with self._lock:
             self._refuse(self.tally(name), name, source, number, reason, data)
 
-    def _refuse(self, tally, name, source, number, reason, data):
+    def _refuse(self, tally: Tally, name: str, source: str, number: int, reason: str, data: bytes) -> None:
         tally.refused += 1
         reason = printable(reason)
         if len(tally.examples) < SHOWN_REFUSALS:
             tally.examples.append((source, number, reason))
-        line = {"class": name, "source": source, "line": number, "reason": reason}
+        line: dict[str, Any] = {"class": name, "source": source, "line": number, "reason": reason}
         try:
             line["row"] = data.decode("utf-8")
         except UnicodeDecodeError:
             line["row_base64"] = base64.b64encode(data).decode()
         self._file().write(json.dumps(line, ensure_ascii=False) + "\n")
 
-    def fail(self, text):
+    def fail(self, text: str | Exception) -> None:
         """A file could not be read, or not to its end."""
         text = printable(str(text))
         with self._lock:
@@ -103,19 +109,19 @@ class Report:
                     self.broken.append(text)
                     self.say(f"refused: {text}")
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         with self._lock:
             self._clear()
             print(text, file=self._stream, flush=True)
 
-    def end(self, name):
+    def end(self, name: str) -> None:
         """What began under this name is done."""
         with self._lock:
             current = self._current.pop(name, None)
             if current and current["rows"]:
                 self._show(current, is_last=True)
 
-    def close(self, verb="imported"):
+    def close(self, verb: str = "imported") -> int:
         """Print the table and the last line, which holds every figure; return the exit code."""
         self._clear()
         if self._refused_file is not None:
@@ -137,7 +143,7 @@ class Report:
         )
         return 1 if total.refused or self.broken_count else 0
 
-    def _table(self, verb):
+    def _table(self, verb: str) -> None:
         out = self._out
         if self.tallies:
             width = max(len(name) for name in [*self.tallies, "class"])
@@ -156,7 +162,7 @@ class Report:
         if self._refused_file is not None:
             print(f"refused rows and their reasons: {self._refused_file.name}", file=out)
 
-    def _file(self):
+    def _file(self) -> TextIO:
         if self._refused_file is None:
             path = str(self._refused_path)
             os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
@@ -165,7 +171,7 @@ class Report:
             self._refused_file = open(path, "w", encoding="utf-8", errors="backslashreplace")
         return self._refused_file
 
-    def _show(self, current, is_last=False):
+    def _show(self, current: dict[str, Any], is_last: bool = False) -> None:
         now = time.monotonic()
         if now - self._shown < (TERMINAL_SECONDS if self._is_terminal else PLAIN_SECONDS) and not is_last:
             return
@@ -180,12 +186,12 @@ class Report:
         else:
             print(text, file=self._stream, flush=True)
 
-    def _clear(self):
+    def _clear(self) -> None:
         if self._is_terminal:
             self._stream.write("\r\x1b[K")
 
 
-def _progress(current, now, is_last):
+def _progress(current: dict[str, Any], now: float, is_last: bool) -> str:
     seconds = max(now - current["start"], 0.001)
     text = f"{current['name']}: {current['rows']} rows, {current['rows'] / seconds:.0f} rows/s"
     if is_last or not current["size"] or not current["done"]:
@@ -196,7 +202,7 @@ def _progress(current, now, is_last):
     return f"{text} [{bar:<{BAR}}] {100 * part:.0f} %, {left // 60}:{left % 60:02d} left"
 
 
-def peak_memory():
+def peak_memory() -> int:
     """Bytes of this process at its largest, and of its largest child."""
     unit = 1 if sys.platform == "darwin" else 1024
     both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

@@ -5,14 +5,17 @@ wrong with one raises SourceError with a reason that can be shown, after the mem
 """
 
 import gzip
+import io
 import os
 import re
 import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Protocol, cast
 
 CHUNK_BYTES = 1 << 20
 TAR_BLOCK = 512
@@ -28,17 +31,26 @@ class SourceError(Exception):
     """A file or an archive that cannot be read to its end; the text says what is wrong."""
 
 
+class Stream(Protocol):
+    """Bytes to read: at most `size`, maybe fewer, none at the end. Ours raise SourceError for what is damaged."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 @dataclass
 class Member:
-    """One file of an export. `stream` has `read(size)` and is good until the next member is asked for."""
+    """One file of an export. `stream` is good until the next member is asked for."""
 
     label: str  # to be shown: the archive and the name within it
     name: str  # the file's own name, which may tell its class
     size: int | None  # bytes, None when only reading to the end can tell
-    stream: object
+    stream: "Peeked"
 
 
-def members(paths):
+Found = Iterator[Member | SourceError]
+
+
+def members(paths: Iterable[str | Path]) -> Found:
     """Yield every Member of files, folders and archives, and a SourceError in the place of each unreadable one."""
     for path in paths:
         path = Path(path)
@@ -53,7 +65,7 @@ def members(paths):
             yield SourceError(f"{path}: {error.strerror or 'cannot be read'}")
 
 
-def _folder(folder):
+def _folder(folder: Path) -> Found:
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names, key=lambda name: ("_schema" not in name, name)):
@@ -69,7 +81,7 @@ def _folder(folder):
                 yield error
 
 
-def _file(path, label):
+def _file(path: Path, label: str) -> Found:
     with open(path, "rb") as raw:
         if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
             raise SourceError(f"{label}: not a regular file")
@@ -82,7 +94,7 @@ def _file(path, label):
             yield from _unpacked(raw, label, path.name, size)
 
 
-def _unpacked(raw, label, name, size):
+def _unpacked(raw: IO[bytes], label: str, name: str, size: int | None) -> Found:
     """A stream that may be gzip, and then may be tar."""
     stream = Peeked(raw)
     if stream.head.startswith(b"\x1f\x8b"):
@@ -97,7 +109,7 @@ def _unpacked(raw, label, name, size):
 class Peeked:
     """A stream whose first bytes can be looked at before they are read."""
 
-    def __init__(self, stream, size=1 << 16):
+    def __init__(self, stream: Stream, size: int = 1 << 16) -> None:
         self._stream = stream
         self.head = b""
         while len(self.head) < size:
@@ -107,7 +119,7 @@ class Peeked:
             self.head += chunk
         self._rest = self.head
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
         if self._rest:
             chunk, self._rest = self._rest[:size], self._rest[size:]
             return chunk
@@ -117,13 +129,13 @@ class Peeked:
 class _Gunzip:
     """A gzip stream that refuses to grow out of all proportion. `read` may return less than was asked for."""
 
-    def __init__(self, raw, label):
+    def __init__(self, raw: Stream, label: str) -> None:
         self._counted = _Counted(raw)
         self._stream = gzip.GzipFile(fileobj=self._counted, mode="rb")
         self._label = label
         self._out = 0
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
         try:
             chunk = self._stream.read1(size)
         except (EOFError, zlib.error, OSError) as error:
@@ -135,12 +147,14 @@ class _Gunzip:
         return chunk
 
 
-class _Counted:
-    def __init__(self, raw):
+class _Counted(io.RawIOBase):
+    """A stream that counts its bytes; GzipFile asks for more than a Stream."""
+
+    def __init__(self, raw: Stream) -> None:
         self._raw = raw
         self.done = 0
 
-    def read(self, size=-1):
+    def read(self, size: int = -1) -> bytes:
         chunk = self._raw.read(size)
         self.done += len(chunk)
         return chunk
@@ -149,7 +163,7 @@ class _Counted:
 # Zip ----------------------------------------------------------------------------------------------------------------
 
 
-def _zip(raw, label):
+def _zip(raw: IO[bytes], label: str) -> Found:
     try:
         archive = zipfile.ZipFile(raw)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
@@ -173,20 +187,20 @@ def _zip(raw, label):
                 yield error
 
 
-def _opened(archive, info, label):
+def _opened(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> zipfile.ZipExtFile:
     try:
-        return archive.open(info)
+        return cast(zipfile.ZipExtFile, archive.open(info))  # the standard library's stubs say only IO[bytes]
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OSError):
         # RuntimeError is what zipfile says of encryption.
         raise SourceError(f"{label}: it is damaged, encrypted or packed in an unknown way") from None
 
 
 class _Unzip:
-    def __init__(self, stream, info, label):
+    def __init__(self, stream: zipfile.ZipExtFile, info: zipfile.ZipInfo, label: str) -> None:
         self._stream, self._info, self._label = stream, info, label
         self._out = 0
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
         try:
             chunk = self._stream.read1(size)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
@@ -200,7 +214,7 @@ class _Unzip:
 # Tar ----------------------------------------------------------------------------------------------------------------
 
 
-def _tar(stream, label):
+def _tar(stream: Stream, label: str) -> Found:
     """Members of a tar stream. tarfile itself keeps all of them in memory and believes any size of a header."""
     long_name = None
     while True:
@@ -244,11 +258,11 @@ def _tar(stream, label):
 class _Part:
     """The next `size` bytes of a stream."""
 
-    def __init__(self, stream, size, label):
+    def __init__(self, stream: Stream, size: int, label: str) -> None:
         self._stream, self._left, self._label = stream, size, label
         self.is_broken = False
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
         wanted = min(size, self._left)
         if not wanted:
             return b""
@@ -263,12 +277,12 @@ class _Part:
         self._left -= len(chunk)
         return chunk
 
-    def skip(self):
+    def skip(self) -> None:
         while self.read(CHUNK_BYTES):
             pass
 
 
-def _exactly(stream, size, label):
+def _exactly(stream: Stream, size: int, label: str) -> bytes:
     data = b""
     while len(data) < size:
         chunk = stream.read(size - len(data))
@@ -278,7 +292,7 @@ def _exactly(stream, size, label):
     return data
 
 
-def _pax_path(note):
+def _pax_path(note: bytes) -> str | None:
     """The path of an extended header: records `LENGTH path=VALUE\\n`."""
     found = re.search(rb"(?:^|\n)[0-9]+ path=([^\n]*)\n", note)
     return found.group(1).decode("utf-8", "surrogateescape") if found else None
@@ -287,7 +301,7 @@ def _pax_path(note):
 # Members of either ----------------------------------------------------------------------------------------------------
 
 
-def _inner(stream, label, name, size):
+def _inner(stream: Stream, label: str, name: str, size: int | None) -> Iterator[Member]:
     """A member of an archive, which may be a packed file but not another archive: bombs are nested."""
     name = name.rsplit("/", 1)[-1]
     if name.startswith("."):
@@ -301,13 +315,13 @@ def _inner(stream, label, name, size):
     yield Member(label, name, size, peeked)
 
 
-def _check_name(name, label):
+def _check_name(name: str, label: str) -> None:
     parts = name.replace("\\", "/").split("/")
     if not _NAME.fullmatch(name) or name.startswith(("/", "\\")) or ".." in parts or re.match("[A-Za-z]:", name):
         raise SourceError(f"{label}: a path that leads out of the archive")
 
 
-def printable(text):
+def printable(text: str) -> str:
     """A foreign text fit for a terminal and for one line of a log."""
     text = "".join(char if char.isprintable() else "?" for char in text)
     return text if len(text) <= 200 else text[:200] + "..."
