@@ -323,6 +323,8 @@ def headers(call: Call, **more: str) -> dict[str, str]:
 def _ask(call: Call, path: str, body: Document, timeout: float, code: Code) -> Document:
     engine = call.service.engine
     try:
+        if engine is None:
+            raise EngineDown
         status, answer = engine.post(path, body, timeout, headers(call))
     except EngineDown:
         raise StorageError(code, detail="Application not found") from None
