@@ -82,6 +82,18 @@ class LoginTest(ServiceTestCase):
         self.code(211, "GET", "/users/me", session="0")
         self.code(211, "GET", "/users/me")
 
+    def test_login_of_a_user_who_is_deleted_meanwhile_is_211(self):
+        user = self.user("gone")
+
+        def delete(*arguments):
+            user_id = check(*arguments)
+            self.api("DELETE", f"/users/{user_id}", session=user["sessionToken"])
+            return user_id
+
+        check = users.check_password
+        with mock.patch("leanstorage.users.check_password", delete):
+            self.code(211, "POST", "/login", {"username": "gone", "password": "pw"})
+
     def test_seven_wrong_passwords_lock_the_account_for_a_while(self):
         self.user("locked")
         for _ in range(7):
