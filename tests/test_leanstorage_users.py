@@ -440,3 +440,22 @@ class StatusTest(ServiceTestCase):
         self.assertEqual(value["unread"], 0)
         self.code(403, "DELETE", f"/statuses/{status['objectId']}", status=403, session=eve["sessionToken"])
         self.api("DELETE", f"/statuses/{status['objectId']}", session=token)
+
+    def test_statuses_with_malformed_parts_have_their_codes(self):
+        token = self.user("malformed")["sessionToken"]
+        for owner in ({"className": "_User"}, {"className": "_User", "objectId": {}}):
+            self.code(104, "GET", "/subscribe/statuses", session=token, owner=owner)
+        self.assertEqual(self.api("GET", "/subscribe/statuses", session=token, sinceId="²", maxId="²")["results"], [])
+        body = {"data": {"message": "hello"}, "query": {"className": "No-class", "where": {}}}
+        self.code(103, "POST", "/statuses", body, session=token)
+
+    def test_status_goes_to_pointers_and_to_nothing_that_looks_like_one(self):
+        token, bob = self.user("from")["sessionToken"], self.user("to")
+        self.make("Followed", user=pointer("_User", bob["objectId"]))
+        self.make("Followed", user=None)
+        for object_id in ({}, {"objectId": bob["objectId"]}, {"objectId": {"a": 1}}):
+            self.make("Similar", user={"className": "_User", **object_id})
+        for class_name in ("Followed", "Similar"):
+            query = {"className": class_name, "where": {}, "keys": "user"}
+            self.api("POST", "/statuses", {"data": {"message": "hello"}, "query": query}, 201, session=token)
+        self.assertEqual(self.api("GET", "/subscribe/statuses/count", session=bob["sessionToken"])["total"], 1)
