@@ -3,12 +3,13 @@
 None stands for the default, everybody may do everything. Protocol sections 1.5 and 3.3.
 """
 from leanstorage.errors import Code, StorageError
+from leanstorage.store import Json, Principals, Rights
 
-PUBLIC = {"*": {"read": True, "write": True}}
+PUBLIC: Rights = {"*": {"read": True, "write": True}}
 ACTIONS = frozenset(["read", "write"])
 
 
-def normalise(value):
+def normalise(value: Json) -> Rights | None:
     """A client's ACL, or None for the public default; raise 123 for anything but true and false in read and write."""
     if value is None:
         return None
@@ -22,7 +23,7 @@ def normalise(value):
     return None if value == PUBLIC else value
 
 
-def allows(acl, action, principals):
+def allows(acl: Rights | None, action: str, principals: Principals) -> bool:
     """Whether one of `principals` ("*", user id, "role:NAME") may do "read" or "write"; None as principals is master."""
     if acl is None or principals is None:
         return True

@@ -4,17 +4,18 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, unquote
 
 import messages
-from leanstorage.calls import ok
+from leanstorage.calls import Answer, Call, ok
 from leanstorage.documents import Ready
 from leanstorage.errors import Code, StorageError
+from leanstorage.store import Document, Json
 
 MAX_REQUESTS = 1000
 METHODS = frozenset(["GET", "POST", "PUT", "DELETE"])
 PREFIX = re.compile(r"/1(\.1)?(/.*)", re.DOTALL)
 
 
-def run(call):
-    """POST /batch: 200 and a list, in order, of `{"success": body}` or `{"error": {"code", "error"}}`."""
+def run(call: Call) -> Answer:
+    """POST /batch: 200 and, in order, `{"success": body}` or `{"error": {"code", "error"}}` for each. Raises 1, 107."""
     requests = call.json_body().get("requests")
     if not isinstance(requests, list) or not requests:
         raise StorageError(Code.BAD_JSON, detail="requests must be a non-empty array")
@@ -23,7 +24,7 @@ def run(call):
     return ok([_run_one(call, request) for request in requests])
 
 
-def _run_one(call, request):
+def _run_one(call: Call, request: Json) -> Document:
     try:
         method, value = _answer(call, request)
     except messages.HTTPError as error:
@@ -35,11 +36,12 @@ def _run_one(call, request):
     return {"success": None if method == "GET" and value == {} else value}
 
 
-def _answer(call, request):
+def _answer(call: Call, request: Json) -> tuple[str, Json]:
+    """(method, body of the answer) of one call; raise what it raises."""
     if not isinstance(request, dict) or not isinstance(request.get("path"), str):
         raise StorageError(Code.BAD_JSON, detail="each request needs method and path")
     method = request.get("method", "GET")
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise StorageError(Code.WRONG_METHOD)
     path, _, text = request["path"].partition("?")
     found = PREFIX.fullmatch(path)

@@ -1,30 +1,33 @@
 """The bytes of files, in a folder. A file is there completely or not at all, and on disk before anybody is told.
 
-`FolderBlobs` and `s3_blobs.S3Blobs` have the same functions. New bytes are *staged* under a random name; `keep` gives
-them their key. Both raise StoreUnavailable when the place of the bytes does not do what it should.
+`FolderBlobs` and `s3_blobs.S3Blobs` have the functions of `calls.Blobs`. New bytes are *staged* under a random name;
+`keep` gives them their key. Both raise StoreUnavailable when the place of the bytes does not do what it should.
 """
 import hashlib
 import os
 import secrets
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
+from leanstorage.calls import Blobs
 from leanstorage.store import StoreUnavailable
 
 CHUNK_BYTES = 1 << 16
 ABANDONED_SECONDS = 24 * 60 * 60  # a staged file of this age is nobody's: its process is gone
 
 
-def open_blobs(place):
+def open_blobs(place: str | Path) -> Blobs:
     """The bytes at `s3://BUCKET/PREFIX` or in a folder. Raises ValueError for an URL that is neither."""
     if str(place).startswith("s3://"):
         try:
             from leanstorage.s3_blobs import S3Blobs  # only here, so that nobody else needs boto3
         except ImportError as error:
             raise ValueError("files on S3 need boto3: pip install boto3") from error
-        return S3Blobs(place)
+        return S3Blobs(str(place))
     if "://" in str(place):
         raise ValueError("files lie in a folder or at s3://BUCKET/PREFIX")
     return FolderBlobs(place)
@@ -33,24 +36,28 @@ def open_blobs(place):
 class FolderBlobs:
     """Files by key in one folder, readable by its owner alone."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def path(self, key):
+    def path(self, key: str) -> Path:
         """Where a key's bytes lie: its name with everything but letters, digits and `_.-~` escaped, so one name only."""
         name = quote(key, safe="")
         if len(name) > 200 or name.startswith("."):
             name = "sha256-" + hashlib.sha256(key.encode("utf-8")).hexdigest()
         return self.folder / name
 
-    def direct_upload(self):
+    def direct_upload(self) -> tuple[str, str] | None:
         """(staged name, URL for a PUT) where clients can bring their bytes past this server; here they cannot."""
         return None
 
-    def write(self, chunks):
+    def staged(self, staged: str) -> tuple[int, str | None, str] | None:
+        """(size, MD5 in hex or None, version) of bytes that a client has brought past this server: here, never."""
+        return None
+
+    def write(self, chunks: Iterable[bytes]) -> tuple[str, int, str]:
         """Stage pieces of bytes; return (staged name, size, MD5 in hex). The caller keeps and drops it."""
-        staged = self._new_name()
+        staged = str(self._new_name())
         try:
             with open(os.open(staged, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
                 size, digest = write_hashed(chunks, file)
@@ -63,7 +70,7 @@ class FolderBlobs:
             raise
         return staged, size, digest
 
-    def keep(self, staged, key):
+    def keep(self, staged: str, key: str, version: str | None = None) -> None:
         """Give staged bytes their key, durably. They stay staged too, so that a repeated transaction can keep them again."""
         name = self._new_name()
         try:
@@ -77,16 +84,16 @@ class FolderBlobs:
         except OSError as error:
             raise _unavailable(error) from error
 
-    def drop(self, staged):
+    def drop(self, staged: str) -> None:
         """Forget staged bytes. Where that fails, `sweep` has another try."""
         with suppress(OSError):
-            Path(staged).unlink()
+            os.unlink(staged)
 
-    def read_url(self, key, method, content_type, disposition):
+    def read_url(self, key: str, method: str, content_type: str, disposition: str) -> str | None:
         """Where a client can read a key's bytes past this server; from a folder it cannot."""
         return None
 
-    def open(self, key):
+    def open(self, key: str) -> tuple[IO[bytes], int] | None:
         """The open file of a key and its size in bytes, or None."""
         try:
             file = open(self.path(key), "rb")
@@ -94,30 +101,30 @@ class FolderBlobs:
             return None
         return file, os.fstat(file.fileno()).st_size
 
-    def size(self, key):
+    def size(self, key: str) -> int | None:
         """The bytes that a key has, or None."""
         try:
             return self.path(key).stat().st_size
         except OSError:
             return None
 
-    def delete(self, key):
+    def delete(self, key: str) -> None:
         try:
             self.path(key).unlink(missing_ok=True)
         except OSError as error:
             raise _unavailable(error) from error
 
-    def sweep(self):
+    def sweep(self) -> None:
         """Drop what processes that died left behind."""
         for path in self.folder.glob(".upload-*"):
             if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
-                self.drop(path)
+                self.drop(str(path))
 
-    def _new_name(self):
+    def _new_name(self) -> Path:
         return self.folder / f".upload-{secrets.token_hex(16)}"
 
 
-def write_hashed(chunks, file):
+def write_hashed(chunks: Iterable[bytes], file: IO[bytes]) -> tuple[int, str]:
     """Write pieces of bytes to an open file; return (their size, their MD5 in hex)."""
     size, digest = 0, hashlib.md5(usedforsecurity=False)
     for chunk in chunks:
@@ -127,5 +134,5 @@ def write_hashed(chunks, file):
     return size, digest.hexdigest()
 
 
-def _unavailable(error):
+def _unavailable(error: OSError) -> StoreUnavailable:
     return StoreUnavailable(f"a file cannot be written: {error.strerror}")

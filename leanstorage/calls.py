@@ -5,20 +5,23 @@ No part of it is WSGI, so that a batch can make calls of its own. A resource fun
 """
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from leanstorage.errors import Code, StorageError
 from leanstorage.store import QUERY_SECONDS, Document, Json, Principals, Store
 from messages import MAX_JSON_DEPTH, Header
 
 if TYPE_CHECKING:
+    from leanstorage.hooks import Engine
     from leanstorage.store.sql import Transaction
 
 MAX_HASHING = 4
 Answer = tuple[HTTPStatus, Sequence[Header], Json]
+Resource = Callable[..., Answer]  # (call, **path parameters)
+Route = tuple[str, str, Resource]  # method, template, function
 
 
 @dataclass
@@ -65,17 +68,41 @@ class Traffic:
             return number
 
 
+class Blobs(Protocol):
+    """The bytes of files by key; new ones are staged under a name of their own. See blobs.FolderBlobs and s3_blobs."""
+
+    def direct_upload(self) -> tuple[str, str] | None: ...
+
+    def staged(self, staged: str) -> tuple[int, str | None, str] | None: ...
+
+    def write(self, chunks: Iterable[bytes]) -> tuple[str, int, str]: ...
+
+    def keep(self, staged: str, key: str, version: str | None = None) -> None: ...
+
+    def drop(self, staged: str) -> None: ...
+
+    def read_url(self, key: str, method: str, content_type: str, disposition: str) -> str | None: ...
+
+    def open(self, key: str) -> tuple[IO[bytes], int] | None: ...
+
+    def size(self, key: str) -> int | None: ...
+
+    def delete(self, key: str) -> None: ...
+
+    def sweep(self) -> None: ...
+
+
 @dataclass
 class Service:
     """What every call shares; nothing in it changes while it serves."""
 
     store: Store
-    blobs: Any  # one of blobs.py or s3_blobs.py
-    engine: Any  # hooks.Engine, or None
+    blobs: Blobs
+    engine: "Engine | None"
     keys: dict[str, str]  # id, key, master_key, hook_key
     token_secret: bytes
     options: Options = field(default_factory=Options)
-    router: Any = None
+    router: Any = None  # a Router of Resources
     # Hashing a password takes memory and time on purpose: this many at once, whatever the number of threads.
     hashing: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_HASHING))
     traffic: Traffic = field(default_factory=Traffic)

@@ -5,9 +5,10 @@ Nothing here is about requests, users or hooks: in go the old row and the fields
 from dataclasses import dataclass, field
 
 from leanstorage import acl, operations, values
+from leanstorage.classes import Column, Found
 from leanstorage.errors import Code, StorageError
 from leanstorage.operations import MISSING
-from leanstorage.store import canonical_text, type_of
+from leanstorage.store import Document, Json, Rights, canonical_text, type_of
 
 MAX_OBJECT_BYTES = 16 << 20
 MAX_LEVELS = 20  # of a dotted key
@@ -17,15 +18,15 @@ MAX_LEVELS = 20  # of a dotted key
 class Change:
     """An object after a write: its body and ACL, the relation rows to change, and the types of its new values."""
 
-    body: dict
-    acl: dict | None
-    relations: list = field(default_factory=list)  # (key, adds, class name, [ids])
-    cleared: list = field(default_factory=list)  # keys of relations to empty
-    found: dict = field(default_factory=dict)  # key -> (column type, value)
-    written: list = field(default_factory=list)  # top-level keys, in the client's order
+    body: Document
+    acl: Rights | None
+    relations: list[tuple[str, bool, str, list[str]]] = field(default_factory=list)  # (key, adds, class name, ids)
+    cleared: list[str] = field(default_factory=list)  # keys of relations to empty
+    found: Found = field(default_factory=dict)
+    written: list[str] = field(default_factory=list)  # top-level keys, in the client's order
 
 
-def clean(body, creating):
+def clean(body: Document, creating: bool) -> Document:
     """A client's body without what is never stored: built-ins and `__` keys. Raises 105, 121 for other bad keys."""
     fields = {}
     for key, value in body.items():
@@ -37,8 +38,13 @@ def clean(body, creating):
     return fields
 
 
-def apply(fields, body, rights, columns, creating):
-    """The Change that `fields` make to (`body`, `rights`), empty for a new object; see the module's errors."""
+def apply(
+    fields: Document, body: Document, rights: Rights | None, columns: dict[str, Column], creating: bool
+) -> Change:
+    """The Change that `fields` make to (`body`, `rights`), empty for a new object.
+
+    Raises 105, 111, 116, 123 and the errors of `operations` and `values.normalise`.
+    """
     change = Change(dict(body), rights)
     for key, value in fields.items():
         top = key.split(".")[0]
@@ -53,7 +59,7 @@ def apply(fields, body, rights, columns, creating):
             _apply_inside(change, key, value, creating)
         elif operations.is_operation(value) and operations.is_relation(value):
             if change.body.get(key) is not None:
-                raise values.wrong_type(key, value, type_of(change.body[key])["type"], "Relation")
+                raise values.wrong_type(key, value, values.type_name(change.body[key]), "Relation")
             _apply_to_relation(change, key, value, None)
         else:
             _set(change, key, _new_value(change.body.get(key, MISSING), value, key, creating))
@@ -63,13 +69,13 @@ def apply(fields, body, rights, columns, creating):
     return change
 
 
-def _new_value(current, value, key, creating):
+def _new_value(current: Json, value: Json, key: str, creating: bool) -> Json:
     if operations.is_operation(value):
         return operations.apply(current, value, key, creating)
     return values.normalise(value)
 
 
-def _set(change, key, value):
+def _set(change: Change, key: str, value: Json) -> None:
     if value is MISSING:
         change.body.pop(key, None)
         change.found.pop(key, None)
@@ -83,14 +89,14 @@ def _set(change, key, value):
     change.body[key] = value
 
 
-def _apply_inside(change, key, value, creating):
+def _apply_inside(change: Change, key: str, value: Json, creating: bool) -> None:
     """A dotted key: set or operate inside an object field, creating levels on the way; raise 111 where there is none."""
     path = key.split(".")
     if len(path) > MAX_LEVELS or not all(path) or any("$" in part for part in path):
         raise StorageError(Code.BAD_KEY, key=key)
     top = change.body.get(path[0])
     if top is not None and (not isinstance(top, dict) or "__type" in top):
-        raise values.wrong_type(path[0], value, type_of(top)["type"], "Object")
+        raise values.wrong_type(path[0], value, values.type_name(top), "Object")
     root = _copied(top or {})
     inner = root
     for part in path[1:-1]:
@@ -98,7 +104,7 @@ def _apply_inside(change, key, value, creating):
         if following is None:
             following = {}
         elif not isinstance(following, dict) or "__type" in following:
-            raise values.wrong_type(key, value, type_of(following)["type"], "Object")
+            raise values.wrong_type(key, value, values.type_name(following), "Object")
         inner[part] = following
         inner = following
     result = _new_value(inner.get(path[-1], MISSING), value, key, creating)
@@ -111,19 +117,18 @@ def _apply_inside(change, key, value, creating):
     _set(change, path[0], root)
 
 
-def _copied(value):
+def _copied(value: Json) -> Json:
     if isinstance(value, dict):
         return {key: _copied(child) for key, child in value.items()}
     return value
 
 
-def _apply_to_relation(change, key, value, column):
+def _apply_to_relation(change: Change, key: str, value: Json, column: Column | None) -> None:
     """A relation column: operations change its rows; a plain stub, `{}` and null change nothing."""
     if not operations.is_operation(value):
         value = values.normalise(value)
-        found = type_of(value)
-        if value not in ({}, None) and found != column:
-            raise values.wrong_type(key, value, "Relation", found["type"])
+        if value not in ({}, None) and type_of(value) != column:
+            raise values.wrong_type(key, value, "Relation", values.type_name(value))
         return
     if value["__op"] == "Delete":
         change.cleared.append(key)

@@ -5,13 +5,22 @@ The info of a class is `{"columns": {key: {"type", "className"?}}, "permissions"
 A rule is absent (everybody), or `{"users": bool, "names": [...]}`: any logged-in user, or these ids and "role:NAME"s.
 Protocol sections 1.5 and 3.3.
 """
-from leanstorage import values
-from leanstorage.errors import Code, StorageError
+from typing import TYPE_CHECKING
 
+from leanstorage import values
+from leanstorage.calls import Call
+from leanstorage.errors import Code, StorageError
+from leanstorage.store import Document, Json, Principals, Rights
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
+
+Column = dict[str, str]  # the type of a column, as store.type_of has it
+Found = dict[str, tuple[Column, Json]]  # key -> (type, value) of what a write brings
 MAX_COLUMNS = 300
 MAX_CLASSES = 500
-NOBODY = {"users": False, "names": []}
-DEFAULT_COLUMNS = {
+NOBODY: Document = {"users": False, "names": []}
+DEFAULT_COLUMNS: dict[str, dict[str, Column]] = {
     "_User": {
         "authData": {"type": "Object"},
         "email": {"type": "String"},
@@ -42,8 +51,8 @@ DEFAULT_COLUMNS = {
         "user": {"type": "Pointer", "className": "_User"},
     },
 }
-DEFAULT_PERMISSIONS = {"_User": {"find": NOBODY}}
-BUILT_IN_COLUMNS = {
+DEFAULT_PERMISSIONS: dict[str, Document] = {"_User": {"find": NOBODY}}
+BUILT_IN_COLUMNS: dict[str, Column] = {
     "ACL": {"type": "ACL"},
     "createdAt": {"type": "Date"},
     "objectId": {"type": "String"},
@@ -51,7 +60,8 @@ BUILT_IN_COLUMNS = {
 }
 
 
-def empty_info(name):
+def empty_info(name: str) -> Document:
+    """The info of a class that nothing was stored in yet."""
     return {
         "columns": dict(DEFAULT_COLUMNS.get(name, {})),
         "permissions": dict(DEFAULT_PERMISSIONS.get(name, {})),
@@ -60,24 +70,24 @@ def empty_info(name):
     }
 
 
-def load(transaction, name, lock=False):
+def load(transaction: "Transaction", name: str, lock: bool = False) -> Document | None:
     """The info of a class, or None when nothing was ever stored in it; system classes always exist."""
-    info = transaction.class_info(name, lock)
+    info: Document | None = transaction.class_info(name, lock)
     if info is None and name in values.SYSTEM_CLASSES:
         info = empty_info(name)
     return info
 
 
-def existing(transaction, name):
+def existing(transaction: "Transaction", name: str, lock: bool = False) -> Document:
     """The info of a class; raise 101."""
-    info = load(transaction, name)
+    info = load(transaction, name, lock)
     if info is None:
         raise StorageError(Code.NO_CLASS)
     return info
 
 
-def for_writing(transaction, call, name):
-    """The info of a class that the caller is about to create an object in, made when there is none."""
+def for_writing(transaction: "Transaction", call: Call, name: str) -> Document:
+    """The info of a class that the caller is about to create an object in, a new one if need be. Raises 119, 154."""
     info = load(transaction, name)
     if info is None:
         if call.service.options.class_create == "master" and not call.caller.is_master:
@@ -88,7 +98,7 @@ def for_writing(transaction, call, name):
     return info
 
 
-def check_permission(info, action, principals):
+def check_permission(info: Document, action: str, principals: Principals) -> None:
     """Raise 403 unless one of `principals` may do `action`; None as principals is the master."""
     if principals is None:
         return
@@ -100,7 +110,7 @@ def check_permission(info, action, principals):
         raise StorageError(Code.CLASS_FORBIDDEN, action=action)
 
 
-def may(info, action, principals):
+def may(info: Document, action: str, principals: Principals) -> bool:
     try:
         check_permission(info, action, principals)
     except StorageError:
@@ -108,10 +118,10 @@ def may(info, action, principals):
     return True
 
 
-def add_columns(transaction, name, info, found, principals):
-    """Check a change's columns against the class and store new ones. `found`: {key: (type, value)}.
+def add_columns(transaction: "Transaction", name: str, info: Document, found: Found, principals: Principals) -> None:
+    """Check a change's columns against the class and store new ones.
 
-    Raises 111 for another type than the column has, 403 where adding fields is closed.
+    Raises 111 for another type than the column has, 403 where adding fields is closed, 1 for too many columns.
     """
     if not info.get("is_new") and _check_types(info["columns"], found):
         return
@@ -128,7 +138,7 @@ def add_columns(transaction, name, info, found, principals):
     transaction.save_class(name, info)
 
 
-def _check_types(columns, found):
+def _check_types(columns: dict[str, Column], found: Found) -> bool:
     """Whether every found key is a column already; raise 111 where it is one of another type."""
     complete = True
     for key, (column_type, value) in found.items():
@@ -140,14 +150,14 @@ def _check_types(columns, found):
     return complete
 
 
-def describe(column_type):
+def describe(column_type: Column) -> str:
     """A type as error 111 names it."""
     if column_type["type"] == "Pointer":
         return f"*{column_type['className']}"
     return column_type["type"]
 
 
-def relations(info):
+def relations(info: Document) -> dict[str, Document]:
     """The stubs that every object of a class shows: {key: {"__type": "Relation", "className"}}."""
     return {
         key: {"__type": "Relation", "className": column["className"]}
@@ -156,13 +166,11 @@ def relations(info):
     }
 
 
-def default_acl(info, user_id):
+def default_acl(info: Document, user_id: str | None) -> Rights | None:
     """The ACL of a new object that brought none; "owner" in a class default is the session's user."""
     rights = info.get("default_acl")
     if rights is None:
         return None
-    return {
-        (user_id if name == "owner" else name): right
-        for name, right in rights.items()
-        if name != "owner" or user_id is not None
-    }
+    if user_id is None:
+        return {name: right for name, right in rights.items() if name != "owner"}
+    return {(user_id if name == "owner" else name): right for name, right in rights.items()}

@@ -1,19 +1,25 @@
 """GET /cloudQuery: a CQL select, answered as a find is. Protocol section 4."""
+from typing import TYPE_CHECKING
+
 from leanstorage import classes, cql, documents, objects, queries
-from leanstorage.calls import ok
+from leanstorage.calls import Answer, Call, ok
 from leanstorage.errors import Code, StorageError
+from leanstorage.store import Document
 from leanstorage.values import check_class_name
 
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
-def run(call):
-    """`{"results": [...], "className": C}`, with `count` when the statement asks for it. Raises 101, 102, 300."""
+
+def run(call: Call) -> Answer:
+    """`{"results": [...], "className": C}`, with `count` when the statement asks for it. Raises 101, 102, 300, 403."""
     text = call.query.get("cql")
     if not isinstance(text, str) or not text.strip():
         raise StorageError(Code.CQL_SYNTAX, detail="cql is missing")
     statement = cql.parse(text, cql.parse_pvalues(call.query.get("pvalues")))
     class_name = check_class_name(statement.class_name)
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> Document:
         info = classes.existing(transaction, class_name)
         principals = call.principals(transaction)
         classes.check_permission(info, "find", principals)
@@ -21,7 +27,7 @@ def run(call):
         query = queries.with_limits(query, statement.options, call.caller.is_master)
         rows = transaction.find(query) if query.limit and statement.is_listed else []
         options = statement.options
-        value = {
+        value: Document = {
             "results": documents.render(
                 transaction,
                 call,

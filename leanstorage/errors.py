@@ -3,10 +3,11 @@
 Codes and texts are LeanCloud's own, because apps and SDKs test for them; where a text could be recorded from the
 live service it is that text to the letter.
 """
+from collections.abc import Iterable
 from enum import Enum
 from http import HTTPStatus
 
-from messages import HTTPError
+from messages import Header, HTTPError
 
 MAX_DETAIL = 200  # characters of a client's own text that an error quotes back
 
@@ -100,16 +101,19 @@ class Code(Enum):
     UNAVAILABLE = 503, 503, "The service is not available, please try again."
     BAD_SMS_CODE = 603, 400, "{feature} is not supported by this server."
 
-    def __init__(self, number, status, text):
+    def __init__(self, number: int, status: int, text: str) -> None:
         self.number = number
         self.status = HTTPStatus(status)
         self.text = text
 
 
 class StorageError(HTTPError):
-    """A failure told to the client as `{"code": number, "error": text}` with the code's status."""
+    """A failure told to the client as `{"code": number, "error": text}` with the code's status.
 
-    def __init__(self, code, headers=(), **details):
+    `details` fill in the `{name}`s of the text; `kind` is the Code.
+    """
+
+    def __init__(self, code: Code, headers: Iterable[Header] = (), **details: object) -> None:
         shown = {name: str(value)[:MAX_DETAIL] for name, value in details.items()}
         super().__init__(code.status, code.text.format(**shown), code.number, headers)
         self.kind = code

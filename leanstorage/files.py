@@ -7,15 +7,22 @@ them by the client's call back, by the first reader, or by `sweep`.
 import mimetypes
 import re
 import secrets
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
+from typing import IO, TYPE_CHECKING, NoReturn
 from urllib.parse import quote
+from wsgiref.types import WSGIEnvironment
 
 from leanstorage import acl, changes, classes, documents, objects
-from leanstorage.calls import created, ok
+from leanstorage.calls import Answer, Call, Service, created, ok
 from leanstorage.errors import Code, StorageError
 from leanstorage.passwords import TOKEN_ALPHABET, token_lookup
-from leanstorage.store import Row, now
+from leanstorage.store import Document, Json, Row, now
 from leanstorage.values import format_time
+from messages import Response
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 UPLOAD_MS = 60 * 60 * 1000
 UNCLAIMED_MS = 5 * 60 * 1000  # after this a client that brought its bytes will not call back any more
@@ -31,8 +38,8 @@ FOREVER = "public, max-age=31536000"
 MOMENT = "private, max-age=120"  # of a redirect to a URL that is good for some minutes
 
 
-def create_token(call):
-    """POST /fileTokens: where and how to upload; nothing is visible before the upload is complete."""
+def create_token(call: Call) -> Answer:
+    """POST /fileTokens: where and how to upload; nothing is visible before that is complete. Raises 1, 123, 403."""
     body = call.json_body()
     name, mime_type, key = body.get("name"), body.get("mime_type"), body.get("key")
     meta = body.get("metaData") if isinstance(body.get("metaData"), dict) else {}
@@ -53,7 +60,7 @@ def create_token(call):
     lookup = token_lookup(call.service.token_secret, token)
     direct = call.service.blobs.direct_upload()
     ms = now()
-    upload = {
+    upload: Document = {
         "id": objects.new_id(ms),
         "created": ms,
         "key": key,
@@ -67,8 +74,8 @@ def create_token(call):
         },
     }
 
-    def work(transaction):
-        info = classes.load(transaction, "_File")
+    def work(transaction: "Transaction") -> None:
+        info = classes.existing(transaction, "_File")
         classes.check_permission(info, "create", call.principals(transaction))
         if transaction.record("file", key):
             raise StorageError(Code.BAD_FILE_KEY)
@@ -92,8 +99,11 @@ def create_token(call):
     return created("_File", upload["id"], value)
 
 
-def receive(service, token, chunks):
-    """PUT of the upload URL: store the pieces of bytes in `chunks`. Raises 401 for a used or expired URL, 400, 413."""
+def receive(service: Service, token: str, chunks: Iterable[bytes]) -> None:
+    """PUT of the upload URL: store the pieces of bytes in `chunks`.
+
+    Raises 401 for a used or expired URL, 413 above the limit, 1 for another file than was announced.
+    """
     lookup = token_lookup(service.token_secret, token)
     upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
     if upload is None or upload.get("done"):
@@ -105,14 +115,17 @@ def receive(service, token, chunks):
         service.blobs.drop(staged)
 
 
-def _limit(service, upload):
+def _limit(service: Service, upload: Document) -> float:
+    """How many bytes an upload may have."""
     announced = upload["body"]["metaData"].get("size")
     is_number = isinstance(announced, (int, float)) and not isinstance(announced, bool)
     return min(service.options.max_upload_bytes, announced) if is_number else service.options.max_upload_bytes
 
 
-def _complete(service, lookup, upload, staged, size, digest, *version):
-    """Make the file of an upload whose bytes are staged. Raises 400 if they are not those announced, 401 if it is made."""
+def _complete(
+    service: Service, lookup: str, upload: Document, staged: str, size: int, digest: str | None, *version: str
+) -> None:
+    """Make the file of an upload whose bytes are staged; raise 1 if they were not announced so, 401 if it is made."""
     meta = upload["body"]["metaData"]
     announced, checksum = meta.get("size"), meta.get("_checksum")
     if (announced is not None and size != announced) or (
@@ -120,14 +133,14 @@ def _complete(service, lookup, upload, staged, size, digest, *version):
     ):
         raise StorageError(Code.BAD_REQUEST, detail="The upload is not the file that was announced.")
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> None:
         current = transaction.record("upload", lookup, lock=True)
         if current is None or current.get("done"):
             raise StorageError(Code.UNAUTHORIZED)
         if not transaction.add_record("file", upload["key"], {"id": upload["id"]}):
             raise StorageError(Code.BAD_FILE_KEY)
         body = {**upload["body"], "metaData": {**meta, "size": size}}
-        info = classes.load(transaction, "_File")
+        info = classes.existing(transaction, "_File")
         if info.pop("is_new", False):
             transaction.save_class("_File", info)
         row = Row(upload["id"], upload["created"], upload["created"], upload["acl"], body)
@@ -142,8 +155,11 @@ def _complete(service, lookup, upload, staged, size, digest, *version):
     service.store.write(work)
 
 
-def claim(service, lookup):
-    """Make the file of an upload that went to the object storage directly, if its bytes are there; return whether."""
+def claim(service: Service, lookup: str) -> bool:
+    """Make the file of an upload that went to the object storage directly, if its bytes are there; return whether.
+
+    Raises 413 above the limit, 1 for another file than was announced: those bytes are dropped.
+    """
     upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
     if upload is None or not upload.get("staged"):
         return False
@@ -165,7 +181,7 @@ def claim(service, lookup):
     return True
 
 
-def callback(call):
+def callback(call: Call) -> Answer:
     """POST /fileCallback: `result` false takes the file away again, within the hour of its token."""
     body = call.json_body()
     token = body.get("token")
@@ -176,16 +192,16 @@ def callback(call):
         claim(call.service, lookup)
         return ok({})
 
-    def work(transaction):
-        upload = transaction.record("upload", lookup, lock=True)
+    def work(transaction: "Transaction") -> tuple[str | None, str | None]:
+        upload = transaction.record("upload", lookup, lock=True) or {}
         transaction.delete_record("upload", lookup)
-        if upload and upload.get("done"):
+        if upload.get("done"):
             row = transaction.get("_File", upload["id"])
             transaction.delete("_File", upload["id"], now())
-            return None, row is not None and _forget(transaction, row)
-        if upload and upload.get("staged"):
+            return None, None if row is None else _forget(transaction, row)
+        if upload.get("staged"):
             transaction.delete_record("direct", upload["key"])
-        return upload and upload.get("staged"), None
+        return upload.get("staged"), None
 
     staged, key = call.service.store.write(work)
     if staged:
@@ -195,8 +211,8 @@ def callback(call):
     return ok({})
 
 
-def create_external(call):
-    """POST /files: a file that lies elsewhere, by its URL."""
+def create_external(call: Call) -> Answer:
+    """POST /files: a file that lies elsewhere, by its URL. Raises 1 without one."""
     body = call.json_body()
     if not isinstance(body.get("url"), str) or not body["url"]:
         raise StorageError(Code.BAD_REQUEST, detail="An external file needs a url.")
@@ -207,16 +223,16 @@ def create_external(call):
     return objects.create(inner, "_File")
 
 
-def update(call, file_id):
-    """Files never change."""
+def update(call: Call, file_id: str) -> NoReturn:
+    """Files never change: 119."""
     raise StorageError(Code.NOT_FOR_CLIENTS, detail="A file cannot be changed.")
 
 
-def delete(call, file_ids):
+def delete(call: Call, file_ids: str) -> Answer:
     """DELETE: the object and its bytes."""
-    keys = []
+    keys: list[str | None] = []
 
-    def forget(transaction, row):
+    def forget(transaction: "Transaction", row: Row) -> None:
         keys.append(_forget(transaction, row))
 
     answer = objects.delete(call, "_File", file_ids, objects.Rules(forget=forget))
@@ -225,9 +241,8 @@ def delete(call, file_ids):
     return answer
 
 
-def serve(service, environ, key):
+def serve(service: Service, environ: WSGIEnvironment, key: str) -> Response:
     """GET of a file's bytes: (status, headers, iterable of bytes), with ranges. Raises 101 for an unknown key."""
-
     row = _row(service, key)
     if row is None:
         raise StorageError(Code.NO_CLASS)
@@ -254,11 +269,12 @@ def serve(service, environ, key):
     if etag in environ.get("HTTP_IF_NONE_MATCH", ""):
         file.close()
         return HTTPStatus.NOT_MODIFIED, [header for header in headers if header[0] != "Content-Type"], [b""]
-    start, end, is_part = _range(environ.get("HTTP_RANGE", ""), size)
-    if start is None:
+    part = _range(environ.get("HTTP_RANGE", ""), size)
+    if part is None:
         file.close()
         headers += [("Content-Range", f"bytes */{size}"), ("Content-Length", "0")]
         return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers, [b""]
+    start, end, is_part = part
     headers.append(("Content-Length", str(end - start)))
     status = HTTPStatus.OK
     if is_part:
@@ -271,14 +287,14 @@ def serve(service, environ, key):
 
 
 class Reader:
-    """A part of an open file as an iterable of pieces; a server calls close at its end, whatever happened."""
+    """An open file's bytes from `start` to `end`, in pieces; a server calls close at its end, whatever happened."""
 
-    def __init__(self, file, start, end):
+    def __init__(self, file: IO[bytes], start: int, end: int) -> None:
         self.file = file
         self.left = end - start
         file.seek(start)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[bytes]:
         while self.left > 0:
             chunk = self.file.read(min(CHUNK_BYTES, self.left))
             if not chunk:
@@ -286,14 +302,14 @@ class Reader:
             self.left -= len(chunk)
             yield chunk
 
-    def close(self):
+    def close(self) -> None:
         self.file.close()
 
 
-def _row(service, key):
+def _row(service: Service, key: str) -> Row | None:
     """The `_File` row of a key or None; a reader may come before the client that brought the bytes called back."""
 
-    def look(transaction):
+    def look(transaction: "Transaction") -> tuple[Row | None, Document | None]:
         found = transaction.record("file", key)
         if found:
             return transaction.get("_File", found["id"]), None
@@ -305,7 +321,7 @@ def _row(service, key):
     return row
 
 
-def sweep(service):
+def sweep(service: Service) -> None:
     """Make the files whose clients never called back, and drop what is left of uploads that never came."""
     for key, direct in service.store.read(lambda transaction: transaction.records("direct")):
         age = now() - direct["created"]
@@ -325,10 +341,10 @@ def sweep(service):
     service.blobs.sweep()
 
 
-def _drop_litter(service, key):
+def _drop_litter(service: Service, key: str) -> None:
     """Drop bytes that were kept by a transaction which then failed, unless another one has the key, or is about to."""
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> None:
         if transaction.add_record("file", key, {}):
             service.blobs.delete(key)
             transaction.delete_record("file", key)
@@ -336,17 +352,17 @@ def _drop_litter(service, key):
     service.store.write(work)
 
 
-def _forget(transaction, row):
+def _forget(transaction: "Transaction", row: Row) -> str | None:
     """Free the key of a row that goes; return it if its bytes go too: imported rows may share one."""
-    key = row.body.get("key")
-    found = key and transaction.record("file", key)
-    if not found or found["id"] != row.id:
+    key: str | None = row.body.get("key")
+    found = transaction.record("file", key) if key else None
+    if not key or not found or found["id"] != row.id:
         return None
     transaction.delete_record("file", key)
     return key
 
 
-def _check_chosen_key(call, key):
+def _check_chosen_key(call: Call, key: Json) -> None:
     if (
         not call.caller.is_master
         or not isinstance(key, str)
@@ -358,7 +374,7 @@ def _check_chosen_key(call, key):
         raise StorageError(Code.BAD_FILE_KEY)
 
 
-def _limited(chunks, limit):
+def _limited(chunks: Iterable[bytes], limit: float) -> Iterator[bytes]:
     size = 0
     for chunk in chunks:
         size += len(chunk)
@@ -367,13 +383,13 @@ def _limited(chunks, limit):
         yield chunk
 
 
-def _disposition(mime_type, name):
+def _disposition(mime_type: str, name: Json) -> str:
     kind = "inline" if SHOWN.fullmatch(mime_type) else "attachment"
     return f"{kind}; filename*=UTF-8''{quote(name, safe='')}" if isinstance(name, str) and name else kind
 
 
-def _range(text, size):
-    """One byte range as (start, end, whether it is a part): the whole for none or several; (None, ...) if it cannot be."""
+def _range(text: str, size: int) -> tuple[int, int, bool] | None:
+    """One byte range as (start, end, whether it is a part): the whole for none or several; None if it cannot be."""
     found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", text)
     if not found or found.groups() == ("", ""):
         return 0, size, False
@@ -382,4 +398,4 @@ def _range(text, size):
         start, end = max(0, size - int(last)), size
     else:
         start, end = int(first), min(size, int(last) + 1 if last else size)
-    return (start, end, True) if start < end else (None, None, True)
+    return (start, end, True) if start < end else None

@@ -1,26 +1,34 @@
 """Following users: one row in `_Followee` and its mirror in `_Follower`. Protocol section 5.7."""
+from typing import TYPE_CHECKING
+
 from leanstorage import changes, classes, documents, objects, queries
-from leanstorage.calls import ok
+from leanstorage.calls import Answer, Call, ok
 from leanstorage.errors import Code, StorageError
-from leanstorage.store import Condition, Query, Row, now
+from leanstorage.store import Condition, Document, Query, Row, now
 from leanstorage.values import check_object_id, pointer
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 MAX_SHOWN = 1000
 
 
-def follow(call, object_id, target_id):
-    """POST: both rows, with the body's attributes in each; following twice changes nothing but the attributes."""
+def follow(call: Call, object_id: str, target_id: str) -> Answer:
+    """POST: both rows, with the body's attributes in each; following twice changes nothing but the attributes.
+
+    Raises 206 and 403 for others than the user itself, 211 when there is nobody to follow.
+    """
     _check_caller(call, object_id)
     attributes = changes.clean(call.json_body(), creating=True)
     for key in ("user", "follower", "followee", "ACL"):
         attributes.pop(key, None)
     rights = {name: {"read": True, "write": True} for name in (object_id, check_object_id(target_id))}
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> None:
         if transaction.get("_User", target_id) is None:
             raise StorageError(Code.NO_USER)
         for class_name, owner, key, other in _sides(object_id, target_id):
-            info = classes.load(transaction, class_name)
+            info = classes.existing(transaction, class_name)
             change = changes.apply(attributes, {}, None, info["columns"], creating=True)
             classes.add_columns(transaction, class_name, info, change.found, None)
             body = {**change.body, "user": pointer("_User", owner), key: pointer("_User", other)}
@@ -37,12 +45,12 @@ def follow(call, object_id, target_id):
     return ok({})
 
 
-def unfollow(call, object_id, target_id):
-    """DELETE: both rows go; raise 221 when there was no such link."""
+def unfollow(call: Call, object_id: str, target_id: str) -> Answer:
+    """DELETE: both rows go; raise 206, 403, or 221 when there was no such link."""
     _check_caller(call, object_id)
     check_object_id(target_id)
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> None:
         found = False
         for class_name, owner, key, other in _sides(object_id, target_id):
             for row in transaction.find(_link(class_name, owner, key, other)):
@@ -55,11 +63,11 @@ def unfollow(call, object_id, target_id):
     return ok({})
 
 
-def followers_and_followees(call, object_id):
+def followers_and_followees(call: Call, object_id: str) -> Answer:
     """GET: `{"followers": [{"follower": user}], "followees": [{"followee": user}]}`."""
     check_object_id(object_id)
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> Document:
         principals = call.principals(transaction)
         value = {}
         for name, class_name, key in (
@@ -75,7 +83,7 @@ def followers_and_followees(call, object_id):
     return ok(call.service.store.read(work))
 
 
-def _check_caller(call, object_id):
+def _check_caller(call: Call, object_id: str) -> None:
     check_object_id(object_id)
     if call.caller.is_master:
         return
@@ -85,10 +93,11 @@ def _check_caller(call, object_id):
         raise StorageError(Code.OTHER_USER)
 
 
-def _sides(object_id, target_id):
+def _sides(object_id: str, target_id: str) -> tuple[tuple[str, str, str, str], ...]:
+    """The two rows of a link: (class, whose row it is, the key of the other user, the other user)."""
     return (("_Followee", object_id, "followee", target_id), ("_Follower", target_id, "follower", object_id))
 
 
-def _link(class_name, owner, key, other):
+def _link(class_name: str, owner: str, key: str, other: str) -> Query:
     where = [Condition("eq", ("user",), pointer("_User", owner)), Condition("eq", (key,), pointer("_User", other))]
     return Query(class_name, queries.conjunction(where))

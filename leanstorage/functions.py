@@ -2,19 +2,20 @@
 from http import HTTPStatus
 
 from leanstorage import hooks
+from leanstorage.calls import Answer, Call
 from leanstorage.errors import Code, StorageError
 
 
-def call_function(call, name):
+def call_function(call: Call, name: str) -> Answer:
     return _forward(call, "functions", name)
 
 
-def call_rpc(call, name):
+def call_rpc(call: Call, name: str) -> Answer:
     return _forward(call, "call", name)
 
 
-def _forward(call, kind, name):
-    """The engine's status and JSON. Raises 1/404 without such a function, 211/401, 1/502, 124/503."""
+def _forward(call: Call, kind: str, name: str) -> Answer:
+    """The engine's status and JSON. Raises 1 (404 without such a function, 502), 124/503, 142, 211/401, 503."""
     engine = call.service.engine
     if engine is None or name.startswith("_") and not (call.caller.has_hook_key and name.startswith("_message")):
         raise StorageError(Code.NO_ROUTE)
@@ -32,7 +33,7 @@ def _forward(call, kind, name):
         headers["X-LC-Key"] = f"{keys['master_key']},master"
     if not caller.has_hook_key:
         del headers["X-LC-Hook-Key"]
-    if caller.user_id is not None:
+    if caller.user_id is not None and caller.token is not None:
         headers["X-LC-Session"] = caller.token
     try:
         status, answer = engine.post(f"/1.1/{kind}/{name}", body, hooks.FUNCTION_SECONDS, headers)

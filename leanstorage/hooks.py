@@ -8,16 +8,21 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Protocol
+from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 import messages
 import requests
 from requests.adapters import HTTPAdapter
 
 from leanstorage import acl, values
+from leanstorage.calls import Call
 from leanstorage.errors import Code, StorageError
 from leanstorage.operations import MISSING
+from leanstorage.store import Document, Json, Store
 
 BEFORE_SECONDS = 10
 AFTER_SECONDS = 3
@@ -47,18 +52,28 @@ class EngineTimeout(Exception):
     """The engine did not answer in time."""
 
 
+class Transport(Protocol):
+    """How an engine is reached; raises EngineDown and EngineTimeout. `timeout` in seconds."""
+
+    def __call__(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, timeout: float
+    ) -> tuple[int, bytes]: ...
+
+    def close(self) -> None: ...
+
+
 class Engine:
     """An app's engine. `keys` are those of the service; `memory` keeps the last list, see EngineMemory."""
 
-    def __init__(self, transport, keys, memory=None):
+    def __init__(self, transport: Transport, keys: dict[str, str], memory: "EngineMemory | None" = None) -> None:
         self.transport = transport
         self.keys = keys
         self.memory = memory
         self._lock = threading.Lock()
-        self._names = None
+        self._names: frozenset[str] | None = None
         self._asked = 0.0
 
-    def names(self):
+    def names(self) -> frozenset[str]:
         """The names of its hooks and functions, at most a minute old where it answers; raise EngineDown."""
         names = self._fresh_names()
         if names is not None:
@@ -82,24 +97,24 @@ class Engine:
                 self._asked = time.monotonic()
             return self._names
 
-    def may_hook(self, class_name):
+    def may_hook(self, class_name: str) -> bool:
         """Whether a class has a hook, or may have one: nobody is asked."""
         names = self._fresh_names()
         return names is None or any(prefix + class_name in names for prefix in PREFIXES.values())
 
-    def _fresh_names(self):
+    def _fresh_names(self) -> frozenset[str] | None:
         return self._names if time.monotonic() - self._asked < LIST_SECONDS else None
 
-    def post(self, path, body, timeout, headers=()):
+    def post(self, path: str, body: Json, timeout: float, headers: dict[str, str]) -> tuple[int, Json]:
         """POST JSON; return (status, decoded body). Raises EngineDown, EngineTimeout, ValueError for other than JSON."""
         data = messages.json_bytes(body)
-        status, answer = self.transport("POST", path, {"Content-Type": "application/json", **dict(headers)}, data, timeout)
+        status, answer = self.transport("POST", path, {"Content-Type": "application/json", **headers}, data, timeout)
         return status, json.loads(answer)
 
-    def close(self):
+    def close(self) -> None:
         self.transport.close()
 
-    def _ask(self):
+    def _ask(self) -> frozenset[str]:
         headers = {"X-LC-Id": self.keys["id"], "X-LC-Key": f"{self.keys['master_key']},master"}
         status, body = self.transport("GET", "/1.1/functions/_ops/metadatas", headers, b"", AFTER_SECONDS)
         try:
@@ -114,14 +129,14 @@ class Engine:
 class EngineMemory:
     """The last list of hooks, kept in the store: after a restart writes must not slip past a hook."""
 
-    def __init__(self, store):
+    def __init__(self, store: Store) -> None:
         self.store = store
 
-    def read(self):
+    def read(self) -> frozenset[str] | None:
         names = self.store.read(lambda transaction: transaction.record("engine", "names"))
         return None if names is None else frozenset(names)
 
-    def write(self, names):
+    def write(self, names: frozenset[str]) -> None:
         known = self.read()
         if known != names:
             self.store.write(lambda transaction: transaction.put_record("engine", "names", sorted(names)))
@@ -130,7 +145,7 @@ class EngineMemory:
 class HttpTransport:
     """An engine on a URL of its own."""
 
-    def __init__(self, url):
+    def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self.session = requests.Session()
         self.session.trust_env = False
@@ -138,7 +153,9 @@ class HttpTransport:
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
 
-    def __call__(self, method, path, headers, body, timeout):
+    def __call__(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, timeout: float
+    ) -> tuple[int, bytes]:
         try:
             answer = self.session.request(
                 method, self.url + path, headers=headers, data=body, timeout=timeout, allow_redirects=False
@@ -149,18 +166,20 @@ class HttpTransport:
             raise EngineDown from error
         return answer.status_code, answer.content
 
-    def close(self):
+    def close(self) -> None:
         self.session.close()
 
 
 class WsgiTransport:
     """An engine in this process, a WSGI callable run on threads of its own: the SDK keeps the user per thread."""
 
-    def __init__(self, application):
+    def __init__(self, application: WSGIApplication) -> None:
         self.application = application
         self.pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="engine")
 
-    def __call__(self, method, path, headers, body, timeout):
+    def __call__(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, timeout: float
+    ) -> tuple[int, bytes]:
         try:
             return self.pool.submit(self._run, method, path, headers, body).result(timeout)
         except FutureTimeout as error:
@@ -168,8 +187,8 @@ class WsgiTransport:
         except RuntimeError as error:  # the pool is closed: the process is ending
             raise EngineDown from error
 
-    def _run(self, method, path, headers, body):
-        environ = {
+    def _run(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        environ: WSGIEnvironment = {
             "REQUEST_METHOD": method,
             "SCRIPT_NAME": "",
             "PATH_INFO": path.encode().decode("latin-1"),
@@ -191,9 +210,11 @@ class WsgiTransport:
         for name, value in headers.items():
             key = name.upper().replace("-", "_")
             environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
-        answer = []
+        answer: list[int] = []
 
-        def start_response(status, response_headers, exc_info=None):
+        def start_response(
+            status: str, response_headers: list[messages.Header], exc_info: object = None
+        ) -> Callable[[bytes], object]:
             answer[:] = [int(status.split(" ", 1)[0])]
             return lambda data: None
 
@@ -205,11 +226,11 @@ class WsgiTransport:
                 result.close()
         return answer[0], content
 
-    def close(self):
+    def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
 
-def wanted(call, class_name, hook):
+def wanted(call: Call, class_name: str, hook: str) -> bool:
     """Whether a write must call this hook. Raises 142 when the engine was never reached: nothing slips past it."""
     engine = call.service.engine
     if engine is None or class_name in UNHOOKED or hook in call.skipped_hooks:
@@ -225,13 +246,13 @@ def wanted(call, class_name, hook):
     return is_wanted
 
 
-def before(call, class_name, hook, document, user):
+def before(call: Call, class_name: str, hook: str, document: Document, user: Document | None) -> Document:
     """Call a before hook; return its answer, an object. Raises 142 or 141 with the engine's text."""
     body = {"object": document} | ({"user": user} if user else {})
     return _ask(call, f"/1.1/functions/{class_name}/{hook}", body, BEFORE_SECONDS, Code.HOOK_REFUSED)
 
 
-def after(call, class_name, hook, document, user):
+def after(call: Call, class_name: str, hook: str, document: Document, user: Document | None) -> None:
     """Call an after hook and wait for it, since clients read its effects at once; its failure is only logged."""
     body = {"object": document} | ({"user": user} if user else {})
     try:
@@ -240,8 +261,11 @@ def after(call, class_name, hook, document, user):
         print(f"{hook} of {class_name} failed: {error.message[:200]!r}", file=sys.stderr, flush=True)
 
 
-def user_hook(call, name, path, body, code):
-    """Call onLogin, onAuthData or onVerified when the engine has it; return its answer, or None without one."""
+def user_hook(call: Call, name: str, path: str, body: Document, code: Code) -> Document | None:
+    """Call onLogin, onAuthData or onVerified when the engine has it; return its answer, or None without one.
+
+    Raises `code` or 141 with the engine's text.
+    """
     engine = call.service.engine
     try:
         if engine is None or name not in engine.names():
@@ -251,7 +275,7 @@ def user_hook(call, name, path, body, code):
     return _ask(call, path, body, AFTER_SECONDS, code)
 
 
-def merge(fields, preview, answer):
+def merge(fields: Document, preview: Document, answer: Document) -> Document:
     """The fields to save after a before hook answered `answer` to the object `preview`.
 
     What the hook changed overwrites the client's value or operation; what it left out of the client's keys is not
@@ -282,7 +306,7 @@ def merge(fields, preview, answer):
     return merged
 
 
-def headers(call, **more):
+def headers(call: Call, **more: str) -> dict[str, str]:
     """The headers of a call to the engine: our own credentials, never those that a client sent."""
     keys = call.service.keys
     return {
@@ -296,9 +320,11 @@ def headers(call, **more):
     }
 
 
-def _ask(call, path, body, timeout, code):
+def _ask(call: Call, path: str, body: Document, timeout: float, code: Code) -> Document:
     engine = call.service.engine
     try:
+        if engine is None:
+            raise EngineDown
         status, answer = engine.post(path, body, timeout, headers(call))
     except EngineDown:
         raise StorageError(code, detail="Application not found") from None

@@ -2,6 +2,7 @@
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 NAMES = {
@@ -12,7 +13,7 @@ NAMES = {
 }
 
 
-def from_environment(environment):
+def from_environment(environment: Mapping[str, str]) -> dict[str, str] | None:
     """{name: key} when the environment has them, None when it has none; raise ValueError naming a missing one."""
     found = {name: environment.get(variable, "").strip() for name, variable in NAMES.items()}
     if not any(found.values()):
@@ -23,7 +24,7 @@ def from_environment(environment):
     return found
 
 
-def load(data):
+def load(data: str | Path) -> dict[str, str]:
     """{name: key} kept in the folder `data`, made on first use. Two processes that start together agree on one set."""
     path = Path(data) / "keys.json"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -45,4 +46,5 @@ def load(data):
             pass
         finally:
             draft.unlink()
-    return json.loads(path.read_text())
+    found: dict[str, str] = json.loads(path.read_text())
+    return found

@@ -7,12 +7,16 @@ import html
 import secrets
 from dataclasses import replace
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from leanstorage import documents, hooks, users
-from leanstorage.calls import ok
+from leanstorage.calls import Answer, Call, ok
 from leanstorage.errors import Code, StorageError
 from leanstorage.passwords import token_lookup
-from leanstorage.store import now
+from leanstorage.store import Document, Store, now
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 RESET_MS = 24 * 60 * 60 * 1000
 VERIFY_MS = 7 * 24 * 60 * 60 * 1000
@@ -20,13 +24,13 @@ PAUSE_MS = 60 * 1000  # between two messages to one address
 KEPT_MS = 30 * 24 * 60 * 60 * 1000
 
 
-def request_password_reset(call):
+def request_password_reset(call: Call) -> Answer:
     """POST {email}: a link to the address. Raises 204, 205, 1 (too soon)."""
     _send_link(call, "reset", "resetPassword", RESET_MS, "Reset your password")
     return ok({})
 
 
-def request_email_verify(call):
+def request_email_verify(call: Call) -> Answer:
     """POST {email}: a link that verifies it, where the option is on. Raises 1, 204, 205."""
     if not call.service.options.verify_emails:
         raise StorageError(Code.EMAIL_VERIFY_OFF)
@@ -34,21 +38,22 @@ def request_email_verify(call):
     return ok({})
 
 
-def verify_email(call, token):
-    """GET of a verification link: the address is verified, then the app's hook hears of it."""
+def verify_email(call: Call, token: str) -> Answer:
+    """GET of a verification link: the address is verified, then the app's hook hears of it. Raises 211, 142."""
     lookup = token_lookup(call.service.token_secret, token)
 
-    def work(transaction):
-        link = transaction.record("link", lookup, lock=True)
-        row = link and link["kind"] == "verify" and transaction.get("_User", link["user"], lock=True)
-        if not row or row.body.get("email") != link["email"]:
+    def work(transaction: "Transaction") -> Document:
+        link = transaction.record("link", lookup, lock=True) or {}
+        row = transaction.get("_User", link["user"], lock=True) if link.get("kind") == "verify" else None
+        if row is None or row.body.get("email") != link["email"]:
             raise StorageError(Code.NO_USER)
         transaction.delete_record("link", lookup)
         row.body["emailVerified"] = True
         row.updated = max(now(), row.updated + 1)
         transaction.update("_User", row)
         own = replace(call, caller=replace(call.caller, user_id=row.id))
-        return documents.copied(documents.document(own, "_User", row))
+        shown: Document = documents.copied(documents.document(own, "_User", row))
+        return shown
 
     user = call.service.store.write(work)
     hooks.user_hook(
@@ -57,8 +62,8 @@ def verify_email(call, token):
     return ok({})
 
 
-def reset_form(call, token):
-    """GET of a reset link: a small page with one field. The token stays good until the form is sent."""
+def reset_form(call: Call, token: str) -> Answer:
+    """GET of a reset link: a small page with one field. The token stays good until the form is sent. Raises 211."""
     _link(call, token)
     page = (
         "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>"
@@ -69,8 +74,8 @@ def reset_form(call, token):
     return HTTPStatus.OK, [("Content-Type", "text/html; charset=utf-8"), *_PAGE_HEADERS], page
 
 
-def reset_password(call, token):
-    """POST of a reset link, `password` as JSON or from the form: sets it and ends the old session."""
+def reset_password(call: Call, token: str) -> Answer:
+    """POST of a reset link, `password` as JSON or from the form: sets it and ends the old session. Raises 201, 211."""
     body = call.json_body()
     password = body.get("password")
     if not isinstance(password, str) or not password.strip() or len(password) > users.MAX_PASSWORD:
@@ -83,7 +88,7 @@ def reset_password(call, token):
     return ok({})
 
 
-def outbox(store):
+def outbox(store: Store) -> list[tuple[str, Document]]:
     """[(when and to whom, message)] of the messages of the last thirty days, oldest first."""
     return store.read(lambda transaction: transaction.records("outbox"))
 
@@ -95,7 +100,8 @@ _PAGE_HEADERS = [
 ]
 
 
-def _link(call, token):
+def _link(call: Call, token: str) -> tuple[str, Document]:
+    """(lookup, record) of a reset link; raise 211."""
     lookup = token_lookup(call.service.token_secret, token)
     link = call.service.store.read(lambda transaction: transaction.record("link", lookup))
     if link is None or link["kind"] != "reset":
@@ -103,14 +109,15 @@ def _link(call, token):
     return lookup, link
 
 
-def _send_link(call, kind, path, lifetime, subject):
+def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) -> None:
+    """Put a link into the outbox that is good for `lifetime` ms. Raises 1, 204, 205."""
     email = call.json_body().get("email")
     if not isinstance(email, str) or not email:
         raise StorageError(Code.NO_EMAIL)
     token = secrets.token_urlsafe(32)
     url = f"{call.api_url}/1.1/{path}/{token}"
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> None:
         found = transaction.record("unique:_User:email", users.unique_key(email))
         if found is None:
             raise StorageError(Code.UNKNOWN_EMAIL)

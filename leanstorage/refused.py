@@ -2,24 +2,28 @@
 
 The codes are those that the SDKs' own tests tolerate.
 """
+from collections.abc import Iterable
+from typing import NoReturn
+
+from leanstorage.calls import Call, Resource, Route
 from leanstorage.errors import Code, StorageError
 
 SMS, CAPTCHA = "SMS", "Captcha"
 
 
-def refuse(feature, code=Code.UNSUPPORTED):
+def refuse(feature: str, code: Code = Code.UNSUPPORTED) -> Resource:
     """A resource function that refuses."""
 
-    def refused(call, **_):
+    def refused(call: Call, **_: str) -> NoReturn:
         raise StorageError(code, feature=feature)
 
     return refused
 
 
-def needs_known_phone(feature):
-    """Refuses as well, but says first that nobody has the number: apps show that to their users."""
+def needs_known_phone(feature: str) -> Resource:
+    """Refuses as well, but says first that nobody has the number, 213: apps show that to their users."""
 
-    def refused(call, **_):
+    def refused(call: Call, **_: str) -> NoReturn:
         phone = call.json_body().get("mobilePhoneNumber")
         key = phone if isinstance(phone, str) else ""
         found = key and call.service.store.read(
@@ -30,11 +34,11 @@ def needs_known_phone(feature):
     return refused
 
 
-def _every(template, feature, methods=("GET", "POST", "PUT", "DELETE")):
+def _every(template: str, feature: str, methods: Iterable[str] = ("GET", "POST", "PUT", "DELETE")) -> list[Route]:
     return [(method, template, refuse(feature)) for method in methods]
 
 
-ROUTES = [
+ROUTES: list[Route] = [
     ("POST", "/push", refuse("Push")),
     ("GET", "/tables/Notifications/<notification_id>", refuse("Push")),
     *_every("/installations", "Push", ("GET", "POST")),

@@ -1,15 +1,21 @@
 """Roles: named groups of users and of other roles. Protocol section 3.7."""
 import re
+from typing import TYPE_CHECKING
 
 from leanstorage import changes, objects
+from leanstorage.calls import Answer, Call
 from leanstorage.errors import Code, StorageError
+from leanstorage.store import Document, Row
 from leanstorage.users import unique_key
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 NAME = re.compile(r"[0-9A-Za-z_ -]{1,200}")
 KIND = "unique:_Role:name"
 
 
-def create(call):
+def create(call: Call) -> Answer:
     """POST of a role: it needs a unique name and an ACL. Raises 1, 119, 137, 139."""
     if call.service.options.role_create == "master" and not call.caller.is_master:
         raise StorageError(Code.NOT_FOR_CLIENTS, detail="Roles are created with the master key.")
@@ -21,26 +27,27 @@ def create(call):
     return objects.create(call, "_Role", RULES)
 
 
-def update(call, role_id):
+def update(call: Call, role_id: str) -> Answer:
+    """PUT: its name never changes, 117."""
     return objects.update(call, "_Role", role_id, RULES)
 
 
-def delete(call, role_id):
+def delete(call: Call, role_id: str) -> Answer:
     return objects.delete(call, "_Role", role_id, RULES)
 
 
-def _admit(transaction, call, row, fields):
+def _admit(transaction: "Transaction", call: Call, row: Row | None, fields: Document | None) -> Document | None:
     if row is not None and fields and "name" in fields and fields["name"] != row.body.get("name"):
         raise StorageError(Code.READ_ONLY_KEY, key="name")
     return fields
 
 
-def _store(transaction, call, old, new, fields):
+def _store(transaction: "Transaction", call: Call, old: Row | None, new: Row, fields: Document) -> None:
     if old is None and not transaction.add_record(KIND, unique_key(new.body["name"]), {"id": new.id}):
         raise StorageError(Code.DUPLICATE_VALUE, key="name")
 
 
-def _forget(transaction, row):
+def _forget(transaction: "Transaction", row: Row) -> None:
     if isinstance(row.body.get("name"), str):
         transaction.delete_record(KIND, unique_key(row.body["name"]))
 

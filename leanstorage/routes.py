@@ -15,11 +15,11 @@ from leanstorage import (
     users,
     values,
 )
-from leanstorage.calls import ok
+from leanstorage.calls import Answer, Call, Resource, Route, ok
 from leanstorage.store import now
 
 
-def create_object(call, class_name):
+def create_object(call: Call, class_name: str) -> Answer:
     """POST of any class; the system classes have rules of their own."""
     class_name = values.check_class_name(class_name)
     if class_name == "_User":
@@ -31,40 +31,40 @@ def create_object(call, class_name):
     return objects.create(call, class_name)
 
 
-def find_objects(call, class_name):
+def find_objects(call: Call, class_name: str) -> Answer:
     return objects.find(call, values.check_class_name(class_name))
 
 
-def get_object(call, class_name, object_id):
+def get_object(call: Call, class_name: str, object_id: str) -> Answer:
     return objects.get(call, values.check_class_name(class_name), object_id)
 
 
-def update_object(call, class_name, object_id):
+def update_object(call: Call, class_name: str, object_id: str) -> Answer:
     class_name = values.check_class_name(class_name)
     special = {"_User": users.update, "_Role": roles.update, "_File": files.update}.get(class_name)
     return special(call, object_id) if special else objects.update(call, class_name, object_id)
 
 
-def delete_objects(call, class_name, object_id):
+def delete_objects(call: Call, class_name: str, object_id: str) -> Answer:
     class_name = values.check_class_name(class_name)
     special = {"_User": users.delete, "_Role": roles.delete, "_File": files.delete}.get(class_name)
     return special(call, object_id) if special else objects.delete(call, class_name, object_id)
 
 
-def scan_objects(call, class_name):
+def scan_objects(call: Call, class_name: str) -> Answer:
     return scan.scan(call, values.check_class_name(class_name))
 
 
-def date(call):
+def date(call: Call) -> Answer:
     return ok(values.date(now()))
 
 
-def _of(function, class_name):
+def _of(function: Resource, class_name: str) -> Resource:
     """The routes of /users, /roles and /files are those of their classes."""
     return lambda call, **parameters: function(call, class_name, **parameters)
 
 
-ROUTES = [
+ROUTES: list[Route] = [
     ("POST", "/batch", batch.run),
     ("POST", "/batch/save", batch.run),
     ("POST", "/call/<name>", functions.call_rpc),
@@ -118,5 +118,5 @@ ROUTES = [
 ]
 
 # Without credentials: the time, and links whose token is the credential.
-OPEN = frozenset([date, mail.reset_form, mail.reset_password, mail.verify_email])
+OPEN: frozenset[Resource] = frozenset([date, mail.reset_form, mail.reset_password, mail.verify_email])
 EVERY_ROUTE = ROUTES + refused.ROUTES

@@ -8,17 +8,21 @@ import hashlib
 import hmac
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from leanstorage import classes, documents, objects, queries
-from leanstorage.calls import ok
+from leanstorage.calls import Answer, Call, ok
 from leanstorage.errors import Code, StorageError
-from leanstorage.store import Condition, Group, now
+from leanstorage.store import Condition, Document, Group, Json, Row, now
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 CURSOR_MS = 10 * 60 * 1000
 
 
-def scan(call, class_name):
-    """GET /scan/classes/C: `{"results": [...], "cursor": text or null}`, null at the end."""
+def scan(call: Call, class_name: str) -> Answer:
+    """GET /scan/classes/C: `{"results": [...], "cursor": text or null}`, null at the end. Raises 1, 101, 102, 107."""
     call.needs_master()
     if call.query.get("cursor"):
         state = _opened(call, class_name, call.query["cursor"])
@@ -26,6 +30,8 @@ def scan(call, class_name):
         where = call.query.get("where")
         where = queries.parse_json(where) if isinstance(where, str) else (where or {})
         scan_key = call.query.get("scan_key") or "objectId"
+        if not isinstance(scan_key, str):
+            raise queries.bad("scan_key must be a key")
         if isinstance(where, dict) and scan_key.lstrip("-+") in where and scan_key != "objectId":
             raise StorageError(Code.SCAN_KEY_IN_WHERE)
         limit = queries.parse_limit(call.query.get("limit")) or queries.DEFAULT_LIMIT
@@ -33,10 +39,12 @@ def scan(call, class_name):
         state = {"class": class_name, "where": where, "order": scan_key, "limit": limit, "skip": 0, "after": None}
         state |= {name: call.query.get(name) for name in names}
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> tuple[list[Row], list[Document]]:
         info = classes.existing(transaction, class_name)
         query = objects.parse(transaction, call, class_name, state["where"], None)
         order = queries.parse_order(state["order"], class_name, True)
+        if not order:
+            raise queries.bad("scan_key must be a key")
         query = replace(query, order=order, limit=state["limit"], skip=state["skip"], near=None)
         if order[0][0] == ("objectId",) and state["after"] is not None:
             # By id a place is a condition, which no insertion moves; by another key it is a count of rows.
@@ -61,17 +69,17 @@ def scan(call, class_name):
     return ok({"results": results, "cursor": cursor})
 
 
-def _sealed(call, state):
+def _sealed(call: Call, state: Document) -> str:
     data = base64.urlsafe_b64encode(json.dumps(state, separators=(",", ":")).encode()).decode()
     return f"{data}.{_signature(call, data)}"
 
 
-def _opened(call, class_name, cursor):
+def _opened(call: Call, class_name: str, cursor: Json) -> Document:
     data, _, signature = str(cursor).partition(".")
     try:
         if not hmac.compare_digest(signature.encode(), _signature(call, data).encode()):
             raise ValueError
-        state = json.loads(base64.urlsafe_b64decode(data.encode()))
+        state: Document = json.loads(base64.urlsafe_b64decode(data.encode()))
     except (ValueError, binascii.Error):
         raise StorageError(Code.BAD_CURSOR) from None
     if state["class"] != class_name or state["until"] < now():
@@ -79,5 +87,5 @@ def _opened(call, class_name, cursor):
     return state
 
 
-def _signature(call, data):
+def _signature(call: Call, data: str) -> str:
     return hmac.new(call.service.token_secret, b"cursor:" + data.encode(), hashlib.sha256).hexdigest()

@@ -8,8 +8,11 @@ import hashlib
 import hmac
 import re
 import sys
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
+from wsgiref.types import WSGIEnvironment
 
 import messages
 from leanstorage import files, passwords, sessions
@@ -17,9 +20,10 @@ from leanstorage.blobs import open_blobs
 from leanstorage.calls import Call, Caller, Options, Service
 from leanstorage.documents import Ready
 from leanstorage.errors import Code, StorageError
-from leanstorage.hooks import DEPTH_HEADER, Engine, EngineMemory
+from leanstorage.hooks import DEPTH_HEADER, Engine, EngineMemory, Transport
 from leanstorage.routes import EVERY_ROUTE, OPEN
-from leanstorage.store import QueryTimeout, StoreUnavailable, now, open_store
+from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable, now, open_store
+from messages import BytesResponse, Header, Response
 from router import Application, Router
 
 LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy, whose X-Real-IP is believed, and the app may be
@@ -73,22 +77,31 @@ DEPTH = re.compile("[0-9]{1,3}")
 UPLOAD = re.compile(r"/1\.1/uploads/([A-Za-z0-9_-]{20,100})")
 
 
-def open_service(keys, database, files_place, transport=None, options=None):
-    """The Service on a database URL and a place for files; `transport` reaches the app's engine, if there is one."""
+def open_service(
+    keys: dict[str, str],
+    database: str,
+    files_place: str | Path,
+    transport: Transport | None = None,
+    options: Options | None = None,
+) -> Service:
+    """The Service on a database URL and a place for files; `transport` reaches the app's engine, if there is one.
+
+    Raises ValueError for a place that is none or cannot be used.
+    """
     options = options or Options()
     store = open_store(database, query_seconds=options.query_seconds)
     engine = Engine(transport, keys, EngineMemory(store)) if transport else None
     return Service(store, open_blobs(files_place), engine, keys, passwords.token_secret(keys), options)
 
 
-def create_application(service):
+def create_application(service: Service) -> Application:
     """The WSGI application of a Service."""
     service.router = Router(EVERY_ROUTE)
     return Application(lambda environ: respond(service, environ), partial(explain, service))
 
 
-def respond(service, environ):
-    """One request as (status, headers, body)."""
+def respond(service: Service, environ: WSGIEnvironment) -> Response:
+    """The answer to one request: (status, headers, body). Raises what `explain` turns into answers."""
     method = environ["REQUEST_METHOD"]
     if method == "OPTIONS":
         return _json_answer(environ, HTTPStatus.OK, PREFLIGHT, {})
@@ -103,7 +116,7 @@ def respond(service, environ):
         if method not in ("GET", "HEAD") or path == "/":
             raise StorageError(Code.NO_ROUTE)
         status, headers, body = files.serve(service, environ, path[1:])
-        return status, headers + CORS[:1], body
+        return status, [*headers, *CORS[:1]], body
     query, body, credentials, method = _read(service, environ, method)
     function, parameters = service.router.match(method, api.group(1))
     caller = Caller() if function in OPEN else authenticate(service, environ, credentials, method)
@@ -111,11 +124,14 @@ def respond(service, environ):
     return _json_answer(environ, *function(call, **parameters))
 
 
-def authenticate(service, environ, credentials, method):
-    """Who calls; raise 401 unless the app id and a key or signature of it are there."""
+def authenticate(service: Service, environ: WSGIEnvironment, credentials: Document, method: str) -> Caller:
+    """Who calls; raise 401 unless the app id and a key or signature of it are there.
+
+    `credentials` are headers that the body held.
+    """
     keys = service.keys
 
-    def sent(names):
+    def sent(names: Sequence[str]) -> str | None:
         for name in names:
             value = environ.get(VARIABLES[name]) or credentials.get(name)
             if value:
@@ -140,10 +156,10 @@ def authenticate(service, environ, credentials, method):
     if not allowed:
         raise StorageError(Code.UNAUTHORIZED)
     token = sent(SESSION_HEADERS)
-    user_id = token and service.store.read(lambda transaction: sessions.user_of(transaction, service, token))
+    user_id = service.store.read(lambda transaction: sessions.user_of(transaction, service, token)) if token else None
     return Caller(
         is_master=is_master,
-        user_id=user_id or None,
+        user_id=user_id,
         token=token,
         has_hook_key=_equal(environ.get("HTTP_X_LC_HOOK_KEY"), keys["hook_key"]),
         address=_address(environ),
@@ -151,9 +167,9 @@ def authenticate(service, environ, credentials, method):
     )
 
 
-def explain(service, error, environ):
+def explain(service: Service, error: Exception, environ: WSGIEnvironment) -> BytesResponse:
     """An exception as an answer; what was not foreseen is logged and becomes a bare 500."""
-    headers = ()
+    headers: Sequence[Header] = ()
     if isinstance(error, StorageError):
         status, number, text, headers = error.status, error.code, error.message, error.headers
     elif isinstance(error, messages.HTTPError):
@@ -173,7 +189,7 @@ def explain(service, error, environ):
     return _json_answer(environ, status, headers, {"code": number, "error": text})
 
 
-def _read(service, environ, method):
+def _read(service: Service, environ: WSGIEnvironment, method: str) -> tuple[Document, Json, Document, str]:
     """(query, body, credentials from the body, method). The text/plain form of old browsers is unfolded here."""
     query = messages.query(environ)
     data = messages.read_body(environ, service.options.max_body_bytes)
@@ -196,7 +212,7 @@ def _read(service, environ, method):
     return query, body, credentials, method
 
 
-def _check_signature(service, sign):
+def _check_signature(service: Service, sign: str) -> tuple[bool, bool]:
     """(whether it is the master's, whether it is right) of `md5,ms[,master]`."""
     parts = sign.split(",")
     if len(parts) not in (2, 3) or not re.fullmatch("[0-9]{1,20}", parts[1]):
@@ -212,12 +228,14 @@ def _check_signature(service, sign):
     return kind == "master", _equal(digest, hashlib.md5((ms + key).encode(), usedforsecurity=False).hexdigest())
 
 
-def _equal(sent, wanted):
+def _equal(sent: str | None, wanted: str | None) -> bool:
     """Constant-time comparison; nothing sent equals nothing."""
-    return bool(sent) and bool(wanted) and hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode())
+    if not sent or not wanted:
+        return False
+    return hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode())
 
 
-def _limit_traffic(service, environ):
+def _limit_traffic(service: Service, environ: WSGIEnvironment) -> None:
     """Raise 429 for an address that asks too much; the app speaks for many visitors, so its hook key spares it."""
     limit, address = service.options.max_requests_per_minute, _address(environ)
     if not limit or address in LOOPBACK or _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"]):
@@ -226,11 +244,11 @@ def _limit_traffic(service, environ):
         raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", "60")])
 
 
-def _address(environ):
+def _address(environ: WSGIEnvironment) -> str:
     return messages.client_address(environ, LOOPBACK)
 
 
-def _api_url(service, environ):
+def _api_url(service: Service, environ: WSGIEnvironment) -> str:
     if service.options.public_url:
         return service.options.public_url.rstrip("/")
     host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME')}:{environ.get('SERVER_PORT')}"
@@ -239,12 +257,12 @@ def _api_url(service, environ):
     return f"{environ.get('wsgi.url_scheme', 'http')}://{host}{environ.get('SCRIPT_NAME', '')}"
 
 
-def _depth(environ):
+def _depth(environ: WSGIEnvironment) -> int:
     text = environ.get(VARIABLES[DEPTH_HEADER], "0")
     return int(text) if DEPTH.fullmatch(text) else 0
 
 
-def _json_answer(environ, status, headers, value):
+def _json_answer(environ: WSGIEnvironment, status: int, headers: Sequence[Header], value: Json) -> BytesResponse:
     if isinstance(value, str):  # a page, with headers of its own
         return HTTPStatus(status), [*headers, ("X-Content-Type-Options", "nosniff")], value.encode("utf-8")
     data = value.text.encode() if isinstance(value, Ready) else messages.json_bytes(value)

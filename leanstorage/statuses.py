@@ -4,18 +4,26 @@ A line is a record `inbox:<owner>:<type>` with a growing number, the `messageId`
 As on the live service anybody may ask for anybody's inbox; what is shown of it is what the caller may read: private
 statuses are readable by their sender and receivers alone.
 """
+from typing import TYPE_CHECKING
+
 from leanstorage import acl, changes, classes, documents, objects, queries
-from leanstorage.calls import created, ok
+from leanstorage.calls import Answer, Call, created, ok
 from leanstorage.errors import Code, StorageError
-from leanstorage.store import Row, now
-from leanstorage.values import format_time, normalise, pointer
+from leanstorage.store import Document, Json, Row, now
+from leanstorage.values import check_class_name, check_object_id, format_time, normalise, pointer
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 MAX_RECEIVERS = 10_000
 DEFAULT_LIMIT, MAX_LIMIT = 100, 100
 
 
-def send(call):
-    """POST `{inboxType, data, query: {className, where, keys?}, source?}`: 201; only users, to whoever matches."""
+def send(call: Call) -> Answer:
+    """POST `{inboxType, data, query: {className, where, keys?}, source?}`: 201; only users, to whoever matches.
+
+    Raises 102, 103, 107, 206 and what a write raises.
+    """
     body = call.json_body()
     user_id = _needs_user(call)
     query, data = body.get("query"), body.get("data")
@@ -24,11 +32,11 @@ def send(call):
     inbox = _inbox_type(body)
     fields = changes.clean({**data, "inboxType": inbox}, creating=True)
     fields["source"] = pointer("_User", user_id)
-    class_name = {"User": "_User"}.get(query["className"], query["className"])
+    class_name = "_User" if query["className"] == "User" else check_class_name(query["className"])
     keys = query.get("keys")
 
-    def work(transaction):
-        info = classes.load(transaction, "_Status")
+    def work(transaction: "Transaction") -> Row:
+        info = classes.existing(transaction, "_Status")
         # The receivers are chosen by the service, not read by the caller: users' closed `find` does not matter.
         receivers = _receivers(transaction, call, class_name, query.get("where") or {}, keys)
         readers = receivers if inbox == "private" else ["*"]
@@ -48,19 +56,19 @@ def send(call):
     return created("_Status", row.id, {"objectId": row.id, "createdAt": format_time(row.created)})
 
 
-def remove(call, object_id):
-    """DELETE by its sender (or the master)."""
+def remove(call: Call, object_id: str) -> Answer:
+    """DELETE by its sender (or the master). Raises 206 without a session."""
     _needs_user(call)
     return objects.delete(call, "_Status", object_id)
 
 
-def inbox(call):
+def inbox(call: Call) -> Answer:
     """GET: `{"results": [status + messageId], "end": bool}`, newest first; reading marks as read."""
     owner, kind = _owner(call), _inbox_type(call.query)
     limit = min(queries.parse_limit(call.query.get("limit")), MAX_LIMIT)
     since, below = _number(call.query.get("sinceId")), _number(call.query.get("maxId"))
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> Document:
         lines = transaction.records(_lines(owner, kind))
         wanted = [
             (int(key), line["status"])
@@ -68,7 +76,7 @@ def inbox(call):
             if int(key) > since and (not below or int(key) <= below)
         ]
         rows = transaction.get_many("_Status", [status for _, status in wanted[:limit]])
-        info = classes.load(transaction, "_Status")
+        info = classes.existing(transaction, "_Status")
         principals = call.principals(transaction)
         found = [
             (number, rows[status])
@@ -84,18 +92,18 @@ def inbox(call):
     return ok(call.service.store.read(work))
 
 
-def count(call):
+def count(call: Call) -> Answer:
     """GET: `{"total", "unread"}` of an inbox."""
     owner, kind = _owner(call), _inbox_type(call.query)
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> Document:
         unread = transaction.record("inbox", f"{owner}:{kind}:unread") or {"number": 0}
         return {"total": len(transaction.records(_lines(owner, kind))), "unread": unread["number"]}
 
     return ok(call.service.store.read(work))
 
 
-def reset_unread(call):
+def reset_unread(call: Call) -> Answer:
     """POST: nothing is unread any more; anybody's inbox, as on the live service (its suite does so)."""
     options = {**call.query, **call.json_body()}
     owner, kind = _owner(call, options), _inbox_type(options)
@@ -105,18 +113,19 @@ def reset_unread(call):
     return ok({})
 
 
-def _lines(owner, kind):
+def _lines(owner: str, kind: str) -> str:
     return f"inbox:{owner}:{kind}"
 
 
-def _counter(transaction, owner, kind, name):
+def _counter(transaction: "Transaction", owner: str, kind: str, name: str) -> int:
+    """Count one more, and return how many there are."""
     key = f"{owner}:{kind}:{name}"
-    number = (transaction.record("inbox", key, lock=True) or {"number": 0})["number"] + 1
+    number: int = (transaction.record("inbox", key, lock=True) or {"number": 0})["number"] + 1
     transaction.put_record("inbox", key, {"number": number})
     return number
 
 
-def _receivers(transaction, call, class_name, where, key):
+def _receivers(transaction: "Transaction", call: Call, class_name: str, where: Json, key: Json) -> list[str]:
     """Ids of the users that match, or that the matching rows point to by `key` (a list of followers)."""
     principals = call.principals(transaction)
     query, _ = queries.parse(class_name, where, call.caller.is_master, principals)
@@ -124,16 +133,17 @@ def _receivers(transaction, call, class_name, where, key):
     if class_name == "_User":
         return [row.id for row in rows if acl.allows(row.acl, "read", principals)]
     values = [row.body.get(str(key).split(",")[0]) for row in rows]
-    return [value["objectId"] for value in values if isinstance(value, dict) and value.get("className") == "_User"]
+    pointers = [value for value in values if isinstance(value, dict) and value.get("__type") == "Pointer"]
+    return [value["objectId"] for value in pointers if value["className"] == "_User"]
 
 
-def _needs_user(call):
+def _needs_user(call: Call) -> str:
     if call.caller.user_id is None:
         raise StorageError(Code.NO_SESSION)
     return call.caller.user_id
 
 
-def _owner(call, options=None):
+def _owner(call: Call, options: Document | None = None) -> str:
     """The id of the inbox's owner, the caller when none is named."""
     value = (options or call.query).get("owner")
     if isinstance(value, str):
@@ -141,15 +151,15 @@ def _owner(call, options=None):
     owner = normalise(value) if value is not None else pointer("_User", _needs_user(call))
     if not isinstance(owner, dict) or owner.get("className") != "_User":
         raise StorageError(Code.BAD_POINTER)
-    return owner["objectId"]
+    return check_object_id(owner.get("objectId"))
 
 
-def _inbox_type(options):
+def _inbox_type(options: Document) -> str:
     kind = options.get("inboxType") or "default"
     if not isinstance(kind, str) or not kind.isidentifier() or len(kind) > 100:
         raise StorageError(Code.BAD_REQUEST, detail="inboxType must be a name")
     return kind
 
 
-def _number(value):
-    return int(value) if str(value or "").isdigit() and len(str(value)) < 13 else 0
+def _number(value: Json) -> int:
+    return int(value) if str(value or "").isdecimal() and len(str(value)) < 13 else 0

@@ -3,14 +3,15 @@ import threading
 
 import messages
 from leanstorage import files
+from leanstorage.calls import Service
 from leanstorage.store import StoreUnavailable
 
 PERIOD_SECONDS = 300
 BATCH = 1000
 
 
-def sweep(service):
-    """Sweep once, in small transactions."""
+def sweep(service: Service) -> None:
+    """Sweep once, in small transactions. Raises StoreUnavailable."""
     files.sweep(service)  # uploads leave more behind than a record
     while service.store.write(lambda transaction: transaction.delete_expired("upload", BATCH)) == BATCH:
         pass
@@ -19,13 +20,13 @@ def sweep(service):
 class Sweeper:
     """`sweep` every PERIOD_SECONDS until `close`."""
 
-    def __init__(self, service):
+    def __init__(self, service: Service) -> None:
         self._service = service
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leanstorage-sweep", daemon=True)
         self._thread.start()
 
-    def _run(self):
+    def _run(self) -> None:
         while not self._ended.wait(PERIOD_SECONDS):
             try:
                 sweep(self._service)
@@ -34,6 +35,6 @@ class Sweeper:
             except Exception as error:  # what fails today may hold up nothing but itself
                 messages.log_exception(error, {"REQUEST_METHOD": "SWEEP"})
 
-    def close(self):
+    def close(self) -> None:
         self._ended.set()
         self._thread.join(PERIOD_SECONDS)

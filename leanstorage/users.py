@@ -9,12 +9,16 @@ import secrets
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from leanstorage import changes, classes, documents, hooks, objects, passwords, sessions, values
-from leanstorage.calls import created, ok
+from leanstorage.calls import Answer, Call, Service, created, ok
 from leanstorage.errors import Code, StorageError
-from leanstorage.store import now
+from leanstorage.store import Document, Json, Row, now
 from leanstorage.values import format_time
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,255}")
 PHONE = re.compile(r"\+?[0-9]{5,20}")
@@ -30,8 +34,11 @@ FLAGS = ("emailVerified", "mobilePhoneVerified")
 NEVER_WRITTEN = ("sessionToken", "salt")
 
 
-def sign_up(call):
-    """POST of a user: 201 with the whole user and its session token; a known third-party account is a login, 200."""
+def sign_up(call: Call) -> Answer:
+    """POST of a user: 201 with the whole user and its session token; a known third-party account is a login, 200.
+
+    Raises 125, 127, 200, 201, 202, 203, 208, 214, 217, 218, 250, 251.
+    """
     call = replace(call, caller=replace(call.caller, user_id=None, token=None))  # an old session means nothing here
     fields, password = _taken_apart(call, changes.clean(call.json_body(), creating=True))
     if _is_auth(fields.get("authData")):
@@ -42,7 +49,7 @@ def sign_up(call):
     return _create(call, fields, password)
 
 
-def login(call):
+def login(call: Call) -> Answer:
     """POST /login: the whole user and its session token. Raises 201, 210, 211, 219, 429 and, from onLogin, 142."""
     body = call.json_body()
     if "smsCode" in body:
@@ -65,16 +72,16 @@ def login(call):
     return ok(call.service.store.write(lambda transaction: whole_user(transaction, call, user_id)))
 
 
-def check_password(call, field, identity, password):
+def check_password(call: Call, field: str, identity: str, password: str) -> str:
     """The id of the user with this identity and password; failures are counted. Raises 210, 211, 219, 429."""
     service = call.service
     limited = not call.caller.has_hook_key and bool(call.caller.address)
 
-    def look(transaction):
+    def look(transaction: "Transaction") -> tuple[str | None, Document | None, Document | None]:
         found = transaction.record(f"unique:_User:{field}", unique_key(identity))
         user_id = found["id"] if found else None
         address = transaction.record("address", call.caller.address) if limited else None
-        return user_id, user_id and transaction.record("credential", user_id), address
+        return user_id, transaction.record("credential", user_id) if user_id else None, address
 
     user_id, credential, address = service.store.read(look)
     if address and address["count"] >= service.options.max_logins_per_address:
@@ -85,10 +92,10 @@ def check_password(call, field, identity, password):
     with service.hashing:
         # Somebody who is unknown takes as long as somebody whose password is wrong.
         is_right = len(password) <= MAX_PASSWORD and passwords.verify(record, password)
-        is_upgrade = is_right and record["scheme"] != "scrypt"
+        is_upgrade = is_right and record is not None and record["scheme"] != "scrypt"
         upgraded = passwords.hash_password(password) if is_upgrade else None
 
-    def count(transaction):
+    def count(transaction: "Transaction") -> Code | None:
         if limited and not is_right:
             seen = transaction.record("address", call.caller.address, lock=True) or {"count": 0}
             transaction.put_record("address", call.caller.address, {"count": seen["count"] + 1}, now() + LOCK_MS)
@@ -107,25 +114,25 @@ def check_password(call, field, identity, password):
                 transaction.put_record("credential", user_id, {**current, "password": upgraded})
         return None
 
-    if is_right and not upgraded:
+    if user_id and is_right and not upgraded:
         # The way of nearly every login: nothing to write unless there were failures before.
         clean = service.store.read(lambda transaction: transaction.record("failures", user_id) is None)
         if clean:
             return user_id
     refusal = service.store.write(count)
-    if refusal:
-        raise StorageError(refusal)
+    if refusal or user_id is None:
+        raise StorageError(refusal or Code.NO_USER)
     return user_id
 
 
-def me(call):
-    """GET /users/me: the user of the session. A token in the query beats the header, as `become` needs."""
+def me(call: Call) -> Answer:
+    """GET /users/me: the user of the session; raise 211. A token in the query beats the header, as `become` needs."""
     token = call.query.get("session_token") or call.caller.token
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> Document:
         user_id = sessions.user_of(transaction, call.service, token)
-        row = user_id and transaction.get("_User", user_id)
-        if not row:
+        row = transaction.get("_User", user_id) if user_id else None
+        if row is None:
             raise StorageError(Code.NO_USER)
         own = replace(call, caller=replace(call.caller, user_id=user_id))
         return {**_shown(transaction, own, row), "sessionToken": token}
@@ -133,7 +140,7 @@ def me(call):
     return ok(call.service.store.read(work))
 
 
-def update(call, user_id):
+def update(call: Call, user_id: str) -> Answer:
     """PUT of a user, by itself or the master; with a new password also the new session token."""
     fields, password = _taken_apart(call, changes.clean(call.json_body(), creating=False))
     hashed = None
@@ -152,21 +159,23 @@ def update(call, user_id):
     return status, headers, value
 
 
-def delete(call, user_id):
+def delete(call: Call, user_id: str) -> Answer:
     return objects.delete(call, "_User", user_id, rules(call))
 
 
-def update_password(call, object_id):
-    """PUT /users/ID/updatePassword: the old password has to be right; the session token changes."""
+def update_password(call: Call, object_id: str) -> Answer:
+    """PUT /users/ID/updatePassword: the old password has to be right; the session token changes.
+
+    Raises 201, 206, 210, 211, 218, 219, 403.
+    """
     body = call.json_body()
     new = body.get("new_password")
     if not isinstance(new, str) or not new:
         raise StorageError(Code.NO_PASSWORD)
     _check_password(new)
 
-    def look(transaction):
-        row = transaction.get("_User", object_id)
-        _own(call, object_id, row)
+    def look(transaction: "Transaction") -> Document | None:
+        _own(call, object_id, transaction.get("_User", object_id))
         _refuse_locked(transaction, object_id)
         return (transaction.record("credential", object_id) or {}).get("password")
 
@@ -181,11 +190,11 @@ def update_password(call, object_id):
     return ok(set_password(call, object_id, new))
 
 
-def set_password(call, user_id, password):
-    """Store a new password and end the old session; return `updatedAt`, `objectId`, `sessionToken`."""
+def set_password(call: Call, user_id: str, password: str) -> Document:
+    """Store a new password and end the old session; return `updatedAt`, `objectId`, `sessionToken`. Raises 211."""
     hashed = _hashed(call, password)
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> Document:
         row = transaction.get("_User", user_id, lock=True)
         if row is None:
             raise StorageError(Code.NO_USER)
@@ -199,12 +208,11 @@ def set_password(call, user_id, password):
     return call.service.store.write(work)
 
 
-def refresh_token(call, object_id):
-    """PUT /users/ID/refreshSessionToken, by the user itself or the master."""
+def refresh_token(call: Call, object_id: str) -> Answer:
+    """PUT /users/ID/refreshSessionToken, by the user itself or the master. Raises 206, 211, 403."""
 
-    def work(transaction):
-        row = transaction.get("_User", object_id, lock=True)
-        _own(call, object_id, row)
+    def work(transaction: "Transaction") -> Document:
+        row = _own(call, object_id, transaction.get("_User", object_id, lock=True))
         row.updated = max(now(), row.updated + 1)
         transaction.update("_User", row)
         token = sessions.replace(transaction, call.service, object_id)
@@ -213,7 +221,7 @@ def refresh_token(call, object_id):
     return ok(call.service.store.write(work))
 
 
-def rules(call, hashed=None):
+def rules(call: Call, hashed: Document | None = None) -> objects.Rules:
     """What a write to `_User` adds to that of any class; `hashed` is the record of a new password."""
     return objects.Rules(
         admit=partial(_admit, hashed is not None),
@@ -222,15 +230,15 @@ def rules(call, hashed=None):
     )
 
 
-def unique_key(value):
+def unique_key(value: str) -> str:
     """A value as the key of a record; long ones by their digest, because index entries are limited."""
     if len(value) <= 200:
         return value
     return "sha256:" + hashlib.sha256(value.encode("utf-8")).hexdigest()
 
 
-def whole_user(transaction, call, user_id):
-    """The user as itself sees it, with its session token."""
+def whole_user(transaction: "Transaction", call: Call, user_id: str) -> Document:
+    """The user as itself sees it, with its session token; raise 211."""
     row = transaction.get("_User", user_id)
     if row is None:
         raise StorageError(Code.NO_USER)
@@ -238,7 +246,7 @@ def whole_user(transaction, call, user_id):
     return {**_shown(transaction, own, row), "sessionToken": sessions.current(transaction, call.service, user_id)}
 
 
-def identity_of(data):
+def identity_of(data: Json) -> str | None:
     """The id of one third-party account, None where it has none."""
     if not isinstance(data, dict):
         return None
@@ -248,7 +256,7 @@ def identity_of(data):
     return identity if isinstance(identity, str) and identity else None
 
 
-def identities(auth_data, stored=None):
+def identities(auth_data: Document | None, stored: Document | None = None) -> set[tuple[str, str]]:
     """{(provider, identity)} of authData; raise 250 for a provider without one.
 
     What is `stored` already may lack one: imported users keep whatever LeanCloud had of them.
@@ -263,13 +271,13 @@ def identities(auth_data, stored=None):
     return found
 
 
-def find_identity(transaction, provider, identity):
+def find_identity(transaction: "Transaction", provider: str, identity: str) -> str | None:
     """The id of the user that a third-party account belongs to, or None."""
     found = transaction.record(f"auth:{provider}", unique_key(identity))
     return found["id"] if found else None
 
 
-def _taken_apart(call, fields):
+def _taken_apart(call: Call, fields: Document) -> tuple[Document, Json]:
     """The fields without what is never stored as a field; and the password, None when there is none."""
     password = fields.pop("password", None)
     for key in NEVER_WRITTEN:
@@ -280,14 +288,14 @@ def _taken_apart(call, fields):
     return fields, password
 
 
-def _check_name(name):
+def _check_name(name: Json) -> None:
     if not isinstance(name, str) or not name:
         raise StorageError(Code.NO_USERNAME)
     if not name.strip():
         raise StorageError(Code.BLANK_USERNAME)
 
 
-def _check_password(password):
+def _check_password(password: Json) -> None:
     if not isinstance(password, str) or not password:
         raise StorageError(Code.NO_PASSWORD)
     if not password.strip():
@@ -296,12 +304,12 @@ def _check_password(password):
         raise StorageError(Code.BAD_REQUEST, detail=f"The password is longer than {MAX_PASSWORD} characters.")
 
 
-def _hashed(call, password):
+def _hashed(call: Call, password: str) -> Document:
     with call.service.hashing:
         return passwords.hash_password(password)
 
 
-def _create(call, fields, password):
+def _create(call: Call, fields: Document, password: str | None) -> Answer:
     if isinstance(fields.get("username"), str):
         # The cheap answer first: a taken name costs no hashing. The claim in the transaction decides.
         taken = call.service.store.read(
@@ -316,31 +324,35 @@ def _create(call, fields, password):
     return created("_User", row.id, {**value, "sessionToken": token})
 
 
-def _shown(transaction, call, row):
+def _shown(transaction: "Transaction", call: Call, row: Row) -> Document:
     info = classes.existing(transaction, "_User")
     [value] = documents.render(transaction, call, "_User", info, [row], None)
     return value
 
 
-def _hook_user(transaction, call, user_id):
+def _hook_user(transaction: "Transaction", call: Call, user_id: str) -> Document:
     row = transaction.get("_User", user_id)
+    if row is None:  # deleted a moment ago
+        raise StorageError(Code.NO_USER)
     own = replace(call, caller=replace(call.caller, user_id=user_id))
-    return documents.copied(_shown(transaction, own, row))
+    user: Document = documents.copied(_shown(transaction, own, row))
+    return user
 
 
-def _own(call, user_id, row):
-    """Raise unless the caller is this user or the master: 206 without a session, 403 with another's."""
+def _own(call: Call, user_id: str, row: Row | None) -> Row:
+    """The row, if the caller is this user or the master; raise 206 without a session, 403 with another's, 211."""
     if row is None:
         raise StorageError(Code.NO_USER)
-    if call.caller.is_master:
-        return
-    if call.caller.user_id is None:
+    if not call.caller.is_master and call.caller.user_id is None:
         raise StorageError(Code.NO_SESSION)
-    if call.caller.user_id != user_id:
+    if not call.caller.is_master and call.caller.user_id != user_id:
         raise StorageError(Code.OTHER_USER)
+    return row
 
 
-def _admit(has_password, transaction, call, row, fields):
+def _admit(
+    has_password: bool, transaction: "Transaction", call: Call, row: Row | None, fields: Document | None
+) -> Document | None:
     if row is not None:
         _own(call, row.id, row)
     if fields is None:
@@ -368,7 +380,7 @@ def _admit(has_password, transaction, call, row, fields):
     return fields
 
 
-def _merge_auth(row, fields, has_password):
+def _merge_auth(row: Row | None, fields: Document, has_password: bool) -> None:
     """Turn every way of writing authData into the whole new value, which is what gets stored."""
     old = dict((row.body.get("authData") if row else None) or {})
     merged = dict(old)
@@ -394,7 +406,9 @@ def _merge_auth(row, fields, has_password):
         fields["authData"] = merged
 
 
-def _store(hashed, transaction, call, old, new, fields):
+def _store(
+    hashed: Document | None, transaction: "Transaction", call: Call, old: Row | None, new: Row, fields: Document
+) -> str | None:
     """Keep what lies outside of a user's object: unique values, accounts, password, token. Returns a new token."""
     before = old.body if old else {}
     for field, code in UNIQUE.items():
@@ -427,7 +441,7 @@ def _store(hashed, transaction, call, old, new, fields):
     return token
 
 
-def _forget(service, transaction, row):
+def _forget(service: Service, transaction: "Transaction", row: Row) -> None:
     """A deleted user's names and accounts are free again, and its session is dead at once."""
     for field in UNIQUE:
         if row.body.get(field):
@@ -438,23 +452,23 @@ def _forget(service, transaction, row):
     sessions.forget(transaction, service, row.id)
 
 
-def _put_password(transaction, user_id, hashed):
+def _put_password(transaction: "Transaction", user_id: str, hashed: Document) -> None:
     credential = transaction.record("credential", user_id, lock=True) or {}
     transaction.put_record("credential", user_id, {**credential, "password": hashed})
 
 
-def _has_password(call, user_id):
+def _has_password(call: Call, user_id: str) -> bool:
     credential = call.service.store.read(lambda transaction: transaction.record("credential", user_id))
     return bool((credential or {}).get("password"))
 
 
-def _refuse_locked(transaction, user_id):
+def _refuse_locked(transaction: "Transaction", user_id: str) -> None:
     failures = transaction.record("failures", user_id)
     if failures and failures["count"] > MAX_FAILURES:
         raise StorageError(Code.LOCKED)
 
 
-def _count_failure(transaction, user_id):
+def _count_failure(transaction: "Transaction", user_id: str) -> None:
     failures = transaction.record("failures", user_id, lock=True) or {"count": 0}
     transaction.put_record("failures", user_id, {"count": failures["count"] + 1}, now() + LOCK_MS)
 
@@ -462,11 +476,11 @@ def _count_failure(transaction, user_id):
 # Third-party accounts ---------------------------------------------------------------------------------------------
 
 
-def _is_auth(auth_data):
+def _is_auth(auth_data: Json) -> bool:
     return isinstance(auth_data, dict) and any(auth_data.values())
 
 
-def _checked_auth(call, auth_data):
+def _checked_auth(call: Call, auth_data: Document) -> Document:
     """authData that this server may believe: what the onAuthData hook made of it, or trusted providers. Raises 251."""
     answer = hooks.user_hook(
         call,
@@ -486,7 +500,7 @@ def _checked_auth(call, auth_data):
     return _with_union_ids({provider: values.normalise(data) for provider, data in auth_data.items()})
 
 
-def _with_union_ids(auth_data):
+def _with_union_ids(auth_data: Document) -> Document:
     """A main account also stands under its platform's union id, shared by all apps of one vendor."""
     result = dict(auth_data)
     for data in auth_data.values():
@@ -496,7 +510,7 @@ def _with_union_ids(auth_data):
     return result
 
 
-def _union(data):
+def _union(data: Json) -> tuple[str, str] | None:
     """("_<platform>_unionid", unionid) of one provider's data, or None."""
     if not isinstance(data, dict):
         return None
@@ -506,11 +520,11 @@ def _union(data):
     return None
 
 
-def _sign_in_with(call, fields, password):
+def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
     auth_data = {provider: data for provider, data in _checked_auth(call, fields["authData"]).items() if data}
     wanted = identities(auth_data)
 
-    def look(transaction):
+    def look(transaction: "Transaction") -> str | None:
         for data in auth_data.values():
             union = _union(data)
             if union and data.get("main_account") in (False, "false"):

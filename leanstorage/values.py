@@ -8,10 +8,12 @@ import base64
 import binascii
 import math
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta, UTC
 from functools import lru_cache
 
 from leanstorage.errors import Code, StorageError
+from leanstorage.store import Document, Json, type_of
 
 CLASS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 KEY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -33,7 +35,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def check_class_name(name):
+def check_class_name(name: Json) -> str:
     """Return a usable class name, `files` being an alias of `_File`; raise 103."""
     if isinstance(name, str):
         if CLASS_NAME.fullmatch(name) and len(name) <= 200:
@@ -43,14 +45,14 @@ def check_class_name(name):
     raise StorageError(Code.BAD_CLASS_NAME, name=name)
 
 
-def check_object_id(object_id):
+def check_object_id(object_id: Json) -> str:
     """Return an object id of any shape that LeanCloud made; raise 104."""
     if isinstance(object_id, str) and len(object_id) <= 100 and OBJECT_ID.fullmatch(object_id):
         return object_id
     raise StorageError(Code.BAD_OBJECT_ID, id=object_id)
 
 
-def check_key(key):
+def check_key(key: str) -> str:
     """Return a key that a client may write; raise 105."""
     if KEY_NAME.fullmatch(key) and len(key) <= 200 and (key == "ACL" or key.lower() not in _BUILT_IN_LOWER):
         return key
@@ -58,13 +60,13 @@ def check_key(key):
 
 
 @lru_cache(8192)  # the objects that are read most are read again and again
-def format_time(ms):
-    """Milliseconds UTC as `YYYY-MM-DDTHH:MM:SS.mmmZ`."""
+def format_time(ms: int) -> str:
+    """Milliseconds UTC as `YYYY-MM-DDTHH:MM:SS.mmmZ`; raise OverflowError outside of the years 1 to 9999."""
     return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
-def parse_time(text):
-    """Milliseconds UTC of an ISO 8601 time with any offset and 0 to 9 decimals; raise ValueError."""
+def parse_time(text: Json) -> int:
+    """Milliseconds UTC of an ISO 8601 time with any offset and 0 to 9 decimals; raise ValueError or OverflowError."""
     if isinstance(text, str) and _CANONICAL.fullmatch(text):
         try:
             return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
@@ -86,7 +88,7 @@ def parse_time(text):
     return ms
 
 
-def normalise(value):
+def normalise(value: Json) -> Json:
     """A client's value in canonical form. Raises 106, 107, 121, 123 or 302; see the table of section 3.3."""
     if isinstance(value, str):
         return value  # first, because most values are texts
@@ -108,20 +110,25 @@ def normalise(value):
     return value
 
 
-def pointer(class_name, object_id):
+def pointer(class_name: str, object_id: str) -> Document:
     return {"__type": "Pointer", "className": class_name, "objectId": object_id}
 
 
-def date(ms):
+def date(ms: int) -> Document:
     return {"__type": "Date", "iso": format_time(ms)}
 
 
-def wrong_type(key, value, expected, found):
+def wrong_type(key: str, value: Json, expected: str, found: str) -> StorageError:
     """The error 111, with the text that apps know."""
     return StorageError(Code.WRONG_TYPE, key=key, value=value, expected=expected, found=found)
 
 
-def same(left, right):
+def type_name(value: Json) -> str:
+    """The column type of a canonical value as error 111 names it; null, which has none, is Null."""
+    return (type_of(value) or {"type": "Null"})["type"]
+
+
+def same(left: object, right: object) -> bool:
     """Deep equality of canonical values; 1 equals 1.0 but never true."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
@@ -132,7 +139,7 @@ def same(left, right):
     return left == right
 
 
-def _date(value):
+def _date(value: Document) -> Document:
     iso = value.get("iso")
     if isinstance(iso, str) and _CANONICAL.fullmatch(iso):
         try:
@@ -146,15 +153,15 @@ def _date(value):
         raise StorageError(Code.BAD_JSON, detail="a Date needs an ISO 8601 time in iso") from None
 
 
-def _bytes(value):
-    text = value.get("base64")
+def _bytes(value: Document) -> Document:
+    text: Json = value.get("base64")
     try:
         return {"__type": "Bytes", "base64": base64.b64encode(base64.b64decode(text, validate=True)).decode()}
     except (binascii.Error, TypeError, ValueError):
         raise StorageError(Code.BAD_JSON, detail="Bytes need base64 text") from None
 
 
-def _pointer(value):
+def _pointer(value: Document) -> Document:
     class_name, object_id = value.get("className"), value.get("objectId")
     if not isinstance(class_name, str) or not isinstance(object_id, str) or not class_name or not object_id:
         raise StorageError(Code.BAD_POINTER)
@@ -164,15 +171,16 @@ def _pointer(value):
     return pointer(class_name, check_object_id(object_id))
 
 
-def _file(value):
+def _file(value: Document) -> Document:
     file_id = value.get("id") or value.get("objectId")
     if not isinstance(file_id, str):
         raise StorageError(Code.BAD_POINTER)
     return {"__type": "File", "id": check_object_id(file_id)}
 
 
-def _geo_point(value):
-    latitude, longitude = value.get("latitude"), value.get("longitude")
+def _geo_point(value: Document) -> Document:
+    latitude: Json = value.get("latitude")
+    longitude: Json = value.get("longitude")
     for number in (latitude, longitude):
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
             raise StorageError(Code.BAD_JSON, detail="a GeoPoint needs the numbers latitude and longitude")
@@ -181,19 +189,19 @@ def _geo_point(value):
     return {"__type": "GeoPoint", "latitude": float(latitude), "longitude": float(longitude)}
 
 
-def _relation(value):
+def _relation(value: Document) -> Document:
     if not isinstance(value.get("className"), str):
         raise StorageError(Code.BAD_JSON, detail="a Relation needs a className")
     return {"__type": "Relation", "className": check_class_name(value["className"])}
 
 
-def _object(value):
+def _object(value: Document) -> Document:
     if not value.get("objectId"):
         raise StorageError(Code.BAD_JSON, detail="an Object without objectId cannot be stored in a field")
     return _pointer(value)
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Document], Document]] = {
     "Bytes": _bytes,
     "Date": _date,
     "File": _file,

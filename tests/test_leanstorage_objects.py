@@ -341,6 +341,12 @@ class BatchTest(ServiceTestCase):
                 [item] = self.api("POST", "/batch", {"requests": [{"method": "POST", "path": path, "body": {}}]})
                 self.assertIn("error", item)
 
+    def test_batch_item_whose_method_is_no_text_is_refused(self):
+        for method in ([], {}, 5, None, "PATCH"):
+            with self.subTest(method):
+                [item] = self.api("POST", "/batch", {"requests": [{"method": method, "path": "/1.1/classes/Foo"}]})
+                self.assertEqual(item["error"], {"code": 1, "error": "Method Not Allowed."})
+
     def test_batch_items_have_the_outer_rights(self):
         requests = {"requests": [{"method": "GET", "path": "/1.1/schemas"}]}
         self.assertEqual(self.api("POST", "/batch", requests)[0]["error"]["code"], 1)

@@ -280,6 +280,14 @@ class ScanTest(ServiceTestCase):
             self.code(1, "GET", "/scan/classes/Foo", master=True, cursor=cursor)
         self.code(1, "GET", "/scan/classes/Foo", master=True, scan_key="n", where={"n": 1})
 
+    def test_scan_key_that_is_none_is_102(self):
+        self.make("Foo", n=1)
+        for scan_key in (",", " ", "-"):
+            self.code(102, "GET", "/scan/classes/Foo", master=True, scan_key=scan_key)
+        request = {"method": "GET", "path": "/1.1/scan/classes/Foo", "params": {"scan_key": 5}}
+        [item] = self.api("POST", "/batch", {"requests": [request]}, master=True)
+        self.assertEqual(item["error"]["code"], 102)
+
 
 class CqlTest(ServiceTestCase):
     @classmethod

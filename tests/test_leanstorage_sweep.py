@@ -6,7 +6,7 @@ import threading
 import time
 from unittest import mock
 
-from leanstorage import blobs
+from leanstorage import blobs, files
 from leanstorage.store import StoreUnavailable, now
 from leanstorage.sweep import BATCH, Sweeper, sweep
 from tests.service_support import ServiceTestCase
@@ -71,8 +71,19 @@ class SweepTest(ServiceTestCase):
         past = time.time() - blobs.ABANDONED_SECONDS - 1
         os.utime(old, (past, past))
         sweep(self.service)
-        self.assertEqual((young.exists(), old.exists()), (True, False))
+        self.assertEqual((os.path.exists(young), os.path.exists(old)), (True, False))
         self.service.blobs.drop(young)
+
+    def test_upload_to_an_object_storage_that_is_used_no_more_holds_up_nothing(self):
+        direct = ("uploads/somewhere", "https://elsewhere/")
+        with mock.patch.object(self.service.blobs, "direct_upload", return_value=direct):
+            token = self.token()
+        self.api("POST", "/fileCallback", {"token": token["token"], "result": True})
+        self.assertEqual(self.raw("GET", "/" + token["key"]).status, 404)
+        later = now() + files.UPLOAD_MS + files.UNCLAIMED_MS + 1
+        with mock.patch("leanstorage.files.now", return_value=later):
+            sweep(self.service)
+        self.assertEqual(self.kinds("direct"), [])
 
     def test_imported_rows_that_share_a_key_keep_its_bytes_until_the_owner_goes(self):
         token = self.token()

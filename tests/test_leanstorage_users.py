@@ -82,6 +82,18 @@ class LoginTest(ServiceTestCase):
         self.code(211, "GET", "/users/me", session="0")
         self.code(211, "GET", "/users/me")
 
+    def test_login_of_a_user_who_is_deleted_meanwhile_is_211(self):
+        user = self.user("gone")
+
+        def delete(*arguments):
+            user_id = check(*arguments)
+            self.api("DELETE", f"/users/{user_id}", session=user["sessionToken"])
+            return user_id
+
+        check = users.check_password
+        with mock.patch("leanstorage.users.check_password", delete):
+            self.code(211, "POST", "/login", {"username": "gone", "password": "pw"})
+
     def test_seven_wrong_passwords_lock_the_account_for_a_while(self):
         self.user("locked")
         for _ in range(7):
@@ -428,3 +440,22 @@ class StatusTest(ServiceTestCase):
         self.assertEqual(value["unread"], 0)
         self.code(403, "DELETE", f"/statuses/{status['objectId']}", status=403, session=eve["sessionToken"])
         self.api("DELETE", f"/statuses/{status['objectId']}", session=token)
+
+    def test_statuses_with_malformed_parts_have_their_codes(self):
+        token = self.user("malformed")["sessionToken"]
+        for owner in ({"className": "_User"}, {"className": "_User", "objectId": {}}):
+            self.code(104, "GET", "/subscribe/statuses", session=token, owner=owner)
+        self.assertEqual(self.api("GET", "/subscribe/statuses", session=token, sinceId="²", maxId="²")["results"], [])
+        body = {"data": {"message": "hello"}, "query": {"className": "No-class", "where": {}}}
+        self.code(103, "POST", "/statuses", body, session=token)
+
+    def test_status_goes_to_pointers_and_to_nothing_that_looks_like_one(self):
+        token, bob = self.user("from")["sessionToken"], self.user("to")
+        self.make("Followed", user=pointer("_User", bob["objectId"]))
+        self.make("Followed", user=None)
+        for object_id in ({}, {"objectId": bob["objectId"]}, {"objectId": {"a": 1}}):
+            self.make("Similar", user={"className": "_User", **object_id})
+        for class_name in ("Followed", "Similar"):
+            query = {"className": class_name, "where": {}, "keys": "user"}
+            self.api("POST", "/statuses", {"data": {"message": "hello"}, "query": query}, 201, session=token)
+        self.assertEqual(self.api("GET", "/subscribe/statuses/count", session=bob["sessionToken"])["total"], 1)
