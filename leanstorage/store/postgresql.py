@@ -7,6 +7,7 @@ not by the database, whose dialect is another: the rows that the other condition
 import json
 import re
 import time
+from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -14,6 +15,7 @@ from itertools import count
 import psycopg
 import regex
 from psycopg import pq
+from psycopg.adapt import Transformer
 from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -25,6 +27,7 @@ WAIT_SECONDS = 5  # for a free connection
 REGEX_SECONDS = 1  # of one match
 TRIES = 5  # of a write that another one got in the way of
 FETCHED = 1000  # rows at a time
+MAX_PREPARED = 100  # statements for clients' queries, per connection
 INDEXED_CHARACTERS = 150  # of a text; four of them fit an index entry
 
 SCHEMA = """
@@ -52,43 +55,111 @@ CREATE TABLE IF NOT EXISTS records (
 );
 CREATE INDEX IF NOT EXISTS records_expires ON records (kind, expires) WHERE expires IS NOT NULL;
 """
-# How columns of a type, by its number, are read. Documents are decoded in one place, for every database.
-READERS = {16: b"t".__eq__, 20: int, 21: int, 23: int, 25: bytes.decode, 3802: bytes.decode, 114: bytes.decode}
 SCHEMA_LOCK = 8126  # processes that start together make the tables one after the other
 CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 
 class Connection(psycopg.Connection):
-    """A connection with a short way for our own statements, of which there are few: prepared once, then run by libpq.
-
-    psycopg's cursors take three times as long. What is put together for a client's query still goes through them: of
-    such texts there is no end.
-    """
+    """psycopg's, with a Wire."""
 
     def __init__(self, *arguments, **more):
         super().__init__(*arguments, **more)
+        self.wire = Wire(self)
+
+
+class Wire:
+    """A short way to the server for statements with `?` for parameters: psycopg's cursors take three times as long.
+
+    Our own statements, of which there are few, are prepared once; those put together for a client's query, of which
+    there is no end, when they come again, and the last MAX_PREPARED of them are kept.
+    """
+
+    def __init__(self, connection):
+        self.pgconn, self._connection = connection.pgconn, connection
+        self.wait = None  # called to wait for the server where that is not for this thread to do
+        self._names = (b"own%d" % number for number in count())
         self._statements = {}  # text -> name
+        self._passing = OrderedDict()  # text of a client's query -> name, None when it came only once
+        self._rows = None  # reads results; made late, as it needs what `configure` sets
 
     def run(self, text, params=()):
-        """The PGresult of a statement with `?` for parameters, whose types the server knows. Raises psycopg's errors."""
+        """The PGresult of one of our own statements. Raises psycopg's errors."""
         name = self._statements.get(text)
         if name is None:
-            name = b"own%d" % len(self._statements)
-            numbers = count(1)
-            numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", text)
-            self._checked(self.pgconn.prepare(name, numbered.encode()))
-            self._statements[text] = name
-        return self._checked(self.pgconn.exec_prepared(name, [_parameter(value) for value in params]))
+            name = self._statements[text] = self._prepare(text)
+        return self._prepared(name, params)
+
+    def run_passing(self, text, params=()):
+        """The PGresult of a statement for a client's query. Raises psycopg's errors."""
+        if text in self._passing:
+            self._passing.move_to_end(text)
+            name = self._passing[text] = self._passing[text] or self._prepare(text)
+            return self._prepared(name, params)
+        self._passing[text] = None
+        if len(self._passing) > MAX_PREPARED:
+            _, name = self._passing.popitem(last=False)
+            if name is not None:
+                self.command(b"DEALLOCATE " + name)
+        values = [_parameter(value) for value in params]
+        if self.wait is None:
+            return self._checked(self.pgconn.exec_params(_numbered(text), values))
+        self.pgconn.send_query_params(_numbered(text), values)
+        return self._awaited()
+
+    def rows(self, result):
+        """The rows of a PGresult as tuples."""
+        if self._rows is None:
+            self._rows = Transformer(self._connection)
+        self._rows.set_pgresult(result)
+        return self._rows.load_rows(0, result.ntuples, tuple)
 
     def command(self, text):
-        self._checked(self.pgconn.exec_(text))
+        if self.wait is None:
+            return self._checked(self.pgconn.exec_(text))
+        self.pgconn.send_query(text)
+        return self._awaited()
+
+    def _prepare(self, text):
+        name = next(self._names)
+        if self.wait is None:
+            self._checked(self.pgconn.prepare(name, _numbered(text)))
+        else:
+            self.pgconn.send_prepare(name, _numbered(text))
+            self._awaited()
+        return name
+
+    def _prepared(self, name, params):
+        values = [_parameter(value) for value in params]
+        if self.wait is None:
+            return self._checked(self.pgconn.exec_prepared(name, values))
+        self.pgconn.send_query_prepared(name, values)
+        return self._awaited()
+
+    def _awaited(self):
+        """The result of what was sent."""
+        result = None
+        self.pgconn.flush()
+        while True:
+            while self.pgconn.is_busy():
+                self.wait()
+                self.pgconn.consume_input()
+            following = self.pgconn.get_result()
+            if following is None:
+                return self._checked(result)
+            result = following
 
     def _checked(self, result):
-        if result.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
+        if result is not None and result.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
             return result
-        if self.closed:  # without a word from the server, so without a code to know it by
+        if result is None or self._connection.closed:  # without a word from the server, so without a code to know it by
             raise psycopg.OperationalError("the connection is lost")
         raise psycopg.errors.error_from_result(result)
+
+
+def _numbered(text):
+    """Our `?` as PostgreSQL's `$1`; no statement has a `?` elsewhere."""
+    numbers = count(1)
+    return re.sub(r"\?", lambda _: f"${next(numbers)}", text).encode()
 
 
 def _parameter(value):
@@ -149,15 +220,15 @@ class PostgresqlStore:
 
         def attempt(connection, seen):
             nonlocal is_committing
-            connection.command(b"BEGIN")
+            connection.wire.command(b"BEGIN")
             try:
                 result = PostgresqlTransaction(connection, self._query_seconds, seen).run(work)
                 is_committing = True
-                connection.command(b"COMMIT")
+                connection.wire.command(b"COMMIT")
                 return result
             except BaseException:
                 if not connection.closed:
-                    connection.command(b"ROLLBACK")
+                    connection.wire.command(b"ROLLBACK")
                 raise
 
         for number in range(1, TRIES + 1):
@@ -401,18 +472,15 @@ class PostgresqlTransaction(Transaction):
     failures = (*Transaction.failures, psycopg.Error)
 
     def execute(self, text, params=()):
-        result = self.connection.run(text, params)
-        readers = [READERS[result.ftype(column)] for column in range(result.nfields)]
-        return [
-            tuple(None if (value := result.get_value(row, column)) is None else read(value) for column, read in enumerate(readers))
-            for row in range(result.ntuples)
-        ]
+        wire = self.connection.wire
+        return wire.rows(wire.run(text, params))
 
     def execute_once(self, text, params=()):
-        return self.connection.execute(_placeholders(text), params).fetchall()
+        wire = self.connection.wire
+        return wire.rows(wire.run_passing(text, params))
 
     def change(self, text, params=()):
-        return self.connection.run(text, params).command_tuples or 0
+        return self.connection.wire.run(text, params).command_tuples or 0
 
     def change_many(self, text, rows):
         with self.connection.cursor() as cursor:
