@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 
 from leanstorage.service import explain, respond
-from leanstorage.store import QueryTimeout, Stale, StoreUnavailable
+from leanstorage.store import Later, QueryTimeout, Stale, StoreUnavailable
 
 CALL_SECONDS = 0.003  # of one statement
 MAX_BODY_BYTES = 1 << 16
@@ -18,29 +18,40 @@ WRITES = {"POST": False, "PUT": True, "DELETE": True}  # whether the path ends i
 
 
 def quick_calls(service):
-    """The Quick of a service, or None where every call of the store waits for another process."""
-    return Quick(service) if hasattr(service.store, "open_group") else None
+    """The quick calls of a service, as its store can make them."""
+    if hasattr(service.store, "open_group"):
+        return Quick(service)
+    return WaitingQuick(service)
 
 
 class Quick:
-    """The quick calls of a service whose store can make them."""
+    """Those of SQLite: a read is answered at once, or has to wait."""
 
     def __init__(self, service):
         self._service = service
         self._reader = replace(service, store=_Store(self._read, _wait), engine=None)
 
     def kind(self, method, path, length):
-        """`read`, `write`, or None for a call that belongs on a thread."""
+        """`call`, `write` for one that is made in a group, or None for a call that belongs on a thread."""
         found = PATH.fullmatch(path)
         if found is None or length > MAX_BODY_BYTES:
             return None
         if method == "GET":
-            return "read"
+            return "call"
         return "write" if WRITES.get(method) is bool(found.group(2)) else None
 
-    def read(self, environ):
-        """(status, headers, body) of a read, or None if it has to wait."""
-        return _answer(self._reader, environ)
+    def start(self, loop):
+        """Make ready for calls that `loop` (store.waiting.Watch) will make."""
+
+    def call(self, environ, answered):
+        """Call `answered(answer)`, at once or in a later turn: (status, headers, body), or None if a thread has to."""
+        answered(_answer(self._reader, environ))
+
+    def turn(self):
+        """The loop has made the calls of a turn."""
+
+    def stop(self):
+        """The loop has ended."""
 
     def open_group(self):
         """A Group for the writes at hand, or None while another writer is at work or waits."""
@@ -49,6 +60,36 @@ class Quick:
 
     def _read(self, work):
         return self._service.store.read(work, CALL_SECONDS)
+
+
+class WaitingQuick(Quick):
+    """Those of PostgreSQL: every call waits for the database, and the loop goes on meanwhile."""
+
+    def kind(self, method, path, length):
+        return super().kind(method, path, length) and "call"
+
+    def start(self, loop):
+        from leanstorage.store.waiting import WaitingStore
+
+        self._store = WaitingStore(self._service.store, loop)
+        self._waiting = replace(self._service, store=self._store, engine=None)
+
+    def call(self, environ, answered):
+        if environ["REQUEST_METHOD"] != "GET" and _is_hooked(self._service.engine, environ):
+            answered(None)
+        else:
+            self._store.spawn(lambda: answered(_answer(self._waiting, environ)))
+
+    def turn(self):
+        self._store.turn()
+
+    def stop(self):
+        self._store.close()
+
+
+def _is_hooked(engine, environ):
+    """Whether an engine has to be asked, outside of transactions."""
+    return engine is not None and engine.may_hook(PATH.fullmatch(environ["PATH_INFO"]).group(1))
 
 
 class Group:
@@ -62,8 +103,8 @@ class Group:
 
     def write(self, environ):
         """(status, headers, body) of one write, or None if it has to wait; without a trace unless it succeeds."""
-        if self._engine is not None and self._engine.may_hook(PATH.fullmatch(environ["PATH_INFO"]).group(1)):
-            return None  # it is called outside of transactions
+        if _is_hooked(self._engine, environ):
+            return None
         answer = None
         try:
             self._transaction.begin()
@@ -92,18 +133,14 @@ class _Store:
         self.write = write
 
 
-class _Later(Exception):
-    pass
-
-
 def _wait(work):
-    raise _Later
+    raise Later
 
 
 def _answer(service, environ):
     try:
         return respond(service, environ)
-    except (_Later, QueryTimeout, Stale):
+    except (Later, QueryTimeout, Stale):
         return None
     except Exception as error:
         return explain(service, error, environ)

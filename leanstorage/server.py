@@ -4,6 +4,7 @@ waitress reads requests, whole, on one loop, and hands them to threads. Quick ca
 """
 import json
 import logging
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,8 @@ class Server:
             clear_untrusted_proxy_headers=False,
             asyncore_use_poll=True,
         )
+        if quick:
+            quick.start(_Watch(self._map, self._server.trigger))
         self._server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
         self.port = self._server.effective_port
         self._thread = None
@@ -106,7 +109,7 @@ class Loop:
 
     def __init__(self, pool, quick):
         self._pool, self._quick = pool, quick
-        self._reads, self._writes = [], []  # channels
+        self._calls, self._writes = [], []  # channels
         self._is_committing = False
         self._loop_thread = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
@@ -122,8 +125,8 @@ class Loop:
         # After a pipelined call that waited, waitress calls from that call's thread: the lists are the loop's alone.
         if threading.get_ident() == self._loop_thread and _is_plain(channel, request):
             kind = self._quick.kind(request.command.upper(), request.path, length)
-        if kind == "read":
-            self._reads.append(channel)
+        if kind == "call":
+            self._calls.append(channel)
         elif kind == "write":
             self._writes.append(channel)
         else:
@@ -132,12 +135,22 @@ class Loop:
     def turn(self, server):
         """Answer the quick calls that came since the last turn."""
         self._loop_thread = threading.get_ident()
-        reads, self._reads = self._reads, []
-        for channel in reads:
-            self._give(channel, _guarded(self._quick.read, channel))
+        calls, self._calls = self._calls, []
+        for channel in calls:
+            self._call(channel)
+        self._quick.turn()
         if self._writes and not self._is_committing:
             writes, self._writes = self._writes, []
             self._write(server, writes)
+
+    def _call(self, channel):
+        request = channel.requests[0]
+        try:
+            self._quick.call(_environ(channel), partial(self._give, channel))
+        except Exception as error:  # nobody foresaw it: the loop must go on, and a thread says the rest
+            messages.log_exception(error, {"REQUEST_METHOD": request.command})
+            if channel.requests and channel.requests[0] is request:
+                self._give(channel, None)
 
     def _write(self, server, channels):
         group = self._quick.open_group()
@@ -148,7 +161,7 @@ class Loop:
         answers = []
         try:
             for channel in channels:
-                answers.append((channel, _guarded(group.write, channel)))
+                answers.append((channel, _written(group, channel)))
         finally:
             self._is_committing = True
             self._committer.submit(self._commit, server, group, answers)
@@ -169,13 +182,13 @@ class Loop:
 
     def _give(self, channel, answer):
         """Send an answer, or give the request to the pool when there is none."""
-        if answer is None:
-            self._pool.add_task(channel)
-            return
         try:
-            data = _http(*answer)
+            data = answer and _http(*answer)
         except ValueError as error:
             messages.log_exception(error, {"REQUEST_METHOD": channel.requests[0].command})
+            data = None
+        if data is None:
+            channel.requests[0].get_body_stream().seek(0)  # it was read here, and is to be read again
             self._pool.add_task(channel)
             return
         if channel.connected:
@@ -189,6 +202,7 @@ class Loop:
 
     def shutdown(self, cancel_pending=True, timeout=LINGER_SECONDS):
         self._committer.shutdown(wait=True)
+        self._quick.stop()
         return self._pool.shutdown(cancel_pending, timeout)
 
 
@@ -203,13 +217,57 @@ def _is_plain(channel, request):
     )
 
 
-def _guarded(answer, channel):
-    """`answer(environ)`, or None after an error that nobody foresaw: the loop must go on, and a thread says the rest."""
+def _written(group, channel):
+    """The answer to a write, or None after an error that nobody foresaw: a thread says the rest."""
     try:
-        return answer(WSGITask(channel, channel.requests[0]).get_environment())
+        return group.write(_environ(channel))
     except Exception as error:
         messages.log_exception(error, {"REQUEST_METHOD": channel.requests[0].command})
         return None
+
+
+def _environ(channel):
+    return WSGITask(channel, channel.requests[0]).get_environment()
+
+
+class _Watch:
+    """The loop as store.waiting needs it."""
+
+    def __init__(self, files, trigger):
+        self._files, self._trigger = files, trigger
+
+    def watch(self, file, ready):
+        self._files[file] = _Watched(ready)
+
+    def unwatch(self, file):
+        self._files.pop(file, None)
+
+    def soon(self, function):
+        self._trigger.pull_trigger(function)
+
+
+class _Watched:
+    """A file in waitress's map that somebody else reads."""
+
+    accepting = False
+
+    def __init__(self, ready):
+        self.handle_read_event = self.handle_close = ready
+
+    def readable(self):
+        return True
+
+    def writable(self):
+        return False
+
+    def handle_expt_event(self):
+        pass
+
+    def handle_error(self):
+        messages.log_exception(sys.exc_info()[1], {})
+
+    def close(self):
+        pass
 
 
 def _http(status, headers, body):

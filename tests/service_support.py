@@ -1,11 +1,15 @@
 """The storage service called in process, inside the WSGI validator, on SQLite or on PostgreSQL.
 
-With LEANSTORAGE_TEST_POSTGRESQL set to the URL of a server, every case has a database of its own there.
+With LEANSTORAGE_TEST_POSTGRESQL set to the URL of a server, every case has a database of its own there. With
+LEANSTORAGE_TEST_QUICK set, calls are first made as the server's loop makes them.
 """
 import hashlib
+import io
 import itertools
 import json
 import os
+import queue
+import select
 import shutil
 import tempfile
 import unittest
@@ -13,7 +17,9 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from leanstorage.calls import Options
+from leanstorage.quick import quick_calls
 from leanstorage.service import create_application, open_service
+from router import STATUS_LINES
 from tests.support import call
 
 KEYS = {"id": "appid", "key": "UtOCzqb67d3sN12Kts4URwy8", "master_key": "DyJegPlemooo4X1tg94gQkw1", "hook_key": "hook"}
@@ -37,6 +43,56 @@ def open_database(folder):
     return SERVER.rsplit("/", 1)[0] + "/" + name, lambda: run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+class QuickApplication:
+    """The calls that the server would make on its loop made so, one at a time, and the others by `application`."""
+
+    def __init__(self, service, application):
+        self.application, self.service = application, service
+        self._files, self._soon = {}, queue.SimpleQueue()
+        self.quick = quick_calls(service)
+        self.quick.start(self)
+        self.answered = 0  # calls that no thread would have had to make
+
+    def watch(self, file, ready):
+        self._files[file] = ready
+
+    def unwatch(self, file):
+        self._files.pop(file, None)
+
+    def soon(self, function):
+        self._soon.put(function)
+
+    def __call__(self, environ, start_response):
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = environ["wsgi.input"].read(length) if length else b""
+        kind = self.quick.kind(environ["REQUEST_METHOD"], environ["PATH_INFO"], length)
+        answer = kind and self._answer(kind, {**environ, "wsgi.input": io.BytesIO(body)})
+        if not answer:
+            return self.application({**environ, "wsgi.input": io.BytesIO(body)}, start_response)
+        self.answered += 1
+        status, headers, data = answer
+        start_response(STATUS_LINES[status], [*headers, ("Content-Length", str(len(data)))])
+        return [data]
+
+    def _answer(self, kind, environ):
+        if kind == "write":
+            group = self.quick.open_group()
+            answer = group and group.write(environ)
+            if group:
+                group.commit()
+            return answer
+        answers = []
+        self.quick.call(environ, answers.append)
+        while not answers:
+            self.quick.turn()
+            while not self._soon.empty():
+                self._soon.get()()
+            if not answers:
+                for file in select.select(list(self._files), [], [], 0.01)[0]:
+                    self._files[file]()
+        return answers[0]
+
+
 class ServiceTestCase(unittest.TestCase):
     """One service for the tests of a class; they use classes (of objects) of their own."""
 
@@ -53,6 +109,9 @@ class ServiceTestCase(unittest.TestCase):
         cls.service = open_service(KEYS, cls.database, cls.files or cls.folder / "files", cls.transport, cls.options)
         cls.addClassCleanup(cls.service.store.close)
         cls.application = staticmethod(create_application(cls.service))
+        if os.environ.get("LEANSTORAGE_TEST_QUICK"):
+            cls.application = QuickApplication(cls.service, cls.application)
+            cls.addClassCleanup(cls.application.quick.stop)
 
     def raw(self, method, path, data=b"", headers=None, **environ):
         return call(self.application, method, path, data, headers, HTTP_HOST="storage.example", **environ)

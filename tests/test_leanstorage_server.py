@@ -87,17 +87,30 @@ class Quick:
         self.commits, self.is_broken, self.is_busy = 0, False, False
 
     def kind(self, method, path, length):
-        return None if path == "/slow" or length > 1000 else "read" if method == "GET" else "write"
+        return None if path == "/slow" or length > 1000 else "call" if method == "GET" else "write"
+
+    def start(self, loop):
+        self.loop = loop
+
+    def call(self, environ, answered):
+        if environ["PATH_INFO"] == "/soon":
+            self.loop.soon(lambda: answered(self.answer(environ)))
+        else:
+            answered(self.answer(environ))
+
+    def turn(self):
+        pass
+
+    stop = turn
 
     def answer(self, environ):
         path = environ["PATH_INFO"]
+        environ["wsgi.input"].read()
         if path == "/raises":
             raise RuntimeError("a defect")
         if path == "/later":
             return None
         return HTTPStatus.OK, [("X-From", "a\nb" if path == "/header" else "loop")], path.encode()
-
-    read = answer
 
     def open_group(self):
         return None if self.is_busy else Group(self)
@@ -108,7 +121,7 @@ class LoopTest(unittest.TestCase):
 
     def setUp(self):
         def application(environ, start_response):
-            body = environ["PATH_INFO"].encode()
+            body = environ["PATH_INFO"].encode() if environ["REQUEST_METHOD"] == "GET" else environ["wsgi.input"].read()
             start_response("200 OK", [("X-From", "thread"), ("Content-Length", str(len(body)))])
             return [body]
 
@@ -118,7 +131,19 @@ class LoopTest(unittest.TestCase):
     def ask(self, method, path, status=200, **more):
         response = requests.request(method, self.url + path, timeout=10, **more)
         self.assertEqual(response.status_code, status)
+        self.text = response.text
         return response.headers["X-From"]
+
+    def test_body_that_was_read_on_the_loop_is_whole_for_the_thread(self):
+        for path in ("later", "header"):
+            for size in (10, 1000):
+                with self.subTest(path=path, size=size), contextlib.redirect_stderr(io.StringIO()):
+                    self.assertEqual(self.ask("POST", path, data="x" * size), "thread")
+                    self.assertEqual(self.text, "x" * size)
+
+    def test_call_that_is_answered_in_a_later_turn_is_answered_by_the_loop(self):
+        for _ in range(3):
+            self.assertEqual(self.ask("GET", "soon"), "loop")
 
     def test_quick_calls_are_answered_on_the_loop_and_others_by_threads(self):
         for method in ("GET", "POST"):

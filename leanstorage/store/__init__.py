@@ -163,6 +163,10 @@ class QueryTimeout(Exception):
     """A query used up its time budget."""
 
 
+class Later(Exception):
+    """A call that must not wait would have to: nothing was changed, it is for a thread to make."""
+
+
 class Stale(Exception):
     """A class is no longer what a transaction took it to be: its work has to be done again."""
 

@@ -9,7 +9,6 @@ import re
 import time
 from collections import OrderedDict
 from dataclasses import replace
-from functools import partial
 from itertools import count
 
 import psycopg
@@ -22,7 +21,8 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from leanstorage.store import QUERY_SECONDS, Condition, Group, Not, QueryTimeout, StoreUnavailable, canonical_text
 from leanstorage.store.sql import Compiler, Transaction, bind, build, index_name, settle
 
-MAX_CONNECTIONS = 8  # per process: more threads than these only get in each other's way
+MAX_CONNECTIONS = 8  # per process for its threads: more than these only get in each other's way
+MAX_LENT = 8  # more, see store.waiting
 WAIT_SECONDS = 5  # for a free connection
 REGEX_SECONDS = 1  # of one match
 TRIES = 5  # of a write that another one got in the way of
@@ -184,7 +184,7 @@ class PostgresqlStore:
         self._pool = ConnectionPool(
             url,
             min_size=1,
-            max_size=MAX_CONNECTIONS,
+            max_size=MAX_CONNECTIONS + MAX_LENT,
             timeout=WAIT_SECONDS,
             configure=self._configure,
             connection_class=Connection,
@@ -205,10 +205,7 @@ class PostgresqlStore:
         for is_last in (False, False, True):
             try:
                 with self._connection() as connection:
-                    return settle(
-                        lambda seen: PostgresqlTransaction(connection, self._query_seconds, seen).run(work),  # noqa: B023 at once
-                        self._seen,
-                    )
+                    return self.read_on(connection, work)
             except psycopg.OperationalError as error:
                 _raise_known(error, is_last)
                 self._pool.check()  # where one connection was lost the others are too
@@ -216,35 +213,58 @@ class PostgresqlStore:
 
     def write(self, work):
         """Run `work(transaction)` in a transaction; again when another writer was in its way."""
-        is_committing = False
-
-        def attempt(connection, seen):
-            nonlocal is_committing
-            connection.wire.command(b"BEGIN")
-            try:
-                result = PostgresqlTransaction(connection, self._query_seconds, seen).run(work)
-                is_committing = True
-                connection.wire.command(b"COMMIT")
-                return result
-            except BaseException:
-                if not connection.closed:
-                    connection.wire.command(b"ROLLBACK")
-                raise
-
-        for number in range(1, TRIES + 1):
-            is_committing = False
+        for attempt in range(1, TRIES + 1):
             try:
                 with self._connection() as connection:
-                    return settle(partial(attempt, connection), self._seen)
+                    return self.write_on(connection, work)
             except CONFLICTS as error:
-                if number == TRIES:
+                if attempt == TRIES:
                     raise StoreUnavailable("the write met others again and again") from error
-                time.sleep(0.01 * number)
+                time.sleep(0.01 * attempt)
             except psycopg.OperationalError as error:
-                # A commit whose answer was lost may have happened: doing it again could do it twice.
-                _raise_known(error, is_committing or number == TRIES)
+                _raise_known(error, attempt == TRIES)
                 self._pool.check()
         raise AssertionError("unreachable")
+
+    def read_on(self, connection, work):
+        """`work(transaction)` on a connection. Raises psycopg's errors."""
+        return settle(
+            lambda seen: PostgresqlTransaction(connection, self._query_seconds, seen).run(work), self._seen
+        )
+
+    def write_on(self, connection, work):
+        """`work(transaction)`, committed. Raises psycopg's errors when nothing is kept, else StoreUnavailable."""
+
+        def attempt(seen):
+            wire = connection.wire
+            wire.command(b"BEGIN")
+            try:
+                result = PostgresqlTransaction(connection, self._query_seconds, seen).run(work)
+            except BaseException:
+                if not connection.closed:
+                    wire.command(b"ROLLBACK")
+                raise
+            try:
+                status = wire.command(b"COMMIT").command_status
+            except psycopg.OperationalError as error:
+                if isinstance(error, CONFLICTS):
+                    raise
+                # A commit whose answer was lost may have happened: doing it again could do it twice.
+                raise StoreUnavailable(type(error).__name__) from error
+            if status != b"COMMIT":  # so the server says that a statement had failed, and nothing is kept
+                raise StoreUnavailable("the transaction was rolled back")
+            return result
+
+        return settle(attempt, self._seen)
+
+    def lend(self, statement_seconds):
+        """A connection for as long as the caller wants it, with a limit of its own. Raises psycopg's errors."""
+        connection = self._pool.getconn()
+        connection.execute(f"SET statement_timeout = {round(statement_seconds * 1000)}")
+        return connection
+
+    def give_back(self, connection):
+        self._pool.putconn(connection)
 
     def build_index(self, class_name, keys):
         """Make the index of `keys` unless it is there, while others read and write."""
