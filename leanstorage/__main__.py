@@ -174,7 +174,8 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
 def _run(service: Service, listening: socket.socket, threads: int) -> None:
     """Serve on a listening socket until KeyboardInterrupt, in a process that may be one of several."""
     sweeper = Sweeper(service)
-    server = Server(create_application(service), listening, threads, service.options.max_bytes, quick_calls(service))
+    options, quick = service.options, quick_calls(service)
+    server = Server(create_application(service), listening, threads, options.max_bytes, quick, options.max_body_bytes)
     try:
         server.run()
     finally:

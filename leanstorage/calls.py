@@ -67,6 +67,12 @@ class Traffic:
             self._counts[address] = number = self._counts.get(address, 0) + 1
             return number
 
+    def take_back(self, address: str) -> None:
+        """A request that was counted will be again."""
+        with self._lock:
+            if self._counts.get(address, 0) > 0:
+                self._counts[address] -= 1
+
 
 class Blobs(Protocol):
     """The bytes of files by key; new ones are staged under a name of their own. See blobs.FolderBlobs and s3_blobs."""

@@ -30,7 +30,8 @@ class EmbeddedStorage:
     def __init__(self, data: Path, keys: dict[str, str], threads: int) -> None:
         self.service = open_service(keys, f"sqlite:///{data / 'leanstorage.db'}", data / "files")
         application, quick = create_application(self.service), quick_calls(self.service)
-        self._server = Server(application, listen("127.0.0.1", 0), threads, self.service.options.max_bytes, quick)
+        options = self.service.options
+        self._server = Server(application, listen("127.0.0.1", 0), threads, options.max_bytes, quick, options.max_body_bytes)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
         self._sweeper = Sweeper(self.service)

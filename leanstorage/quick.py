@@ -8,12 +8,13 @@ again on a thread: the same code with the same checks, only another store under 
 import re
 from dataclasses import replace
 
-from leanstorage.service import explain, respond
+from leanstorage.service import explain, respond, take_back_traffic
 from leanstorage.store import Later, QueryTimeout, Stale, StoreUnavailable
 
 CALL_SECONDS = 0.003  # of one statement
 MAX_BODY_BYTES = 1 << 16
-PATH = re.compile(r"/+1\.1/classes/([A-Za-z][A-Za-z0-9_]*)(/[A-Za-z0-9]+)?")
+# `files` is another name of `_File`, and has rules of its own like the system classes, which begin with `_`.
+PATH = re.compile(r"/+1\.1/classes/(?!files(?:/|$))([A-Za-z][A-Za-z0-9_]*)(/[A-Za-z0-9]+)?")
 WRITES = {"POST": False, "PUT": True, "DELETE": True}  # whether the path ends in an id
 
 
@@ -141,6 +142,7 @@ def _answer(service, environ):
     try:
         return respond(service, environ)
     except (Later, QueryTimeout, Stale):
+        take_back_traffic(service, environ)  # a thread will count it
         return None
     except Exception as error:
         return explain(service, error, environ)

@@ -2,17 +2,19 @@
 
 waitress reads requests, whole, on one loop, and hands them to threads. Quick calls (quick.py) never leave the loop.
 """
-import json
 import logging
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import partial
 
 from waitress import create_server, wasyncore
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.task import ThreadedTaskDispatcher, WSGITask
-from waitress.utilities import Error, build_http_date
+from waitress.utilities import Error, RequestEntityTooLarge, build_http_date
 
 import messages
 from leanstorage.errors import Code
@@ -20,14 +22,19 @@ from router import STATUS_LINES
 
 LINGER_SECONDS = 5  # for requests that are being answered when the server is told to stop
 OVERHEAD_BYTES = 1 << 20
+UPLOADS = "/1.1/uploads/"
 SEND_BYTES = 1 << 16  # answers up to this go out in one piece
 MAX_WAITING = 256  # requests in the queue; the next ones are refused at once instead of waiting without end
 
 
 class Server:
-    """A waitress server on a listening socket. No body is longer than `max_bytes`; `quick` answers quick calls."""
+    """A waitress server on a listening socket; `quick` answers quick calls.
 
-    def __init__(self, application, listening, threads, max_bytes, quick=None):
+    No body is longer than `max_bytes`, and none but an upload's than `max_call_bytes`: a stranger's is refused before
+    it fills the disk.
+    """
+
+    def __init__(self, application, listening, threads, max_bytes, quick=None, max_call_bytes=None):
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
         self._map = {}
         pool = Dispatcher()
@@ -47,6 +54,9 @@ class Server:
             clear_untrusted_proxy_headers=False,
             asyncore_use_poll=True,
         )
+        adjustments = copy(self._server.adj)
+        adjustments.max_request_body_size = (max_call_bytes or max_bytes) + OVERHEAD_BYTES
+        self._server.channel_class = type("Channel", (HTTPChannel,), {"parser_class": _parser(adjustments)})
         if quick:
             quick.start(_Watch(self._map, self._server.trigger))
         self._server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
@@ -93,7 +103,7 @@ class Dispatcher(ThreadedTaskDispatcher):
         if len(self.queue) < MAX_WAITING or not task.requests:
             super().add_task(task)
         else:
-            task.requests[0].error = Overloaded("too many requests are waiting")
+            task.requests[0].error = Refusal(Code.UNAVAILABLE, [("Retry-After", "1")])
             self._refusing.add_task(task)
 
     def turn(self, server):
@@ -120,10 +130,11 @@ class Loop:
     def add_task(self, channel):
         """Called by waitress with a channel whose first request is complete, while it holds the channel's lock."""
         request = channel.requests[0]
-        length = int(request.headers.get("CONTENT_LENGTH") or 0)  # of a chunked body too, by now
         kind = None
-        # After a pipelined call that waited, waitress calls from that call's thread: the lists are the loop's alone.
+        # After a pipelined call that waited, waitress calls from that call's thread: the lists are the loop's alone. A
+        # request that could not be parsed has no path, and lengths that are no numbers.
         if threading.get_ident() == self._loop_thread and _is_plain(channel, request):
+            length = int(request.headers.get("CONTENT_LENGTH") or 0)  # of a chunked body too, by now
             kind = self._quick.kind(request.command.upper(), request.path, length)
         if kind == "call":
             self._calls.append(channel)
@@ -181,7 +192,14 @@ class Loop:
             self._give(channel, answer)
 
     def _give(self, channel, answer):
-        """Send an answer, or give the request to the pool when there is none."""
+        """Send an answer, or give the request to the pool when there is none. One channel's end is not the others'."""
+        try:
+            self._send(channel, answer)
+        except Exception as error:
+            messages.log_exception(error, {})
+            channel.handle_close()
+
+    def _send(self, channel, answer):
         try:
             data = answer and _http(*answer)
         except ValueError as error:
@@ -281,17 +299,38 @@ def _http(status, headers, body):
     return head.encode("latin-1") + body
 
 
-class Overloaded(Error):
+def _parser(small):
+    """waitress's parser, which takes a long body for an upload only; `small` are the adjustments for the others."""
+
+    class Parser(HTTPRequestParser):
+        def parse_header(self, header_plus):
+            super().parse_header(header_plus)
+            if self.command != "PUT" or not self.path.startswith(UPLOADS):
+                self.adj = small
+
+        def received(self, data):
+            consumed = super().received(data)
+            if isinstance(self.error, RequestEntityTooLarge):
+                self.error = Refusal(Code.TOO_LARGE, limit=self.adj.max_request_body_size - OVERHEAD_BYTES)
+            return consumed
+
+    return Parser
+
+
+class Refusal(Error):
     """waitress's form of an answer that no application made: the SDKs need it to be JSON."""
 
-    code, reason = Code.UNAVAILABLE.status.value, Code.UNAVAILABLE.status.phrase
+    def __init__(self, code, headers=(), **details):
+        super().__init__(code.name)
+        self.code, self.reason = code.status.value, code.status.phrase
+        self._headers = list(headers)
+        self._body = messages.json_bytes({"code": code.number, "error": code.text.format(**details)})
 
     def to_response(self, ident=None):
-        body = json.dumps({"code": Code.UNAVAILABLE.number, "error": Code.UNAVAILABLE.text}).encode()
         headers = [
-            ("Content-Length", str(len(body))),
+            ("Content-Length", str(len(self._body))),
             ("Content-Type", "application/json;charset=utf-8"),
             ("Access-Control-Allow-Origin", "*"),
-            ("Retry-After", "1"),
+            *self._headers,
         ]
-        return f"{self.code} {self.reason}", headers, body
+        return f"{self.code} {self.reason}", headers, self._body

@@ -91,12 +91,12 @@ def open_service(
     options = options or Options()
     store = open_store(database, query_seconds=options.query_seconds)
     engine = Engine(transport, keys, EngineMemory(store)) if transport else None
-    return Service(store, open_blobs(files_place), engine, keys, passwords.token_secret(keys), options)
+    token_secret, router = passwords.token_secret(keys), Router(EVERY_ROUTE)
+    return Service(store, open_blobs(files_place), engine, keys, token_secret, options, router)
 
 
 def create_application(service: Service) -> Application:
     """The WSGI application of a Service."""
-    service.router = Router(EVERY_ROUTE)
     return Application(lambda environ: respond(service, environ), partial(explain, service))
 
 
@@ -236,12 +236,24 @@ def _equal(sent: str | None, wanted: str | None) -> bool:
 
 
 def _limit_traffic(service: Service, environ: WSGIEnvironment) -> None:
-    """Raise 429 for an address that asks too much; the app speaks for many visitors, so its hook key spares it."""
-    limit, address = service.options.max_requests_per_minute, _address(environ)
-    if not limit or address in LOOPBACK or _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"]):
-        return
-    if service.traffic.count(address) > limit:
+    """Raise 429 for an address that asks too much."""
+    address = _counted_address(service, environ)
+    if address and service.traffic.count(address) > service.options.max_requests_per_minute:
         raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", "60")])
+
+
+def take_back_traffic(service: Service, environ: WSGIEnvironment) -> None:
+    """A request that was counted did not take place: it will be made again."""
+    address = _counted_address(service, environ)
+    if address:
+        service.traffic.take_back(address)
+
+
+def _counted_address(service: Service, environ: WSGIEnvironment) -> str | None:
+    """The address whose request counts; the app speaks for many visitors, so its hook key spares it."""
+    address = _address(environ)
+    is_spared = address in LOOPBACK or _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"])
+    return None if is_spared or not service.options.max_requests_per_minute else address
 
 
 def _address(environ: WSGIEnvironment) -> str:

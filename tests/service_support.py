@@ -51,6 +51,8 @@ class QuickApplication:
         self._files, self._soon = {}, queue.SimpleQueue()
         self.quick = quick_calls(service)
         self.quick.start(self)
+        if SERVER:
+            self._soon.get(timeout=10)()  # the first connection has come
         self.answered = 0  # calls that no thread would have had to make
 
     def watch(self, file, ready):

@@ -26,7 +26,8 @@ class Storage:
         self.service = open_service(self.keys, self.database, self.data / "files", options=options or Options())
         application = create_application(self.service)
         quick = quick_calls(self.service)
-        self._server = Server(application, listen("127.0.0.1", 0), 8, self.service.options.max_bytes, quick)
+        settings = self.service.options
+        self._server = Server(application, listen("127.0.0.1", 0), 8, settings.max_bytes, quick, settings.max_body_bytes)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
 

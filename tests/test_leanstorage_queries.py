@@ -2,6 +2,7 @@
 import random
 import time
 
+from leanstorage import queries
 from tests.model import matches
 from tests.service_support import ServiceTestCase, pointer
 
@@ -473,3 +474,36 @@ class ModelTest(ServiceTestCase):
                 odd = set(found) ^ set(wanted)
                 self.fail(f"case {number}: {where}\n{[stored[key] for key in odd][:3]}, found {len(found)}, wanted {len(wanted)}")
         self.assertGreater(nonempty, CASES // 4)
+
+
+class NestingTest(ServiceTestCase):
+    def test_sub_queries_nested_as_deep_as_allowed_are_answered_in_a_text_that_grows_with_their_number(self):
+        deepest = self.make("Nested", a=1)
+        for _ in range(3):
+            deepest = self.make("Nested", p=pointer("Nested", deepest))
+        for depth in (1, 3, 18):
+            where = {"a": 1}
+            for _ in range(depth):
+                where = {"p": {"$inQuery": {"className": "Nested", "where": where}}}
+            with self.subTest(depth):
+                self.assertEqual(len(self.find("Nested", where)), depth <= 3)
+                query, _ = queries.parse("Nested", where)
+                text, _ = self.service.store.read(
+                    lambda transaction: transaction.compiler(transaction.known).select(query, ("o.id", []))
+                )
+                self.assertLess(len(text), 600 * (depth + 1))
+
+    def test_sub_query_finds_pointers_in_columns_of_any_type(self):
+        target = self.make("Target", a=1)
+        other = self.make("Target", a=2)
+        found = {
+            "array": self.make("Holder", many=[pointer("Target", other), pointer("Target", target)]),
+            "object": self.make("Holder", inside={"one": pointer("Target", target)}),
+            "array in object": self.make("Holder", inside={"one": [1, pointer("Target", target)]}),
+        }
+        self.make("Holder", many=[pointer("Target", other), target], inside={"one": {"a": 1}})
+        inner = {"$inQuery": {"className": "Target", "where": {"a": 1}}}
+        self.assertEqual([row["objectId"] for row in self.find("Holder", {"many": inner})], [found["array"]])
+        rows = self.find("Holder", {"inside.one": inner})
+        self.assertEqual([row["objectId"] for row in rows], [found["object"], found["array in object"]])
+        self.assertEqual(self.find("Holder", {"many": {"$inQuery": {"className": "Target", "where": {"a": 3}}}}), [])

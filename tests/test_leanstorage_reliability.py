@@ -287,6 +287,15 @@ class LimitsTest(ServiceTestCase):
         with mock.patch.object(self.service.store, "_query_seconds", 0.01), mock.patch("leanstorage.store.sqlite.STEPS", 100):
             self.code(124, "GET", "/classes/Slow", where={"$or": [{"l": {"$all": [n, 30]}} for n in range(50)]})
 
+    @unittest.skipIf(SERVER, "SQLite's own budget")
+    def test_patterns_of_many_rows_have_one_budget_together(self):
+        for _ in range(12):
+            self.make("Patterns", s="a" * 27 + "b")
+        began = time.monotonic()
+        with mock.patch.object(self.service.store, "_query_seconds", 0.3):
+            self.code(124, "GET", "/classes/Patterns", where={"s": {"$regex": "(a|aa)+$"}})
+        self.assertLess(time.monotonic() - began, 1.5)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -17,8 +17,8 @@ from processes import listen
 
 
 class ServerTest(unittest.TestCase):
-    def serve(self, application, threads, quick=None):
-        started = server.Server(application, listen("127.0.0.1", 0), threads, 1000, quick)
+    def serve(self, application, threads, quick=None, **more):
+        started = server.Server(application, listen("127.0.0.1", 0), threads, 1000, quick, **more)
         started.start()
         self.addCleanup(started.stop)
         return f"http://127.0.0.1:{started.port}/"
@@ -144,6 +144,56 @@ class LoopTest(unittest.TestCase):
     def test_call_that_is_answered_in_a_later_turn_is_answered_by_the_loop(self):
         for _ in range(3):
             self.assertEqual(self.ask("GET", "soon"), "loop")
+
+    def raw(self, data):
+        """What the server sends for `data` until it closes the connection or is silent."""
+        with socket.create_connection(("127.0.0.1", int(self.url.split(":")[2][:-1]))) as connection:
+            connection.sendall(data)
+            connection.settimeout(1)
+            found = b""
+            with contextlib.suppress(TimeoutError):
+                while piece := connection.recv(1 << 16):
+                    found += piece
+        return found
+
+    def test_malformed_request_alone_or_behind_another_is_400_and_hurts_nobody(self):
+        good = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
+        slow = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+        malformed = (
+            b"GET /a HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            b"GET /a HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n",
+            b"nonsense\r\n\r\n",
+            b"get /\r\n\r\n",
+            b"GET / HTTP/1.1\r\na: \0\r\n\r\n",
+        )
+        for bad in malformed:
+            for before in (b"", good, slow):
+                with self.subTest(bad=bad, before=before):
+                    answers = self.raw(before + bad)
+                    self.assertEqual(answers.count(b"HTTP/1.1 200"), bool(before))
+                    self.assertEqual(answers.count(b" 400 Bad Request"), 1, answers)
+        self.assertEqual(self.ask("GET", "quick"), "loop")
+
+    def test_call_that_breaks_on_the_loop_ends_its_own_connection_alone(self):
+        with contextlib.redirect_stderr(io.StringIO()):
+            self.quick.answer = lambda environ: (HTTPStatus.OK, [], "no bytes")
+            self.assertEqual(self.raw(b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"), b"")
+        del self.quick.answer
+        self.assertEqual(self.ask("GET", "quick"), "loop")
+
+    def test_long_body_is_refused_before_it_is_read_unless_it_is_an_upload(self):
+        def application(environ, start_response):
+            start_response("200 OK", [("Content-Length", "0")])
+            return []
+
+        self.url = self.serve(application, 2, max_call_bytes=10)
+        size = server.OVERHEAD_BYTES + 500
+        head = "%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        self.assertIn(b" 413 ", self.raw((head % ("POST /1.1/classes/A", size)).encode()))
+        self.assertIn(b'"error"', self.raw((head % ("PUT /1.1/classes/A/1", size)).encode()))
+        self.assertIn(b" 413 ", self.raw((head % ("POST /1.1/uploads/token", size)).encode()))
+        upload = (head % ("PUT /1.1/uploads/token", size)).encode()
+        self.assertIn(b" 200 ", self.raw(upload + b"x" * size))
 
     def test_quick_calls_are_answered_on_the_loop_and_others_by_threads(self):
         for method in ("GET", "POST"):

@@ -344,12 +344,18 @@ class PostgresqlCompiler(Compiler):
         return _item(value, f"{alias}.body", path)
 
     def any_element(self, item, test):
+        return self._any(item, "'[]'::jsonb", ("", []), test)
+
+    def any_of(self, item, test):
+        """Whether an object, or one of the elements of an array, passes the test."""
+        return self._any(item, "jsonb_build_array({})", item["text"], test)
+
+    def _any(self, item, other, value, test):
         name = f"e{next(self._names)}"
         return build(
-            "EXISTS (SELECT 1 FROM jsonb_array_elements("
-            f"CASE WHEN jsonb_typeof({{}}) = 'array' THEN {{}} ELSE '[]'::jsonb END) AS {name}(value) WHERE {{}})",
-            item["text"],
-            item["text"],
+            f"EXISTS (SELECT 1 FROM jsonb_array_elements(CASE WHEN jsonb_typeof({{}}) = 'array' THEN {{}} ELSE {other} END)"
+            f" AS {name}(value) WHERE {{}})",
+            *(part for part in (item["text"], item["text"], value if value[0] else None) if part),
             test(_item((f"{name}.value", []))),
         )
 
@@ -574,7 +580,7 @@ class PostgresqlTransaction(Transaction):
         present = build("SELECT o.id, {} FROM objects o WHERE {}", item, compiler._matching(query, "o"))
         present = build("{} AND jsonb_typeof({}) IN ('string', 'array')", present, item)
         found = []
-        text, params = present
+        text, params = compiler.whole(present)
         with self.connection.cursor() as cursor:
             cursor.execute(_placeholders(text), params)
             while rows := cursor.fetchmany(FETCHED):

@@ -515,6 +515,7 @@ class Compiler:
         self.known = known  # class name -> its info
         self._names = count(1)
         self._infos = {}
+        self._inner_queries = []  # (name, fragment), each before those that speak of it
         self._served = {}  # alias -> keys that an index finds
 
     # Statements -------------------------------------------------------------------------------------------------
@@ -531,11 +532,18 @@ class Compiler:
         if query.limit is not None or query.skip:
             limit, limit_params = self.limits(query.limit, query.skip)
             text, params = text + limit, params + limit_params
-        return text, params
+        return self.whole((text, params))
 
     def count(self, query):
         query = replace(query, order=())
-        return build(f"SELECT count(*) FROM {self.source(query, 'o')} WHERE {{}}", self._matching(query, "o"))
+        return self.whole(build(f"SELECT count(*) FROM {self.source(query, 'o')} WHERE {{}}", self._matching(query, "o")))
+
+    def whole(self, statement):
+        """A statement with the sub-queries that it speaks of."""
+        if not self._inner_queries:
+            return statement
+        names = [f"{name}(v) AS ({{}})" for name, _ in self._inner_queries]
+        return build(f"WITH {', '.join(names)} {{}}", *(query for _, query in self._inner_queries), statement)
 
     def limits(self, limit, skip):
         raise NotImplementedError
@@ -737,7 +745,8 @@ class Compiler:
     def _in_query(self, node, class_name, alias):
         query = node.operand
         inner = self._inner(query, "{alias}.id")
-        if self._type(class_name, node.path) == "Relation":
+        column_type = self._type(class_name, node.path)
+        if column_type == "Relation":
             member = f"r{next(self._names)}"
             return build(
                 f"EXISTS (SELECT 1 FROM relations {member} WHERE {member}.class = {alias}.class "
@@ -748,13 +757,10 @@ class Compiler:
                 inner,
             )
         item = self.field(class_name, node.path, alias)
-        return join(
-            "OR",
-            [
-                self.points_into(item, query.class_name, inner),
-                self.any_element(item, lambda element: self.points_into(element, query.class_name, inner)),
-            ],
-        )
+        # The inner query stands in the text once, whatever the column holds: twice would double with every level.
+        if column_type in SIMPLE_TYPES:
+            return self.points_into(item, query.class_name, inner) if column_type in ("Pointer", "File") else FALSE
+        return self.any_of(item, lambda element: self.points_into(element, query.class_name, inner))
 
     def _select(self, node, class_name, alias):
         key, query = node.operand
@@ -780,14 +786,19 @@ class Compiler:
         return self._inner_of(query, (what.format(alias=alias), []), alias)
 
     def _inner_of(self, query, what, alias):
-        """`SELECT what` of a sub-query, ordered only where a limit makes the order matter."""
+        """`SELECT what` of a sub-query, ordered only where a limit makes the order matter.
+
+        It stands before the statement, because a database's parser bears only so many levels.
+        """
         source = self.source(query, alias)
         text, params = build(f"SELECT {{}} FROM {source} WHERE {{}}", what, self._matching(query, alias))
-        if query.limit is None and not query.skip:
-            return text, params
-        order, order_params = self._order(query, alias)
-        limit, limit_params = self.limits(query.limit, query.skip)
-        return text + " ORDER BY " + order + limit, params + order_params + limit_params
+        if query.limit is not None or query.skip:
+            order, order_params = self._order(query, alias)
+            limit, limit_params = self.limits(query.limit, query.skip)
+            text, params = text + " ORDER BY " + order + limit, params + order_params + limit_params
+        name = f"q{next(self._names)}"
+        self._inner_queries.append((name, (text, params)))
+        return f"SELECT v FROM {name}", []
 
     def _next_alias(self):
         return f"o{next(self._names)}"

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 import regex
@@ -170,14 +171,20 @@ class SqliteStore:
         return result
 
     def _connect(self, busy_seconds=BUSY_SECONDS):
-        connection = sqlite3.connect(self.path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self.path, busy_seconds, isolation_level=None, check_same_thread=False, factory=_Connection
+        )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -16000")  # KiB
         connection.execute(f"PRAGMA mmap_size = {self._mapped_bytes}")
-        connection.create_function("leanstorage_search", 3, _search, deterministic=True)
+        connection.create_function("leanstorage_search", 3, partial(_search, connection), deterministic=True)
         connection.create_function("leanstorage_angle", 4, angle, deterministic=True)
         return connection
+
+
+class _Connection(sqlite3.Connection):
+    end = math.inf  # when the statement that runs has used up its time, in time.monotonic's seconds
 
 
 class _Job:
@@ -266,18 +273,26 @@ class SqliteCompiler(Compiler):
         }
 
     def any_element(self, item, test):
+        return build("({} = 'array' AND {})", item["kind"], self._any(item["elements"], test))
+
+    def any_of(self, item, test):
+        """Whether an object, or one of the elements of an array, passes the test."""
+        elements = build(
+            "CASE {} WHEN 'array' THEN {} WHEN 'object' THEN json_array(json({})) ELSE '[]' END",
+            item["kind"],
+            item["value"],
+            item["value"],
+        )
+        return self._any(elements, test)
+
+    def _any(self, elements, test):
         name = f"e{next(self._names)}"
         element = {
             "kind": (f"{name}.type", []),
             "value": (f"{name}.value", []),
             "text": (f"CASE WHEN {name}.type = 'text' THEN json_quote({name}.value) ELSE {name}.value END", []),
         }
-        return build(
-            f"({{}} = 'array' AND EXISTS (SELECT 1 FROM json_each({{}}) {name} WHERE {{}}))",
-            item["kind"],
-            item["elements"],
-            test(element),
-        )
+        return build(f"EXISTS (SELECT 1 FROM json_each({{}}) {name} WHERE {{}})", elements, test(element))
 
     def equal(self, item, operand):
         if operand is None:
@@ -414,6 +429,10 @@ class SqliteTransaction(Transaction):
         with _time_budget(self.connection, self.query_seconds):
             return super().count(query)
 
+    def role_names(self, user_id):
+        with _time_budget(self.connection, self.query_seconds):
+            return super().role_names(user_id)
+
 
 class QuickTransaction(SqliteTransaction):
     """Statements for a thread that has no time: what may take long raises QueryTimeout instead."""
@@ -464,10 +483,11 @@ class _time_budget:
         self.seconds = seconds
 
     def __enter__(self):
-        end = time.monotonic() + self.seconds
+        self.connection.end = end = time.monotonic() + self.seconds
         self.connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
 
     def __exit__(self, *_):
+        self.connection.end = math.inf
         self.connection.set_progress_handler(None, 0)
 
 
@@ -489,11 +509,18 @@ def angle(latitude, longitude, to_latitude, to_longitude):
     return 2 * math.asin(min(1.0, math.sqrt(half)))
 
 
-def _search(pattern, flags, text):
-    """Whether a pattern occurs; the package's timeout stops what `re` could not, and other threads go on meanwhile."""
+def _search(connection, pattern, flags, text):
+    """Whether a pattern occurs; the package's timeout stops what `re` could not, and other threads go on meanwhile.
+
+    Raises TimeoutError when a match, or all those of the statement, take too long: a match is one step to SQLite, which
+    looks at the clock only now and then.
+    """
     if not isinstance(text, str):
         return False
-    return regex.compile(pattern, flags).search(text, timeout=REGEX_SECONDS, concurrent=True) is not None
+    seconds = min(REGEX_SECONDS, connection.end - time.monotonic())
+    if seconds <= 0:
+        raise TimeoutError
+    return regex.compile(pattern, flags).search(text, timeout=seconds, concurrent=True) is not None
 
 
 def _execute(connection, text, params=()):
