@@ -20,6 +20,7 @@ class Code(Enum):
     UNSUPPORTED = 1, 400, "{feature} is not supported by this server."
     UNSUPPORTED_METHOD = 1, 405, "{feature} is not supported by this server."
     NO_ROUTE = 1, 404, "Not Found."
+    NO_ENGINE = 1, 404, "No engine is configured (serve --engine URL)."
     WRONG_METHOD = 1, 405, "Method Not Allowed."
     NO_OBJECT = 1, 404, "Could not find object by id '{id}' for class '{class_name}'."
     ROLE_NEEDS_ACL = 1, 400, "Role ACL is required."
