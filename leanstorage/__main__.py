@@ -5,8 +5,10 @@ import os
 import shlex
 import signal
 import socket
+import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from leanstorage.hooks import HttpTransport
 from leanstorage.quick import quick_calls
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
-from leanstorage.store import Document, StoreUnavailable, open_store
+from leanstorage.store import Document, Store, StoreUnavailable, open_store
 from leanstorage.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
 from processes import listen, share
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8126
 THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
+Run = Callable[[argparse.Namespace, Path, dict[str, str]], int]  # options, folder of the data, keys -> exit code
 ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
 
 
@@ -37,12 +40,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.environment = os.environ
     data = Path(os.environ.get("LEANSTORAGE_DATA") or "data")
     try:
-        keys = key_files.from_environment(os.environ) or key_files.load(data)
+        keys = key_files.from_environment(os.environ) or _kept_keys(data)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"cannot use LEANSTORAGE_DATA: {error}", file=sys.stderr)
+        return 1
     code: int = options.run(options, data, keys)
     return code
+
+
+def _kept_keys(data: Path) -> dict[str, str]:
+    """The keys in the folder `data`; new ones are told of: a shell that lacks LEANSTORAGE_DATA would make them, too."""
+    file = key_files.place(data)
+    is_new = not file.exists()
+    keys = key_files.load(data)
+    if is_new:
+        print(f"new keys were generated: {file.resolve()} (LEANSTORAGE_DATA is the folder)", file=sys.stderr, flush=True)
+    return keys
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     storage.add_argument("--files", metavar="PLACE", help="a folder or s3://BUCKET/PREFIX; in LEANSTORAGE_DATA")
     serve_command = commands.add_parser("serve", parents=[storage], help="serve the storage API")
     serve_command.add_argument("--host", default="127.0.0.1")
-    serve_command.add_argument("--port", type=int, default=DEFAULT_PORT)
+    serve_command.add_argument("--port", type=_port, default=DEFAULT_PORT)
     serve_command.add_argument("--engine", metavar="URL", help="the app, for its hooks and cloud functions")
     serve_command.add_argument("--public-url", metavar="URL", help="of this server, when requests do not say it in Host")
     serve_command.add_argument("--files-url", metavar="URL", help="of files, when they have an origin of their own")
@@ -83,11 +99,11 @@ def parser() -> argparse.ArgumentParser:
     serve_command.set_defaults(run=serve)
     env_command = commands.add_parser("env", help="print the variables that an app needs, for eval")
     env_command.add_argument("--host", default="127.0.0.1")
-    env_command.add_argument("--port", type=int, default=DEFAULT_PORT)
+    env_command.add_argument("--port", type=_port, default=DEFAULT_PORT)
     env_command.add_argument("--public-url", metavar="URL")
     env_command.set_defaults(run=env)
     outbox_command = commands.add_parser("outbox", parents=[storage], help="print the e-mails of the last 30 days")
-    outbox_command.set_defaults(run=outbox)
+    outbox_command.set_defaults(run=_mended(outbox))
     rights_command = commands.add_parser("permissions", parents=[storage], help="show or set who may do what in a class")
     rights_command.add_argument("class_name", metavar="CLASS")
     for action in ACTIONS:
@@ -96,14 +112,47 @@ def parser() -> argparse.ArgumentParser:
             metavar="WHO",
             help="everyone, users, nobody, or user ids and role:NAMEs with commas",
         )
-    rights_command.set_defaults(run=permissions)
+    rights_command.set_defaults(run=_mended(permissions))
     index_command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
     index_command.add_argument("class_name", metavar="CLASS")
     index_command.add_argument("keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is")
     index_command.add_argument("--drop", action="store_true", help="take the index of these keys away")
-    index_command.set_defaults(run=index)
+    index_command.set_defaults(run=_mended(index))
     add_commands(commands, storage, database_url, files_place)
     return top
+
+
+def _port(text: str) -> int:
+    """A port, 0 for any free one."""
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return int(text)
+
+
+def _mended(run: Run) -> Run:
+    """Run a subcommand so that what an operator can mend ends in one line and not in a traceback."""
+
+    def mended(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
+        try:
+            return run(options, data, keys)
+        except StoreUnavailable as error:
+            print(f"the database is not available: {error}", file=sys.stderr)
+        except (ValueError, StorageError) as error:
+            print(error, file=sys.stderr)
+        except (OSError, sqlite3.DatabaseError) as error:
+            print(f"cannot go on: {error}", file=sys.stderr)
+        return 1
+
+    return mended
+
+
+@contextmanager
+def _opened_store(options: argparse.Namespace, data: Path) -> Iterator[Store]:
+    store = open_store(database_url(options, data))
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def database_url(options: argparse.Namespace, data: Path) -> str:
@@ -146,7 +195,7 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     try:
         listening = listen(options.host, options.port)
         service = opened()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StoreUnavailable, sqlite3.DatabaseError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return 1
 
@@ -195,11 +244,8 @@ def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
 
 def outbox(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Print the messages that users were to be sent, oldest first, one JSON object a line: they hold secret links."""
-    store = open_store(database_url(options, data))
-    try:
+    with _opened_store(options, data) as store:
         found = store.read(lambda transaction: transaction.records("outbox"))
-    finally:
-        store.close()
     for _, message in found:
         print(json.dumps(message, ensure_ascii=False))
     print(f"{len(found)} messages")
@@ -209,7 +255,6 @@ def outbox(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int
 def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Set what was given, then print the permissions of the class, one action a line."""
     given = {action: getattr(options, action) for action in ACTIONS if getattr(options, action) is not None}
-    store = open_store(database_url(options, data))
 
     def work(transaction: "Transaction") -> Document:
         info = classes.load(transaction, options.class_name, lock=True)
@@ -226,13 +271,8 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
         transaction.save_class(options.class_name, info)
         return rules
 
-    try:
+    with _opened_store(options, data) as store:
         found = store.write(work)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        store.close()
     for action in ACTIONS:
         rule = found.get(action)
         who = "everyone" if rule is None else "users" if rule["users"] else ",".join(rule["names"]) or "nobody"
@@ -242,16 +282,10 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
 
 def index(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Make or drop an index, then print those of the class, one a line."""
-    store = open_store(database_url(options, data))
-    try:
+    with _opened_store(options, data) as store:
         if options.keys:
             (indexes.drop if options.drop else indexes.create)(store, options.class_name, options.keys)
         found = store.read(lambda transaction: indexes.listed(transaction, options.class_name))
-    except (ValueError, StorageError, StoreUnavailable) as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        store.close()
     for found_keys in found:
         print(options.class_name, *found_keys)
     return 0
