@@ -6,13 +6,14 @@ import shlex
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leanstorage import classes, indexes
+from leanstorage import classes, indexes, mail
 from leanstorage import keys as key_files
 from leanstorage.calls import Options, Service
 from leanstorage.errors import StorageError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from leanstorage.store.sql import Transaction
 
 DEFAULT_PORT = 8126
+SEND_SECONDS = 60  # that a command may take for one e-mail
 THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
 Run = Callable[[argparse.Namespace, Path, dict[str, str]], int]  # options, folder of the data, keys -> exit code
 ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.environment = os.environ
     data = Path(os.environ.get("LEANSTORAGE_DATA") or "data")
     try:
-        keys = key_files.from_environment(os.environ) or _kept_keys(data)
+        keys = (key_files.from_environment(os.environ) or _kept_keys(data)) if options.needs_keys else {}
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -63,6 +65,7 @@ def _kept_keys(data: Path) -> dict[str, str]:
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m leanstorage", description=__doc__)
+    top.set_defaults(needs_keys=True)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     storage = argparse.ArgumentParser(add_help=False)
     storage.add_argument("--database", metavar="URL", help="sqlite:///PATH or postgresql://...; in LEANSTORAGE_DATA")
@@ -103,7 +106,11 @@ def parser() -> argparse.ArgumentParser:
     env_command.add_argument("--public-url", metavar="URL")
     env_command.set_defaults(run=env)
     outbox_command = commands.add_parser("outbox", parents=[storage], help="print the e-mails of the last 30 days")
-    outbox_command.set_defaults(run=_mended(outbox))
+    outbox_command.add_argument("--json", action="store_true", help="print nothing else, not even how many there are")
+    outbox_command.add_argument(
+        "--send", metavar="COMMAND", help="instead hand those on that were not yet, as e-mails on its standard input"
+    )
+    outbox_command.set_defaults(run=_mended(outbox), needs_keys=False)
     rights_command = commands.add_parser("permissions", parents=[storage], help="show or set who may do what in a class")
     rights_command.add_argument("class_name", metavar="CLASS")
     for action in ACTIONS:
@@ -112,13 +119,14 @@ def parser() -> argparse.ArgumentParser:
             metavar="WHO",
             help="everyone, users, nobody, or user ids and role:NAMEs with commas",
         )
-    rights_command.set_defaults(run=_mended(permissions))
+    rights_command.set_defaults(run=_mended(permissions), needs_keys=False)
     index_command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
     index_command.add_argument("class_name", metavar="CLASS")
     index_command.add_argument("keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is")
     index_command.add_argument("--drop", action="store_true", help="take the index of these keys away")
-    index_command.set_defaults(run=_mended(index))
+    index_command.set_defaults(run=_mended(index), needs_keys=False)
     add_commands(commands, storage, database_url, files_place)
+    commands.choices["migrate"].set_defaults(needs_keys=False)
     return top
 
 
@@ -243,12 +251,24 @@ def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
 
 
 def outbox(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
-    """Print the messages that users were to be sent, oldest first, one JSON object a line: they hold secret links."""
+    """Print the messages to users, oldest first, one JSON object a line: they hold secret links. Or hand them on."""
+
+    def deliver(data: bytes) -> bool:
+        try:
+            return subprocess.run(options.send, shell=True, input=data, timeout=SEND_SECONDS).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
+
     with _opened_store(options, data) as store:
-        found = store.read(lambda transaction: transaction.records("outbox"))
-    for _, message in found:
+        if options.send:
+            sent, failed = mail.hand_on(store, deliver)
+            print(f"{sent} sent, {failed} not")
+            return 1 if failed else 0
+        found = mail.outbox(store)
+    for message in found:
         print(json.dumps(message, ensure_ascii=False))
-    print(f"{len(found)} messages")
+    if not options.json:
+        print(f"{len(found)} messages")
     return 0
 
 
