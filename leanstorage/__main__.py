@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leanstorage import classes, indexes, mail
+from leanstorage import classes, indexes, mail, roles, users
 from leanstorage import keys as key_files
 from leanstorage.calls import Options, Service
 from leanstorage.errors import StorageError
@@ -287,6 +287,8 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
                 rules.pop(action, None)
             else:
                 names = [] if who in ("users", "nobody") else who.split(",")
+                for name in names:
+                    _check_known(transaction, name)
                 rules[action] = {"users": who == "users", "names": names}
         transaction.save_class(options.class_name, info)
         return rules
@@ -298,6 +300,16 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
         who = "everyone" if rule is None else "users" if rule["users"] else ",".join(rule["names"]) or "nobody"
         print(f"{action}: {who}")
     return 0
+
+
+def _check_known(transaction: "Transaction", name: str) -> None:
+    """Raise ValueError for the name of nobody: a rule that names nobody else would lock everybody out."""
+    if name.startswith("role:"):
+        role = name.removeprefix("role:")
+        if transaction.record(roles.KIND, users.unique_key(role)) is None:
+            raise ValueError(f"there is no role {role!r}")
+    elif transaction.get("_User", name) is None:
+        raise ValueError(f"there is no user with the id {name!r}: it takes everyone, users, nobody, or ids and role:NAMEs")
 
 
 def index(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:

@@ -4,7 +4,7 @@ import io
 import json
 import re
 import tempfile
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
@@ -523,3 +523,42 @@ class OutboxTest(ServiceTestCase):
 
         mail.hand_on(self.service.store, deliver)
         self.assertEqual((len(seen), len(set(seen))), (3, 3))
+
+
+class PermissionsTest(ServiceTestCase):
+    def run_command(self, *arguments):
+        """(exit code, stdout, stderr) of `python -m leanstorage permissions`."""
+        output, errors = io.StringIO(), io.StringIO()
+        with redirect_stdout(output), redirect_stderr(errors):
+            code = command_line.main(["permissions", "--database", self.database, *arguments])
+        return code, output.getvalue(), errors.getvalue()
+
+    def test_permissions_are_set_and_shown(self):
+        user = self.user("allowed")
+        self.api("POST", "/roles", {"name": "admin", "ACL": {}}, 201)
+        self.make("Rights", a=1)
+        who = f"role:admin,{user['objectId']}"
+        code, output, _ = self.run_command("Rights", "--delete", who, "--update", "users", "--create", "nobody")
+        self.assertEqual(code, 0)
+        wanted = f"find: everyone\nget: everyone\ncreate: nobody\nupdate: users\ndelete: {who}\nadd_fields: everyone\n"
+        self.assertEqual(output, wanted)
+        self.assertEqual(self.run_command("Rights")[1], wanted)
+        self.code(403, "GET", "/classes/_User", status=403)
+        self.assertEqual(self.run_command("_User", "--find", "everyone")[0], 0)
+        self.assertEqual([row["username"] for row in self.find("_User")], ["allowed"])
+
+    def test_names_of_nobody_are_refused_and_change_nothing(self):
+        self.make("Typo", a=1)
+        before = self.digest()
+        for who, named in (
+            ("user", "'user'"),
+            ("role:admins", "'admins'"),
+            ("everyone,users", "'everyone'"),
+            ("", "''"),
+            ("role:", "''"),
+        ):
+            with self.subTest(who):
+                code, output, errors = self.run_command("Typo", "--create", "nobody", "--delete", who)
+                self.assertEqual((code, output, errors.count("\n")), (1, "", 1))
+                self.assertIn(named, errors)
+        self.assertEqual(self.digest(), before)
