@@ -33,6 +33,10 @@ DEFAULT_PORT = 8126
 SEND_SECONDS = 60  # that a command may take for one e-mail
 THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
 Run = Callable[[argparse.Namespace, Path, dict[str, str]], int]  # options, folder of the data, keys -> exit code
+EPILOG = (
+    "LEANSTORAGE_DATA is the folder of the data, ./data unless it is set. The keys are those of LEANCLOUD_APP_ID, _APP_KEY, "
+    "_APP_MASTER_KEY and _APP_HOOK_KEY, or are generated there."
+)
 ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
 
 
@@ -64,48 +68,86 @@ def _kept_keys(data: Path) -> dict[str, str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m leanstorage", description=__doc__)
+    top = argparse.ArgumentParser(prog="python -m leanstorage", description=__doc__, epilog=EPILOG)
     top.set_defaults(needs_keys=True)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     storage = argparse.ArgumentParser(add_help=False)
-    storage.add_argument("--database", metavar="URL", help="sqlite:///PATH or postgresql://...; in LEANSTORAGE_DATA")
-    storage.add_argument("--files", metavar="PLACE", help="a folder or s3://BUCKET/PREFIX; in LEANSTORAGE_DATA")
+    storage.add_argument(
+        "--database",
+        metavar="URL",
+        help="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME (default: leanstorage.db in LEANSTORAGE_DATA)",
+    )
+    storage.add_argument(
+        "--files", metavar="PLACE", help="a folder or s3://BUCKET/PREFIX (default: files in LEANSTORAGE_DATA)"
+    )
     serve_command = commands.add_parser("serve", parents=[storage], help="serve the storage API")
-    serve_command.add_argument("--host", default="127.0.0.1")
-    serve_command.add_argument("--port", type=_port, default=DEFAULT_PORT)
-    serve_command.add_argument("--engine", metavar="URL", help="the app, for its hooks and cloud functions")
-    serve_command.add_argument("--public-url", metavar="URL", help="of this server, when requests do not say it in Host")
-    serve_command.add_argument("--files-url", metavar="URL", help="of files, when they have an origin of their own")
     serve_command.add_argument(
-        "--trust-auth", metavar="PROVIDER,...", default="", help="third-party logins to believe unchecked; * for all"
+        "--host",
+        default="127.0.0.1",
+        help="where it listens (default: %(default)s); beyond loopback TLS must stand in front, as signatures can be replayed",
+    )
+    serve_command.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 for a free one (default: %(default)s)")
+    serve_command.add_argument("--engine", metavar="URL", help="the app, for its hooks and cloud functions (default: none)")
+    serve_command.add_argument("--public-url", metavar="URL", help="of this server (default: what requests say in Host)")
+    serve_command.add_argument(
+        "--files-url", metavar="URL", help="of files, which should have an origin of their own in production (default: that of this server)"
     )
     serve_command.add_argument(
-        "--threads", type=int, metavar="N", help=f"for calls that wait; {THREADS}, or {ENGINE_THREADS} with --engine"
+        "--trust-auth",
+        metavar="PROVIDER,...",
+        default="",
+        help="third-party logins to believe without asking the third party, * for all (default: none)",
     )
-    serve_command.add_argument("--processes", type=int, default=1, metavar="N", help="on PostgreSQL: as many as CPUs")
-    serve_command.add_argument("--role-create", choices=("client", "master"), default="client", help="who may create roles")
-    serve_command.add_argument("--class-create", choices=("client", "master"), default="client", help="and classes")
-    serve_command.add_argument("--verify-emails", action="store_true", help="let users ask for verification links")
-    serve_command.add_argument("--max-upload-bytes", type=int, default=Options.max_upload_bytes)
-    serve_command.add_argument("--max-body-bytes", type=int, default=Options.max_body_bytes, help="of a call of the API")
     serve_command.add_argument(
-        "--max-json-depth", type=int, default=Options.max_json_depth, choices=range(10, 301), metavar="LEVELS"
+        "--threads", type=int, metavar="N", help=f"for calls that wait (default: {THREADS}, with --engine {ENGINE_THREADS})"
     )
-    serve_command.add_argument("--query-seconds", type=float, default=Options.query_seconds, help="that a query may take")
+    serve_command.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="on PostgreSQL as many as CPUs (default: %(default)s)"
+    )
+    serve_command.add_argument(
+        "--role-create",
+        choices=("client", "master"),
+        default="client",
+        help="who may create roles; production should choose master (default: %(default)s, as on LeanCloud)",
+    )
+    serve_command.add_argument(
+        "--class-create", choices=("client", "master"), default="client", help="who may create classes, likewise (default: %(default)s)"
+    )
+    serve_command.add_argument(
+        "--verify-emails", action="store_true", help="let users ask for verification links, which lie in the outbox"
+    )
+    serve_command.add_argument(
+        "--max-upload-bytes", type=int, metavar="N", default=Options.max_upload_bytes, help="of a file (default: %(default)s)"
+    )
+    serve_command.add_argument(
+        "--max-body-bytes", type=int, metavar="N", default=Options.max_body_bytes, help="of a call of the API (default: %(default)s)"
+    )
+    serve_command.add_argument(
+        "--max-json-depth",
+        type=int,
+        default=Options.max_json_depth,
+        choices=range(10, 301),
+        metavar="LEVELS",
+        help="of a call of the API, 10 to 300 (default: %(default)s)",
+    )
+    serve_command.add_argument(
+        "--query-seconds", type=float, metavar="N", default=Options.query_seconds, help="that a query may take (default: %(default)s)"
+    )
     serve_command.add_argument(
         "--max-requests",
         type=int,
+        metavar="N",
         default=Options.max_requests_per_minute,
-        help="a minute and address, callers with the hook key and on loopback spared; 0 for no limit",
+        help="a minute and address, callers with the hook key and on loopback spared; 0 for no limit (default: %(default)s)",
     )
-    serve_command.add_argument("--sign-max-age", type=int, metavar="SECONDS", help="refuse older signatures")
+    serve_command.add_argument("--sign-max-age", type=int, metavar="SECONDS", help="refuse older signatures (default: none is too old)")
     serve_command.set_defaults(run=serve)
     env_command = commands.add_parser("env", help="print the variables that an app needs, for eval")
-    env_command.add_argument("--host", default="127.0.0.1")
-    env_command.add_argument("--port", type=_port, default=DEFAULT_PORT)
-    env_command.add_argument("--public-url", metavar="URL")
+    env_command.add_argument("--host", default="127.0.0.1", help="that of serve (default: %(default)s)")
+    env_command.add_argument("--port", type=_port, default=DEFAULT_PORT, help="that of serve (default: %(default)s)")
+    env_command.add_argument("--public-url", metavar="URL", help="where the app finds the storage (default: http://HOST:PORT)")
     env_command.set_defaults(run=env)
-    outbox_command = commands.add_parser("outbox", parents=[storage], help="print the e-mails of the last 30 days")
+    outbox_command = commands.add_parser("outbox", parents=[storage], help="list the e-mails of the last 30 days, or hand them on")
     outbox_command.add_argument("--json", action="store_true", help="print nothing else, not even how many there are")
     outbox_command.add_argument(
         "--send", metavar="COMMAND", help="instead hand those on that were not yet, as e-mails on its standard input"
@@ -117,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
         rights_command.add_argument(
             f"--{action.replace('_', '-')}",
             metavar="WHO",
-            help="everyone, users, nobody, or user ids and role:NAMEs with commas",
+            help="everyone, users, nobody, or user ids and role:NAMEs with commas (default: left as it is)",
         )
     rights_command.set_defaults(run=_mended(permissions), needs_keys=False)
     index_command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
