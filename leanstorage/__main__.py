@@ -114,8 +114,14 @@ def parser() -> argparse.ArgumentParser:
         "--class-create", choices=("client", "master"), default="client", help="who may create classes, likewise (default: %(default)s)"
     )
     serve_command.add_argument(
-        "--verify-emails", action="store_true", help="let users ask for verification links, which lie in the outbox"
+        "--verify-emails", action="store_true", help="let users ask for verification links, which lie in the outbox (default: refuse)"
     )
+    for field, name in (("email", "e-mail address"), ("phone", "phone number")):
+        serve_command.add_argument(
+            f"--login-needs-verified-{field}",
+            action="store_true",
+            help=f"refuse logins of users whose {name} is not verified (default: let them in)",
+        )
     serve_command.add_argument(
         "--max-upload-bytes", type=int, metavar="N", default=Options.max_upload_bytes, help="of a file (default: %(default)s)"
     )
@@ -222,6 +228,8 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
         role_create=options.role_create,
         class_create=options.class_create,
         verify_emails=options.verify_emails,
+        login_needs_verified_email=options.login_needs_verified_email,
+        login_needs_verified_phone=options.login_needs_verified_phone,
         max_upload_bytes=options.max_upload_bytes,
         max_body_bytes=options.max_body_bytes,
         max_json_depth=options.max_json_depth,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from leanstorage import acl, classes, queries
 from leanstorage.calls import Call
-from leanstorage.store import Document, Json, Principals, Row, canonical_text, decode_bodies, type_of
+from leanstorage.store import Document, Json, Principals, Row, canonical_text, decode_bodies
 from leanstorage.values import format_time
 
 if TYPE_CHECKING:
@@ -255,8 +255,3 @@ def hook_object(transaction, call, body, info):
     result.update({key: stub for key, stub in classes.relations(info).items()})
     expand_files(transaction, call, result)
     return result
-
-
-def column_types(body):
-    """{key: (column type, value)} of a whole body, null left out: what an import declares."""
-    return {key: (type_of(value), value) for key, value in body.items() if value is not None}

@@ -130,6 +130,25 @@ class LoginTest(ServiceTestCase):
             self.assertEqual(self.raw("POST", "/1.1/login", body, spared, **there).json()["code"], 211)
 
 
+    def test_login_may_need_a_verified_address_and_number(self):
+        user = self.user("unverified", email="un@example.com", mobilePhoneNumber="+8613800000000")
+        self.user("neither")
+        options, body = self.service.options, {"username": "unverified", "password": "pw"}
+        self.api("POST", "/login", body)
+        path = f"/users/{user['objectId']}"
+        with (
+            mock.patch.object(options, "login_needs_verified_email", True),
+            mock.patch.object(options, "login_needs_verified_phone", True),
+        ):
+            self.code(216, "POST", "/login", body)
+            self.code(210, "POST", "/login", {**body, "password": "x"})
+            self.api("PUT", path, {"emailVerified": True}, master=True)
+            self.code(215, "POST", "/login", body)
+            self.api("PUT", path, {"mobilePhoneVerified": True}, master=True)
+            self.api("POST", "/login", body)
+            self.api("POST", "/login", {"username": "neither", "password": "pw"})
+
+
 class ChangeTest(ServiceTestCase):
     def setUp(self):
         self.name = self.id().rsplit(".", 1)[1][-40:]
@@ -147,6 +166,12 @@ class ChangeTest(ServiceTestCase):
         self.api("PUT", self.path, {"username": self.name}, session=self.token)
         self.api("PUT", self.path, {"a": 2}, master=True)
         self.code(202, "PUT", self.path, {"username": self.name + "2"}, session=self.token)
+        delete = {"__op": "Delete"}
+        for value in (delete, {"__op": "Batch", "ops": [delete]}):
+            self.code(113, "PUT", self.path, {"username": value}, session=self.token)
+            self.code(113, "PUT", self.path, {"username": value}, master=True)
+        anonymous = {"anonymous": {"id": self.name}}
+        self.code(113, "POST", "/users", {"username": delete, "authData": anonymous})
         self.api("DELETE", self.path, session=self.token)
         self.code(211, "GET", "/users/me", session=self.token)
         self.code(211, "GET", self.path)
