@@ -5,12 +5,15 @@ import os
 import shlex
 import signal
 import socket
+import sqlite3
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leanstorage import classes, indexes
+from leanstorage import classes, indexes, mail, roles, users
 from leanstorage import keys as key_files
 from leanstorage.calls import Options, Service
 from leanstorage.errors import StorageError
@@ -18,7 +21,7 @@ from leanstorage.hooks import HttpTransport
 from leanstorage.quick import quick_calls
 from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
-from leanstorage.store import Document, StoreUnavailable, open_store
+from leanstorage.store import Document, Store, StoreUnavailable, open_store
 from leanstorage.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
 from processes import listen, share
@@ -27,7 +30,13 @@ if TYPE_CHECKING:
     from leanstorage.store.sql import Transaction
 
 DEFAULT_PORT = 8126
+SEND_SECONDS = 60  # that a command may take for one e-mail
 THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
+Run = Callable[[argparse.Namespace, Path, dict[str, str]], int]  # options, folder of the data, keys -> exit code
+EPILOG = (
+    "LEANSTORAGE_DATA is the folder of the data, ./data unless it is set. The keys are those of LEANCLOUD_APP_ID, _APP_KEY, "
+    "_APP_MASTER_KEY and _APP_HOOK_KEY, or are generated there."
+)
 ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
 
 
@@ -37,73 +46,169 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.environment = os.environ
     data = Path(os.environ.get("LEANSTORAGE_DATA") or "data")
     try:
-        keys = key_files.from_environment(os.environ) or key_files.load(data)
+        keys = (key_files.from_environment(os.environ) or _kept_keys(data)) if options.needs_keys else {}
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"cannot use LEANSTORAGE_DATA: {error}", file=sys.stderr)
+        return 1
     code: int = options.run(options, data, keys)
     return code
 
 
+def _kept_keys(data: Path) -> dict[str, str]:
+    """The keys in the folder `data`; new ones are told of: a shell that lacks LEANSTORAGE_DATA would make them, too."""
+    file = key_files.place(data)
+    is_new = not file.exists()
+    keys = key_files.load(data)
+    if is_new:
+        print(f"new keys were generated: {file.resolve()} (LEANSTORAGE_DATA is the folder)", file=sys.stderr, flush=True)
+    return keys
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m leanstorage", description=__doc__)
+    top = argparse.ArgumentParser(prog="python -m leanstorage", description=__doc__, epilog=EPILOG)
+    top.set_defaults(needs_keys=True)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     storage = argparse.ArgumentParser(add_help=False)
-    storage.add_argument("--database", metavar="URL", help="sqlite:///PATH or postgresql://...; in LEANSTORAGE_DATA")
-    storage.add_argument("--files", metavar="PLACE", help="a folder or s3://BUCKET/PREFIX; in LEANSTORAGE_DATA")
+    storage.add_argument(
+        "--database",
+        metavar="URL",
+        help="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME (default: leanstorage.db in LEANSTORAGE_DATA)",
+    )
+    storage.add_argument(
+        "--files", metavar="PLACE", help="a folder or s3://BUCKET/PREFIX (default: files in LEANSTORAGE_DATA)"
+    )
     serve_command = commands.add_parser("serve", parents=[storage], help="serve the storage API")
-    serve_command.add_argument("--host", default="127.0.0.1")
-    serve_command.add_argument("--port", type=int, default=DEFAULT_PORT)
-    serve_command.add_argument("--engine", metavar="URL", help="the app, for its hooks and cloud functions")
-    serve_command.add_argument("--public-url", metavar="URL", help="of this server, when requests do not say it in Host")
-    serve_command.add_argument("--files-url", metavar="URL", help="of files, when they have an origin of their own")
     serve_command.add_argument(
-        "--trust-auth", metavar="PROVIDER,...", default="", help="third-party logins to believe unchecked; * for all"
+        "--host",
+        default="127.0.0.1",
+        help="where it listens (default: %(default)s); beyond loopback TLS must stand in front, as signatures can be replayed",
+    )
+    serve_command.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 for a free one (default: %(default)s)")
+    serve_command.add_argument("--engine", metavar="URL", help="the app, for its hooks and cloud functions (default: none)")
+    serve_command.add_argument("--public-url", metavar="URL", help="of this server (default: what requests say in Host)")
+    serve_command.add_argument(
+        "--files-url", metavar="URL", help="of files, which should have an origin of their own in production (default: that of this server)"
     )
     serve_command.add_argument(
-        "--threads", type=int, metavar="N", help=f"for calls that wait; {THREADS}, or {ENGINE_THREADS} with --engine"
+        "--trust-auth",
+        metavar="PROVIDER,...",
+        default="",
+        help="third-party logins to believe without asking the third party, * for all (default: none)",
     )
-    serve_command.add_argument("--processes", type=int, default=1, metavar="N", help="on PostgreSQL: as many as CPUs")
-    serve_command.add_argument("--role-create", choices=("client", "master"), default="client", help="who may create roles")
-    serve_command.add_argument("--class-create", choices=("client", "master"), default="client", help="and classes")
-    serve_command.add_argument("--verify-emails", action="store_true", help="let users ask for verification links")
-    serve_command.add_argument("--max-upload-bytes", type=int, default=Options.max_upload_bytes)
-    serve_command.add_argument("--max-body-bytes", type=int, default=Options.max_body_bytes, help="of a call of the API")
     serve_command.add_argument(
-        "--max-json-depth", type=int, default=Options.max_json_depth, choices=range(10, 301), metavar="LEVELS"
+        "--threads", type=int, metavar="N", help=f"for calls that wait (default: {THREADS}, with --engine {ENGINE_THREADS})"
     )
-    serve_command.add_argument("--query-seconds", type=float, default=Options.query_seconds, help="that a query may take")
+    serve_command.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="on PostgreSQL as many as CPUs (default: %(default)s)"
+    )
+    serve_command.add_argument(
+        "--role-create",
+        choices=("client", "master"),
+        default="client",
+        help="who may create roles; production should choose master (default: %(default)s, as on LeanCloud)",
+    )
+    serve_command.add_argument(
+        "--class-create", choices=("client", "master"), default="client", help="who may create classes, likewise (default: %(default)s)"
+    )
+    serve_command.add_argument(
+        "--verify-emails", action="store_true", help="let users ask for verification links, which lie in the outbox (default: refuse)"
+    )
+    for field, name in (("email", "e-mail address"), ("phone", "phone number")):
+        serve_command.add_argument(
+            f"--login-needs-verified-{field}",
+            action="store_true",
+            help=f"refuse logins of users whose {name} is not verified (default: let them in)",
+        )
+    serve_command.add_argument(
+        "--max-upload-bytes", type=int, metavar="N", default=Options.max_upload_bytes, help="of a file (default: %(default)s)"
+    )
+    serve_command.add_argument(
+        "--max-body-bytes", type=int, metavar="N", default=Options.max_body_bytes, help="of a call of the API (default: %(default)s)"
+    )
+    serve_command.add_argument(
+        "--max-json-depth",
+        type=int,
+        default=Options.max_json_depth,
+        choices=range(10, 301),
+        metavar="LEVELS",
+        help="of a call of the API, 10 to 300 (default: %(default)s)",
+    )
+    serve_command.add_argument(
+        "--query-seconds", type=float, metavar="N", default=Options.query_seconds, help="that a query may take (default: %(default)s)"
+    )
     serve_command.add_argument(
         "--max-requests",
         type=int,
+        metavar="N",
         default=Options.max_requests_per_minute,
-        help="a minute and address, callers with the hook key and on loopback spared; 0 for no limit",
+        help="a minute and address, callers with the hook key and on loopback spared; 0 for no limit (default: %(default)s)",
     )
-    serve_command.add_argument("--sign-max-age", type=int, metavar="SECONDS", help="refuse older signatures")
+    serve_command.add_argument("--sign-max-age", type=int, metavar="SECONDS", help="refuse older signatures (default: none is too old)")
     serve_command.set_defaults(run=serve)
     env_command = commands.add_parser("env", help="print the variables that an app needs, for eval")
-    env_command.add_argument("--host", default="127.0.0.1")
-    env_command.add_argument("--port", type=int, default=DEFAULT_PORT)
-    env_command.add_argument("--public-url", metavar="URL")
+    env_command.add_argument("--host", default="127.0.0.1", help="that of serve (default: %(default)s)")
+    env_command.add_argument("--port", type=_port, default=DEFAULT_PORT, help="that of serve (default: %(default)s)")
+    env_command.add_argument("--public-url", metavar="URL", help="where the app finds the storage (default: http://HOST:PORT)")
     env_command.set_defaults(run=env)
-    outbox_command = commands.add_parser("outbox", parents=[storage], help="print the e-mails of the last 30 days")
-    outbox_command.set_defaults(run=outbox)
+    outbox_command = commands.add_parser("outbox", parents=[storage], help="list the e-mails of the last 30 days, or hand them on")
+    outbox_command.add_argument("--json", action="store_true", help="print nothing else, not even how many there are")
+    outbox_command.add_argument(
+        "--send", metavar="COMMAND", help="instead hand those on that were not yet, as e-mails on its standard input"
+    )
+    outbox_command.set_defaults(run=_mended(outbox), needs_keys=False)
     rights_command = commands.add_parser("permissions", parents=[storage], help="show or set who may do what in a class")
     rights_command.add_argument("class_name", metavar="CLASS")
     for action in ACTIONS:
         rights_command.add_argument(
             f"--{action.replace('_', '-')}",
             metavar="WHO",
-            help="everyone, users, nobody, or user ids and role:NAMEs with commas",
+            help="everyone, users, nobody, or user ids and role:NAMEs with commas (default: left as it is)",
         )
-    rights_command.set_defaults(run=permissions)
+    rights_command.set_defaults(run=_mended(permissions), needs_keys=False)
     index_command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
     index_command.add_argument("class_name", metavar="CLASS")
     index_command.add_argument("keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is")
     index_command.add_argument("--drop", action="store_true", help="take the index of these keys away")
-    index_command.set_defaults(run=index)
+    index_command.set_defaults(run=_mended(index), needs_keys=False)
     add_commands(commands, storage, database_url, files_place)
+    commands.choices["migrate"].set_defaults(needs_keys=False)
     return top
+
+
+def _port(text: str) -> int:
+    """A port, 0 for any free one."""
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return int(text)
+
+
+def _mended(run: Run) -> Run:
+    """Run a subcommand so that what an operator can mend ends in one line and not in a traceback."""
+
+    def mended(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
+        try:
+            return run(options, data, keys)
+        except StoreUnavailable as error:
+            print(f"the database is not available: {error}", file=sys.stderr)
+        except (ValueError, StorageError) as error:
+            print(error, file=sys.stderr)
+        except (OSError, sqlite3.DatabaseError) as error:
+            print(f"cannot go on: {error}", file=sys.stderr)
+        return 1
+
+    return mended
+
+
+@contextmanager
+def _opened_store(options: argparse.Namespace, data: Path) -> Iterator[Store]:
+    store = open_store(database_url(options, data))
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def database_url(options: argparse.Namespace, data: Path) -> str:
@@ -123,6 +228,8 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
         role_create=options.role_create,
         class_create=options.class_create,
         verify_emails=options.verify_emails,
+        login_needs_verified_email=options.login_needs_verified_email,
+        login_needs_verified_phone=options.login_needs_verified_phone,
         max_upload_bytes=options.max_upload_bytes,
         max_body_bytes=options.max_body_bytes,
         max_json_depth=options.max_json_depth,
@@ -146,7 +253,7 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     try:
         listening = listen(options.host, options.port)
         service = opened()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StoreUnavailable, sqlite3.DatabaseError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return 1
 
@@ -195,22 +302,30 @@ def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
 
 
 def outbox(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
-    """Print the messages that users were to be sent, oldest first, one JSON object a line: they hold secret links."""
-    store = open_store(database_url(options, data))
-    try:
-        found = store.read(lambda transaction: transaction.records("outbox"))
-    finally:
-        store.close()
-    for _, message in found:
+    """Print the messages to users, oldest first, one JSON object a line: they hold secret links. Or hand them on."""
+
+    def deliver(data: bytes) -> bool:
+        try:
+            return subprocess.run(options.send, shell=True, input=data, timeout=SEND_SECONDS).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    with _opened_store(options, data) as store:
+        if options.send:
+            sent, failed = mail.hand_on(store, deliver)
+            print(f"{sent} sent, {failed} not")
+            return 1 if failed else 0
+        found = mail.outbox(store)
+    for message in found:
         print(json.dumps(message, ensure_ascii=False))
-    print(f"{len(found)} messages")
+    if not options.json:
+        print(f"{len(found)} messages")
     return 0
 
 
 def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Set what was given, then print the permissions of the class, one action a line."""
     given = {action: getattr(options, action) for action in ACTIONS if getattr(options, action) is not None}
-    store = open_store(database_url(options, data))
 
     def work(transaction: "Transaction") -> Document:
         info = classes.load(transaction, options.class_name, lock=True)
@@ -223,17 +338,14 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
                 rules.pop(action, None)
             else:
                 names = [] if who in ("users", "nobody") else who.split(",")
+                for name in names:
+                    _check_known(transaction, name)
                 rules[action] = {"users": who == "users", "names": names}
         transaction.save_class(options.class_name, info)
         return rules
 
-    try:
+    with _opened_store(options, data) as store:
         found = store.write(work)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        store.close()
     for action in ACTIONS:
         rule = found.get(action)
         who = "everyone" if rule is None else "users" if rule["users"] else ",".join(rule["names"]) or "nobody"
@@ -241,18 +353,22 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
     return 0
 
 
+def _check_known(transaction: "Transaction", name: str) -> None:
+    """Raise ValueError for the name of nobody: a rule that names nobody else would lock everybody out."""
+    if name.startswith("role:"):
+        role = name.removeprefix("role:")
+        if transaction.record(roles.KIND, users.unique_key(role)) is None:
+            raise ValueError(f"there is no role {role!r}")
+    elif transaction.get("_User", name) is None:
+        raise ValueError(f"there is no user with the id {name!r}: it takes everyone, users, nobody, or ids and role:NAMEs")
+
+
 def index(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Make or drop an index, then print those of the class, one a line."""
-    store = open_store(database_url(options, data))
-    try:
+    with _opened_store(options, data) as store:
         if options.keys:
             (indexes.drop if options.drop else indexes.create)(store, options.class_name, options.keys)
         found = store.read(lambda transaction: indexes.listed(transaction, options.class_name))
-    except (ValueError, StorageError, StoreUnavailable) as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        store.close()
     for found_keys in found:
         print(options.class_name, *found_keys)
     return 0

@@ -39,6 +39,8 @@ class Options:
     class_create: str = "client"
     rotate_token_on_password: bool = True
     verify_emails: bool = False
+    login_needs_verified_email: bool = False  # of those who have one
+    login_needs_verified_phone: bool = False
     sign_max_age_s: int | None = None
     andx_key: str | None = None
     max_logins_per_address: int = 100  # failures in 15 minutes

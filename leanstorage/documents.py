@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from leanstorage import acl, classes, queries
 from leanstorage.calls import Call
-from leanstorage.store import Document, Json, Principals, Row, canonical_text, decode_bodies, type_of
+from leanstorage.store import Document, Json, Principals, Row, canonical_text, decode_bodies
 from leanstorage.values import format_time
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def render(transaction, call, class_name, info, rows, principals, with_acl=False
         _expand(transaction, call, results, path, principals)
     if include_paths or any(row.text is None or '"File"' in row.text for row in rows):
         expand_files(transaction, call, results)
-    wanted = [part.strip() for part in (keys or "").split(",") if part.strip()]
+    wanted = queries.parse_names(keys, "keys")
     if wanted:
         for part in wanted:
             queries.parse_path(part.lstrip("-"), class_name, call.caller.is_master)
@@ -154,8 +154,8 @@ def _find_files(value, found):
 def _paths(include):
     """`a,b.c` as {("a",), ("b",), ("b", "c")}: every level on the way is expanded too."""
     paths = set()
-    for part in (include or "").split(","):
-        names = part.strip().split(".")[:MAX_INCLUDE_DEPTH]
+    for part in queries.parse_names(include, "include"):
+        names = part.split(".")[:MAX_INCLUDE_DEPTH]
         if names[0]:
             paths.update(tuple(names[:length]) for length in range(1, len(names) + 1))
     if len(paths) > MAX_INCLUDES:
@@ -255,8 +255,3 @@ def hook_object(transaction, call, body, info):
     result.update({key: stub for key, stub in classes.relations(info).items()})
     expand_files(transaction, call, result)
     return result
-
-
-def column_types(body):
-    """{key: (column type, value)} of a whole body, null left out: what an import declares."""
-    return {key: (type_of(value), value) for key, value in body.items() if value is not None}

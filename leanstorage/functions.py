@@ -17,8 +17,10 @@ def call_rpc(call: Call, name: str) -> Answer:
 def _forward(call: Call, kind: str, name: str) -> Answer:
     """The engine's status and JSON. Raises 1 (404 without such a function, 502), 124/503, 142, 211/401, 503."""
     engine = call.service.engine
-    if engine is None or name.startswith("_") and not (call.caller.has_hook_key and name.startswith("_message")):
+    if name.startswith("_") and not (call.caller.has_hook_key and name.startswith("_message")):
         raise StorageError(Code.NO_ROUTE)
+    if engine is None:
+        raise StorageError(Code.NO_ENGINE)
     caller, keys = call.caller, call.service.keys
     body = call.json_body()
     if caller.token and caller.user_id is None:

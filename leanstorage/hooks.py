@@ -5,6 +5,7 @@ the embedded service, in process. No transaction may be open while it is called:
 """
 import io
 import json
+import re
 import sys
 import threading
 import time
@@ -45,7 +46,7 @@ UNHOOKED = frozenset(["_Installation"])
 
 
 class EngineDown(Exception):
-    """The engine cannot be reached."""
+    """The engine cannot be reached. The text, if any, says what it does instead of what it should."""
 
 
 class EngineTimeout(Exception):
@@ -54,6 +55,8 @@ class EngineTimeout(Exception):
 
 class Transport(Protocol):
     """How an engine is reached; raises EngineDown and EngineTimeout. `timeout` in seconds."""
+
+    name: str  # of the engine, for the operator
 
     def __call__(
         self, method: str, path: str, headers: dict[str, str], body: bytes, timeout: float
@@ -72,6 +75,7 @@ class Engine:
         self._lock = threading.Lock()
         self._names: frozenset[str] | None = None
         self._asked = 0.0
+        self._is_down = False  # as the operator was told last
 
     def names(self) -> frozenset[str]:
         """The names of its hooks and functions, at most a minute old where it answers; raise EngineDown."""
@@ -86,11 +90,13 @@ class Engine:
                 raise EngineDown
             try:
                 self._names = self._ask()
+                self._tell(None)
                 if self.memory:
                     self.memory.write(self._names)
-            except (EngineDown, EngineTimeout):
+            except (EngineDown, EngineTimeout) as error:
                 if self._names is None and self.memory:
                     self._names = self.memory.read()
+                self._tell(error)
                 if self._names is None:
                     raise EngineDown from None
             finally:
@@ -108,11 +114,28 @@ class Engine:
     def post(self, path: str, body: Json, timeout: float, headers: dict[str, str]) -> tuple[int, Json]:
         """POST JSON; return (status, decoded body). Raises EngineDown, EngineTimeout, ValueError for other than JSON."""
         data = messages.json_bytes(body)
-        status, answer = self.transport("POST", path, {"Content-Type": "application/json", **headers}, data, timeout)
+        try:
+            status, answer = self.transport("POST", path, {"Content-Type": "application/json", **headers}, data, timeout)
+        except EngineDown as error:
+            self._tell(error)
+            raise
+        self._tell(None)
         return status, json.loads(answer)
 
     def close(self) -> None:
         self.transport.close()
+
+    def _tell(self, error: Exception | None) -> None:
+        """A line for the operator when the engine is lost, and one when it is back: not one for each refused call."""
+        if (error is not None) is self._is_down:
+            return
+        self._is_down = error is not None
+        if error is None:
+            line = f"{self.transport.name} is back"
+        else:
+            refused = "writes" if self._names is None else "writes that have hooks"
+            line = f"{self.transport.name} {str(error) or 'cannot be reached'}: {refused} are refused"
+        print(line, file=sys.stderr, flush=True)
 
     def _ask(self) -> frozenset[str]:
         headers = {"X-LC-Id": self.keys["id"], "X-LC-Key": f"{self.keys['master_key']},master"}
@@ -120,9 +143,9 @@ class Engine:
         try:
             names = json.loads(body)["result"]
         except (ValueError, KeyError, TypeError):
-            raise EngineDown from None
+            names = None
         if status != 200 or not isinstance(names, list):
-            raise EngineDown
+            raise EngineDown(f"answers {status} and no list of its hooks, is it an engine with our keys?")
         return frozenset(map(str, names))
 
 
@@ -147,6 +170,7 @@ class HttpTransport:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        self.name = "the engine at " + re.sub("//[^/]*@", "//", self.url)
         self.session = requests.Session()
         self.session.trust_env = False
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=MAX_THREADS)
@@ -172,6 +196,8 @@ class HttpTransport:
 
 class WsgiTransport:
     """An engine in this process, a WSGI callable run on threads of its own: the SDK keeps the user per thread."""
+
+    name = "the engine in this process"
 
     def __init__(self, application: WSGIApplication) -> None:
         self.application = application

@@ -24,9 +24,14 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, str] | None:
     return found
 
 
+def place(data: str | Path) -> Path:
+    """Where `load` keeps them."""
+    return Path(data) / "keys.json"
+
+
 def load(data: str | Path) -> dict[str, str]:
     """{name: key} kept in the folder `data`, made on first use. Two processes that start together agree on one set."""
-    path = Path(data) / "keys.json"
+    path = place(data)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
         made = {

@@ -1,11 +1,15 @@
 """E-mail: reset and verification links, written to an outbox that the operator reads. Protocol section 5.7.
 
-There is no mail server in this process: a message is a record, which `python -m leanstorage outbox` prints and which
-`--smtp` would send. A link's token is random, good once and for a while, and kept only as a keyed hash.
+There is no mail server in this process: a message is a record, which `python -m leanstorage outbox` prints and
+`outbox --send COMMAND` hands on. A link's token is random, good once and for a while, and kept only as a keyed hash.
 """
 import html
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import EmailPolicy
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -14,6 +18,7 @@ from leanstorage.calls import Answer, Call, ok
 from leanstorage.errors import Code, StorageError
 from leanstorage.passwords import token_lookup
 from leanstorage.store import Document, Store, now
+from leanstorage.values import format_time
 
 if TYPE_CHECKING:
     from leanstorage.store.sql import Transaction
@@ -22,6 +27,7 @@ RESET_MS = 24 * 60 * 60 * 1000
 VERIFY_MS = 7 * 24 * 60 * 60 * 1000
 PAUSE_MS = 60 * 1000  # between two messages to one address
 KEPT_MS = 30 * 24 * 60 * 60 * 1000
+POLICY = EmailPolicy(utf8=True)  # headers in UTF-8, where an address is not ASCII
 
 
 def request_password_reset(call: Call) -> Answer:
@@ -88,9 +94,34 @@ def reset_password(call: Call, token: str) -> Answer:
     return ok({})
 
 
-def outbox(store: Store) -> list[tuple[str, Document]]:
-    """[(when and to whom, message)] of the messages of the last thirty days, oldest first."""
-    return store.read(lambda transaction: transaction.records("outbox"))
+def outbox(store: Store) -> list[Document]:
+    """The messages of the last thirty days, oldest first: `{"id", "time", "to", "subject", "text"}`.
+
+    One that was handed on has "sent", when that was; one that cannot be has "refused", why.
+    """
+    found = store.read(lambda transaction: transaction.records("outbox"))
+    return [{"id": key, "time": format_time(_time_of(key)), **message} for key, message in found]
+
+
+def hand_on(store: Store, deliver: Callable[[bytes], bool]) -> tuple[int, int]:
+    """Give each message that was not handed on yet to `deliver`, as an e-mail; return how many it took and how many not.
+
+    A message is marked before: two that do this at the same time share them out. Those that `deliver` did not take are
+    tried again the next time.
+    """
+    sent = failed = 0
+    for message in outbox(store):
+        data = _as_email(message)
+        mark = {"refused": "not an address"} if data is None else {"sent": format_time(now())}
+        if not _mark(store, message["id"], mark):
+            continue
+        if data is not None and deliver(data):
+            sent += 1
+            continue
+        failed += 1
+        if data is not None:
+            _mark(store, message["id"], {})
+    return sent, failed
 
 
 _PAGE_HEADERS = [
@@ -98,6 +129,37 @@ _PAGE_HEADERS = [
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),
 ]
+
+
+def _time_of(key: str) -> int:
+    """When a message was written, in ms."""
+    return int(key.split("-")[0])
+
+
+def _as_email(message: Document) -> bytes | None:
+    """A message as RFC 5322 has it, None for what is no single address: `a@b,c` would be two."""
+    name, _, domain = message["to"].rpartition("@")
+    if not users.EMAIL.fullmatch(message["to"]) or any(char in ',;:<>()[]"\\' for char in domain):
+        return None
+    found = EmailMessage(POLICY)
+    found["To"] = Address(username=name, domain=domain)
+    found["Subject"] = message["subject"]
+    found.set_content(message["text"])
+    return bytes(found)
+
+
+def _mark(store: Store, key: str, mark: Document) -> bool:
+    """Mark a message as handed on or refused, or with {} as neither; return whether that changed anything."""
+
+    def work(transaction: "Transaction") -> bool:
+        message = transaction.record("outbox", key, lock=True)
+        if message is None or mark and ("sent" in message or "refused" in message):
+            return False
+        kept = {name: message[name] for name in ("to", "subject", "text")}
+        transaction.put_record("outbox", key, {**kept, **mark}, _time_of(key) + KEPT_MS)
+        return True
+
+    return store.write(work)
 
 
 def _link(call: Call, token: str) -> tuple[str, Document]:

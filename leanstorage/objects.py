@@ -104,6 +104,8 @@ def find(call, class_name):
         redirect = options.get("redirectClassNameForKey")
         info = classes.load(transaction, name)
         if redirect:
+            if not isinstance(redirect, str):
+                raise queries.bad("redirectClassNameForKey must be a key")
             column = (info or {"columns": {}})["columns"].get(redirect)
             if column is None or "className" not in column:
                 return {"results": []}, None

@@ -18,6 +18,7 @@ MAX_CONDITIONS = 2000  # in one where, lists of $in not counted
 MAX_PATTERN = 4096  # characters
 EARTH_KM = 6371.0  # the radius that both SDKs use
 EARTH_MILES = 3958.8
+MAX_DISTANCE = 1e9  # in any unit: the same as all of the globe, and no integer too large for a float
 ALWAYS_PRIVATE = frozenset(["password", "salt", "sessionToken"])
 PRIVATE = ALWAYS_PRIVATE | {"authData"}
 _FLAGS = {"i": regex.IGNORECASE, "m": regex.MULTILINE, "x": regex.VERBOSE, "s": regex.DOTALL}
@@ -68,11 +69,16 @@ def parse_path(text, class_name, is_master):
 def parse_order(text, class_name, is_master=False):
     """`a,-b` as ((path, descending), ...)."""
     order = []
-    for part in (text or "").split(","):
-        part = part.strip()
-        if part:
-            order.append((parse_path(part.lstrip("+-"), class_name, is_master), part.startswith("-")))
+    for part in parse_names(text, "order"):
+        order.append((parse_path(part.lstrip("+-"), class_name, is_master), part.startswith("-")))
     return tuple(order)
+
+
+def parse_names(text, option):
+    """The parts of `a, b`; raise 102 for what is no text, which the query of a batch's item may hold."""
+    if text and not isinstance(text, str):
+        raise bad(f"{option} must be text")
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def parse_limit(value, default=DEFAULT_LIMIT):
@@ -240,7 +246,7 @@ def _all(parser, path, operand, value, depth):
 def _size(parser, path, operand, value, depth):
     if isinstance(operand, bool) or not isinstance(operand, int) or operand < 0:
         raise bad("$size needs an integer from 0")
-    return Condition("size", path, operand)
+    return Condition("size", path, min(operand, 2**53))
 
 
 def _exists(parser, path, operand, value, depth):
@@ -341,7 +347,7 @@ def _near(parser, path, operand, value, depth):
             number = value[name]
             if isinstance(number, bool) or not isinstance(number, (int, float)):
                 raise bad(f"{name} needs a number")
-            bounds[end] = number / unit
+            bounds[end] = max(-MAX_DISTANCE, min(number, MAX_DISTANCE)) / unit
     parser.near = (path, point["latitude"], point["longitude"])
     return Condition("near", path, (point["latitude"], point["longitude"], bounds["min"], bounds["max"]))
 

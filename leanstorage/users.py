@@ -50,7 +50,10 @@ def sign_up(call: Call) -> Answer:
 
 
 def login(call: Call) -> Answer:
-    """POST /login: the whole user and its session token. Raises 201, 210, 211, 219, 429 and, from onLogin, 142."""
+    """POST /login: the whole user and its session token.
+
+    Raises 201, 210, 211, 215, 216, 219, 429 and, from onLogin, 142.
+    """
     body = call.json_body()
     if "smsCode" in body:
         raise StorageError(Code.BAD_SMS_CODE, feature="SMS login")
@@ -62,12 +65,10 @@ def login(call: Call) -> Answer:
     if not isinstance(password, str) or not password:
         raise StorageError(Code.NO_PASSWORD)
     user_id = check_password(call, field, body[field], password)
+    user = call.service.store.read(lambda transaction: _hook_user(transaction, call, user_id))
+    _check_verified(call.service, user)
     hooks.user_hook(
-        call,
-        "__on_login__User",
-        "/1.1/functions/_User/onLogin",
-        {"object": call.service.store.read(lambda transaction: _hook_user(transaction, call, user_id))},
-        Code.LOGIN_REFUSED,
+        call, "__on_login__User", "/1.1/functions/_User/onLogin", {"object": user}, Code.LOGIN_REFUSED
     )
     return ok(call.service.store.write(lambda transaction: whole_user(transaction, call, user_id)))
 
@@ -123,6 +124,15 @@ def check_password(call: Call, field: str, identity: str, password: str) -> str:
     if refusal or user_id is None:
         raise StorageError(refusal or Code.NO_USER)
     return user_id
+
+
+def _check_verified(service: Service, user: Document) -> None:
+    """Raise 216 or 215 for a user whose address or number has to be verified first, by an option, and is not."""
+    options = service.options
+    if options.login_needs_verified_email and user.get("email") and not user.get("emailVerified"):
+        raise StorageError(Code.EMAIL_UNVERIFIED)
+    if options.login_needs_verified_phone and user.get("mobilePhoneNumber") and not user.get("mobilePhoneVerified"):
+        raise StorageError(Code.PHONE_UNVERIFIED)
 
 
 def me(call: Call) -> Answer:
@@ -362,12 +372,8 @@ def _admit(
         for key in FLAGS:
             fields.pop(key, None)
     _merge_auth(row, fields, has_password)
-    for key in ("username", "email", "mobilePhoneNumber"):
-        value = fields.get(key)
-        if isinstance(value, str) and value:
-            continue
-        if key == "username" and key in fields and (value is None or value == ""):
-            raise StorageError(Code.NO_USERNAME)
+    if "username" in fields and fields["username"] in (None, ""):
+        raise StorageError(Code.NO_USERNAME)
     if isinstance(fields.get("username"), str) and not fields["username"].strip():
         raise StorageError(Code.BLANK_USERNAME)
     email, phone = fields.get("email"), fields.get("mobilePhoneNumber")
@@ -411,6 +417,8 @@ def _store(
 ) -> str | None:
     """Keep what lies outside of a user's object: unique values, accounts, password, token. Returns a new token."""
     before = old.body if old else {}
+    if new.body.get("username") is None and (old is None or before.get("username") is not None):
+        raise StorageError(Code.REQUIRED_FIELD, key="username")  # an operation took it away
     for field, code in UNIQUE.items():
         was, value = before.get(field), new.body.get(field)
         if was == value:

@@ -182,7 +182,8 @@ def _geo_point(value: Document) -> Document:
     latitude: Json = value.get("latitude")
     longitude: Json = value.get("longitude")
     for number in (latitude, longitude):
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+        # Not `isfinite`, which raises for an integer that no float can hold.
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) < math.inf:
             raise StorageError(Code.BAD_JSON, detail="a GeoPoint needs the numbers latitude and longitude")
     if abs(latitude) > 90 or abs(longitude) > 180:
         raise StorageError(Code.GEO_RANGE)

@@ -29,6 +29,15 @@ class DocumentsTest(unittest.TestCase):
         self.assertTrue(reference.with_tables(text) == text, "run python -m leanstorage.reference --write")
         self.assertTrue("/1.1/classes/<class_name>" in text)
 
+    def test_every_option_of_serve_says_what_holds_without_it(self):
+        table = reference.options()
+        self.assertIn("| `--query-seconds N` | that a query may take (default: 5) |", table)
+        for line in table.splitlines()[2:]:
+            with self.subTest(line):
+                self.assertIn("(default: ", line)
+        for name in ("env", "index", "migrate", "permissions"):
+            self.assertIn(f"| `{name}", reference.commands())
+
     def test_links_inside_the_repository_resolve(self):
         for document in DOCUMENTS:
             for target in re.findall(r"\]\(([^)#\s]+)", document.read_text()):
@@ -87,6 +96,12 @@ class TroubleshootingTest(unittest.TestCase):
         for code in Code:
             with self.subTest(code.name):
                 self.assertRegex(text, rf"\| {code.number} \|")
+
+    def test_every_error_code_is_raised_somewhere(self):
+        from leanstorage.errors import Code
+
+        text = "".join(file.read_text() for file in (ROOT / "leanstorage").rglob("*.py"))
+        self.assertEqual([code.name for code in Code if not re.search(rf"\bCode\.{code.name}\b", text)], [])
 
 
 class LayersTest(unittest.TestCase):

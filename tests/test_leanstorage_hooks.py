@@ -1,8 +1,11 @@
 """Hooks and cloud functions: section 7 of the protocol, against an engine of raw HTTP shape and the SDK's own."""
+import http.server
+import io
 import json
 import threading
 import time
 import unittest
+from contextlib import redirect_stderr
 from unittest import mock
 
 from leanstorage import hooks
@@ -14,6 +17,8 @@ DATE = {"__type": "Date", "iso": "2020-01-01T00:00:00.000Z"}
 
 class FakeEngine:
     """A transport that answers by functions of the object sent: {path: body -> (status, answer)}; keeps every call."""
+
+    name = "the engine at test"
 
     def __init__(self):
         self.answers, self.calls, self.names, self.is_down = {}, [], [], False
@@ -126,15 +131,61 @@ class HooksTest(HookCase):
 
     def test_engine_that_was_never_reached_refuses_writes_of_clients(self):
         self.engine.is_down = True
-        text = self.code(142, "POST", "/classes/Down", {"a": 1})
+        with redirect_stderr(io.StringIO()):
+            text = self.code(142, "POST", "/classes/Down", {"a": 1})
+            self.make("Down", master=True, a=1)
         self.assertIn("Application not found", text)
-        self.make("Down", master=True, a=1)
+
+    def test_operator_is_told_when_the_engine_is_lost_and_when_it_is_back(self):
+        def told(*arguments, **more):
+            output = io.StringIO()
+            with redirect_stderr(output):
+                self.api(*arguments, **more)
+            return output.getvalue()
+
+        self.engine.is_down = True
+        post = ("POST", "/classes/Told", {"a": 1})
+        with mock.patch.object(hooks, "RETRY_SECONDS", 0), mock.patch.object(hooks, "LIST_SECONDS", 0):
+            self.assertEqual(told(*post, status=400), "the engine at test cannot be reached: writes are refused\n")
+            self.assertEqual(told(*post, status=400), "")
+            self.engine.is_down = False
+            self.assertEqual(told(*post, status=201), "the engine at test is back\n")
+            self.assertEqual(told(*post, status=201), "")
+        self.on("Told", "beforeSave", lambda sent: (200, sent["object"]))
+        self.assertEqual(told(*post, status=201), "")
+        self.engine.is_down = True
+        line = "the engine at test cannot be reached: writes that have hooks are refused\n"
+        self.assertEqual(told(*post, status=400), line)
+        self.assertEqual(told(*post, status=400), "")
+
+    def test_operator_is_told_that_something_else_answers(self):
+        class Other(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_error(401)
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.HTTPServer(("127.0.0.1", 0), Other)
+        threading.Thread(target=server.serve_forever).start()
+        url = f"127.0.0.1:{server.server_port}"
+        self.service.engine = hooks.Engine(hooks.HttpTransport(f"http://user:secret@{url}/"), KEYS)
+        output = io.StringIO()
+        try:
+            with redirect_stderr(output):
+                self.code(142, "POST", "/classes/Other", {})
+        finally:
+            self.service.engine.close()
+            server.shutdown()
+            server.server_close()
+        self.assertTrue(output.getvalue().startswith(f"the engine at http://{url} answers 401 and no list"), output.getvalue())
 
     def test_engine_that_goes_down_lets_no_write_slip_past_its_hooks(self):
         self.on("Gone", "beforeSave", lambda sent: (200, sent["object"]))
         self.make("Gone", a=1)
         self.engine.is_down = True
-        self.code(142, "POST", "/classes/Gone", {"a": 2})
+        with redirect_stderr(io.StringIO()):
+            self.code(142, "POST", "/classes/Gone", {"a": 2})
         self.assertEqual(len(self.find("Gone")), 1)
 
     def test_slow_hook_is_a_timeout(self):
@@ -210,9 +261,13 @@ class FunctionsTest(HookCase):
         self.engine.answers["/functions/hello"] = slow
         self.code(124, "POST", "/functions/hello", {}, status=503)
         self.engine.is_down = True
-        self.code(503, "POST", "/functions/hello", {}, status=503)
+        with redirect_stderr(io.StringIO()):
+            self.code(503, "POST", "/functions/hello", {}, status=503)
+
+    def test_function_without_an_engine_says_so(self):
         self.service.engine = None
-        self.code(1, "POST", "/functions/hello", {}, status=404)
+        self.assertIn("serve --engine", self.code(1, "POST", "/functions/hello", {}, status=404))
+        self.assertEqual(self.code(1, "POST", "/functions/__before_save_for_Todo", {}, status=404), "Not Found.")
 
 
 class MergeTest(unittest.TestCase):

@@ -1,10 +1,11 @@
 """Queries: section 4 of the protocol; and random ones against a model in plain Python."""
+import json
 import random
 import time
 
 from leanstorage import queries
 from tests.model import matches
-from tests.service_support import ServiceTestCase, pointer
+from tests.service_support import KEYS, ServiceTestCase, pointer
 
 CASES = 2000  # random queries
 DATE = {"__type": "Date", "iso": "2020-01-02T03:04:05.678Z"}
@@ -167,6 +168,52 @@ class OperatorTest(ServiceTestCase):
                 self.code(code, "GET", "/classes/Row", where=where)
         self.code(102, "GET", "/classes/Row", order="a b")
         self.code(102, "GET", "/classes/Row", keys="a;b")
+
+    def test_options_that_are_no_text_are_102(self):
+        """The query of a batch's item and of the text/plain form may hold any JSON."""
+        leaf = self.make("Option", n=1)
+        for master in (False, True):
+            for value in (5, True, ["n"], {"n": 1}):
+                asked = [
+                    (path, {name: value})
+                    for path, names in {
+                        "classes/Option": ("include", "keys", "order", "redirectClassNameForKey"),
+                        f"classes/Option/{leaf}": ("include", "keys"),
+                        **({"scan/classes/Option": ("keys", "scan_key")} if master else {}),
+                    }.items()
+                    for name in names
+                ]
+                asked.append(("classes/Option", {"where": {"p": {"$inQuery": {"className": "Option", "order": value}}}}))
+                items = [{"method": "GET", "path": f"/1.1/{path}", "params": params} for path, params in asked]
+                answers = self.api("POST", "/batch", {"requests": items}, master=master)
+                codes = {str(one): answer.get("error", {}).get("code") for one, answer in zip(asked, answers)}
+                self.assertEqual(codes, dict.fromkeys(codes, 102))
+        sent = {"_ApplicationId": KEYS["id"], "_ApplicationKey": KEYS["key"], "_method": "GET", "keys": ["n"]}
+        answer = self.raw("POST", "/1.1/classes/Option", json.dumps(sent).encode(), {"Content-Type": "text/plain"})
+        self.assertEqual((answer.status, answer.json()["code"]), (400, 102))
+
+    def test_numbers_beyond_those_of_the_database_are_numbers(self):
+        huge = 10**400
+        self.make("Huge", index=0, n=1, g=geo(0, 0), l=[1])
+        rows = [
+            ({"n": {"$lt": huge}}, [0]),
+            ({"n": {"$gt": -huge}}, [0]),
+            ({"n": {"$gt": huge}}, []),
+            ({"n": {"$in": [huge, -huge]}}, []),
+            ({"n": {"$ne": huge}}, [0]),
+            ({"o.k": -huge}, []),
+            ({"l": {"$size": 2**70}}, []),
+            ({"l": {"$size": huge}}, []),
+            ({"g": {"$nearSphere": geo(1, 1), "$maxDistance": huge}}, [0]),
+            ({"g": {"$nearSphere": geo(1, 1), "$minDistanceInMiles": huge}}, []),
+            ({"g": {"$nearSphere": geo(1, 1), "$minDistance": -huge}}, [0]),
+        ]
+        for where, wanted in rows:
+            with self.subTest(str(where)[:40]):
+                self.assertEqual([row["index"] for row in self.find("Huge", where)], wanted)
+        self.code(302, "GET", "/classes/Huge", where={"g": {"$nearSphere": {**geo(0, 0), "latitude": huge}}})
+        found = self.api("GET", "/cloudQuery", cql=f"select * from Huge where n < {huge} and n > -{huge}")
+        self.assertEqual([row["index"] for row in found["results"]], [0])
 
     def test_order_is_mixed_stable_and_puts_missing_first(self):
         self.assertEqual(self.rows({}, order="n,index"), [3, 4, 5, 0, 1, 2])

@@ -1,5 +1,6 @@
 """What must not happen: lost writes, half files, a damaged store, a server that opens itself."""
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -9,12 +10,15 @@ import sys
 import tempfile
 import time
 import unittest
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
 import psutil
 import requests
 
+from leanstorage.__main__ import main
+from leanstorage.store import open_store
 from tests.service_support import KEYS, SERVER, ServiceTestCase, open_database
 from tests.support import ROOT, clean_environment, free_port, python, running
 
@@ -211,7 +215,7 @@ class SyncTest(Case):
 class StartTest(Case):
     def start(self, *arguments, **environment):
         command = python("-m", "leanstorage", *arguments)
-        given = clean_environment(LEANSTORAGE_DATA=self.data, **environment)
+        given = clean_environment(**{"LEANSTORAGE_DATA": self.data, **environment})
         return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=20)
 
     def test_server_with_generated_keys_does_not_listen_beyond_loopback(self):
@@ -232,6 +236,56 @@ class StartTest(Case):
         done = self.start("serve", "--port", "0", "--database", "mysql://user:topsecret@host/x")
         self.assertEqual(done.returncode, 1)
         self.assertNotIn("topsecret", done.stderr)
+
+    def test_what_an_operator_can_mend_is_one_line(self):
+        keys = dict.fromkeys(("LEANCLOUD_APP_ID", "LEANCLOUD_APP_KEY", "LEANCLOUD_APP_MASTER_KEY", "LEANCLOUD_APP_HOOK_KEY"), "x")
+        file = Path(self.data, "file")
+        file.write_text("not a database, and nothing can be made in it")
+        damaged = f"sqlite:///{file}"
+        here = {"LEANSTORAGE_DATA": self.data}
+        rows = [
+            (1, ["env"], {"LEANSTORAGE_DATA": file / "data"}),
+            (1, ["serve", "--port", "0"], {"LEANSTORAGE_DATA": file / "data"}),
+            (1, ["serve", "--port", "0"], {"LEANSTORAGE_DATA": file / "data", **keys}),
+            (1, ["import", str(file)], {"LEANSTORAGE_DATA": file / "data"}),
+            (1, ["import", str(file)], {"LEANSTORAGE_DATA": file / "data", **keys}),
+            (1, ["outbox"], {"LEANSTORAGE_DATA": file / "data", **keys}),
+            (1, ["outbox", "--database", "foo"], here | keys),
+            (1, ["index", "Foo", "--database", "foo"], here | keys),
+            (1, ["permissions", "Foo", "--database", damaged], here | keys),
+            (1, ["serve", "--port", "0", "--database", damaged], here | keys),
+            (1, ["permissions", "Nothing"], here | keys),
+            (1, ["index", "Nothing"], here | keys),
+            (2, ["serve", "--port", "70000"], here | keys),
+            (2, ["env", "--port", "-1"], here | keys),
+        ]
+        for code, arguments, environment in rows:
+            with self.subTest(" ".join(arguments)):
+                done = self.start(*arguments, **environment) if arguments[0] == "serve" else self.run_here(arguments, environment)
+                self.assertEqual((done.returncode, done.stdout), (code, ""), done.stderr)
+                self.assertEqual(done.stderr.count("\n") == 1, code == 1, done.stderr)
+
+    def run_here(self, arguments, environment):
+        """As `start`, without a process of its own."""
+        output, errors = io.StringIO(), io.StringIO()
+        with mock.patch.dict(os.environ, clean_environment(**environment), clear=True), redirect_stdout(output), redirect_stderr(errors):
+            try:
+                status = main(arguments)
+            except SystemExit as end:
+                status = end.code
+        return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
+
+    def test_new_keys_are_told_of_once_and_not_in_what_a_shell_evaluates(self):
+        self.assertEqual(self.run_here(["outbox"], {"LEANSTORAGE_DATA": self.data}).stderr, "")  # it needs none
+        first, second = self.start("env"), self.start("env")
+        self.assertEqual((first.stdout, second.stderr), (second.stdout, ""))
+        self.assertEqual(first.stderr.count("\n"), 1)
+        self.assertIn(str(Path(self.data).resolve() / "keys.json"), first.stderr)
+
+    def test_postgresql_without_its_driver_names_what_to_install(self):
+        with mock.patch.dict(sys.modules, {"leanstorage.store.postgresql": None}):
+            with self.assertRaisesRegex(ValueError, "requirements-server.txt"):
+                open_store("postgresql://127.0.0.1:1/x")
 
     def test_keys_are_readable_by_their_owner_alone(self):
         self.assertEqual(self.start("env").returncode, 0)

@@ -292,7 +292,7 @@ class RowsTest(ImportTestCase):
         }
         self.assertEqual(self.take_in(self.put("e.tar.gz", gzip.compress(tar(archive)))), 1)
         store = open_store(self.database)
-        found = store.read(lambda transaction: transaction.relation_rows("Post", "likes"))
+        found = store.read(lambda transaction: transaction.relation_page("Post", "likes", ("", "", ""), 10))
         columns = store.read(lambda transaction: transaction.class_info("Post"))["columns"]
         store.close()
         self.assertEqual(found, [(ID % 1, "_User", ID % 5), (ID % 1, "_User", ID % 6)])

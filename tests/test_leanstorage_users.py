@@ -1,9 +1,18 @@
 """Users, roles and rights: sections 1.5, 3.7 and 5 of the protocol."""
+import email.policy
+import io
+import json
+import re
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from unittest import mock
 
+from leanstorage import __main__ as command_line
 from leanstorage import mail, users
 from leanstorage.calls import Options
 from leanstorage.store import now
+from leanstorage.values import parse_time
 from tests.service_support import ServiceTestCase, pointer
 
 PRIVATE = ("password", "salt", "sessionToken", "authData")
@@ -121,6 +130,25 @@ class LoginTest(ServiceTestCase):
             self.assertEqual(self.raw("POST", "/1.1/login", body, spared, **there).json()["code"], 211)
 
 
+    def test_login_may_need_a_verified_address_and_number(self):
+        user = self.user("unverified", email="un@example.com", mobilePhoneNumber="+8613800000000")
+        self.user("neither")
+        options, body = self.service.options, {"username": "unverified", "password": "pw"}
+        self.api("POST", "/login", body)
+        path = f"/users/{user['objectId']}"
+        with (
+            mock.patch.object(options, "login_needs_verified_email", True),
+            mock.patch.object(options, "login_needs_verified_phone", True),
+        ):
+            self.code(216, "POST", "/login", body)
+            self.code(210, "POST", "/login", {**body, "password": "x"})
+            self.api("PUT", path, {"emailVerified": True}, master=True)
+            self.code(215, "POST", "/login", body)
+            self.api("PUT", path, {"mobilePhoneVerified": True}, master=True)
+            self.api("POST", "/login", body)
+            self.api("POST", "/login", {"username": "neither", "password": "pw"})
+
+
 class ChangeTest(ServiceTestCase):
     def setUp(self):
         self.name = self.id().rsplit(".", 1)[1][-40:]
@@ -138,6 +166,12 @@ class ChangeTest(ServiceTestCase):
         self.api("PUT", self.path, {"username": self.name}, session=self.token)
         self.api("PUT", self.path, {"a": 2}, master=True)
         self.code(202, "PUT", self.path, {"username": self.name + "2"}, session=self.token)
+        delete = {"__op": "Delete"}
+        for value in (delete, {"__op": "Batch", "ops": [delete]}):
+            self.code(113, "PUT", self.path, {"username": value}, session=self.token)
+            self.code(113, "PUT", self.path, {"username": value}, master=True)
+        anonymous = {"anonymous": {"id": self.name}}
+        self.code(113, "POST", "/users", {"username": delete, "authData": anonymous})
         self.api("DELETE", self.path, session=self.token)
         self.code(211, "GET", "/users/me", session=self.token)
         self.code(211, "GET", self.path)
@@ -370,7 +404,7 @@ class MailTest(ServiceTestCase):
     options = Options(verify_emails=True)
 
     def link(self):
-        [(_, message)] = mail.outbox(self.service.store)[-1:]
+        [message] = mail.outbox(self.service.store)[-1:]
         return message["text"].split("storage.example/1.1")[1]
 
     def test_reset_link_sets_the_password_once(self):
@@ -459,3 +493,97 @@ class StatusTest(ServiceTestCase):
             query = {"className": class_name, "where": {}, "keys": "user"}
             self.api("POST", "/statuses", {"data": {"message": "hello"}, "query": query}, 201, session=token)
         self.assertEqual(self.api("GET", "/subscribe/statuses/count", session=bob["sessionToken"])["total"], 1)
+
+
+class OutboxTest(ServiceTestCase):
+    letters = iter("abc")
+
+    def setUp(self):
+        self.letter = next(self.letters)
+        self.service.store.write(lambda transaction: [transaction.delete_record("outbox", key) for key, _ in transaction.records("outbox")])
+        for number, address in enumerate(("ab@example.com", "q,w@example.com", "x@example.com,victim", "d@exämple.com")):
+            own = f"{self.letter}{address}"
+            self.user(f"{self.letter}{number}", email=own)
+            self.api("POST", "/requestPasswordReset", {"email": own})
+
+    def run_command(self, *arguments):
+        """(exit code, lines of stdout) of `python -m leanstorage outbox`."""
+        output = io.StringIO()
+        with redirect_stdout(output):
+            code = command_line.main(["outbox", "--database", self.database, *arguments])
+        return code, output.getvalue().splitlines()
+
+    def test_messages_are_listed_with_id_and_time_and_their_number_last(self):
+        code, lines = self.run_command()
+        self.assertEqual((code, lines[-1]), (0, "4 messages"))
+        self.assertEqual(self.run_command("--json"), (0, lines[:-1]))
+        messages = [json.loads(line) for line in lines[:-1]]
+        self.assertEqual({frozenset(message) for message in messages}, {frozenset(["id", "time", "to", "subject", "text"])})
+        self.assertEqual(len({message["id"] for message in messages}), 4)
+        self.assertLess(abs(now() - parse_time(messages[0]["time"])), 60_000)
+
+    def test_each_message_is_handed_on_once_and_again_only_when_the_command_failed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            box = Path(folder, "box")
+            self.assertEqual(self.run_command("--send", "exit 1"), (1, ["0 sent, 4 not"]))
+            self.assertEqual(self.run_command("--send", f"cat >> {box}"), (0, ["3 sent, 0 not"]))
+            self.assertEqual(self.run_command("--send", f"cat >> {box}"), (0, ["0 sent, 0 not"]))
+            text = box.read_text()
+        found = sorted(re.findall("^To: (.*)$", text, re.MULTILINE))
+        self.assertEqual(found, sorted([f"{self.letter}ab@example.com", f'"{self.letter}q,w"@example.com', f"{self.letter}d@exämple.com"]))
+        self.assertEqual(text.count("Subject: Reset your password\n"), 3)
+        whole = email.message_from_string("To: " + text.split("To: ")[1], policy=email.policy.default)
+        self.assertRegex(whole.get_content(), r"^Reset your password: http://storage.example/1.1/resetPassword/[A-Za-z0-9_-]{43}\n$")
+        messages = mail.outbox(self.service.store)
+        self.assertEqual(sum("sent" in message for message in messages), 3)
+        self.assertEqual([message["to"] for message in messages if "refused" in message], [f"{self.letter}x@example.com,victim"])
+
+    def test_two_that_hand_on_at_the_same_time_share_the_messages_out(self):
+        seen = []
+
+        def deliver(data):
+            seen.append(data)
+            mail.hand_on(self.service.store, lambda other: seen.append(other) or True)
+            return True
+
+        mail.hand_on(self.service.store, deliver)
+        self.assertEqual((len(seen), len(set(seen))), (3, 3))
+
+
+class PermissionsTest(ServiceTestCase):
+    def run_command(self, *arguments):
+        """(exit code, stdout, stderr) of `python -m leanstorage permissions`."""
+        output, errors = io.StringIO(), io.StringIO()
+        with redirect_stdout(output), redirect_stderr(errors):
+            code = command_line.main(["permissions", "--database", self.database, *arguments])
+        return code, output.getvalue(), errors.getvalue()
+
+    def test_permissions_are_set_and_shown(self):
+        user = self.user("allowed")
+        self.api("POST", "/roles", {"name": "admin", "ACL": {}}, 201)
+        self.make("Rights", a=1)
+        who = f"role:admin,{user['objectId']}"
+        code, output, _ = self.run_command("Rights", "--delete", who, "--update", "users", "--create", "nobody")
+        self.assertEqual(code, 0)
+        wanted = f"find: everyone\nget: everyone\ncreate: nobody\nupdate: users\ndelete: {who}\nadd_fields: everyone\n"
+        self.assertEqual(output, wanted)
+        self.assertEqual(self.run_command("Rights")[1], wanted)
+        self.code(403, "GET", "/classes/_User", status=403)
+        self.assertEqual(self.run_command("_User", "--find", "everyone")[0], 0)
+        self.assertEqual([row["username"] for row in self.find("_User")], ["allowed"])
+
+    def test_names_of_nobody_are_refused_and_change_nothing(self):
+        self.make("Typo", a=1)
+        before = self.digest()
+        for who, named in (
+            ("user", "'user'"),
+            ("role:admins", "'admins'"),
+            ("everyone,users", "'everyone'"),
+            ("", "''"),
+            ("role:", "''"),
+        ):
+            with self.subTest(who):
+                code, output, errors = self.run_command("Typo", "--create", "nobody", "--delete", who)
+                self.assertEqual((code, output, errors.count("\n")), (1, "", 1))
+                self.assertIn(named, errors)
+        self.assertEqual(self.digest(), before)

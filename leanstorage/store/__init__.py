@@ -172,7 +172,7 @@ class Stale(Exception):
 
 
 def open_store(url: str, bulk: bool = False, query_seconds: float = QUERY_SECONDS) -> Store:
-    """The store of `sqlite:///PATH` or `postgresql://...`; raise ValueError for another scheme.
+    """The store of `sqlite:///PATH` or `postgresql://...`; raise ValueError for another scheme, or without its driver.
 
     `bulk` is for long loads and unloads: memory stays small and writes go in large pieces. A statement that takes longer
     than `query_seconds` is stopped with QueryTimeout.
@@ -182,8 +182,10 @@ def open_store(url: str, bulk: bool = False, query_seconds: float = QUERY_SECOND
 
         return SqliteStore(url.removeprefix("sqlite:///"), bulk, query_seconds)
     if url.startswith(("postgresql://", "postgres://")):
-        from leanstorage.store.postgresql import PostgresqlStore
-
+        try:
+            from leanstorage.store.postgresql import PostgresqlStore
+        except ModuleNotFoundError:
+            raise ValueError("PostgreSQL needs psycopg: pip install --no-deps -r requirements-server.txt") from None
         return PostgresqlStore(url, query_seconds)
     raise ValueError("the database must be sqlite:///PATH or postgresql://...")
 
