@@ -10,22 +10,24 @@ from tests.support import ROOT, copied_app, free_port, python, running
 BLOCK = re.compile(r"^```python (\S+) (after|before) (.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 
 
+def carry_out(folder):
+    """Put every block of docs/recipes.md into a copy of the app where it says; return how many there were."""
+    blocks = BLOCK.findall((ROOT / "docs" / "recipes.md").read_text())
+    for name, where, anchor, text in blocks:
+        file = folder / name
+        lines = file.read_text().splitlines(keepends=True)
+        [index] = [index for index, line in enumerate(lines) if line.strip().startswith(anchor.strip())][:1]
+        lines.insert(index + (where == "after"), text)
+        file.write_text("".join(lines))
+    return len(blocks)
+
+
 class RecipesTest(unittest.TestCase):
     def setUp(self):
         self.folder = copied_app(self)
 
-    def carry_out(self):
-        blocks = BLOCK.findall((ROOT / "docs" / "recipes.md").read_text())
-        for name, where, anchor, text in blocks:
-            file = self.folder / name
-            lines = file.read_text().splitlines(keepends=True)
-            [index] = [index for index, line in enumerate(lines) if line.strip().startswith(anchor.strip())][:1]
-            lines.insert(index + (where == "after"), text)
-            file.write_text("".join(lines))
-        return len(blocks)
-
     def test_every_recipe_works_as_it_stands(self):
-        self.assertEqual(self.carry_out(), 9)
+        self.assertEqual(carry_out(self.folder), 9)
         port = free_port()
         data = self.folder / "data"
         variables = {"LEANCLOUD_APP_PORT": port, "LEANSTORAGE_DATA": str(data), "GREETING": "hi"}
