@@ -65,7 +65,7 @@ class DocumentsTest(unittest.TestCase):
                     indent = len(linked[0]) - len(linked[0].lstrip())
                     is_end = not after.strip() or len(after) - len(after.lstrip()) <= indent
                     self.assertTrue(is_end or not is_block, after)
-        self.assertGreater(count, 15)
+        self.assertGreater(count, 50)
 
     def test_line_numbers_follow_what_was_moved_and_a_name_that_is_gone_is_an_error(self):
         with tempfile.TemporaryDirectory() as folder:
