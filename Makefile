@@ -1,4 +1,4 @@
-.PHONY: run test lint bench
+.PHONY: run test lint docs bench
 run:
 	python wsgi.py
 test:
@@ -6,6 +6,8 @@ test:
 lint:
 	ruff check .
 	mypy
+docs:
+	python -m docs.tables --write
 bench:
 	python bench/routers.py
 	python -W ignore bench/application.py
