@@ -258,8 +258,8 @@ def prepare_sdk(keys: dict[str, str], app_env: str) -> None:
     sdk.mount()
 
 
-def serve(app: App) -> bool:
-    """Serve until SIGTERM or Ctrl-C; in development also until the code changes, and then return True.
+def serve(app: App, environment: Mapping[str, str]) -> bool:
+    """Serve until SIGTERM or Ctrl-C; in development also until code that starts has changed, and then return True.
 
     Raises SystemExit when the port cannot be listened on.
     """
@@ -294,7 +294,7 @@ def serve(app: App) -> bool:
             signal.signal(signal.SIGINT, stop)
         if settings.app_env == "development" and not is_shared:
             signal.signal(signal.SIGUSR1, stop)
-            watch(sorted(Path(__file__).parent.glob("*.py")))
+            watch(Path(__file__).resolve().parent, environment)
         print(f"listening on http://{host}:{settings.port} ({settings.app_env})", *app.report, sep="\n", flush=True)
         share(settings.processes, run) if is_shared else run()
     except KeyboardInterrupt:
@@ -307,7 +307,7 @@ application = compose(given)
 atexit.register(application.close)
 
 if __name__ == "__main__":
-    if serve(application):
+    if serve(application, given):
         print("the code has changed: starting again", flush=True)
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], given)
     sys.exit(0)
