@@ -20,6 +20,7 @@ import leancloud
 import requests
 
 import messages
+from sdk import as_http_error
 
 Functions = dict[str, Callable[..., Any]]  # the engine's functions and hooks by the names that it gives them
 
@@ -76,9 +77,11 @@ def guard_engine(engine: leancloud.Engine, keys: dict[str, str]) -> WSGIApplicat
             return application(environ, start_response)
         except messages.HTTPError as error:
             return _send(environ, start_response, messages.explain(error, environ))
-        except leancloud.LeanCloudError as error:  # the session was looked up and is nobody's
-            status = HTTPStatus.UNAUTHORIZED if error.code == 211 else HTTPStatus.BAD_GATEWAY
-            return _send(environ, start_response, messages.error_response(status, error.code, "the session is not valid"))
+        except leancloud.LeanCloudError as error:  # the session was looked up
+            if error.code != 211:
+                return _send(environ, start_response, messages.explain(as_http_error(error), environ))
+            answer = messages.error_response(HTTPStatus.UNAUTHORIZED, error.code, "the session is not valid")
+            return _send(environ, start_response, answer)
         except (requests.RequestException, ValueError):
             answer = messages.error_response(HTTPStatus.SERVICE_UNAVAILABLE, 503, "storage cannot be reached")
             return _send(environ, start_response, answer)

@@ -72,10 +72,13 @@ def show_icon(environ: WSGIEnvironment) -> Response:
 
 def show_status(environ: WSGIEnvironment) -> Response:
     """GET {"env", "python", "sdk", "storage", "cache"}: where the app runs, whether its parts answer; always 200."""
+    storage = "ok"
     try:
-        storage = "ok" if client.session.get(client.get_url("/date")).status_code == 200 else "down"
-    except requests.RequestException:
-        storage = "down"
+        with asking_storage():
+            client.get("/classes/Todo", {"limit": 0})  # needs the app's keys, as /date does not
+    except HTTPError as error:
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:  # else it answered, if only that there is no todo yet
+            storage = "down"
     value = {
         "env": environ["app.settings"].app_env,
         "python": python_version(),

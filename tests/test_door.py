@@ -1,8 +1,11 @@
 """The cloud-function door, beside the raw engine where the SDK lets in whom it should not."""
 import hashlib
+import io
 import json
 import os
 import unittest
+from contextlib import redirect_stderr
+from unittest import mock
 
 import leancloud
 from leancloud import Engine
@@ -93,8 +96,6 @@ class DoorTest(unittest.TestCase):
                 self.assertEqual((response.status, response.json()["code"]), (401, 401))
 
     def test_raw_engine_lets_a_stranger_in_when_its_android_key_is_unset(self):
-        from unittest import mock
-
         headers = {"X-LC-Id": KEYS["id"]}
         with mock.patch("leancloud.engine.authorization.ANDX_KEY", None):
             self.assertEqual(self.post("/1.1/functions/add", {"a": 1}, headers, self.engine).status, 200)
@@ -200,6 +201,11 @@ class DoorTest(unittest.TestCase):
             self.post("/1.1/functions/whoami", headers=headers, app=self.engine)
         response = self.post("/1.1/functions/whoami", headers=headers)
         self.assertEqual((response.status, response.json()["code"]), (401, 211))
+
+    def test_session_that_storage_does_not_look_up_for_wrong_keys_is_502(self):
+        with mock.patch.object(leancloud.client, "APP_KEY", "wrong"), redirect_stderr(io.StringIO()):
+            response = self.post("/1.1/functions/whoami", headers={**APP, "X-LC-Session": "somebody's"})
+        self.assertEqual((response.status, response.json()["error"]), (502, "storage refuses this app's keys"))
 
     def test_every_other_path_goes_inside(self):
         for path in ("/", "/1.1/classes/Todo", "/__engin", "/x/1.1/functions/add"):
