@@ -15,6 +15,8 @@ from types import FrameType
 from typing import Any, Protocol
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+import redis
+
 KEYS = ("LEANCLOUD_APP_ID", "LEANCLOUD_APP_KEY", "LEANCLOUD_APP_MASTER_KEY", "LEANCLOUD_APP_HOOK_KEY")
 PLATFORM_ENVS = ("stage", "production")  # where a balancer stands in front
 THREADS = 16  # for visitors, and as many again for the hooks and functions that storage calls
@@ -120,15 +122,21 @@ def platform_keys(environment: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def redis_url(environment: Mapping[str, str], instance: str) -> str | None:
-    """The URL of the one LeanCache instance, or None; SystemExit when it is not clear which one is meant."""
+    """The URL of the one LeanCache instance, or None; SystemExit when it is not clear which one is meant, or is none."""
     found = {name.removeprefix("REDIS_URL_"): url for name, url in environment.items() if name.startswith("REDIS_URL_")}
     if instance:
         if instance not in found:
             raise SystemExit(f"REDIS_URL_{instance} is missing, which LEANCACHE_INSTANCE names")
-        return found[instance]
+        found = {instance: found[instance]}
     if len(found) > 1:
         raise SystemExit(f"LEANCACHE_INSTANCE must name one of {', '.join(sorted(found))}")
-    return next(iter(found.values()), None)
+    for name, url in found.items():
+        try:
+            redis.from_url(url).close()  # nothing is connected
+        except ValueError:  # whose text may hold a part of the password
+            raise SystemExit(f"REDIS_URL_{name} must be redis://HOST:PORT, rediss://HOST:PORT or unix://PATH") from None
+        return url
+    return None
 
 
 class App:
@@ -169,17 +177,23 @@ def compose(environment: Mapping[str, str]) -> App:
     parts: list[Part] = []
     storage, revive = None, None
     if keys is None:
+        import sqlite3
+
         from leanstorage import embedded, embedded_redis
 
-        keys = embedded.load_keys(settings.data)
-        storage = embedded.start_storage(settings.data, keys)
-        parts.append(storage)
+        try:
+            keys = embedded.load_keys(settings.data)
+            storage = embedded.start_storage(settings.data, keys)
+            parts.append(storage)
+            server = embedded_redis.start_redis(settings.data) if cache_url is None else None
+        except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: keys.json holds no JSON
+            for part in parts:
+                part.close()
+            raise SystemExit(f"LEANSTORAGE_DATA {settings.data} cannot be used: {error}") from None
         keys["LEANCLOUD_API_SERVER"] = storage.url
-        if cache_url is None:
-            server = embedded_redis.start_redis(settings.data)
-            if server is not None:
-                parts.append(server)
-                cache_url, revive = server.url, server.revive
+        if server is not None:
+            parts.append(server)
+            cache_url, revive = server.url, server.revive
     prepare_sdk(keys, settings.app_env)
 
     # From here on the SDK may be imported: it reads its keys when it is.

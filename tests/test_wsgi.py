@@ -69,13 +69,45 @@ class SettingsTest(unittest.TestCase):
             self.assertNotIn("\n", caught.exception.code)
 
     def test_redis_url_is_the_named_one_or_the_only_one(self):
-        one, two = {"REDIS_URL_a": "x"}, {"REDIS_URL_a": "x", "REDIS_URL_b": "y"}
+        a, b = "redis://:secret@127.0.0.1:6379/0", "unix:///tmp/x.sock"
+        one, two = {"REDIS_URL_a": a}, {"REDIS_URL_a": a, "REDIS_URL_b": b}
         self.assertIsNone(wsgi.redis_url({}, ""))
-        self.assertEqual(wsgi.redis_url(one, ""), "x")
-        self.assertEqual(wsgi.redis_url(two, "b"), "y")
+        self.assertEqual(wsgi.redis_url(one, ""), a)
+        self.assertEqual(wsgi.redis_url(two, "b"), b)
         for environment, instance in ((two, ""), (one, "c")):
             with self.assertRaises(SystemExit):
                 wsgi.redis_url(environment, instance)
+
+    def stopped(self, **environment):
+        """What the app says on stderr, which is all that it says before it ends with 1."""
+        done = subprocess.run(
+            python("wsgi.py"), cwd=ROOT, env=clean_environment(**environment), capture_output=True, text=True, timeout=20
+        )
+        self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
+        return done.stderr
+
+    def test_redis_url_that_is_none_stops_the_start_with_one_line_and_without_its_password(self):
+        for url in ("nonsense", "http://x", "redis://:se/cret@host:6379", "redis://host:port", ""):
+            with self.subTest(url), self.assertRaises(SystemExit) as caught:
+                wsgi.redis_url({"REDIS_URL_a": url}, "")
+            self.assertRegex(caught.exception.code, r"\AREDIS_URL_a must be [^\n]+\Z")
+            self.assertNotIn("se", caught.exception.code.replace("rediss", ""))
+        with tempfile.TemporaryDirectory() as data:
+            self.assertRegex(self.stopped(REDIS_URL_a="nonsense", LEANSTORAGE_DATA=data), r"\AREDIS_URL_a [^\n]+\n\Z")
+
+    def test_data_that_cannot_be_used_stops_the_start_with_one_line(self):
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "file").write_text("x")
+            for name, what in (("no_database", "leanstorage.db"), ("no_redis", "redis.lock")):
+                (Path(folder) / name / what).mkdir(parents=True)
+            (Path(folder) / "no_keys").mkdir()
+            (Path(folder) / "no_keys" / "keys.json").write_text("{")
+            for data in ("file", "file/below", "no_database", "no_redis", "no_keys", "/proc/x"):
+                data = Path(folder) / data
+                with self.subTest(data.name):
+                    said = self.stopped(LEANSTORAGE_DATA=str(data))
+                    self.assertRegex(said, rf"\ALEANSTORAGE_DATA {data} cannot be used: [^\n]+\n\Z")
+                    self.assertEqual(redis_servers(data), [])
 
     def test_missing_key_stops_the_process_with_one_line_naming_it(self):
         keys = {name: "x" for name in (*wsgi.KEYS, "LEANCLOUD_API_SERVER")}
