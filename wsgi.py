@@ -111,13 +111,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def platform_keys(environment: Mapping[str, str]) -> dict[str, str] | None:
-    """The five variables that the platform sets, or None without LEANCLOUD_APP_ID; SystemExit when one is missing."""
-    if not environment.get("LEANCLOUD_APP_ID"):
-        return None
+    """The five variables that the platform sets, or None without any of them; SystemExit when one is missing."""
     wanted = (*KEYS, "LEANCLOUD_API_SERVER")
+    if not any(environment.get(variable) for variable in wanted):
+        return None
     for variable in wanted:
         if not environment.get(variable):
-            raise SystemExit(f"{variable} is missing: with LEANCLOUD_APP_ID set, all of {', '.join(wanted)} must be")
+            raise SystemExit(f"{variable} is missing: set all of {', '.join(wanted)}, or none")
     return {variable: environment[variable].rstrip("/") for variable in wanted}
 
 
@@ -247,8 +247,11 @@ def compose(environment: Mapping[str, str]) -> App:
     application = middleware.isolate_visitors(middleware.compress(outside))
     if storage is not None:
         storage.attach(middleware.isolate_visitors(door))
+    place = f"embedded, in {settings.data.resolve()}" if storage else keys["LEANCLOUD_API_SERVER"]
+    if storage and settings.app_env in PLATFORM_ENVS:
+        place += f" (in {settings.app_env}: LEANCLOUD_APP_ID and the rest, which name another storage, are not set)"
     report = [
-        f"storage: {'embedded, in ' + str(settings.data.resolve()) if storage else keys['LEANCLOUD_API_SERVER']}",
+        f"storage: {place}",
         f"cache: {'embedded Redis' if revive else 'Redis' if cache_url else 'off'}",
     ]
     return App(application, settings, provided, report, parts, storage is not None or revive is not None)
@@ -315,6 +318,10 @@ def serve(app: App, environment: Mapping[str, str]) -> bool:
         app.close()
     return signal.SIGUSR1 in signals
 
+
+if __name__ == "__main__" and len(sys.argv) > 1:
+    print("wsgi.py takes no arguments: settings are environment variables, see docs/configuration.md", file=sys.stderr)
+    sys.exit(2)
 
 given = dict(os.environ)  # before the SDK's keys are put there
 application = compose(given)

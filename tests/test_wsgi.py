@@ -111,18 +111,30 @@ class SettingsTest(unittest.TestCase):
 
     def test_missing_key_stops_the_process_with_one_line_naming_it(self):
         keys = {name: "x" for name in (*wsgi.KEYS, "LEANCLOUD_API_SERVER")}
+        self.assertIsNone(wsgi.platform_keys({"LEANCLOUD_APP_ENV": "stage", **dict.fromkeys(keys, "")}))
+        for alone in keys:
+            first = "LEANCLOUD_APP_KEY" if alone == "LEANCLOUD_APP_ID" else "LEANCLOUD_APP_ID"
+            with self.subTest(alone=alone), self.assertRaises(SystemExit) as caught:
+                wsgi.platform_keys({alone: "x"})
+            self.assertTrue(caught.exception.code.startswith(f"{first} is missing"))
         for missing in keys:
-            if missing == "LEANCLOUD_APP_ID":
-                continue
             given = {name: value for name, value in keys.items() if name != missing}
             with self.subTest(missing), self.assertRaises(SystemExit) as caught:
                 wsgi.platform_keys(given)
             self.assertTrue(caught.exception.code.startswith(missing))
         with tempfile.TemporaryDirectory() as data:
-            environment = clean_environment(LEANCLOUD_APP_ID="x", LEANSTORAGE_DATA=data)
-            done = subprocess.run(python("wsgi.py"), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=20)
-        self.assertEqual((done.returncode, done.stdout), (1, ""))
-        self.assertRegex(done.stderr, r"\ALEANCLOUD_APP_KEY is missing[^\n]*\n\Z")
+            said = self.stopped(LEANCLOUD_APP_ID="x", LEANSTORAGE_DATA=data)
+            self.assertRegex(said, r"\ALEANCLOUD_APP_KEY is missing[^\n]*\n\Z")
+            said = self.stopped(LEANCLOUD_API_SERVER="http://127.0.0.1:8126", LEANSTORAGE_DATA=data)
+            self.assertRegex(said, r"\ALEANCLOUD_APP_ID is missing[^\n]*\n\Z")
+            self.assertEqual(list(Path(data).iterdir()), [])
+
+    def test_arguments_are_answered_with_one_line(self):
+        for arguments in (["--help"], ["--port", "3005"]):
+            command = python("wsgi.py", *arguments)
+            done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=20)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertRegex(done.stderr, r"\A[^\n]*environment variables[^\n]*docs/configuration.md\n\Z")
 
 
 class ServerTest(unittest.TestCase):
@@ -324,6 +336,7 @@ class ProcessTest(unittest.TestCase):
         port = free_port()
         with self.app(port, LEANCLOUD_APP_ENV="production") as process:
             self.assertIn(f"http://0.0.0.0:{port} (production)", process.output)
+            self.assertRegex(process.output, r"storage: embedded, in .* \(in production: LEANCLOUD_APP_ID .* not set\)\n")
             with Http(port) as browser:
                 response = browser("GET", "/api/status?x=1", allow_redirects=False)
                 self.assertEqual(response.status_code, 302)
