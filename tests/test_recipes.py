@@ -1,11 +1,15 @@
 """docs/recipes.md carried out: every block is put where it says, and the changed app is run."""
 import json
 import re
+import shutil
+import subprocess
+import sys
 import unittest
+from pathlib import Path
 
 import requests
 
-from tests.support import ROOT, copied_app, free_port, python, running
+from tests.support import ROOT, clean_environment, copied_app, free_port, python, running
 
 BLOCK = re.compile(r"^```python (\S+) (after|before) (.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 
@@ -24,6 +28,15 @@ class RecipesTest(unittest.TestCase):
             file.write_text("".join(lines))
         return len(blocks)
 
+    def run_commands(self, port, data):
+        """What the shell commands say, typed beside the app that listens on `port`."""
+        [commands] = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / "recipes.md").read_text(), re.MULTILINE | re.DOTALL)
+        environment = clean_environment(LEANSTORAGE_DATA=str(data))
+        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        commands = commands.replace(":3000", f":{port}")
+        done = subprocess.run(["sh", "-c", commands], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=30)
+        return done.stdout
+
     def test_every_recipe_works_as_it_stands(self):
         self.assertEqual(self.carry_out(), 9)
         port = free_port()
@@ -33,11 +46,11 @@ class RecipesTest(unittest.TestCase):
         with running(python("wsgi.py"), "cache: ", folder=self.folder, **variables) as process:
             response = requests.get(f"{url}/api/hello/you", timeout=10)
             self.assertEqual((response.text, response.headers["X-Served-By"]), ('{"hello":"you"}', "me"))
-            keys = json.loads((data / "keys.json").read_text())
-            headers = {"X-LC-Id": keys["id"], "X-LC-Key": keys["key"]}
-            answer = requests.post(f"{url}/1.1/functions/double", json={"number": 21}, headers=headers, timeout=10)
-            self.assertEqual(answer.json(), {"result": 42})
+            if shutil.which("curl"):
+                self.assertEqual(json.loads(self.run_commands(port, data)), {"result": 42})
             self.assertIsNone(process.poll())
+        keys = json.loads((data / "keys.json").read_text())
+        headers = {"X-LC-Id": keys["id"]}
         port = free_port()
         serve = python("-m", "leanstorage", "serve", "--port", str(port))
         with running(serve, "listens on", folder=self.folder, LEANSTORAGE_DATA=str(data)):
