@@ -4,7 +4,8 @@ A handler takes (environ, **path parameters) and returns (HTTPStatus, headers, b
 comes in environ, put there by wsgi.py: `app.settings`, `app.cache`. Known failures are raised as messages.HTTPError:
 those that each function names, 400 and 413 for a body that cannot be taken, 401 for who has to log in first, and 502
 and 503 for storage's own trouble.
-At the end: the cloud function and the hooks, which share the rule for a todo's content with the handlers.
+After them come the cloud function and the hooks, which share the rule for a todo's content with the handlers, and at
+the end what several of them need.
 """
 import base64
 import hashlib
