@@ -1,5 +1,7 @@
 import io
+import socket
 import tempfile
+import threading
 import time
 import unittest
 from contextlib import redirect_stderr
@@ -80,6 +82,20 @@ class RedisTest(unittest.TestCase):
             self.assertEqual(self.cache.status(), "ok")
             self.assertNotEqual(self.cache.get_version("a", "x")[1], version)
         self.assertEqual(said.getvalue(), "the cache is lost: ConnectionError\nthe cache is back\n")
+
+    def test_socket_that_is_there_but_does_not_listen_yet_is_waited_for(self):
+        joined = start_redis(self.data)
+        self.addCleanup(joined.close)
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as late:
+            path = Path(folder) / "redis.sock"
+            late.bind(str(path))
+            listening = []
+            timer = threading.Timer(0.3, lambda: (listening.append(True), late.listen()))
+            timer.start()
+            with mock.patch.object(joined, "_socket", path):
+                joined._wait()
+            self.assertTrue(listening)
+            timer.join()
 
     def test_second_process_joins_the_server_of_the_first(self):
         joined = start_redis(self.data)
