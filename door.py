@@ -20,6 +20,7 @@ import leancloud
 import requests
 
 import messages
+from sdk import as_http_error
 
 Functions = dict[str, Callable[..., Any]]  # the engine's functions and hooks by the names that it gives them
 
@@ -69,29 +70,23 @@ def guard_engine(engine: leancloud.Engine, keys: dict[str, str]) -> WSGIApplicat
         method = environ["REQUEST_METHOD"]
         try:
             if path in PINGS:
-                return _send(environ, start_response, _ping())
+                return messages.send(environ, start_response, _ping())
             if method == "OPTIONS":
-                return _send(environ, start_response, (HTTPStatus.NO_CONTENT, PREFLIGHT, b""))
+                return messages.send(environ, start_response, (HTTPStatus.NO_CONTENT, PREFLIGHT, b""))
             _admit(environ, path, method, keys, cloud_codes)
             return application(environ, start_response)
         except messages.HTTPError as error:
-            return _send(environ, start_response, messages.explain(error, environ))
-        except leancloud.LeanCloudError as error:  # the session was looked up and is nobody's
-            status = HTTPStatus.UNAUTHORIZED if error.code == 211 else HTTPStatus.BAD_GATEWAY
-            return _send(environ, start_response, messages.error_response(status, error.code, "the session is not valid"))
+            return messages.send(environ, start_response, messages.explain(error, environ))
+        except leancloud.LeanCloudError as error:  # the session was looked up
+            if error.code != 211:
+                return messages.send(environ, start_response, messages.explain(as_http_error(error), environ))
+            answer = messages.error_response(HTTPStatus.UNAUTHORIZED, error.code, "the session is not valid")
+            return messages.send(environ, start_response, answer)
         except (requests.RequestException, ValueError):
             answer = messages.error_response(HTTPStatus.SERVICE_UNAVAILABLE, 503, "storage cannot be reached")
-            return _send(environ, start_response, answer)
+            return messages.send(environ, start_response, answer)
 
     return guarded
-
-
-def _send(environ: WSGIEnvironment, start_response: StartResponse, response: messages.BytesResponse) -> list[bytes]:
-    status, headers, body = response
-    if status is not HTTPStatus.NO_CONTENT:
-        headers = [*headers, ("Content-Length", str(len(body)))]
-    start_response(f"{status.value} {status.phrase}", list(headers))
-    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 
 
 def _ping() -> messages.BytesResponse:

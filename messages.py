@@ -14,7 +14,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import IO, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote_to_bytes
-from wsgiref.types import WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import multipart
 
@@ -24,6 +24,7 @@ BytesResponse = tuple[HTTPStatus, Sequence[Header], bytes]
 MAX_JSON_BYTES = 1 << 20  # 1 MiB: a todo has 244 characters, a batch of the storage has its own limit
 MAX_JSON_DEPTH = 100  # levels; far above what any client sends, far below Python's recursion limit
 MAX_QUERY_FIELDS = 100
+MULTIPART_BYTES = 1 << 16  # what a form may add to its file: boundaries, part headers, small other fields
 CHUNK_BYTES = 1 << 16
 PRIVATE = ("Cache-Control", "no-store")  # the platform's edge nodes cache what does not say otherwise
 
@@ -171,13 +172,12 @@ def upload(environ: WSGIEnvironment, field: str, limit: int) -> Upload:
     boundary = options.get("boundary", "")
     if content_type != "multipart/form-data" or not boundary:
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the body must be multipart/form-data")
-    overhead = 1 << 16  # bytes for boundaries, part headers and small other fields
     found: multipart.MultipartSegment | None = None
     file: IO[bytes] | None = None
     is_wanted = False  # whether the segment being read is the file
     try:
         with multipart.PushMultipartParser(boundary, max_header_count=16, max_segment_count=16) as parser:
-            for chunk in body_chunks(environ, limit + overhead):
+            for chunk in body_chunks(environ, limit + MULTIPART_BYTES):
                 for event in parser.parse(chunk):
                     if isinstance(event, multipart.MultipartSegment):
                         is_wanted = event.name == field and event.filename is not None
@@ -234,6 +234,15 @@ def json_response(status: HTTPStatus, value: Any, headers: Iterable[Header] = ()
 def error_response(status: HTTPStatus, code: int, message: str, headers: Iterable[Header] = ()) -> BytesResponse:
     """The one shape of every error: `{"error": "...", "code": N}`."""
     return json_response(status, {"error": message, "code": code}, headers)
+
+
+def send(environ: WSGIEnvironment, start_response: StartResponse, response: BytesResponse) -> list[bytes]:
+    """The WSGI answer of a guard that answers instead of what it guards."""
+    status, headers, body = response
+    if status is not HTTPStatus.NO_CONTENT:
+        headers = [*headers, ("Content-Length", str(len(body)))]
+    start_response(f"{status.value} {status.phrase}", list(headers))
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 
 
 def explain(error: Exception, environ: WSGIEnvironment) -> BytesResponse:

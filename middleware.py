@@ -25,7 +25,6 @@ import messages
 COOKIE = "leancloud:session"
 EXCLUDED_PATHS = ("/static/",)
 MAX_PATH = 8192  # bytes
-MULTIPART_BYTES = 1 << 17  # what a multipart body adds to its file
 HOST = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS"])
 FORWARDED = ("HTTP_X_FORWARDED_PROTO", "HTTP_X_REAL_IP", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED")
@@ -91,7 +90,7 @@ def bound(
 ) -> WSGIApplication:
     """The outer wall: whose forwarding headers are believed, Host, sizes, request id, security headers, last 500."""
 
-    max_bytes = max(messages.MAX_JSON_BYTES, max_upload_bytes) + MULTIPART_BYTES
+    max_bytes = max(messages.MAX_JSON_BYTES, max_upload_bytes) + messages.MULTIPART_BYTES
 
     def bounded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ["app.request_id"] = request_id = f"{random.getrandbits(64):016x}"  # tells requests apart, keeps no secret
@@ -113,7 +112,7 @@ def bound(
         except Exception as error:
             if is_started:  # too late for another answer: the server must break the connection
                 raise
-            return _answer(environ, start, messages.explain(error, environ))
+            return messages.send(environ, start, messages.explain(error, environ))
 
     return bounded
 
@@ -242,7 +241,7 @@ def check_same_site(application: WSGIApplication) -> WSGIApplication:
     def checked(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in SAFE_METHODS and not _is_same_site(environ):
             error = messages.HTTPError(HTTPStatus.FORBIDDEN, "this request comes from another site")
-            return _answer(environ, start_response, messages.explain(error, environ))
+            return messages.send(environ, start_response, messages.explain(error, environ))
         return application(environ, start_response)
 
     return checked
@@ -256,13 +255,6 @@ def provide(application: WSGIApplication, provided: dict[str, Any]) -> WSGIAppli
         return application(environ, start_response)
 
     return providing
-
-
-def _answer(environ: WSGIEnvironment, start_response: StartResponse, response: messages.BytesResponse) -> list[bytes]:
-    """Send a (status, headers, body) from within a middleware."""
-    status, headers, body = response
-    start_response(f"{status.value} {status.phrase}", [*headers, ("Content-Length", str(len(body)))])
-    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 
 
 def _believe(environ: WSGIEnvironment, trusted: Collection[str]) -> None:

@@ -2,13 +2,15 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 POLL_SECONDS = 0.5
+START_SECONDS = 30  # for changed code, before it is given up
 RESTART_SECONDS = 1  # between the end of a process and its successor: one that cannot live must not spin
 
 
@@ -58,27 +60,43 @@ def _fork(run: Callable[[], None]) -> int:
         os._exit(status)  # what the parent registered to be done at its end is not this process's to do
 
 
-def watch(files: Iterable[Path]) -> None:
-    """A thread that sends this process SIGUSR1 once the code in one of `files` has changed and can be compiled."""
-    known = {file: _changed(file) for file in files}
+def watch(folder: Path, environment: Mapping[str, str]) -> None:
+    """A thread that sends this process SIGUSR1 once a Python file of `folder` has changed and its wsgi.py starts.
+
+    Whether it does is tried in a process with this environment: what stops it is printed, and this process goes on.
+    """
+    known = _changes(folder)
 
     def look() -> None:
+        nonlocal known
         while True:
             time.sleep(POLL_SECONDS)
-            now = {file: _changed(file) for file in known}
-            changed = [file for file in known if now[file] != known[file]]
-            if not changed:
+            now = _changes(folder)
+            if now == known:
                 continue
-            known.update(now)
-            try:
-                for file in changed:
-                    compile(file.read_text(encoding="utf-8"), str(file), "exec")
-            except (SyntaxError, ValueError, OSError) as error:
-                print(f"not started again: {error}", file=sys.stderr, flush=True)
-                continue
-            os.kill(os.getpid(), signal.SIGUSR1)
+            known = now
+            trouble = _trouble(folder, environment)
+            if trouble:
+                print(f"not started again, the old code goes on:\n{trouble}", file=sys.stderr, flush=True)
+            elif _changes(folder) == known:
+                os.kill(os.getpid(), signal.SIGUSR1)
 
     threading.Thread(target=look, name="watch", daemon=True).start()
+
+
+def _changes(folder: Path) -> dict[Path, int]:
+    """When each Python file was changed; those that begin with a dot are an editor's own."""
+    return {file: _changed(file) for file in folder.glob("[!.]*.py")}
+
+
+def _trouble(folder: Path, environment: Mapping[str, str]) -> str:
+    """What keeps the code in `folder` from starting, "" for nothing."""
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); import wsgi"]
+    try:
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=START_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"it does not start within {START_SECONDS} seconds"
+    return done.stderr.decode(errors="replace").strip() or "it ends" if done.returncode else ""
 
 
 def _changed(file: Path) -> int:

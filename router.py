@@ -139,7 +139,7 @@ class Router:
 
 
 class Application:
-    """The WSGI callable around a router: the only place that calls start_response.
+    """The WSGI callable around a router: every answer of a handler goes out here.
 
     `explain(error, environ)` turns an exception into (status, headers, body). Headers are handed out as a copy,
     because middleware appends to the list it is given: a handler's constant list would collect cookies.

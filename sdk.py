@@ -3,6 +3,7 @@
 Its session has a pool of 10, waits 15 s for a server that is lost, never tries again, uploads files outside of that
 session without any timeout, and raises whatever comes when an answer is not what it expects.
 """
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ STATUSES = {
     413: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     429: HTTPStatus.TOO_MANY_REQUESTS,
 }
+REFUSED_CODE = 401  # the app's id or key, not the visitor's session
 BUSY_CODES = frozenset([124, 141, 502, 503])
 LOCK_SECONDS = 15 * 60
 
@@ -146,6 +148,10 @@ def as_http_error(error: leancloud.LeanCloudError) -> messages.HTTPError:
         return messages.HTTPError(
             HTTPStatus.SERVICE_UNAVAILABLE, "storage is busy, try again", error.code, [("Retry-After", "2")]
         )
+    if error.code == REFUSED_CODE:
+        text = "storage refuses this app's keys"
+        print(f"{text}: is LEANCLOUD_API_SERVER that of LEANCLOUD_APP_ID, LEANCLOUD_APP_KEY?", file=sys.stderr, flush=True)
+        return messages.HTTPError(HTTPStatus.BAD_GATEWAY, text)
     return _nonsense()
 
 

@@ -11,9 +11,12 @@ from wsgiref.types import WSGIApplication
 import waitress.server
 from waitress.task import ThreadedTaskDispatcher
 
+import messages
 from door import PREFIXES
 
-BODY_OVERHEAD = 1 << 20  # bytes above the app's own limit, so that the app is the one to answer 413
+# Above the app's limit (`middleware.bound`), so that the app, whose 413 is JSON, is the first to refuse: waitress only
+# keeps what is far too large from being read to its end.
+BODY_OVERHEAD = messages.MAX_JSON_BYTES + messages.MULTIPART_BYTES
 SEND_BYTES = 1 << 16  # answers up to this go out in one piece, from the one thread that is not busy with others
 LINGER_SECONDS = 5  # for requests that are being answered at the end
 

@@ -15,6 +15,8 @@ from types import FrameType
 from typing import Any, Protocol
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+import redis
+
 KEYS = ("LEANCLOUD_APP_ID", "LEANCLOUD_APP_KEY", "LEANCLOUD_APP_MASTER_KEY", "LEANCLOUD_APP_HOOK_KEY")
 PLATFORM_ENVS = ("stage", "production")  # where a balancer stands in front
 THREADS = 16  # for visitors, and as many again for the hooks and functions that storage calls
@@ -109,26 +111,32 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def platform_keys(environment: Mapping[str, str]) -> dict[str, str] | None:
-    """The five variables that the platform sets, or None without LEANCLOUD_APP_ID; SystemExit when one is missing."""
-    if not environment.get("LEANCLOUD_APP_ID"):
-        return None
+    """The five variables that the platform sets, or None without any of them; SystemExit when one is missing."""
     wanted = (*KEYS, "LEANCLOUD_API_SERVER")
+    if not any(environment.get(variable) for variable in wanted):
+        return None
     for variable in wanted:
         if not environment.get(variable):
-            raise SystemExit(f"{variable} is missing: with LEANCLOUD_APP_ID set, all of {', '.join(wanted)} must be")
+            raise SystemExit(f"{variable} is missing: set all of {', '.join(wanted)}, or none")
     return {variable: environment[variable].rstrip("/") for variable in wanted}
 
 
 def redis_url(environment: Mapping[str, str], instance: str) -> str | None:
-    """The URL of the one LeanCache instance, or None; SystemExit when it is not clear which one is meant."""
+    """The URL of the one LeanCache instance, or None; SystemExit when it is not clear which one is meant, or is none."""
     found = {name.removeprefix("REDIS_URL_"): url for name, url in environment.items() if name.startswith("REDIS_URL_")}
     if instance:
         if instance not in found:
             raise SystemExit(f"REDIS_URL_{instance} is missing, which LEANCACHE_INSTANCE names")
-        return found[instance]
+        found = {instance: found[instance]}
     if len(found) > 1:
         raise SystemExit(f"LEANCACHE_INSTANCE must name one of {', '.join(sorted(found))}")
-    return next(iter(found.values()), None)
+    for name, url in found.items():
+        try:
+            redis.from_url(url).close()  # nothing is connected
+        except ValueError:  # whose text may hold a part of the password
+            raise SystemExit(f"REDIS_URL_{name} must be redis://HOST:PORT, rediss://HOST:PORT or unix://PATH") from None
+        return url
+    return None
 
 
 class App:
@@ -169,17 +177,23 @@ def compose(environment: Mapping[str, str]) -> App:
     parts: list[Part] = []
     storage, revive = None, None
     if keys is None:
+        import sqlite3
+
         from leanstorage import embedded, embedded_redis
 
-        keys = embedded.load_keys(settings.data)
-        storage = embedded.start_storage(settings.data, keys)
-        parts.append(storage)
+        try:
+            keys = embedded.load_keys(settings.data)
+            storage = embedded.start_storage(settings.data, keys)
+            parts.append(storage)
+            server = embedded_redis.start_redis(settings.data) if cache_url is None else None
+        except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: keys.json holds no JSON
+            for part in parts:
+                part.close()
+            raise SystemExit(f"LEANSTORAGE_DATA {settings.data} cannot be used: {error}") from None
         keys["LEANCLOUD_API_SERVER"] = storage.url
-        if cache_url is None:
-            server = embedded_redis.start_redis(settings.data)
-            if server is not None:
-                parts.append(server)
-                cache_url, revive = server.url, server.revive
+        if server is not None:
+            parts.append(server)
+            cache_url, revive = server.url, server.revive
     prepare_sdk(keys, settings.app_env)
 
     # From here on the SDK may be imported: it reads its keys when it is.
@@ -233,8 +247,11 @@ def compose(environment: Mapping[str, str]) -> App:
     application = middleware.isolate_visitors(middleware.compress(outside))
     if storage is not None:
         storage.attach(middleware.isolate_visitors(door))
+    place = f"embedded, in {settings.data.resolve()}" if storage else keys["LEANCLOUD_API_SERVER"]
+    if storage and settings.app_env in PLATFORM_ENVS:
+        place += f" (in {settings.app_env}: LEANCLOUD_APP_ID and the rest, which name another storage, are not set)"
     report = [
-        f"storage: {'embedded, in ' + str(settings.data.resolve()) if storage else keys['LEANCLOUD_API_SERVER']}",
+        f"storage: {place}",
         f"cache: {'embedded Redis' if revive else 'Redis' if cache_url else 'off'}",
     ]
     return App(application, settings, provided, report, parts, storage is not None or revive is not None)
@@ -258,8 +275,8 @@ def prepare_sdk(keys: dict[str, str], app_env: str) -> None:
     sdk.mount()
 
 
-def serve(app: App) -> bool:
-    """Serve until SIGTERM or Ctrl-C; in development also until the code changes, and then return True.
+def serve(app: App, environment: Mapping[str, str]) -> bool:
+    """Serve until SIGTERM or Ctrl-C; in development also until code that starts has changed, and then return True.
 
     Raises SystemExit when the port cannot be listened on.
     """
@@ -294,7 +311,7 @@ def serve(app: App) -> bool:
             signal.signal(signal.SIGINT, stop)
         if settings.app_env == "development" and not is_shared:
             signal.signal(signal.SIGUSR1, stop)
-            watch(sorted(Path(__file__).parent.glob("*.py")))
+            watch(Path(__file__).resolve().parent, environment)
         print(f"listening on http://{host}:{settings.port} ({settings.app_env})", *app.report, sep="\n", flush=True)
         share(settings.processes, run) if is_shared else run()
     except KeyboardInterrupt:
@@ -302,12 +319,16 @@ def serve(app: App) -> bool:
     return signal.SIGUSR1 in signals
 
 
+if __name__ == "__main__" and len(sys.argv) > 1:
+    print("wsgi.py takes no arguments: settings are environment variables, see docs/configuration.md", file=sys.stderr)
+    sys.exit(2)
+
 given = dict(os.environ)  # before the SDK's keys are put there
 application = compose(given)
 atexit.register(application.close)
 
 if __name__ == "__main__":
-    if serve(application):
+    if serve(application, given):
         print("the code has changed: starting again", flush=True)
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], given)
     sys.exit(0)

@@ -6,6 +6,7 @@ Processes that share a data folder share one server: whoever holds the lock runs
 """
 import fcntl
 import os
+import socket
 import subprocess
 import tempfile
 import time
@@ -89,8 +90,9 @@ class EmbeddedRedis:
 
     def _wait(self) -> None:
         end = time.monotonic() + START_SECONDS
-        while not self._socket.exists() and time.monotonic() < end:
-            time.sleep(0.01)
+        with socket.socket(socket.AF_UNIX) as probe:  # the file is there before the server listens
+            while probe.connect_ex(str(self._socket)) and time.monotonic() < end:
+                time.sleep(0.01)
 
     def _end_process(self) -> None:
         if self._process is not None:

@@ -53,18 +53,31 @@ async function call(method, path, body) {
   return value;
 }
 
-// Run a handler; what it throws is said in words, and nothing that was typed is touched.
-function attempt(work) {
+const busy = new WeakSet();
+
+// Run a handler, for each `place` one at a time: while a request runs, a second wish does nothing. What it throws is
+// said in words, and nothing that was typed is touched.
+function attempt(work, place = {}) {
   return async (event) => {
     if (event) event.preventDefault();
+    if (busy.has(place)) return;
+    busy.add(place);
+    if (event) say("");
     try {
       await work(event);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       if (error.status === 401 && state.user) showVisitor(null);
       say(error.message, true);
+    } finally {
+      busy.delete(place);
     }
   };
+}
+
+// The second click of a double-click sends no form again, however fast the first was answered.
+for (const form of [$("#account"), $("#add")]) {
+  form.addEventListener("click", (event) => { if (event.detail > 1) event.preventDefault(); });
 }
 
 // Visitor -------------------------------------------------------------------------------------------------------------
@@ -136,7 +149,7 @@ new IntersectionObserver((entries) => {
   if (entries.some((entry) => entry.isIntersecting) && state.next && !state.loading) attempt(() => load(false))();
 }, { rootMargin: "400px" }).observe($("#end"));
 
-function chooseFilter() {
+function chooseFilter(event) {
   const chosen = document.querySelector(`nav a[href="${location.hash || "#all"}"]`) || $("nav a");
   for (const link of document.querySelectorAll("nav a")) {
     if (link === chosen) link.setAttribute("aria-current", "true");
@@ -145,21 +158,34 @@ function chooseFilter() {
   if (state.filter !== chosen.dataset.filter) {
     state.filter = chosen.dataset.filter;
     state.visit += 1;
-    if (state.user) attempt(() => load(true))();
+    if (state.user) attempt(() => load(true))(event);
   }
 }
 window.addEventListener("hashchange", chooseFilter);
 
 $("#add").addEventListener("submit", attempt(async (event) => {
   const field = event.target.content;
-  if (!field.value.trim()) throw new Failure(-1, word("blank"));
-  const todo = await call("POST", "/api/todos", { content: field.value });
-  field.value = "";
+  const content = field.value;
+  if (!content.trim()) throw new Failure(-1, word("blank"));
+  field.value = ""; // for what is typed meanwhile
+  let todo;
+  try {
+    todo = await call("POST", "/api/todos", { content });
+  } catch (error) {
+    field.value = field.value ? content + " " + field.value : content;
+    throw error;
+  }
   if (state.filter !== "true") list.prepend(row(todo));
   describe();
-  say(word("added"));
+  sayKept("added", content, todo);
   field.focus();
 }));
+
+// The server cuts what is too long.
+function sayKept(name, content, todo) {
+  const isCut = todo.content !== content && todo.content.endsWith(" ...");
+  say(word(name) + (isCut ? " " + word("cut") : ""));
+}
 
 // One todo ------------------------------------------------------------------------------------------------------------
 
@@ -192,9 +218,9 @@ function row(todo) {
       box.checked = todo.done;
       throw error;
     }
-  }));
-  edit.addEventListener("click", () => openEditor(item, todo));
-  label.addEventListener("dblclick", () => openEditor(item, todo));
+  }, item));
+  box.addEventListener("click", (event) => { if (busy.has(item)) event.preventDefault(); }); // it stays as it is, too
+  edit.addEventListener("click", attempt(() => openEditor(item, todo), item));
   remove.addEventListener("click", attempt(async () => {
     if (!remove.dataset.asked) {
       remove.dataset.asked = "true";
@@ -213,9 +239,9 @@ function row(todo) {
     describe();
     say(word("removed"));
     (neighbour ? neighbour.querySelector("input") : $("#content")).focus();
-  }));
+  }, item));
   attach.addEventListener("click", () => file.click());
-  file.addEventListener("change", attempt(() => upload(item, todo, file.files[0])));
+  file.addEventListener("change", attempt(() => upload(item, todo, file.files[0]), item));
   item.addEventListener("dragover", (event) => {
     event.preventDefault();
     item.classList.add("target");
@@ -223,8 +249,8 @@ function row(todo) {
   item.addEventListener("dragleave", () => item.classList.remove("target"));
   item.addEventListener("drop", attempt(async (event) => {
     item.classList.remove("target");
-    if (event.dataTransfer.files.length) await upload(item, todo, event.dataTransfer.files[0]);
-  }));
+    if (item.contains(label)) await upload(item, todo, event.dataTransfer.files[0]); // else its text is being edited
+  }, item));
   return item;
 }
 
@@ -246,18 +272,19 @@ function openEditor(item, todo) {
   field.setAttribute("aria-label", word("edit"));
   const cancel = make("button", { type: "button", textContent: word("cancel") });
   const form = make("form", { className: "row editor" }, field, make("button", { className: "primary", textContent: word("save") }), cancel);
-  const close = () => replace(item, todo);
+  const close = attempt(() => replace(item, todo), item);
   item.replaceChildren(form);
   field.focus();
   field.select();
   cancel.addEventListener("click", close);
-  field.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
+  field.addEventListener("keydown", (event) => { if (event.key === "Escape") close(event); });
   form.addEventListener("submit", attempt(async () => {
     if (!field.value.trim()) throw new Failure(-1, word("blank"));
-    const changed = await call("PATCH", "/api/todos/" + todo.id, { content: field.value });
-    say(word("saved"));
+    const content = field.value;
+    const changed = await call("PATCH", "/api/todos/" + todo.id, { content });
+    sayKept("saved", content, changed);
     replace(item, changed);
-  }));
+  }, item));
 }
 
 function preview(attachment) {

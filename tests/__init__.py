@@ -10,9 +10,13 @@ import shutil
 import sys
 import tempfile
 import threading
+import unittest
 import warnings
+from collections import Counter
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 problems = []
+skipped = Counter()  # reason -> tests; said at the end, as unittest says a bare `s`
 data = tempfile.mkdtemp(prefix="tests-")
 
 for name in list(os.environ):
@@ -45,11 +49,23 @@ _show = warnings.showwarning
 def _show_warning(message, category, filename, lineno, file=None, line=None):
     if issubclass(category, ResourceWarning):
         problems.append(f"{filename}:{lineno}: {message}")
-    _show(message, category, filename, lineno, file, line)
+    # unittest's runner asks for every warning. The SDK's own packages are old: their deprecations are not ours to mend.
+    if not issubclass(category, DeprecationWarning) or (filename.startswith(ROOT) and "site-packages" not in filename):
+        _show(message, category, filename, lineno, file, line)
+
+
+_add_skip = unittest.TextTestResult.addSkip
+
+
+def _add_skip_with_its_reason(result, test, reason):
+    skipped[reason] += 1
+    _add_skip(result, test, reason)
 
 
 def _finish():
     shutil.rmtree(data, ignore_errors=True)
+    for reason, number in skipped.items():
+        print(f"skipped {number}: {reason}", file=sys.stderr, flush=True)
     if problems:
         print("problems outside of the tests:", *problems, sep="\n  ", file=sys.stderr, flush=True)
         os._exit(1)
@@ -58,8 +74,7 @@ def _finish():
 sys.unraisablehook = _unraisable
 threading.excepthook = _thread_exception
 warnings.showwarning = _show_warning
-# The SDK's own packages are old: their deprecations are not ours to mend.
-warnings.filterwarnings("ignore", category=DeprecationWarning)
+unittest.TextTestResult.addSkip = _add_skip_with_its_reason
 atexit.register(_finish)
 
 # Composed once for the whole run, and before any test imports a handler: the SDK must find its keys.

@@ -178,7 +178,7 @@ def running(arguments, ready, folder=ROOT, **environment):
         start_new_session=True,
     )
     try:
-        process.output = _read_until(process, ready)
+        process.output = read_until(process, ready)
         yield process
     finally:
         process.terminate()
@@ -190,7 +190,8 @@ def running(arguments, ready, folder=ROOT, **environment):
         process.stdout.close()
 
 
-def _read_until(process, ready):
+def read_until(process, ready):
+    """What a process says, standard error included, up to a match of `ready`; AssertionError when that does not come."""
     text, end = b"", time.monotonic() + START_SECONDS
     os.set_blocking(process.stdout.fileno(), False)
     while time.monotonic() < end:

@@ -6,6 +6,7 @@ import signal
 import tempfile
 import time
 import unittest
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support import free_port, python, running
@@ -78,7 +79,129 @@ class BrowserCase(unittest.TestCase):
         return self.items(page).filter(has_text=content)
 
 
+class OneAtATimeTest(BrowserCase):
+    """While a request runs: the app is stopped, so that it runs as long as a test wants."""
+
+    @contextmanager
+    def held(self):
+        os.kill(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
+
+    def writes(self, page):
+        """A list that grows with every request of this page that is no GET."""
+        found = []
+        page.on("request", lambda request: request.method != "GET" and found.append(request.method))
+        return found
+
+    def test_add_clicked_twice_makes_one_todo_and_keeps_what_is_typed_meanwhile(self):
+        page = self.open()
+        self.sign_up(page, "adder")
+        field = page.get_by_role("textbox", name="New todo")
+        field.fill("milk")
+        with self.held():
+            page.get_by_role("button", name="Add").dblclick()
+            field.press("Enter")
+            field.press_sequentially("eggs")
+        self.expect(page.get_by_role("status")).to_have_text("Added.")
+        self.expect(field).to_have_value("eggs")
+        self.expect(field).to_be_focused()
+        page.reload()
+        self.expect(self.items(page).locator(".content")).to_have_text(["milk"])
+        self.assertEqual(page.problems, [])
+
+    def test_second_click_of_a_double_click_is_no_blank_todo(self):
+        page = self.open()
+        self.sign_up(page, "quick")
+        page.get_by_role("textbox", name="New todo").fill("milk")
+        page.get_by_role("button", name="Add").click()
+        self.expect(page.get_by_role("status")).to_have_text("Added.")
+        page.mouse.down(click_count=2)
+        page.mouse.up(click_count=2)
+        self.expect(page.get_by_role("status")).to_have_text("Added.")
+
+    def test_sign_up_clicked_twice_is_one_account(self):
+        page = self.open()
+        page.get_by_role("textbox", name="Username").fill("signer")
+        page.get_by_role("textbox", name="Password").fill("secret")
+        writes = self.writes(page)
+        with self.held():
+            page.get_by_role("button", name="Sign up").dblclick()
+            page.get_by_role("textbox", name="Password").press("Enter")
+        self.expect(page.get_by_role("status")).to_have_text("Welcome, signer")
+        self.assertEqual((writes, page.problems), (["POST"], []))
+
+    def test_old_message_is_gone_when_a_request_starts(self):
+        page = self.open()
+        self.sign_up(page, "reader")
+        self.add(page, "milk")
+        self.expect(page.get_by_role("status")).to_have_text("Added.")
+        with self.held():
+            page.get_by_role("checkbox", name="milk").check()
+            self.expect(page.get_by_role("status")).to_have_text("")
+        self.expect(page.get_by_role("status")).to_have_text("Marked as done.")
+
+    def test_todo_clicked_twice_is_marked_once(self):
+        page = self.open()
+        self.sign_up(page, "clicker")
+        self.add(page, "milk")
+        writes = self.writes(page)
+        with self.held():
+            page.get_by_text("milk").dblclick()
+            self.expect(page.get_by_role("checkbox", name="milk")).to_be_checked()
+            self.item(page, "milk").get_by_role("button", name="Edit").click()  # that waits as well
+        self.expect(page.get_by_role("status")).to_have_text("Marked as done.")
+        self.expect(page.get_by_role("checkbox", name="milk")).to_be_checked()
+        self.expect(page.get_by_role("textbox", name="Edit")).to_have_count(0)
+        self.assertEqual((writes, page.problems), (["PATCH"], []))
+
+    def test_edit_that_is_being_saved_is_neither_saved_again_nor_cancelled(self):
+        page = self.open()
+        self.sign_up(page, "editor")
+        self.add(page, "milk")
+        page.get_by_role("button", name="Edit").click()
+        page.get_by_role("textbox", name="Edit").fill("milk and eggs")
+        writes = self.writes(page)
+        with self.held():
+            page.get_by_role("button", name="Save").dblclick()
+            page.get_by_role("textbox", name="Edit").press("Escape")
+            page.get_by_role("button", name="Cancel").click()
+        self.expect(page.get_by_role("status")).to_have_text("Saved.")
+        self.expect(page.get_by_role("checkbox", name="milk and eggs", exact=True)).to_be_visible()
+        self.assertEqual((writes, page.problems), (["PATCH"], []))
+
+    def test_file_dropped_on_a_todo_that_is_being_edited_leaves_its_text(self):
+        page = self.open()
+        self.sign_up(page, "dropper")
+        self.add(page, "milk")
+        page.get_by_role("button", name="Edit").click()
+        page.get_by_role("textbox", name="Edit").fill("milk and eggs")
+        writes = self.writes(page)
+        transfer = page.evaluate_handle(
+            "() => { const t = new DataTransfer(); t.items.add(new File(['x'], 'x.txt')); return t; }"
+        )
+        self.items(page).first.dispatch_event("drop", {"dataTransfer": transfer})
+        page.wait_for_timeout(300)
+        self.expect(page.get_by_role("textbox", name="Edit")).to_have_value("milk and eggs")
+        self.assertEqual((writes, page.problems), ([], []))
+
+
 class FlowTest(BrowserCase):
+    def test_todo_that_is_cut_is_said_to_be(self):
+        page = self.open()
+        self.sign_up(page, "writer")
+        page.get_by_role("textbox", name="New todo").fill("x" * 300)
+        page.keyboard.press("Enter")
+        self.expect(page.get_by_role("status")).to_have_text("Added. It was too long: its end was cut off.")
+        self.expect(self.items(page).locator(".content")).to_have_text(["x" * 240 + " ..."])
+        for content, said in (("y" * 241, "Saved. It was too long: its end was cut off."), ("y" * 240, "Saved.")):
+            page.get_by_role("button", name="Edit").click()
+            page.get_by_role("textbox", name="Edit").fill(content)
+            page.keyboard.press("Enter")
+            self.expect(page.get_by_role("status")).to_have_text(said)
+
     def test_account_and_todos_from_the_first_to_the_last_click(self):
         page = self.open()
         self.sign_up(page, "flow")
@@ -173,6 +296,13 @@ class FlowTest(BrowserCase):
         page.keyboard.press("Space")
         self.expect(page.get_by_role("status")).to_have_text("Marked as done.")
         self.expect(box).to_be_focused()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        self.expect(page.get_by_role("textbox", name="Edit")).to_be_focused()
+        page.keyboard.type("changed")  # what was there is selected
+        page.keyboard.press("Enter")
+        self.expect(page.get_by_role("checkbox", name="changed", exact=True)).to_be_focused()
+        self.expect(page.get_by_role("status")).to_have_text("Saved.")
 
     def test_first_view_is_small(self):
         page = self.open()
@@ -251,8 +381,9 @@ class FailingServerTest(BrowserCase):
         os.kill(self.storage.process.pid, signal.SIGSTOP)
         try:
             field = page.get_by_role("textbox", name="New todo")
-            field.fill("typed while it was lost")
+            field.fill("typed while it")
             page.get_by_role("button", name="Add").click()
+            field.fill("was lost")
             self.expect(page.get_by_role("status")).to_have_text(re.compile("cannot be reached"), timeout=15000)
             self.expect(field).to_have_value("typed while it was lost")
             self.assertTrue(all("50" in problem for problem in page.problems), page.problems)

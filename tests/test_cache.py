@@ -1,6 +1,10 @@
+import io
+import socket
 import tempfile
+import threading
 import time
 import unittest
+from contextlib import redirect_stderr
 from pathlib import Path
 from unittest import mock
 
@@ -66,7 +70,7 @@ class RedisTest(unittest.TestCase):
         self.assertEqual(self.cache.count("c", 100)[0], 4)
 
     def test_lost_server_is_not_waited_for_and_comes_back_empty(self):
-        with mock.patch.object(cache_module, "RETRY_SECONDS", 0.3):
+        with mock.patch.object(cache_module, "RETRY_SECONDS", 0.3), redirect_stderr(io.StringIO()) as said:
             version = self.cache.get_version("a", "x")[1]
             self.server.close()
             self.assertEqual(self.cache.status(), "down")
@@ -77,6 +81,21 @@ class RedisTest(unittest.TestCase):
             time.sleep(0.4)
             self.assertEqual(self.cache.status(), "ok")
             self.assertNotEqual(self.cache.get_version("a", "x")[1], version)
+        self.assertEqual(said.getvalue(), "the cache is lost: ConnectionError\nthe cache is back\n")
+
+    def test_socket_that_is_there_but_does_not_listen_yet_is_waited_for(self):
+        joined = start_redis(self.data)
+        self.addCleanup(joined.close)
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as late:
+            path = Path(folder) / "redis.sock"
+            late.bind(str(path))
+            listening = []
+            timer = threading.Timer(0.3, lambda: (listening.append(True), late.listen()))
+            timer.start()
+            with mock.patch.object(joined, "_socket", path):
+                joined._wait()
+            self.assertTrue(listening)
+            timer.join()
 
     def test_second_process_joins_the_server_of_the_first(self):
         joined = start_redis(self.data)
@@ -92,7 +111,11 @@ class AppWithoutCacheTest(AppTestCase):
     def test_everything_works_with_the_cache_off_or_lost(self):
         for name, cache in (("off", Cache(None)), ("lost", Cache("redis://127.0.0.1:9/0"))):
             self.addCleanup(cache.close)
-            with self.subTest(name), mock.patch.dict(application().provided, {"app.cache": cache}):
+            with (
+                self.subTest(name),
+                mock.patch.dict(application().provided, {"app.cache": cache}),
+                redirect_stderr(io.StringIO()) as said,
+            ):
                 alice = self.logged_in()
                 todo = self.request("POST", "/api/todos", {"content": name}, 201, alice).json()
                 self.assertEqual(self.request("GET", "/api/todos", visitor=alice).json()["todos"], [todo])
@@ -102,6 +125,7 @@ class AppWithoutCacheTest(AppTestCase):
                 locked = alice.request("POST", "/api/session", {**body, "password": "secret"})
                 self.assert_error(locked, 429)  # storage's own lock
                 self.assertEqual(locked.header("Retry-After"), "900")
+            self.assertEqual(said.getvalue(), "the cache is lost: ConnectionError\n" if name == "lost" else "")
 
 
 if __name__ == "__main__":

@@ -216,6 +216,15 @@ class TroubleshootingTest(unittest.TestCase):
                 self.assertRegex(text, rf"\| {code.number} \|")
 
 
+class WordsTest(unittest.TestCase):
+    def test_page_says_every_word_that_it_has_in_both_languages(self):
+        page = (ROOT / "static" / "index.html").read_text() + (ROOT / "static" / "app.js").read_text()
+        languages = re.findall(r"^  \w+: \{\n(.*?)^  \},", (ROOT / "static" / "words.js").read_text(), re.MULTILINE | re.DOTALL)
+        first, second = (re.findall(r'(?:^|, ) *(\w+): "', text, re.MULTILINE) for text in languages)
+        self.assertEqual(first, second)
+        self.assertEqual([name for name in first if f'"{name}"' not in page], [])
+
+
 class LayersTest(unittest.TestCase):
     def test_modules_import_only_what_lies_below(self):
         top = {"wsgi", "handlers", "middleware", "door", "sdk", "cache", "server"}

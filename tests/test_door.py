@@ -1,8 +1,11 @@
 """The cloud-function door, beside the raw engine where the SDK lets in whom it should not."""
 import hashlib
+import io
 import json
 import os
 import unittest
+from contextlib import redirect_stderr
+from unittest import mock
 
 import leancloud
 from leancloud import Engine
@@ -58,6 +61,13 @@ class DoorTest(unittest.TestCase):
         headers = {"Content-Type": "application/json", **headers}
         return call(app or self.guarded, method, path, data, headers, **more)
 
+    def raw(self, said, *arguments, **more):
+        """The raw engine's answer to `post`; its traceback on stderr must say `said`."""
+        with redirect_stderr(io.StringIO()) as stderr:
+            response = self.post(*arguments, app=self.engine, **more)
+        self.assertIn(said, stderr.getvalue())
+        return response
+
     def test_ping_is_answered_once(self):
         for path in ("/__engine/1/ping", "/__engine/1.1/ping", "//__engine/1/ping"):
             response = call(self.guarded, "GET", path)
@@ -93,8 +103,6 @@ class DoorTest(unittest.TestCase):
                 self.assertEqual((response.status, response.json()["code"]), (401, 401))
 
     def test_raw_engine_lets_a_stranger_in_when_its_android_key_is_unset(self):
-        from unittest import mock
-
         headers = {"X-LC-Id": KEYS["id"]}
         with mock.patch("leancloud.engine.authorization.ANDX_KEY", None):
             self.assertEqual(self.post("/1.1/functions/add", {"a": 1}, headers, self.engine).status, 200)
@@ -122,7 +130,7 @@ class DoorTest(unittest.TestCase):
 
     def test_user_in_the_body_is_refused(self):
         body = {"user": {"objectId": "victim", "sessionToken": "x"}}
-        raw = self.post("/1.1/functions/whoami", body, app=self.engine, data=None)
+        raw = self.raw("unexpected keyword argument 'user'", "/1.1/functions/whoami", body)
         self.assertNotEqual(raw.status, 401)  # the SDK takes it for the user, then trips over the argument
         self.assertEqual(self.post("/1.1/functions/whoami", body).status, 400)
         self.assertEqual(self.post("/1.1/functions/whoami").json(), {"result": None})
@@ -148,7 +156,7 @@ class DoorTest(unittest.TestCase):
         self.assertEqual(len(self.seen), 2)
 
     def test_unregistered_hooks_and_unknown_paths_are_404_json(self):
-        raw = self.post("/1.1/functions/Thing/afterSave", {"object": {}}, HOOK, self.engine)
+        raw = self.raw("NotAcceptable", "/1.1/functions/Thing/afterSave", {"object": {}}, HOOK)
         self.assertEqual(raw.status, 500)
         for path in (
             "/1.1/functions/Thing/afterSave",
@@ -175,7 +183,7 @@ class DoorTest(unittest.TestCase):
             self.assertEqual(self.post("/1.1/functions/Thing/beforeSave", body, HOOK).status, 400)
 
     def test_missing_argument_is_400_and_names_it(self):
-        self.assertEqual(self.post("/1.1/functions/add", {}, app=self.engine).status, 500)
+        self.assertEqual(self.raw("missing 1 required", "/1.1/functions/add", {}).status, 500)
         response = self.post("/1.1/functions/add", {})
         self.assertEqual(response.status, 400)
         self.assertIn("'a'", response.json()["error"])
@@ -200,6 +208,11 @@ class DoorTest(unittest.TestCase):
             self.post("/1.1/functions/whoami", headers=headers, app=self.engine)
         response = self.post("/1.1/functions/whoami", headers=headers)
         self.assertEqual((response.status, response.json()["code"]), (401, 211))
+
+    def test_session_that_storage_does_not_look_up_for_wrong_keys_is_502(self):
+        with mock.patch.object(leancloud.client, "APP_KEY", "wrong"), redirect_stderr(io.StringIO()):
+            response = self.post("/1.1/functions/whoami", headers={**APP, "X-LC-Session": "somebody's"})
+        self.assertEqual((response.status, response.json()["error"]), (502, "storage refuses this app's keys"))
 
     def test_every_other_path_goes_inside(self):
         for path in ("/", "/1.1/classes/Todo", "/__engin", "/x/1.1/functions/add"):

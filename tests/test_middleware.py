@@ -1,6 +1,7 @@
 """Each guard beside the raw SDK: the first half of a test shows the defect, so that an SDK that changes is noticed."""
 import base64
 import gzip
+import io
 import json
 import threading
 import time
@@ -14,7 +15,8 @@ from werkzeug.http import parse_cookie
 
 import messages
 import middleware
-from tests.support import AppTestCase, Visitor, application, call
+import server
+from tests.support import AppTestCase, Visitor, application, call, multipart
 
 
 def plain(environ, start_response):
@@ -337,6 +339,33 @@ class BoundTest(unittest.TestCase):
                 }
                 app(environ, lambda status, headers, exc_info=None: answer.append(int(status[:3])))
                 self.assertEqual(answer, [status])
+
+    def test_upload_and_wall_allow_a_form_the_same_beside_its_file_and_the_server_more(self):
+        def status(length, max_upload):
+            guarded = middleware.bound(plain, (), (), max_upload, False)
+            environ = {"REQUEST_METHOD": "POST", "REMOTE_ADDR": "127.0.0.1", "wsgi.url_scheme": "http", "CONTENT_LENGTH": str(length)}
+            answer = []
+            guarded(environ, lambda status, headers, exc_info=None: answer.append(int(status[:3])))
+            return answer[0]
+
+        for max_upload in (1, 5 << 20):
+            most = max(max_upload, messages.MAX_JSON_BYTES) + messages.MULTIPART_BYTES
+            self.assertEqual((status(most, max_upload), status(most + 1, max_upload)), (200, 413))
+            self.assertGreater(max_upload + server.BODY_OVERHEAD, most)
+        size = 5 << 20
+        for more, refused in ((0, False), (1, True)):
+            body, headers = multipart("file", "a.txt", b"x" * size)
+            padding = b" " * (size + messages.MULTIPART_BYTES + more - len(body))  # after the form's end it is ignored
+            environ = {"wsgi.input": io.BytesIO(body + padding), "CONTENT_LENGTH": str(len(body + padding))}
+            environ["CONTENT_TYPE"] = headers["Content-Type"]
+            with self.subTest(more):
+                if refused:
+                    with self.assertRaises(messages.HTTPError) as caught:
+                        messages.upload(environ, "file", size)
+                    self.assertEqual(caught.exception.status, 413)
+                else:
+                    with messages.upload(environ, "file", size).file as file:
+                        self.assertEqual(len(file.read()), size)
 
 
 class SameSiteTest(AppTestCase):

@@ -1,9 +1,10 @@
 """How the app fares while storage fails, in every way in which it can."""
+import io
 import socket
 import threading
 import time
 import unittest
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from unittest import mock
 
 import leancloud
@@ -116,6 +117,33 @@ class BrokenStorageTest(AppTestCase):
             with self.subTest(name), broken_storage(answer):
                 response = self.alice.request("GET", "/api/todos?limit=77")
                 self.assert_error(response, 502)
+
+    def test_storage_that_refuses_the_keys_is_said_to_in_the_answer_the_status_and_one_line(self):
+        with mock.patch.object(client, "APP_KEY", "wrong"):
+            for visitor, method, path, body in (
+                (self.alice, "GET", "/api/todos?limit=78", None),
+                (self.alice, "POST", "/api/todos", {"content": "x"}),
+                (Visitor(), "POST", "/api/session", {"username": "a", "password": "b"}),
+            ):
+                with self.subTest(path), redirect_stderr(io.StringIO()) as said:
+                    response = visitor.request(method, path, body)
+                    self.assert_error(response, 502)
+                    self.assertEqual(response.json(), {"error": "storage refuses this app's keys", "code": 502})
+                    self.assertRegex(said.getvalue(), r"\Astorage refuses this app's keys: [^\n]+LEANCLOUD_APP_KEY[^\n]*\n\Z")
+            with redirect_stderr(io.StringIO()) as said:
+                self.assertEqual(self.request("GET", "/api/status").json()["storage"], "down")
+            self.assertEqual(said.getvalue().count("\n"), 1)
+        self.assertEqual(self.request("GET", "/api/status").json()["storage"], "ok")
+
+    def test_status_of_storage_that_speaks_no_protocol_is_down_and_of_an_empty_one_ok(self):
+        rows = {
+            "down": [http(b"<html>", "text/html"), http(b'{"code": 9999, "error": "x"}'), http(b"", status="500 X")],
+            "ok": [http(b'{"code": 101, "error": "Class or object doesn\'t exists."}', status="404 X")],
+        }
+        for status, answers in rows.items():
+            for answer in answers:
+                with self.subTest(answer), broken_storage(answer):
+                    self.assertEqual(self.request("GET", "/api/status").json()["storage"], status)
 
     def test_adapter_tries_lost_storage_again_by_one_request_at_a_time(self):
         with broken_storage(None):
