@@ -18,7 +18,16 @@ from psycopg.adapt import Transformer
 from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from leanstorage.store import QUERY_SECONDS, Condition, Group, Not, QueryTimeout, StoreUnavailable, canonical_text
+from leanstorage.store import (
+    QUERY_SECONDS,
+    Condition,
+    Group,
+    Later,
+    Not,
+    QueryTimeout,
+    StoreUnavailable,
+    canonical_text,
+)
 from leanstorage.store.sql import Compiler, Transaction, bind, build, index_name, settle
 
 MAX_CONNECTIONS = 8  # per process for its threads: more than these only get in each other's way
@@ -264,6 +273,7 @@ class PostgresqlStore:
         return connection
 
     def give_back(self, connection):
+        connection.wire.wait = None
         self._pool.putconn(connection)
 
     def build_index(self, class_name, keys):
@@ -495,7 +505,7 @@ def _item(value, body=None, path=()):
 
 class PostgresqlTransaction(Transaction):
     compiler = PostgresqlCompiler
-    failures = (*Transaction.failures, psycopg.Error)
+    failures = (*Transaction.failures, Later, psycopg.Error)
 
     def execute(self, text, params=()):
         wire = self.connection.wire
@@ -509,7 +519,7 @@ class PostgresqlTransaction(Transaction):
         return self.connection.wire.run(text, params).command_tuples or 0
 
     def change_many(self, text, rows):
-        with self.connection.cursor() as cursor:
+        with self._cursor() as cursor:
             cursor.executemany(_placeholders(text), rows)
             return max(0, cursor.rowcount)
 
@@ -534,6 +544,12 @@ class PostgresqlTransaction(Transaction):
 
     def count(self, query):
         return super().count(self._matched(query))
+
+    def _cursor(self):
+        """psycopg's own way, which waits; raise Later where nobody may."""
+        if self.connection.wire.wait is not None:
+            raise Later
+        return self.connection.cursor()
 
     def _lock(self, kind, key):
         """Keep other writers from what is not there yet, and has no row to lock."""
@@ -581,7 +597,7 @@ class PostgresqlTransaction(Transaction):
         present = build("{} AND jsonb_typeof({}) IN ('string', 'array')", present, item)
         found = []
         text, params = compiler.whole(present)
-        with self.connection.cursor() as cursor:
+        with self._cursor() as cursor:
             cursor.execute(_placeholders(text), params)
             while rows := cursor.fetchmany(FETCHED):
                 for object_id, value in rows:

@@ -97,7 +97,12 @@ class WaitingStore:
         """Give the connections up; the works that still wait are never ended."""
         self._is_closed = True
         for lent in list(self._lent.values()):
-            self._drop(lent)
+            if lent.waiter is None:
+                del self._lent[lent.file]
+                self._loop.unwatch(lent.file)
+                self._store.give_back(lent.connection)
+            else:
+                self._drop(lent)
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
