@@ -12,6 +12,7 @@ import queue
 import select
 import shutil
 import tempfile
+import threading
 import unittest
 from pathlib import Path
 from urllib.parse import urlencode
@@ -49,6 +50,7 @@ class QuickApplication:
     def __init__(self, service, application):
         self.application, self.service = application, service
         self._files, self._soon = {}, queue.SimpleQueue()
+        self._lock = threading.Lock()
         self.quick = quick_calls(service)
         self.quick.start(self)
         if SERVER:
@@ -65,6 +67,14 @@ class QuickApplication:
         self._soon.put(function)
 
     def __call__(self, environ, start_response):
+        if not self._lock.acquire(blocking=False):  # the loop is one thread's
+            return self.application(environ, start_response)
+        try:
+            return self._call(environ, start_response)
+        finally:
+            self._lock.release()
+
+    def _call(self, environ, start_response):
         length = int(environ.get("CONTENT_LENGTH") or 0)
         body = environ["wsgi.input"].read(length) if length else b""
         kind = self.quick.kind(environ["REQUEST_METHOD"], environ["PATH_INFO"], length)

@@ -6,6 +6,7 @@ not by the database, whose dialect is another: the rows that the other condition
 """
 import json
 import re
+import select
 import time
 from collections import OrderedDict
 from dataclasses import replace
@@ -90,16 +91,19 @@ class Wire:
         self._statements = {}  # text -> name
         self._passing = OrderedDict()  # text of a client's query -> name, None when it came only once
         self._rows = None  # reads results; made late, as it needs what `configure` sets
+        self._is_begun = True  # whether the server knows of the transaction
 
     def run(self, text, params=()):
         """The PGresult of one of our own statements. Raises psycopg's errors."""
         name = self._statements.get(text)
         if name is None:
+            self.really_begin()
             name = self._statements[text] = self._prepare(text)
         return self._prepared(name, params)
 
     def run_passing(self, text, params=()):
         """The PGresult of a statement for a client's query. Raises psycopg's errors."""
+        self.really_begin()
         if text in self._passing:
             self._passing.move_to_end(text)
             name = self._passing[text] = self._passing[text] or self._prepare(text)
@@ -122,6 +126,22 @@ class Wire:
         self._rows.set_pgresult(result)
         return self._rows.load_rows(0, result.ntuples, tuple)
 
+    def really_begin(self):
+        if not self._is_begun:
+            self._is_begun = True
+            self.command(b"BEGIN")
+
+    def begin(self):
+        """Begin a transaction: the server hears of it with the first statement, which saves a wait."""
+        self._is_begun = False
+
+    def end(self, text):
+        """COMMIT or ROLLBACK; return what the server says it has done."""
+        if not self._is_begun:  # there was no statement
+            self._is_begun = True
+            return text
+        return self.command(text).command_status
+
     def command(self, text):
         if self.wait is None:
             return self._checked(self.pgconn.exec_(text))
@@ -139,23 +159,50 @@ class Wire:
 
     def _prepared(self, name, params):
         values = [_parameter(value) for value in params]
+        if not self._is_begun:
+            return self._first(name, values)
         if self.wait is None:
             return self._checked(self.pgconn.exec_prepared(name, values))
         self.pgconn.send_query_prepared(name, values)
         return self._awaited()
 
+    def _first(self, name, values):
+        """BEGIN and the first statement of a transaction at once."""
+        self._is_begun = True
+        self.pgconn.enter_pipeline_mode()
+        try:
+            self.pgconn.send_query_params(b"BEGIN", [])
+            self.pgconn.send_query_prepared(name, values)
+            self.pgconn.pipeline_sync()
+            self.pgconn.flush()
+            results = []
+            while not results or results[-1].status != pq.ExecStatus.PIPELINE_SYNC:
+                result = self._next_result()
+                if result is not None:
+                    results.append(result)
+                elif self._connection.closed:
+                    break
+        finally:
+            if not self._connection.closed:
+                self.pgconn.exit_pipeline_mode()
+        return [self._checked(result) for result in results[:2]][-1]
+
     def _awaited(self):
         """The result of what was sent."""
         result = None
         self.pgconn.flush()
-        while True:
-            while self.pgconn.is_busy():
-                self.wait()
-                self.pgconn.consume_input()
-            following = self.pgconn.get_result()
-            if following is None:
-                return self._checked(result)
+        while (following := self._next_result()) is not None:
             result = following
+        return self._checked(result)
+
+    def _next_result(self):
+        while self.pgconn.is_busy():
+            if self.wait is not None:
+                self.wait()
+            else:  # not in libpq, which would keep Python's lock meanwhile
+                _readable(self.pgconn.socket)
+            self.pgconn.consume_input()
+        return self.pgconn.get_result()
 
     def _checked(self, result):
         if result is not None and result.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
@@ -163,6 +210,13 @@ class Wire:
         if result is None or self._connection.closed:  # without a word from the server, so without a code to know it by
             raise psycopg.OperationalError("the connection is lost")
         raise psycopg.errors.error_from_result(result)
+
+
+def _readable(file):
+    """Wait until a file has something to read; `select` could not for files above 1023."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    poll.poll()
 
 
 def _numbered(text):
@@ -246,15 +300,15 @@ class PostgresqlStore:
 
         def attempt(seen):
             wire = connection.wire
-            wire.command(b"BEGIN")
+            wire.begin()
             try:
                 result = PostgresqlTransaction(connection, self._query_seconds, seen).run(work)
             except BaseException:
                 if not connection.closed:
-                    wire.command(b"ROLLBACK")
+                    wire.end(b"ROLLBACK")
                 raise
             try:
-                status = wire.command(b"COMMIT").command_status
+                status = wire.end(b"COMMIT")
             except psycopg.OperationalError as error:
                 if isinstance(error, CONFLICTS):
                     raise
@@ -549,6 +603,7 @@ class PostgresqlTransaction(Transaction):
         """psycopg's own way, which waits; raise Later where nobody may."""
         if self.connection.wire.wait is not None:
             raise Later
+        self.connection.wire.really_begin()
         return self.connection.cursor()
 
     def _lock(self, kind, key):

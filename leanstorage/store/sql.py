@@ -228,13 +228,16 @@ class Transaction:
 
     def insert(self, class_name, row):
         """Store a new object; return False, and store nothing, when its id is taken."""
-        return bool(
-            self.change(
-                "INSERT INTO objects (class, id, created, updated, acl, readers, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (class, id) DO NOTHING",
-                [class_name, row.id, row.created, row.updated, *self._rights(row.acl), self.encode(row.body)],
-            )
+        text, params = build(
+            "INSERT INTO objects (class, id, created, updated, acl, readers, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (class, id) DO NOTHING RETURNING {}",
+            self._belief(class_name),
         )
+        values = [class_name, row.id, row.created, row.updated, *self._rights(row.acl), self.encode(row.body)]
+        found = self.execute(text, [*values, *params])
+        if found:
+            self._settle(class_name, found[0][0])
+        return bool(found)
 
     def taken(self, class_name, object_ids):
         """{id: seq} of those that exist; `seq` grows with every insertion."""
