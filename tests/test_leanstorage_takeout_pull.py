@@ -1,6 +1,7 @@
 """Pulling a live app: a second storage service is the source, spoken to over real HTTP, with trouble on the way."""
 
 import io
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -143,6 +144,44 @@ class PullTest(PullTestCase):
         self.assert_equal("second")
         target = self.start("target", keys=self.keys)
         self.assertEqual(target.request("POST", "/users", {"username": "anna", "password": "p"})[1]["code"], 202)
+
+    def members(self, storage, path, key, owner):
+        query = {"where": json.dumps({"$relatedTo": {"object": owner, "key": key}}), "order": "objectId"}
+        status, answer = storage.request("GET", path, master=True, query=query)
+        self.assertEqual(status, 200, answer)
+        return [one["objectId"] for one in answer["results"]]
+
+    def take_in_export(self):
+        exporter.run(self.folder / "export", self.source.database, self.source.keys, self.output, self.output)
+        report = Report("x", self.output, self.output)
+        self.assertEqual(importer.run([self.folder / "export"], self.database, self.keys, "x", report=report), 0)
+
+    def test_members_removed_before_the_first_pull_are_gone_and_demoted_users_lose_their_role(self):
+        ann, bob = self.fill(3)
+        [role] = self.source.request("GET", "/roles", master=True)[1]["results"]
+        self.take_in_export()
+        remove = {"__op": "RemoveRelation", "objects": [pointer("_User", ann)]}
+        for path, key in ((f"/roles/{role['objectId']}", "users"), (f"/classes/Thing/{self.thing}", "fans")):
+            self.assertEqual(self.source.request("PUT", path, {key: remove}, master=True)[0], 200)
+        self.assertEqual(self.pull(), 0, self.output.getvalue())
+        target = self.start("target", keys=self.keys)
+        self.assertEqual(self.members(target, "/users", "users", pointer("_Role", role["objectId"])), [bob])
+        self.assertEqual(self.members(target, "/users", "fans", pointer("Thing", self.thing)), [bob])
+        roles = target.service.store.read(lambda transaction: transaction.role_names(ann))
+        self.assertEqual(roles, [])
+
+    def test_first_pull_takes_no_members_from_owners_that_were_changed_here_or_exist_only_here(self):
+        ann, bob = self.fill(3)
+        self.take_in_export()
+        target = self.start("target", keys=self.keys)
+        cat = target.request("POST", "/users", {"username": "cat", "password": "cat!"})[1]["objectId"]
+        add = {"fans": {"__op": "AddRelation", "objects": [pointer("_User", cat)]}}
+        self.assertEqual(target.request("PUT", f"/classes/Thing/{self.thing}", add, master=True)[0], 200)
+        only = target.request("POST", "/classes/Thing", add)[1]["objectId"]
+        self.assertEqual(self.pull(), 0, self.output.getvalue())
+        self.assertEqual(self.members(target, "/users", "fans", pointer("Thing", self.thing)), sorted([ann, bob, cat]))
+        self.assertEqual(self.members(target, "/users", "fans", pointer("Thing", only)), [cat])
+        self.assertIn("note: 1 owners changed here since", self.output.getvalue())
 
     def test_users_get_their_passwords_from_an_export_before_or_after(self):
         self.fill(1)

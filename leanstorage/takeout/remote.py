@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
+from leanstorage import values
+from leanstorage.errors import StorageError
 from leanstorage.store import Document, Json, Result
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
@@ -70,6 +72,10 @@ class Remote:
         """The decoded answer of GET /1.1<path>; dicts in the query are sent as JSON. Raises RemoteError."""
         params = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in query.items()}
         return self._patiently(lambda: self._get(path, params), f"GET {path}")
+
+    def rows(self, path: str, **query: Json) -> list[Document]:
+        """The `results` of a GET, every one with an objectId. Raises RemoteError."""
+        return checked_rows(self.get(path, **query), path)
 
     def now(self) -> str:
         """The API's own time as ISO text; raises RemoteError."""
@@ -215,6 +221,19 @@ def _decoded(answer: requests.Response, data: bytes, path: str) -> Document:
     if status >= 300 or not isinstance(value, dict):
         raise RemoteError(f"GET {path}: status {status}{f', {str(error)[:200]}' if error else ''}", code)
     return value
+
+
+def checked_rows(answer: Document, path: str) -> list[Document]:
+    """The objects of an answer's `results`; raise RemoteError unless that is what they are."""
+    rows = answer.get("results")
+    if not isinstance(rows, list):
+        raise RemoteError(f"GET {path}: an answer without a list of results")
+    for row in rows:
+        try:
+            values.check_object_id(row.get("objectId") if isinstance(row, dict) else None)
+        except StorageError:
+            raise RemoteError(f"GET {path}: a result without an objectId") from None
+    return rows
 
 
 def _retry_after(answer: requests.Response) -> float | None:
