@@ -195,6 +195,8 @@ class PullTest(PullTestCase):
                 for is_pull in (order == "pull first", order != "pull first"):
                     if is_pull:
                         self.assertEqual(self.pull(), 0, self.output.getvalue())
+                        is_told = "note: 2 users have no password here" in self.output.getvalue()
+                        self.assertEqual(is_told, order == "pull first")
                     else:
                         path = self.folder / "export" / "_User.0.jsonl"
                         importer.run([path], self.database, self.keys, "x", report=Report("x", out, out))

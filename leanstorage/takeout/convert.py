@@ -140,7 +140,7 @@ def _row(
         prepared.note(index, "roles without ACL, which only the master key may change now")
     extra: Extra | None = None
     if job.class_name == "_User":
-        document, extra = _user(job, object_id, document, partial(prepared.note, index))
+        document, extra = _user(job, object_id, updated, document, partial(prepared.note, index))
     elif job.class_name == "_Role":
         extra = _role(object_id, document)
     elif job.class_name == "_File":
@@ -200,8 +200,10 @@ def unique_names(class_name: str, document: Document) -> list[Unique]:
     return found
 
 
-def _user(job: Job, user_id: str, document: Document, note: Callable[[str], None]) -> tuple[Document, Extra]:
-    """A user's fields without its secrets, and its records."""
+def _user(
+    job: Job, user_id: str, updated: int, document: Document, note: Callable[[str], None]
+) -> tuple[Document, Extra]:
+    """A user's fields without its secrets, and its records; the marks in these are explained in `credentials`."""
     private = {key: document[key] for key in PRIVATE_KEYS if document.get(key) is not None}
     document = {key: value for key, value in document.items() if key not in PRIVATE_KEYS}
     unique = unique_names("_User", document)
@@ -215,16 +217,17 @@ def _user(job: Job, user_id: str, document: Document, note: Callable[[str], None
             note(f"users with a {provider[:50]} account, which was never verified here")
     password = _password(private)
     if password:
-        credential["password"] = password
+        credential["password"] = {**password, "is_imported": True}
     elif not job.is_live and not (isinstance(auth_data, dict) and any(auth_data.values())):
         note("users without a password hash: they have to reset their password")
     token = private.get("sessionToken")
     if token is not None and not job.rotate_sessions:
         if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN:
             raise Refused("sessionToken is not a text of a usable length")
-        credential["token"] = passwords.seal_token(job.secret, token)
+        credential["token"] = {**passwords.seal_token(job.secret, token), "is_imported": True}
         unique.append(("session", passwords.token_lookup(job.secret, token), "sessionToken"))
-    return document, {"unique": unique, "records": [("credential", user_id, credential)] if credential else []}
+    records: list[Record] = [("credential", user_id, {**credential, "imported": updated})] if credential else []
+    return document, {"unique": unique, "records": records}
 
 
 def _password(private: Document) -> Document | None:

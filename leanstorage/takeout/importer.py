@@ -149,7 +149,7 @@ class _Importing:
 
     def _store(self, name: str, label: str, content: Content, batch: Batch, prepared: Prepared) -> None:
         if content.kind == "rows":
-            work: Work = partial(_load_rows, content.class_name, prepared, self._start_seq)
+            work: Work = partial(_load_rows, content.class_name, prepared, self._start_seq, self._secret)
         else:
             work = partial(_load_relation, content, prepared)
         try:
@@ -169,8 +169,10 @@ class _Importing:
         self._report.advance(name, read, outcome.imported, outcome.skipped, batch.size)
 
 
-def _load_rows(class_name: str, prepared: Prepared, start_seq: int, transaction: "Transaction") -> load.Outcome:
-    return load.load_rows(transaction, class_name, prepared, start_seq)
+def _load_rows(
+    class_name: str, prepared: Prepared, start_seq: int, secret: bytes, transaction: "Transaction"
+) -> load.Outcome:
+    return load.load_rows(transaction, class_name, prepared, start_seq, secret)
 
 
 def _load_relation(content: Content, prepared: Prepared, transaction: "Transaction") -> load.Outcome:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from leanstorage import acl, classes, sessions, values
 from leanstorage.errors import StorageError
 from leanstorage.store import Document, Json, Result, Row, Store, StoreUnavailable, type_of
+from leanstorage.takeout import credentials
 from leanstorage.takeout.convert import PRIVATE_KEYS, Column, Entry, Extra, Prepared, Record, unique_names
 from leanstorage.takeout.formats import Columns, Content
 
@@ -46,11 +47,16 @@ def stored(store: Store, work: "Callable[[Transaction], Result]") -> Result:
     return store.write(work)
 
 
-def load_rows(transaction: "Transaction", class_name: str, prepared: Prepared, start_seq: int) -> Outcome:
-    """Insert a Prepared batch; rows whose id was there before `start_seq` are skipped, later ones are duplicates."""
+def load_rows(
+    transaction: "Transaction", class_name: str, prepared: Prepared, start_seq: int, secret: bytes
+) -> Outcome:
+    """Insert a Prepared batch; rows whose id was there before `start_seq` are skipped, later ones are duplicates.
+
+    Users who are skipped get the newer password and session; `secret` is that of the tokens.
+    """
     outcome = Outcome()
     info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
-    rows = _new_rows(transaction, class_name, prepared, start_seq, outcome)
+    rows = _new_rows(transaction, class_name, prepared, start_seq, secret, outcome)
     rows = _fitting(transaction, class_name, info, rows, prepared.types, outcome)
     transaction.insert_many(class_name, [row for _, row, _ in rows])
     _put_records(transaction, rows)
@@ -122,7 +128,7 @@ def _put_records(transaction: "Transaction", rows: Iterable[Entry]) -> None:
 
 
 def _new_rows(
-    transaction: "Transaction", class_name: str, prepared: Prepared, start_seq: int, outcome: Outcome
+    transaction: "Transaction", class_name: str, prepared: Prepared, start_seq: int, secret: bytes, outcome: Outcome
 ) -> list[Entry]:
     taken = transaction.taken(class_name, [row[0] for _, row, _ in prepared.rows])
     rows: list[Entry] = []
@@ -140,28 +146,8 @@ def _new_rows(
             rows.append(entry)
     outcome.skipped = len(skipped)
     if class_name == "_User" and skipped:
-        _fill_credentials(transaction, skipped, outcome)
+        outcome.notes += credentials.renew(transaction, skipped, secret)
     return rows
-
-
-def _fill_credentials(transaction: "Transaction", entries: Iterable[Entry], outcome: Outcome) -> None:
-    """Users that are here already, from a live app that shows no passwords: give them what they log in with."""
-    brought = {row[0]: extra for _, row, extra in entries if extra and extra["records"]}
-    known = transaction.records_of("credential", list(brought))
-    lookups = {key for extra in brought.values() for kind, key, _ in extra["unique"] if kind == "session"}
-    used = transaction.records_of("session", list(lookups))
-    for user_id, extra in brought.items():
-        [(_, _, credential)] = extra["records"]
-        current = known.get(user_id, {})
-        new = {key: value for key, value in credential.items() if key not in current}
-        lookup = next((key for kind, key, _ in extra["unique"] if kind == "session"), "")
-        if "token" in new and lookup in used:
-            del new["token"]
-        if new:
-            transaction.put_record("credential", user_id, {**current, **new})
-            if "token" in new:
-                transaction.put_record("session", lookup, {"user": user_id})
-            outcome.notes.append("users who were here already and got their old password or session")
 
 
 def _with_free_names(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from leanstorage import passwords, values
 from leanstorage.errors import StorageError
 from leanstorage.store import Condition, Document, Json, Query, Result, Row, Store, now, open_store
-from leanstorage.takeout import convert, formats, load, pull_files, pull_relations
+from leanstorage.takeout import convert, credentials, formats, load, pull_files, pull_relations
 from leanstorage.takeout.formats import Columns
 from leanstorage.takeout.remote import AnswerTooLarge, Remote, RemoteError
 from leanstorage.takeout.report import Report
@@ -77,6 +77,9 @@ def run(
             for name in schemas:
                 pull_relations.run(pull, name)
             _each(pull, schemas, partial(_compare, pull, schemas, delete_missing))
+            if "_User" in schemas:
+                for text, count in credentials.missing(store):
+                    report.note("_User", text, count)
             if blobs is not None and "_File" in schemas:
                 pull_files.run(pull, blobs)
     finally:
