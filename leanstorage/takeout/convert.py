@@ -17,6 +17,7 @@ from leanstorage import acl, passwords, values
 from leanstorage.changes import MAX_OBJECT_BYTES
 from leanstorage.errors import StorageError
 from leanstorage.store import Document, Rights, canonical_text, now
+from leanstorage.takeout import inboxes
 from leanstorage.users import UNIQUE, identity_of, unique_key
 
 if TYPE_CHECKING:
@@ -52,10 +53,14 @@ Column = tuple[str, str, str | None]  # key, type name, class name
 
 @dataclass
 class Prepared:
-    """A converted batch: its `rows`, or the `pairs` of a relation, and what was refused; an index is in the batch."""
+    """A converted batch: its `rows`, the `pairs` of a relation or `lines` of inboxes, and what was refused.
+
+    An index is that in the batch.
+    """
 
     rows: list[Entry] = field(default_factory=list)
     pairs: list[tuple[int, tuple[str, str]]] = field(default_factory=list)  # index, (owning id, related id)
+    lines: list[tuple[int, Document]] = field(default_factory=list)
     refused: list[tuple[int, str]] = field(default_factory=list)  # index, reason
     types: set[Column] = field(default_factory=set)  # of all rows together
     notes: dict[int, list[str]] = field(default_factory=dict)  # by index, what the operator should hear of
@@ -69,7 +74,7 @@ class Job:
     """What a whole file's rows share."""
 
     class_name: str
-    kind: str  # "rows" or "relation"
+    kind: str  # "rows", "relation" or "inboxes"
     encoding: str  # "json" or "bson"
     secret: bytes  # of session tokens
     rotate_sessions: bool = False
@@ -84,6 +89,10 @@ def convert(job: Job, batch: "Batch") -> Prepared:
             document = decode(data, job.encoding)
             if job.kind == "relation":
                 prepared.pairs.append((index, _pair(document)))
+            elif job.kind == "inboxes":
+                if not inboxes.is_row(document):
+                    raise Refused("not a line of an inbox, nor a counter")
+                prepared.lines.append((index, document))
             else:
                 prepared.rows.append((index, *_row(job, document, prepared, index, batch.first + index)))
         except Refused as error:
@@ -142,7 +151,7 @@ def _row(
     if job.class_name == "_User":
         document, extra = _user(job, object_id, updated, document, partial(prepared.note, index))
     elif job.class_name == "_Role":
-        extra = _role(object_id, document)
+        extra = _role(document)
     elif job.class_name == "_File":
         extra = _file(object_id, document)
     types = prepared.types
@@ -243,7 +252,7 @@ def _password(private: Document) -> Document | None:
     return passwords.legacy_record(stored, private.get("salt", "")) if stored else None
 
 
-def _role(role_id: str, document: Document) -> Extra:
+def _role(document: Document) -> Extra:
     if not isinstance(document.get("name"), str) or not document["name"]:
         raise Refused("a role without a name")
     return {"unique": unique_names("_Role", document), "records": []}

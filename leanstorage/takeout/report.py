@@ -45,6 +45,7 @@ class Report:
         self.tallies: dict[str, Tally] = {}
         self.broken: list[str] = []  # texts of files that could not be read, or not to their end; the first SHOWN_FILES
         self.broken_count = 0
+        self.troubles: list[str] = []  # what else went wrong
         self._stream = stream or sys.stderr
         self._out = out or sys.stdout
         self._refused_path = refused_path
@@ -109,6 +110,13 @@ class Report:
                     self.broken.append(text)
                     self.say(f"refused: {text}")
 
+    def trouble(self, text: str | Exception) -> None:
+        """Something other than a row or a file failed; it is told once, at the end."""
+        text = printable(str(text))
+        with self._lock:
+            if text not in self.troubles:
+                self.troubles.append(text)
+
     def say(self, text: str) -> None:
         with self._lock:
             self._clear()
@@ -134,14 +142,15 @@ class Report:
             total.skipped += tally.skipped
             total.refused += tally.refused
         seconds = max(time.monotonic() - self._started, 0.001)
+        failures = f", {len(self.troubles)} failed" if self.troubles else ""
         print(
             f"read {total.read}, {verb} {total.imported}, skipped {total.skipped}, refused {total.refused} rows"
-            f" and {self.broken_count} files; {seconds:.1f} s, {total.read / seconds:.0f} rows/s,"
+            f" and {self.broken_count} files{failures}; {seconds:.1f} s, {total.read / seconds:.0f} rows/s,"
             f" peak memory {peak_memory() / 1e6:.0f} MB",
             file=self._out,
             flush=True,
         )
-        return 1 if total.refused or self.broken_count else 0
+        return 1 if total.refused or self.broken_count or self.troubles else 0
 
     def _table(self, verb: str) -> None:
         out = self._out
@@ -159,6 +168,8 @@ class Report:
                 print(f"    note: {count} {printable(text)}", file=out)
         for text in self.broken:
             print(f"refused file: {text}", file=out)
+        for text in self.troubles:
+            print(f"failed: {text}", file=out)
         if self._refused_file is not None:
             print(f"refused rows and their reasons: {self._refused_file.name}", file=out)
 
