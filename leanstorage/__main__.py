@@ -20,7 +20,7 @@ from leanstorage.server import Server
 from leanstorage.service import create_application, open_service
 from leanstorage.store import Document, StoreUnavailable, open_store
 from leanstorage.sweep import Sweeper
-from leanstorage.takeout.commands import add_commands
+from leanstorage.takeout.commands import add_commands, guarded
 from processes import listen, share
 
 if TYPE_CHECKING:
@@ -36,17 +36,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     options.environment = os.environ
     data = Path(os.environ.get("LEANSTORAGE_DATA") or "data")
+    umask = os.umask(0o077)  # whatever is made is for its owner alone
     try:
-        keys = key_files.from_environment(os.environ) or key_files.load(data)
+        return _run_command(options, data)
+    except ImportError as error:
+        if not (error.name or str(error)).startswith(("psycopg", "no pq wrapper")):
+            raise
+        print("cannot go on: PostgreSQL needs psycopg: pip install --no-deps -r requirements-server.txt", file=sys.stderr)
+        return 1
+    finally:
+        os.umask(umask)
+
+
+def _run_command(options: argparse.Namespace, data: Path) -> int:
+    """Run a subcommand; one that does not make a database needs one that is there, where that can be told by its path."""
+    path = ""
+    if not options.makes and hasattr(options, "database"):
+        path = database_url(options, data)
+    if path.startswith("sqlite:///") and not Path(path := path.removeprefix("sqlite:///")).exists():
+        print(f"there is no {path}: LEANSTORAGE_DATA or --database tells where the data is", file=sys.stderr)
+        return 1
+    try:
+        keys = key_files.from_environment(os.environ)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    code: int = options.run(options, data, keys)
+    if keys is None and (options.makes or (data / "keys.json").exists()):
+        keys = key_files.load(data)
+    code: int = options.run(options, data, keys or {})
     return code
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m leanstorage", description=__doc__)
+    top.set_defaults(makes=False)  # whether a command may make a database and keys
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     storage = argparse.ArgumentParser(add_help=False)
     storage.add_argument("--database", metavar="URL", help="sqlite:///PATH or postgresql://...; in LEANSTORAGE_DATA")
@@ -80,14 +103,14 @@ def parser() -> argparse.ArgumentParser:
         help="a minute and address, callers with the hook key and on loopback spared; 0 for no limit",
     )
     serve_command.add_argument("--sign-max-age", type=int, metavar="SECONDS", help="refuse older signatures")
-    serve_command.set_defaults(run=serve)
+    serve_command.set_defaults(run=serve, makes=True)
     env_command = commands.add_parser("env", help="print the variables that an app needs, for eval")
     env_command.add_argument("--host", default="127.0.0.1")
     env_command.add_argument("--port", type=int, default=DEFAULT_PORT)
     env_command.add_argument("--public-url", metavar="URL")
-    env_command.set_defaults(run=env)
+    env_command.set_defaults(run=env, makes=True)
     outbox_command = commands.add_parser("outbox", parents=[storage], help="print the e-mails of the last 30 days")
-    outbox_command.set_defaults(run=outbox)
+    outbox_command.set_defaults(run=guarded(outbox))
     rights_command = commands.add_parser("permissions", parents=[storage], help="show or set who may do what in a class")
     rights_command.add_argument("class_name", metavar="CLASS")
     for action in ACTIONS:
@@ -96,12 +119,12 @@ def parser() -> argparse.ArgumentParser:
             metavar="WHO",
             help="everyone, users, nobody, or user ids and role:NAMEs with commas",
         )
-    rights_command.set_defaults(run=permissions)
+    rights_command.set_defaults(run=guarded(permissions))
     index_command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
     index_command.add_argument("class_name", metavar="CLASS")
     index_command.add_argument("keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is")
     index_command.add_argument("--drop", action="store_true", help="take the index of these keys away")
-    index_command.set_defaults(run=index)
+    index_command.set_defaults(run=guarded(index))
     add_commands(commands, storage, database_url, files_place)
     return top
 
@@ -145,8 +168,12 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
 
     try:
         listening = listen(options.host, options.port)
-        service = opened()
-    except (ValueError, OSError) as error:
+        try:
+            service = opened()
+        except BaseException:
+            listening.close()
+            raise
+    except (ValueError, OSError, StoreUnavailable) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return 1
 

@@ -49,7 +49,7 @@ def add_commands(
             options.rotate_sessions,
         )
 
-    command.set_defaults(run=_guarded(run_import))
+    command.set_defaults(run=guarded(run_import), makes=True)
 
     command = commands.add_parser("pull", help="take in a live app by its API")
     command.add_argument("--from", dest="source", required=True, metavar="URL", help="the API of the live app")
@@ -77,7 +77,7 @@ def add_commands(
             source, database_url(options, data), keys, refused_path, options.classes, blobs, options.delete
         )
 
-    command.set_defaults(run=_guarded(run_pull))
+    command.set_defaults(run=guarded(run_pull), makes=True)
 
     command = commands.add_parser("export", parents=[storage], help="write everything as files that import reads")
     command.add_argument("folder", metavar="DIR", help="an empty folder, or one to be made")
@@ -85,9 +85,11 @@ def add_commands(
     def run_export(options: Namespace, data: Path, keys: dict[str, str]) -> int:
         from leanstorage.takeout import exporter
 
+        if not keys:
+            raise ValueError(f"there are no keys in {data}: session tokens cannot be read without the master key")
         return exporter.run(options.folder, database_url(options, data), keys)
 
-    command.set_defaults(run=_guarded(run_export))
+    command.set_defaults(run=guarded(run_export))
 
     command = commands.add_parser("migrate", help="copy one database to another, SQLite or PostgreSQL")
     command.add_argument("--from", dest="source", required=True, metavar="URL", help="nobody may write to it meanwhile")
@@ -98,7 +100,7 @@ def add_commands(
 
         return migration.run(options.source, options.target)
 
-    command.set_defaults(run=_guarded(run_migrate))
+    command.set_defaults(run=guarded(run_migrate))
 
 
 def _refused_path(options: Namespace, data: Path) -> Path:
@@ -109,10 +111,10 @@ def _refused_path(options: Namespace, data: Path) -> Path:
     return next(path for path in candidates if not path.exists())
 
 
-def _guarded(run: Run) -> Run:
+def guarded(run: Run) -> Run:
     """Run a subcommand so that what an operator can mend ends in one line and not in a traceback."""
 
-    def guarded(options: Namespace, data: Path, keys: dict[str, str]) -> int:
+    def one(options: Namespace, data: Path, keys: dict[str, str]) -> int:
         try:
             return run(options, data, keys)
         except KeyboardInterrupt:
@@ -124,4 +126,4 @@ def _guarded(run: Run) -> Run:
             print(f"cannot go on: {error}", file=sys.stderr)
         return 1
 
-    return guarded
+    return one

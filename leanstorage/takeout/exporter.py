@@ -29,14 +29,15 @@ PAGE_ROWS = 1000
 def run(
     folder: str | Path, database: str, keys: dict[str, str], out: TextIO | None = None, stream: TextIO | None = None
 ) -> int:
-    """Write the whole store to an empty folder; return the exit code. Raises FileExistsError for a folder in use.
+    """Write the whole store to an empty folder; return the exit code.
+
+    Raises FileExistsError for a folder in use, ValueError for a store without any class: nobody meant to save that.
 
     `keys` are those of the service; counts and digests go to `out`, progress to `stream`.
     """
     out, stream = out or sys.stdout, stream or sys.stderr
     folder = Path(folder)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty")
     started = time.monotonic()
     store = open_store(database, bulk=True)
@@ -44,6 +45,9 @@ def run(
     total = Digest()
     try:
         names = store.read(lambda transaction: transaction.class_names())
+        if not names:
+            raise ValueError("nothing was exported: the database is empty")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in names:
             info = store.read(lambda transaction: classes.existing(transaction, name))  # noqa: B023 it runs at once
             _write_schema(folder, name, info)

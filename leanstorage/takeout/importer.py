@@ -101,6 +101,8 @@ def _import(
         has_joins = importing.run(paths, joins=False)
         if has_joins:
             importing.run(paths, joins=True)
+    if not importing.has_found and not report.broken_count:
+        report.trouble(f"nothing that could be imported is in {', '.join(map(str, paths))}")
     return importing.indexes
 
 
@@ -123,6 +125,7 @@ class _Importing:
         self._secret = secret
         self._rotate_sessions = rotate_sessions
         self.indexes: list[tuple[str, list[str]]] = []
+        self.has_found = False  # anything, were it only an empty class
 
     def run(self, paths: Paths, joins: bool) -> bool:
         """Import everything but join files, or these alone; return whether join files were met."""
@@ -133,6 +136,7 @@ class _Importing:
                     raise member
                 content = formats.content(member)
                 met = met or content.kind == "relation"
+                self.has_found = self.has_found or content.kind != "nothing"
                 if (content.kind == "relation") == joins:
                     self._one(member, content)
             except SourceError as error:
