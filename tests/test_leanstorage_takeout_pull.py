@@ -247,6 +247,19 @@ class PullTest(PullTestCase):
         self.assertIn(f"{1999:024x}", first)  # the two pages that were stored are not asked for again
         self.assert_equal("resumed")
 
+    def test_table_ends_with_the_counts_that_the_console_shows(self):
+        self.fill(1200)
+        self.take_in_export()
+        self.assertRegex(self.output.getvalue(), r"\nMany +1200 +1200 +0 +0 +1200\n")
+        self.source.request("POST", "/classes/Many", {"n": 1})
+        for changed in (1, 0, 0):
+            self.assertEqual(self.pull(), 0, self.output.getvalue())
+            header, *lines = [line.split() for line in self.output.getvalue().splitlines() if "  " in line]
+            self.assertEqual(header[-2:], ["here", "now"])
+            table = {line[0]: line[1:] for line in lines}
+            self.assertEqual([table[name][-1] for name in ("Many", "Thing", "_User", "_Role")], ["1201", "1", "2", "1"])
+            self.assertEqual(table["Many"][1], str(changed))
+
     def test_objects_changed_here_since_stay_and_deleted_ones_are_told(self):
         self.fill(3)
         self.assertEqual(self.pull(), 0)

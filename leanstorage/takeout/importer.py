@@ -64,6 +64,8 @@ def run(
         else:
             wanted = _import(paths, partial(load.stored, store), secret, rotate_sessions, report)
             _build_indexes(store, wanted, report)
+            names = store.read(lambda transaction: transaction.class_names())
+            report.count(store, [name for name in names if name in report.tallies])
     finally:
         store.close()
     return report.close("would import" if is_dry else "imported")

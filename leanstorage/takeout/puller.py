@@ -82,6 +82,7 @@ def run(
                     report.note("_User", text, count)
             if blobs is not None and "_File" in schemas:
                 pull_files.run(pull, blobs)
+            report.count(store, schemas)
     finally:
         remote.close()
         store.close()

@@ -11,10 +11,13 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from leanstorage.store import Query, QueryTimeout, Store
 from leanstorage.takeout.sources import printable
 
 SHOWN_NOTES = 50  # of each class
@@ -46,6 +49,7 @@ class Report:
         self.broken: list[str] = []  # texts of files that could not be read, or not to their end; the first SHOWN_FILES
         self.broken_count = 0
         self.troubles: list[str] = []  # what else went wrong
+        self.here: dict[str, int] = {}  # objects of a class that are stored at the end, where that was counted
         self._stream = stream or sys.stderr
         self._out = out or sys.stdout
         self._refused_path = refused_path
@@ -110,6 +114,13 @@ class Report:
                     self.broken.append(text)
                     self.say(f"refused: {text}")
 
+    def count(self, store: Store, names: Iterable[str]) -> None:
+        """Note how many objects of these classes are stored: rows that are read twice are counted twice above."""
+        for name in names:
+            self.tally(name)
+            with suppress(QueryTimeout):  # more than can be counted in time
+                self.here[name] = store.read(lambda transaction: transaction.count(Query(name)))  # noqa: B023 at once
+
     def trouble(self, text: str | Exception) -> None:
         """Something other than a row or a file failed; it is told once, at the end."""
         text = printable(str(text))
@@ -154,12 +165,14 @@ class Report:
 
     def _table(self, verb: str) -> None:
         out = self._out
+        last = f"  {'here now':>10}" if self.here else ""
         if self.tallies:
             width = max(len(name) for name in [*self.tallies, "class"])
-            print(f"{'class':{width}}  {'read':>10}  {verb:>10}  {'skipped':>10}  {'refused':>10}", file=out)
+            print(f"{'class':{width}}  {'read':>10}  {verb:>10}  {'skipped':>10}  {'refused':>10}{last}", file=out)
         for name, tally in sorted(self.tallies.items()):
             counts = (tally.read, tally.imported, tally.skipped, tally.refused)
-            print(f"{name:{width}}  " + "  ".join(f"{count:>10}" for count in counts), file=out)
+            here = f"  {self.here[name]:>10}" if name in self.here else ""
+            print(f"{name:{width}}  " + "  ".join(f"{count:>10}" for count in counts) + here, file=out)
             for source, number, reason in tally.examples:
                 print(f"    refused {printable(source)}, line {number}: {reason}", file=out)
             if tally.refused > len(tally.examples):
