@@ -1,12 +1,17 @@
 """Pulling a live app: a second storage service is the source, spoken to over real HTTP, with trouble on the way."""
 
+import errno
 import io
 import json
+import os
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest import mock
 
 import requests
 
+from leanstorage import blobs
 from leanstorage import keys as key_files
 from leanstorage.blobs import FolderBlobs
 from leanstorage.store import Row
@@ -294,11 +299,85 @@ class PullTest(PullTestCase):
         source = remote.Remote(self.source.url, "wrong", "key", clock=self.clock)
         report = Report("x", self.output, self.output)
         self.assertEqual(puller.run(source, self.database, self.keys, None, report=report), 1)
-        self.assertIn("refused the app id or the master key", self.output.getvalue())
-        self.assertNotIn("Traceback", self.output.getvalue())
+        failed, last = self.output.getvalue().splitlines()
+        self.assertEqual(failed, "failed: the API refused the app id or the master key")
+        self.assertIn("refused 0 rows, 1 failed; ", last)
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+            self.assertEqual(self.pull(url), 1)
+        failed, last = self.output.getvalue().splitlines()
+        self.assertEqual(failed, f"failed: GET /schemas: no answer from {url} (ConnectionError) after 8 tries")
+        self.assertNotIn("files", last)
         for url in ("ftp://x", "file:///etc/passwd", "api.example.com", "http://user:pass@host"):
             with self.subTest(url), self.assertRaises(ValueError):
                 remote.Remote(url, "a", "b")
+
+    def test_odd_answers_are_clear_refusals_and_the_rest_comes(self):
+        self.fill(3)
+        self.upload("a.txt", b"bytes")
+        null, odd = b'{"results": null}', b'{"results": [{"n": 1}, 5]}'
+        schemas = b'{"Many": {"n": {"type": ["Number"]}, "m": 5}, "Thing": {"fans": {"type": {}}}, "Odd": []}'
+        cases = (
+            ("/scan/classes/Many", null, "Many: the API's answer has no list of results"),
+            ("/scan/classes/Many", b'{"results": [], "cursor": 5}', "Many: the API's answer has no list of results"),
+            ("/scan/classes/Many", odd, "it has no objectId"),
+            ("/schemas", schemas, "class Many: the type of its column n is not told"),
+            ("/schemas", schemas, "class Odd: its columns are not described"),
+            ("/date", b"{}", "GET /date: an answer without a time"),
+            ("/date", b'{"iso": "yesterday"}', "GET /date: an answer without a time"),
+            ("/classes/_User?where=%7B%22%24related", null, "GET /classes/_User: an answer without a list of results"),
+            ("/classes/_User?where=%7B%22%24related", odd, "GET /classes/_User: a result without an objectId"),
+            ("/classes/Thing?limit=50&keys=updatedAt", b'{"results": [{"objectId": "x"}]}', "whose updatedAt is not a time"),
+            ("/classes/_File?where", null, "files: GET /classes/_File: an answer without a list of results"),
+            ("/classes/_File?where", odd, "files: GET /classes/_File: a result without an objectId"),
+            ("keys=objectId&where=%7B%7D", null, "GET /scan/classes/Many: an answer without a list of results"),
+        )
+        for number, (part, body, text) in enumerate(cases):
+            with self.subTest(text, part=part):
+                self.database = f"sqlite:///{self.folder / f'{number}.db'}"
+                counted = b'{"results": [], "count": 9}' if "keys=" in part else b'{"results": [], "count": "many"}'
+
+                def trouble(path, part=part, body=body, counted=counted):
+                    if "count=1" in path:
+                        return 200, {"Content-Type": "application/json"}, counted
+                    return (200, {"Content-Type": "application/json"}, body) if part in path else None
+
+                self.assertEqual(self.pull(self.proxy(trouble), blobs=self.blobs), 1)
+                self.assertIn(text, self.output.getvalue())
+                if part not in ("/date", "/schemas"):
+                    self.assertRegex(self.output.getvalue(), r"\n_Role .* 1\n")
+
+    def test_odd_headers_are_no_numbers(self):
+        self.fill(1)
+        self.upload("a.txt", b"bytes")
+        seen = []
+
+        def trouble(path):
+            if "/scan/" not in path or len(seen) == 3:
+                return None
+            seen.append(path)
+            return 429, {"Retry-After": ("\u00b2", "9" * 6000, "Mon, 01 Jan 0001 00:00:00 GMT")[len(seen) - 1]}, b"{}"
+
+        self.assertEqual(self.pull(self.proxy(trouble)), 0, self.output.getvalue())
+        self.assertEqual(len(seen), 3)
+
+    def test_files_that_do_not_fit_are_refused_and_the_pull_goes_on(self):
+        small, large = self.upload("small.bin", b"x"), self.upload("large.bin", b"x" * 5000)
+        written = blobs.write_hashed
+
+        def full(chunks, file):
+            size, digest = written(chunks, file)
+            if size > 1000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return size, digest
+
+        self.source.request("POST", "/classes/Many", {"n": 1})
+        with mock.patch.object(blobs, "write_hashed", full):
+            self.assertEqual(self.pull(blobs=self.blobs), 1)
+        self.assertIn("it cannot be stored: a file cannot be written: No space left", self.output.getvalue())
+        self.assertRegex(self.output.getvalue(), r"\nfiles +2 +1 +0 +1\n")
+        self.assertEqual((self.blobs.size(small["key"]), self.blobs.size(large["key"])), (1, None))
 
     def test_files_that_arrive_broken_are_fetched_again_and_never_kept(self):
         good, cut, wrong, gone = (self.upload(f"{number}.bin", b"x" * 5000) for number in range(4))

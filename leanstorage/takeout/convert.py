@@ -130,13 +130,7 @@ def _pair(document: Document) -> tuple[str, str]:
 def _row(
     job: Job, document: Document, prepared: Prepared, index: int, ordinal: int
 ) -> tuple[Stored, Extra | None]:
-    object_id = document.get("objectId")
-    if object_id is None:
-        # An id of the content and its place, so that a second import finds the row again.
-        text = f"{job.class_name}:{ordinal}:{canonical_text(document)}"
-        object_id = hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
-        prepared.note(index, "rows without objectId, which were given one")
-    values.check_object_id(object_id)
+    object_id = _object_id(job, document, prepared, index, ordinal)
     created = _time(document, "createdAt")
     updated = _time(document, "updatedAt")
     if created is None:
@@ -180,6 +174,18 @@ def _row(
     if "error" in body:
         prepared.note(index, "rows with a field 'error', which the Python SDK takes for failures")
     return (object_id, created, updated, rights, text), extra
+
+
+def _object_id(job: Job, document: Document, prepared: Prepared, index: int, ordinal: int) -> str:
+    object_id = document.get("objectId")
+    if object_id is None and job.is_live:
+        raise Refused("it has no objectId")
+    if object_id is None:
+        # An id of the content and its place, so that a second import finds the row again.
+        text = f"{job.class_name}:{ordinal}:{canonical_text(document)}"
+        object_id = hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
+        prepared.note(index, "rows without objectId, which were given one")
+    return values.check_object_id(object_id)
 
 
 def _time(document: Document, key: str) -> int | None:

@@ -43,7 +43,7 @@ def run(pull: "Pull", class_name: str) -> None:
             _all_owners(pull, class_name, key, target)
         _changed_owners(pull, class_name, columns)
     except RemoteError as error:
-        pull.report.fail(f"relations of {class_name}: {error}")
+        pull.report.trouble(f"relations of {class_name}: {error}")
 
 
 def _all_owners(pull: "Pull", class_name: str, key: str, target: str) -> None:

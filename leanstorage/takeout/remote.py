@@ -77,10 +77,19 @@ class Remote:
         """The `results` of a GET, every one with an objectId. Raises RemoteError."""
         return checked_rows(self.get(path, **query), path)
 
+    def count(self, path: str) -> int | None:
+        """How many objects a class has; None where the API does not say it. Raises RemoteError."""
+        found = self.get(path, count=1, limit=0).get("count")
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
+
     def now(self) -> str:
         """The API's own time as ISO text; raises RemoteError."""
-        text: str = self.get("/date")["iso"]
-        return text
+        text = self.get("/date").get("iso")
+        try:
+            values.parse_time(text)
+        except (ValueError, OverflowError):
+            raise RemoteError("GET /date: an answer without a time") from None
+        return str(text)
 
     def download(self, url: str) -> Iterator[bytes]:
         """Yield the bytes of a file; raises RemoteError, also when the connection ends before Content-Length."""
@@ -97,7 +106,7 @@ class Remote:
                 except requests.RequestException:
                     raise RemoteError("the download broke off") from None
                 # Without Content-Encoding the length is that of the bytes; nothing below checks it.
-                if length and length.isdigit() and int(length) != done and "Content-Encoding" not in answer.headers:
+                if _is_number(length) and int(length or 0) != done and "Content-Encoding" not in answer.headers:
                     raise RemoteError("the download broke off")
 
     def wait(self, attempt: int) -> None:
@@ -134,7 +143,7 @@ class Remote:
                 with answer:
                     data = _bounded(answer)
             except requests.RequestException as error:
-                raise _Again(f"no answer ({type(error).__name__})") from None
+                raise _Again(f"no answer from {self.url} ({type(error).__name__})") from None
         return _decoded(answer, data, path)
 
     def _opened(self, url: str) -> requests.Response:
@@ -238,9 +247,14 @@ def checked_rows(answer: Document, path: str) -> list[Document]:
 
 def _retry_after(answer: requests.Response) -> float | None:
     text = answer.headers.get("Retry-After", "")
-    if text.isdigit():
+    if _is_number(text):
         return int(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, OSError):
         return None
+
+
+def _is_number(text: str | None) -> bool:
+    """Whether a header is one; `²` is a digit to Python, and no number."""
+    return text is not None and text.isascii() and text.isdigit() and len(text) < 20

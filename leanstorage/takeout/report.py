@@ -140,8 +140,8 @@ class Report:
             if current and current["rows"]:
                 self._show(current, is_last=True)
 
-    def close(self, verb: str = "imported") -> int:
-        """Print the table and the last line, which holds every figure; return the exit code."""
+    def close(self, verb: str = "imported", with_files: bool = True) -> int:
+        """Print the table and the last line, which holds every figure, that of files if any are read; return the code."""
         self._clear()
         if self._refused_file is not None:
             self._refused_file.close()
@@ -153,10 +153,11 @@ class Report:
             total.skipped += tally.skipped
             total.refused += tally.refused
         seconds = max(time.monotonic() - self._started, 0.001)
+        files = f" and {self.broken_count} files" if with_files else ""
         failures = f", {len(self.troubles)} failed" if self.troubles else ""
         print(
             f"read {total.read}, {verb} {total.imported}, skipped {total.skipped}, refused {total.refused} rows"
-            f" and {self.broken_count} files{failures}; {seconds:.1f} s, {total.read / seconds:.0f} rows/s,"
+            f"{files}{failures}; {seconds:.1f} s, {total.read / seconds:.0f} rows/s,"
             f" peak memory {peak_memory() / 1e6:.0f} MB",
             file=self._out,
             flush=True,
