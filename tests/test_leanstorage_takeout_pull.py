@@ -174,6 +174,10 @@ class PullTest(PullTestCase):
         self.assertEqual(self.members(target, "/users", "fans", pointer("Thing", self.thing)), [bob])
         roles = target.service.store.read(lambda transaction: transaction.role_names(ann))
         self.assertEqual(roles, [])
+        report = Report("x", self.output, self.output)  # that export once more: it is older than the pull
+        self.assertEqual(importer.run([self.folder / "export"], self.database, self.keys, "x", report=report), 0)
+        self.assertEqual(self.pull(), 0, self.output.getvalue())
+        self.assertEqual(self.members(target, "/users", "users", pointer("_Role", role["objectId"])), [bob])
 
     def test_first_pull_takes_no_members_from_owners_that_were_changed_here_or_exist_only_here(self):
         ann, bob = self.fill(3)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TRIES = 6  # of a batch, when another process is writing
 TYPES = frozenset(["String", "Number", "Boolean", "Array", "Object", "Date", "Bytes", "File", "GeoPoint"])
 ACTIONS = frozenset(["add_fields", "create", "delete", "update", "find", "get"])
+PULL = "pull:"  # how the kinds of records begin that say how far a pull came, see `puller`
+PAGE_ROWS = 1000
 SAMPLE = 200  # ids of a relation that are looked up when nothing tells their class
 Names = dict[str, set[tuple[str, str]]]  # object id -> kinds and keys of the records that it gives up
 
@@ -260,7 +262,21 @@ def load_relation(transaction: "Transaction", content: Content, prepared: Prepar
         described = classes.describe(column)
         raise ValueError(f"'{content.key}' of {content.class_name} is a {described} and not this relation")
     imported = transaction.relate_many(content.class_name, content.key, column["className"], pairs)
+    if imported:
+        _ask_again(transaction, f"{content.class_name}.{content.key}")
     return Outcome(imported, len(pairs) - imported)
+
+
+def _ask_again(transaction: "Transaction", name: str) -> None:
+    """Let the next pull ask for the members of all owners once more: an export may be older than the last one."""
+    after = (PULL, "")
+    while found := transaction.all_records(after, PAGE_ROWS):
+        for kind, key, _, _ in found:
+            if not kind.startswith(PULL):
+                return
+            if key == name:
+                transaction.delete_record(kind, key)
+        after = found[-1][:2]
 
 
 def set_members(

@@ -39,7 +39,7 @@ class Pull:
         self.store = store
         self.report = report
         self.token_secret = secret
-        self.kind = f"pull:{remote.source_id}"
+        self.kind = f"{load.PULL}{remote.source_id}"
 
     def write(self, work: "Callable[[Transaction], Result]") -> Result:
         return load.stored(self.store, work)
