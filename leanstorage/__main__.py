@@ -1,4 +1,5 @@
 """The command line: `python -m leanstorage serve | env | ...`. The only module here that reads the environment."""
+
 import argparse
 import json
 import os
@@ -8,7 +9,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +34,9 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 8126
 SEND_SECONDS = 60  # that a command may take for one e-mail
 THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
-Run = Callable[[argparse.Namespace, Path, dict[str, str]], int]  # options, folder of the data, keys -> exit code
 EPILOG = (
-    "LEANSTORAGE_DATA is the folder of the data, ./data unless it is set. The keys are those of LEANCLOUD_APP_ID, _APP_KEY, "
-    "_APP_MASTER_KEY and _APP_HOOK_KEY, or are generated there."
+    "LEANSTORAGE_DATA is the folder of the data, ./data unless it is set. The keys are those of LEANCLOUD_APP_ID, "
+    "_APP_KEY, _APP_MASTER_KEY and _APP_HOOK_KEY, or are generated there."
 )
 ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
 
@@ -45,31 +46,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     options.environment = os.environ
     data = Path(os.environ.get("LEANSTORAGE_DATA") or "data")
+    umask = os.umask(0o077)  # whatever is made is for its owner alone
     try:
-        keys = (key_files.from_environment(os.environ) or _kept_keys(data)) if options.needs_keys else {}
+        return _run_command(options, data)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        return 130
+    except (StoreUnavailable, StorageError, OSError, ValueError, sqlite3.DatabaseError) as error:  # an operator mends it
+        unavailable = "the database is not available: " if isinstance(error, StoreUnavailable) else ""
+        print(f"cannot {'start' if options.run is serve else 'go on'}: {unavailable}{error}", file=sys.stderr)
+        return 1
+    finally:
+        os.umask(umask)
+
+
+def _run_command(options: argparse.Namespace, data: Path) -> int:
+    """Run a subcommand; one that makes no database needs one that is there, where its path tells whether it is."""
+    try:
+        given = key_files.from_environment(os.environ)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    except OSError as error:
-        print(f"cannot use LEANSTORAGE_DATA: {error}", file=sys.stderr)
-        return 1
-    code: int = options.run(options, data, keys)
+    path = "" if options.makes or not hasattr(options, "database") else database_url(options, data)
+    if path.startswith("sqlite:///") and not Path(path := path.removeprefix("sqlite:///")).exists():
+        raise ValueError(f"there is no {path}: LEANSTORAGE_DATA or --database tells where the data is")
+    code: int = options.run(options, data, given or _kept_keys(data, options.makes))
     return code
 
 
-def _kept_keys(data: Path) -> dict[str, str]:
-    """The keys in the folder `data`; new ones are told of: a shell that lacks LEANSTORAGE_DATA would make them, too."""
+def _kept_keys(data: Path, makes: bool) -> dict[str, str]:
+    """The keys in the folder `data`; new ones, where they may be made, are told of: LEANSTORAGE_DATA may lack."""
     file = key_files.place(data)
     is_new = not file.exists()
+    if is_new and not makes:
+        return {}
     keys = key_files.load(data)
     if is_new:
-        print(f"new keys were generated: {file.resolve()} (LEANSTORAGE_DATA is the folder)", file=sys.stderr, flush=True)
+        print(f"new keys were generated: {file.resolve()} (LEANSTORAGE_DATA is the folder)", file=sys.stderr)
     return keys
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m leanstorage", description=__doc__, epilog=EPILOG)
-    top.set_defaults(needs_keys=True)
+    top.set_defaults(makes=False)  # whether a command may make a database and keys
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     storage = argparse.ArgumentParser(add_help=False)
     storage.add_argument(
@@ -84,13 +103,22 @@ def parser() -> argparse.ArgumentParser:
     serve_command.add_argument(
         "--host",
         default="127.0.0.1",
-        help="where it listens (default: %(default)s); beyond loopback TLS must stand in front, as signatures can be replayed",
+        help="where it listens (default: %(default)s); beyond loopback TLS must stand in front, as signatures can be "
+        "replayed",
     )
-    serve_command.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 for a free one (default: %(default)s)")
-    serve_command.add_argument("--engine", metavar="URL", help="the app, for its hooks and cloud functions (default: none)")
-    serve_command.add_argument("--public-url", metavar="URL", help="of this server (default: what requests say in Host)")
     serve_command.add_argument(
-        "--files-url", metavar="URL", help="of files, which should have an origin of their own in production (default: that of this server)"
+        "--port", type=_port, default=DEFAULT_PORT, help="0 for a free one (default: %(default)s)"
+    )
+    serve_command.add_argument(
+        "--engine", metavar="URL", help="the app, for its hooks and cloud functions (default: none)"
+    )
+    serve_command.add_argument(
+        "--public-url", metavar="URL", help="of this server (default: what requests say in Host)"
+    )
+    serve_command.add_argument(
+        "--files-url",
+        metavar="URL",
+        help="of files, which should have an origin of their own in production (default: that of this server)",
     )
     serve_command.add_argument(
         "--trust-auth",
@@ -99,7 +127,10 @@ def parser() -> argparse.ArgumentParser:
         help="third-party logins to believe without asking the third party, * for all (default: none)",
     )
     serve_command.add_argument(
-        "--threads", type=int, metavar="N", help=f"for calls that wait (default: {THREADS}, with --engine {ENGINE_THREADS})"
+        "--threads",
+        type=int,
+        metavar="N",
+        help=f"for calls that wait (default: {THREADS}, with --engine {ENGINE_THREADS})",
     )
     serve_command.add_argument(
         "--processes", type=int, default=1, metavar="N", help="on PostgreSQL as many as CPUs (default: %(default)s)"
@@ -111,10 +142,15 @@ def parser() -> argparse.ArgumentParser:
         help="who may create roles; production should choose master (default: %(default)s, as on LeanCloud)",
     )
     serve_command.add_argument(
-        "--class-create", choices=("client", "master"), default="client", help="who may create classes, likewise (default: %(default)s)"
+        "--class-create",
+        choices=("client", "master"),
+        default="client",
+        help="who may create classes, likewise (default: %(default)s)",
     )
     serve_command.add_argument(
-        "--verify-emails", action="store_true", help="let users ask for verification links, which lie in the outbox (default: refuse)"
+        "--verify-emails",
+        action="store_true",
+        help="let users ask for verification links, which lie in the outbox (default: refuse)",
     )
     for field, name in (("email", "e-mail address"), ("phone", "phone number")):
         serve_command.add_argument(
@@ -123,10 +159,18 @@ def parser() -> argparse.ArgumentParser:
             help=f"refuse logins of users whose {name} is not verified (default: let them in)",
         )
     serve_command.add_argument(
-        "--max-upload-bytes", type=int, metavar="N", default=Options.max_upload_bytes, help="of a file (default: %(default)s)"
+        "--max-upload-bytes",
+        type=int,
+        metavar="N",
+        default=Options.max_upload_bytes,
+        help="of a file (default: %(default)s)",
     )
     serve_command.add_argument(
-        "--max-body-bytes", type=int, metavar="N", default=Options.max_body_bytes, help="of a call of the API (default: %(default)s)"
+        "--max-body-bytes",
+        type=int,
+        metavar="N",
+        default=Options.max_body_bytes,
+        help="of a call of the API (default: %(default)s)",
     )
     serve_command.add_argument(
         "--max-json-depth",
@@ -137,29 +181,42 @@ def parser() -> argparse.ArgumentParser:
         help="of a call of the API, 10 to 300 (default: %(default)s)",
     )
     serve_command.add_argument(
-        "--query-seconds", type=float, metavar="N", default=Options.query_seconds, help="that a query may take (default: %(default)s)"
+        "--query-seconds",
+        type=float,
+        metavar="N",
+        default=Options.query_seconds,
+        help="that a query may take (default: %(default)s)",
     )
     serve_command.add_argument(
         "--max-requests",
         type=int,
         metavar="N",
         default=Options.max_requests_per_minute,
-        help="a minute and address, callers with the hook key and on loopback spared; 0 for no limit (default: %(default)s)",
+        help="a minute and address, callers with the hook key and on loopback spared; 0 for no limit "
+        "(default: %(default)s)",
     )
-    serve_command.add_argument("--sign-max-age", type=int, metavar="SECONDS", help="refuse older signatures (default: none is too old)")
-    serve_command.set_defaults(run=serve)
+    serve_command.add_argument(
+        "--sign-max-age", type=int, metavar="SECONDS", help="refuse older signatures (default: none is too old)"
+    )
+    serve_command.set_defaults(run=serve, makes=True)
     env_command = commands.add_parser("env", help="print the variables that an app needs, for eval")
     env_command.add_argument("--host", default="127.0.0.1", help="that of serve (default: %(default)s)")
     env_command.add_argument("--port", type=_port, default=DEFAULT_PORT, help="that of serve (default: %(default)s)")
-    env_command.add_argument("--public-url", metavar="URL", help="where the app finds the storage (default: http://HOST:PORT)")
-    env_command.set_defaults(run=env)
-    outbox_command = commands.add_parser("outbox", parents=[storage], help="list the e-mails of the last 30 days, or hand them on")
+    env_command.add_argument(
+        "--public-url", metavar="URL", help="where the app finds the storage (default: http://HOST:PORT)"
+    )
+    env_command.set_defaults(run=env, makes=True)
+    outbox_command = commands.add_parser(
+        "outbox", parents=[storage], help="list the e-mails of the last 30 days, or hand them on"
+    )
     outbox_command.add_argument("--json", action="store_true", help="print nothing else, not even how many there are")
     outbox_command.add_argument(
         "--send", metavar="COMMAND", help="instead hand those on that were not yet, as e-mails on its standard input"
     )
-    outbox_command.set_defaults(run=_mended(outbox), needs_keys=False)
-    rights_command = commands.add_parser("permissions", parents=[storage], help="show or set who may do what in a class")
+    outbox_command.set_defaults(run=outbox)
+    rights_command = commands.add_parser(
+        "permissions", parents=[storage], help="show or set who may do what in a class"
+    )
     rights_command.add_argument("class_name", metavar="CLASS")
     for action in ACTIONS:
         rights_command.add_argument(
@@ -167,14 +224,15 @@ def parser() -> argparse.ArgumentParser:
             metavar="WHO",
             help="everyone, users, nobody, or user ids and role:NAMEs with commas (default: left as it is)",
         )
-    rights_command.set_defaults(run=_mended(permissions), needs_keys=False)
+    rights_command.set_defaults(run=permissions)
     index_command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
     index_command.add_argument("class_name", metavar="CLASS")
-    index_command.add_argument("keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is")
+    index_command.add_argument(
+        "keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is"
+    )
     index_command.add_argument("--drop", action="store_true", help="take the index of these keys away")
-    index_command.set_defaults(run=_mended(index), needs_keys=False)
+    index_command.set_defaults(run=index)
     add_commands(commands, storage, database_url, files_place)
-    commands.choices["migrate"].set_defaults(needs_keys=False)
     return top
 
 
@@ -183,23 +241,6 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
         raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
     return int(text)
-
-
-def _mended(run: Run) -> Run:
-    """Run a subcommand so that what an operator can mend ends in one line and not in a traceback."""
-
-    def mended(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
-        try:
-            return run(options, data, keys)
-        except StoreUnavailable as error:
-            print(f"the database is not available: {error}", file=sys.stderr)
-        except (ValueError, StorageError) as error:
-            print(error, file=sys.stderr)
-        except (OSError, sqlite3.DatabaseError) as error:
-            print(f"cannot go on: {error}", file=sys.stderr)
-        return 1
-
-    return mended
 
 
 @contextmanager
@@ -243,38 +284,39 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
         print(f"cannot start: beyond loopback the keys must come from the environment: {names}", file=sys.stderr)
         return 2
     if options.processes > 1 and not database_url(options, data).startswith("postgres"):
-        print("cannot start: several processes need a database of their own: --database postgresql://...", file=sys.stderr)
+        print(
+            "cannot start: several processes need a database of their own: --database postgresql://...", file=sys.stderr
+        )
         return 2
 
     def opened() -> Service:
         transport = HttpTransport(options.engine) if options.engine else None
         return open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
 
-    try:
-        listening = listen(options.host, options.port)
-        service = opened()
-    except (ValueError, OSError, StoreUnavailable, sqlite3.DatabaseError) as error:
-        print(f"cannot start: {error}", file=sys.stderr)
-        return 1
-
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
-    print(f"LeanStorage listens on http://{options.host}:{listening.getsockname()[1]}", flush=True)
-    print(f"data: {_without_password(database_url(options, data))}, files: {files_place(options, data)}", flush=True)
-    if not is_local:
-        print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
-
     threads = options.threads or (ENGINE_THREADS if options.engine else THREADS)
-    try:
-        if options.processes > 1:
-            service.store.close()  # it has threads; each process opens its own
-            share(options.processes, lambda: _run(opened(), listening, threads))
-        else:
-            _run(service, listening, threads)
-    except KeyboardInterrupt:
-        pass
+    with listen(options.host, options.port) as listening:
+        service = opened()
+        signal.signal(signal.SIGTERM, stop)
+        print(f"LeanStorage listens on http://{options.host}:{listening.getsockname()[1]}", flush=True)
+        print(
+            f"data: {_without_password(database_url(options, data))}, files: {files_place(options, data)}", flush=True
+        )
+        if not is_local:
+            print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
+        try:
+            if options.processes > 1:
+                service.store.close()  # it has threads; each process opens its own
+                share(options.processes, lambda: _run(opened(), listening, threads))
+            else:
+                _run(service, listening, threads)
+        except KeyboardInterrupt:
+            pass
+        except Exception:  # it had started: no operator can mend that
+            traceback.print_exc()
+            return 1
     return 0
 
 
@@ -360,7 +402,9 @@ def _check_known(transaction: "Transaction", name: str) -> None:
         if transaction.record(roles.KIND, users.unique_key(role)) is None:
             raise ValueError(f"there is no role {role!r}")
     elif transaction.get("_User", name) is None:
-        raise ValueError(f"there is no user with the id {name!r}: it takes everyone, users, nobody, or ids and role:NAMEs")
+        raise ValueError(
+            f"there is no user with the id {name!r}: it takes everyone, users, nobody, or ids and role:NAMEs"
+        )
 
 
 def index(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_RECEIVERS = 10_000
 DEFAULT_LIMIT, MAX_LIMIT = 100, 100
+COUNTERS = "inbox"  # kind of the records `<owner>:<type>:last` and `:unread`
 
 
 def send(call: Call) -> Answer:
@@ -49,7 +50,7 @@ def send(call: Call) -> Answer:
         for receiver in receivers:
             number = _counter(transaction, receiver, inbox, "last")
             _counter(transaction, receiver, inbox, "unread")
-            transaction.put_record(_lines(receiver, inbox), f"{number:012d}", {"status": row.id})
+            transaction.put_record(lines_kind(receiver, inbox), line_key(number), {"status": row.id})
         return row
 
     row = call.service.store.write(work)
@@ -69,7 +70,7 @@ def inbox(call: Call) -> Answer:
     since, below = _number(call.query.get("sinceId")), _number(call.query.get("maxId"))
 
     def work(transaction: "Transaction") -> Document:
-        lines = transaction.records(_lines(owner, kind))
+        lines = transaction.records(lines_kind(owner, kind))
         wanted = [
             (int(key), line["status"])
             for key, line in reversed(lines)
@@ -97,8 +98,8 @@ def count(call: Call) -> Answer:
     owner, kind = _owner(call), _inbox_type(call.query)
 
     def work(transaction: "Transaction") -> Document:
-        unread = transaction.record("inbox", f"{owner}:{kind}:unread") or {"number": 0}
-        return {"total": len(transaction.records(_lines(owner, kind))), "unread": unread["number"]}
+        unread = transaction.record(COUNTERS, f"{owner}:{kind}:unread") or {"number": 0}
+        return {"total": len(transaction.records(lines_kind(owner, kind))), "unread": unread["number"]}
 
     return ok(call.service.store.read(work))
 
@@ -108,20 +109,25 @@ def reset_unread(call: Call) -> Answer:
     options = {**call.query, **call.json_body()}
     owner, kind = _owner(call, options), _inbox_type(options)
     call.service.store.write(
-        lambda transaction: transaction.put_record("inbox", f"{owner}:{kind}:unread", {"number": 0})
+        lambda transaction: transaction.put_record(COUNTERS, f"{owner}:{kind}:unread", {"number": 0})
     )
     return ok({})
 
 
-def _lines(owner: str, kind: str) -> str:
-    return f"inbox:{owner}:{kind}"
+def lines_kind(owner: str, kind: str) -> str:
+    """The kind of the records that are an inbox's lines."""
+    return f"{COUNTERS}:{owner}:{kind}"
+
+
+def line_key(number: int) -> str:
+    return f"{number:012d}"
 
 
 def _counter(transaction: "Transaction", owner: str, kind: str, name: str) -> int:
     """Count one more, and return how many there are."""
     key = f"{owner}:{kind}:{name}"
-    number: int = (transaction.record("inbox", key, lock=True) or {"number": 0})["number"] + 1
-    transaction.put_record("inbox", key, {"number": number})
+    number: int = (transaction.record(COUNTERS, key, lock=True) or {"number": 0})["number"] + 1
+    transaction.put_record(COUNTERS, key, {"number": number})
     return number
 
 

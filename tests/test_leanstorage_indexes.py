@@ -163,7 +163,7 @@ class IndexTest(ServiceTestCase):
         self.assertEqual(self.run_command("Small"), (0, "Small a b\n"))
         self.assertEqual(len(self.api("GET", "/classes/Small", where={"a": 1, "b": "x"})["results"]), 1)
         self.assertEqual(self.run_command("Small", "a", "b", "--drop"), (0, ""))
-        self.assertEqual(self.run_command("Small", "a", "--drop"), (1, "Small has no index of a\n"))
+        self.assertEqual(self.run_command("Small", "a", "--drop"), (1, "cannot go on: Small has no index of a\n"))
         self.assertEqual(len(self.api("GET", "/classes/Small", where={"a": 1, "b": "x"})["results"]), 1)
         code, text = self.run_command("Nothing", "a")
         self.assertEqual((code, "doesn't exist" in text), (1, True), text)

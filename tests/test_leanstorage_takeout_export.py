@@ -1,13 +1,16 @@
 """Export: what import reads, without loss, for the owner's eyes only."""
 
 import io
+import json
 import os
 import re
 import stat
+from unittest import mock
 
+from leanstorage import indexes
 from leanstorage import keys as key_files
 from leanstorage.store import Row, open_store
-from leanstorage.takeout import exporter, importer
+from leanstorage.takeout import exporter, importer, inboxes
 from leanstorage.takeout.report import Report
 from leanstorage.values import pointer
 from tests.storage_support import StorageTestCase
@@ -52,6 +55,15 @@ class ExportTest(StorageTestCase):
             transaction.relate_many("Thing", "fans", "_User", pairs)
 
         storage.service.store.write(declare)
+        indexes.create(storage.service.store, "Many", ["n"])
+        indexes.create(storage.service.store, "Thing", ["text", "big"])
+        session = storage.request("POST", "/login", {"username": "ann", "password": "ann!"})[1]["sessionToken"]
+        for number in range(3):
+            for kind in ("default", "private"):
+                query = {"className": "_User", "where": {"username": "bob"}}
+                body = {"inboxType": kind, "data": {"message": str(number)}, "query": query}
+                self.assertEqual(storage.request("POST", "/statuses", body, session=session)[0], 201)
+        self.bob = ids[1]
         return storage
 
     def export(self, database, keys, name):
@@ -69,7 +81,8 @@ class ExportTest(StorageTestCase):
         first = self.export(storage.database, storage.keys, "one")
         self.assertIn("Many: 2500 objects", first)
         self.assertIn("Thing.fans: 2502 members", first)
-        self.assertTrue(re.search(r"exported 2504 objects of 4 classes and 2504 members of relations", first), first)
+        self.assertIn("inboxes: 10 lines and counters", first)
+        self.assertTrue(re.search(r"exported 2510 objects of 5 classes and 2504 members of relations", first), first)
         other = key_files.load(self.folder / "other")
         database = f"sqlite:///{self.folder / 'other' / 'leanstorage.db'}"
         self.take_in(self.folder / "one", database, other)
@@ -96,6 +109,57 @@ class ExportTest(StorageTestCase):
         self.assertEqual(answer["sessionToken"], token)
         found = moved.request("GET", "/classes/Thing", session=token)[1]["results"]
         self.assertEqual([one["big"] for one in found], [2**62 + 1])
+
+    def test_indexes_and_inboxes_come_back_and_what_is_here_stays(self):
+        storage = self.fill()
+        self.export(storage.database, storage.keys, "one")
+        keys = key_files.load(self.folder / "other")
+        database = f"sqlite:///{self.folder / 'other' / 'leanstorage.db'}"
+        with mock.patch.object(inboxes, "PAGE_ROWS", 3):
+            self.assertEqual(len(list(inboxes.rows(storage.service.store))), 10)
+        self.take_in(self.folder / "one", database, keys)
+        moved = self.start("other", keys=keys)
+        found = moved.service.store.read(lambda transaction: indexes.listed(transaction, "Thing"))
+        self.assertEqual(found, [["text", "big"]])
+        session = moved.request("POST", "/login", {"username": "bob", "password": "bob!"})[1]["sessionToken"]
+        for kind in ("default", "private"):
+            answers = []
+            for one in (storage, moved):
+                query = {"inboxType": kind}
+                counted = one.request("GET", "/subscribe/statuses/count", session=session, query=query)[1]
+                self.assertEqual(counted, {"total": 3, "unread": 3})
+                answers.append(one.request("GET", "/subscribe/statuses", session=session, query=query)[1])
+            self.assertEqual(*answers)
+            self.assertEqual([line["messageId"] for line in answers[1]["results"]], [3, 2, 1])
+        owner = {"owner": json.dumps(pointer("_User", self.bob)), "inboxType": "default"}
+        self.assertEqual(moved.request("POST", "/subscribe/statuses/resetUnreadCount", owner, session=session)[0], 200)
+        body = {"data": {"message": "here"}, "query": {"className": "_User", "where": {"username": "bob"}}}
+        self.assertEqual(moved.request("POST", "/statuses", body, session=session)[0], 201)
+        self.take_in(self.folder / "one", database, keys)
+        counted = moved.request("GET", "/subscribe/statuses/count", session=session, query={"inboxType": "default"})[1]
+        self.assertEqual(counted, {"total": 4, "unread": 1})
+
+    def test_malformed_inboxes_and_indexes_are_refused_and_the_rest_comes(self):
+        (self.folder / "odd").mkdir()
+        line = {"owner": "u1", "inboxType": "default", "messageId": 7, "status": "s1"}
+        bad = [{"status": "../x"}, {"messageId": -1}, {"messageId": True}, {"inboxType": "a:b"}, {"owner": 5}, {"x": 1}]
+        rows = [line, {**line, "status": "s2"}, *({**line, **one} for one in bad)]
+        text = '#filetype:JSON-streaming {"type":"Inboxes"}\n' + "".join(json.dumps(row) + "\n" for row in rows)
+        (self.folder / "odd" / inboxes.FILE).write_text(text)
+        schema = {"schema": {"n": {"type": "Number"}}, "indexes": [["n"], ["nothing"], "n", [5]]}
+        (self.folder / "odd" / "Post_schema.json").write_text(json.dumps(schema))
+        keys = key_files.load(self.folder / "other")
+        database = f"sqlite:///{self.folder / 'other' / 'leanstorage.db'}"
+        out = io.StringIO()
+        report = Report(self.folder / "refused", out, out)
+        self.assertEqual(importer.run([self.folder / "odd"], database, keys, "x", report=report), 1)
+        self.assertIn("read 8, imported 1, skipped 0, refused 7 rows and 0 files, 1 failed", out.getvalue())
+        self.assertIn("failed: index of Post nothing: nothing cannot be indexed", out.getvalue())
+        store = open_store(database)
+        self.addCleanup(store.close)
+        self.assertEqual(store.read(lambda transaction: indexes.listed(transaction, "Post")), [["n"]])
+        last = store.read(lambda transaction: transaction.record("inbox", "u1:default:last"))
+        self.assertEqual(last, {"number": 7})  # so that no number is given twice
 
     def test_folder_in_use_is_refused(self):
         storage = self.start()

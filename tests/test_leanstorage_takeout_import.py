@@ -342,6 +342,64 @@ class UsersTest(ImportTestCase):
         status, answer = storage.request("GET", f"/users/{ID % 1}", master=True)
         self.assertFalse({"password", "salt", "sessionToken"} & set(answer))
 
+    def test_newer_export_brings_the_changed_password_and_ends_the_old_session(self):
+        (salt, first, old), (new_salt, second, new), (_, _, third) = HASHES
+        old_user = row(1, username="u", password=old, salt=salt, sessionToken="old-token")
+        later = {"password": new, "salt": new_salt, "sessionToken": "new-token", "updatedAt": "2021-01-01T00:00:00.000Z"}
+        exports = [self.put("1/_User.0.jsonl", jsonl("_User", old_user, row(2, username="v", sessionToken="v-token")))]
+        exports.append(self.put("2/_User.0.jsonl", jsonl("_User", {**old_user, **later})))
+        for number, path in enumerate([*exports, exports[0]]):  # the older one again brings nothing back
+            self.assertEqual(self.take_in(path), 0)
+            self.assertEqual("1 users whose password or session had changed" in self.output.getvalue(), number == 1)
+            self.assertNotIn("cannot be told", self.output.getvalue())
+        undecided = {**old_user, **later, "password": third}  # of the same time
+        self.assertEqual(self.take_in(self.put("3/_User.0.jsonl", jsonl("_User", undecided))), 0)
+        self.assertIn("note: 1 users who keep the password or session", self.output.getvalue())
+        storage = self.start(keys=self.keys)
+        self.assertEqual(storage.request("GET", "/users/me", session="old-token")[0], 400)
+        self.assertEqual(storage.request("GET", "/users/me", session="v-token")[0], 200)
+        for password, status in ((first, 400), (second, 200)):
+            answer = storage.request("POST", "/login", {"username": "u", "password": password})
+            self.assertEqual((answer[0], answer[1].get("sessionToken")), (status, "new-token" if status == 200 else None))
+
+    def test_newer_export_leaves_whoever_logged_in_or_changed_the_password_here_and_counts_them(self):
+        users = self.users()
+        self.assertEqual(self.take_in(self.put("1/_User.0.jsonl", jsonl("_User", *users))), 0)
+        storage = self.start(keys=self.keys)
+        login = {"username": "user1", "password": HASHES[0][1]}
+        self.assertEqual(storage.request("POST", "/login", login)[0], 200)
+        change = {"old_password": HASHES[1][1], "new_password": "of here"}
+        path = f"/users/{ID % 2}/updatePassword"
+        self.assertEqual(storage.request("PUT", path, change, session=f"token{2:020d}")[0], 200)
+        self.assertEqual(self.take_in(self.put("1/_User.0.jsonl", jsonl("_User", *users))), 0)
+        self.assertNotIn("cannot be told", self.output.getvalue())  # nothing changed there
+        later = {"updatedAt": "2021-01-01T00:00:00.000Z", "sessionToken": "t"}
+        rows = [{**one, **later, "sessionToken": f"there{number}"} for number, one in enumerate(users)]
+        self.assertEqual(self.take_in(self.put("2/_User.0.jsonl", jsonl("_User", *rows))), 0)
+        self.assertIn("note: 2 users who keep the password or session", self.output.getvalue())
+        self.assertEqual(storage.request("POST", "/login", login)[1]["sessionToken"], f"token{1:020d}")
+        self.assertEqual(storage.request("POST", "/login", {"username": "user2", "password": "of here"})[0], 200)
+        self.assertEqual(storage.request("GET", "/users/me", session="there2")[0], 200)
+
+    def test_newer_export_without_sessions_ends_those_of_whoever_changed_the_password_there(self):
+        (salt, _, old), (new_salt, _, new), _ = HASHES
+        user = row(1, username="u", password=old, salt=salt, sessionToken="old-token")
+        self.assertEqual(self.take_in(self.put("1/_User.0.jsonl", jsonl("_User", user))), 0)
+        user |= {"password": new, "salt": new_salt, "updatedAt": "2021-01-01T00:00:00.000Z", "sessionToken": "new"}
+        self.assertEqual(self.take_in(self.put("2/_User.0.jsonl", jsonl("_User", user)), rotate_sessions=True), 0)
+        storage = self.start(keys=self.keys)
+        for token in ("old-token", "new"):
+            self.assertEqual(storage.request("GET", "/users/me", session=token)[0], 400)
+
+    def test_import_under_other_keys_ends_no_session(self):
+        self.assertEqual(self.take_in(self.put("1/_User.0.jsonl", jsonl("_User", *self.users()))), 0)
+        right, self.keys = self.keys, {**self.keys, "master_key": "forgotten"}
+        later = [{**one, "updatedAt": "2021-01-01T00:00:00.000Z"} for one in self.users()]
+        self.assertEqual(self.take_in(self.put("2/_User.0.jsonl", jsonl("_User", *later))), 0, self.output.getvalue())
+        self.assertNotIn("had changed", self.output.getvalue())
+        storage = self.start(keys=right)
+        self.assertEqual(storage.request("GET", "/users/me", session=f"token{1:020d}")[0], 200)
+
     def test_rotated_sessions_end_and_passwords_stay(self):
         path = self.put("_User.0.jsonl", jsonl("_User", *self.users()))
         self.assertEqual(self.take_in(path, rotate_sessions=True), 0)

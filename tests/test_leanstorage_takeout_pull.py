@@ -1,11 +1,17 @@
 """Pulling a live app: a second storage service is the source, spoken to over real HTTP, with trouble on the way."""
 
+import errno
 import io
+import json
+import os
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest import mock
 
 import requests
 
+from leanstorage import blobs
 from leanstorage import keys as key_files
 from leanstorage.blobs import FolderBlobs
 from leanstorage.store import Row
@@ -144,6 +150,48 @@ class PullTest(PullTestCase):
         target = self.start("target", keys=self.keys)
         self.assertEqual(target.request("POST", "/users", {"username": "anna", "password": "p"})[1]["code"], 202)
 
+    def members(self, storage, path, key, owner):
+        query = {"where": json.dumps({"$relatedTo": {"object": owner, "key": key}}), "order": "objectId"}
+        status, answer = storage.request("GET", path, master=True, query=query)
+        self.assertEqual(status, 200, answer)
+        return [one["objectId"] for one in answer["results"]]
+
+    def take_in_export(self):
+        exporter.run(self.folder / "export", self.source.database, self.source.keys, self.output, self.output)
+        report = Report("x", self.output, self.output)
+        self.assertEqual(importer.run([self.folder / "export"], self.database, self.keys, "x", report=report), 0)
+
+    def test_members_removed_before_the_first_pull_are_gone_and_demoted_users_lose_their_role(self):
+        ann, bob = self.fill(3)
+        [role] = self.source.request("GET", "/roles", master=True)[1]["results"]
+        self.take_in_export()
+        remove = {"__op": "RemoveRelation", "objects": [pointer("_User", ann)]}
+        for path, key in ((f"/roles/{role['objectId']}", "users"), (f"/classes/Thing/{self.thing}", "fans")):
+            self.assertEqual(self.source.request("PUT", path, {key: remove}, master=True)[0], 200)
+        self.assertEqual(self.pull(), 0, self.output.getvalue())
+        target = self.start("target", keys=self.keys)
+        self.assertEqual(self.members(target, "/users", "users", pointer("_Role", role["objectId"])), [bob])
+        self.assertEqual(self.members(target, "/users", "fans", pointer("Thing", self.thing)), [bob])
+        roles = target.service.store.read(lambda transaction: transaction.role_names(ann))
+        self.assertEqual(roles, [])
+        report = Report("x", self.output, self.output)  # that export once more: it is older than the pull
+        self.assertEqual(importer.run([self.folder / "export"], self.database, self.keys, "x", report=report), 0)
+        self.assertEqual(self.pull(), 0, self.output.getvalue())
+        self.assertEqual(self.members(target, "/users", "users", pointer("_Role", role["objectId"])), [bob])
+
+    def test_first_pull_takes_no_members_from_owners_that_were_changed_here_or_exist_only_here(self):
+        ann, bob = self.fill(3)
+        self.take_in_export()
+        target = self.start("target", keys=self.keys)
+        cat = target.request("POST", "/users", {"username": "cat", "password": "cat!"})[1]["objectId"]
+        add = {"fans": {"__op": "AddRelation", "objects": [pointer("_User", cat)]}}
+        self.assertEqual(target.request("PUT", f"/classes/Thing/{self.thing}", add, master=True)[0], 200)
+        only = target.request("POST", "/classes/Thing", add)[1]["objectId"]
+        self.assertEqual(self.pull(), 0, self.output.getvalue())
+        self.assertEqual(self.members(target, "/users", "fans", pointer("Thing", self.thing)), sorted([ann, bob, cat]))
+        self.assertEqual(self.members(target, "/users", "fans", pointer("Thing", only)), [cat])
+        self.assertIn("note: 1 owners changed here since", self.output.getvalue())
+
     def test_users_get_their_passwords_from_an_export_before_or_after(self):
         self.fill(1)
         exporter.run(self.folder / "export", self.source.database, self.source.keys, self.output, self.output)
@@ -156,6 +204,8 @@ class PullTest(PullTestCase):
                 for is_pull in (order == "pull first", order != "pull first"):
                     if is_pull:
                         self.assertEqual(self.pull(), 0, self.output.getvalue())
+                        is_told = "note: 2 users have no password here" in self.output.getvalue()
+                        self.assertEqual(is_told, order == "pull first")
                     else:
                         path = self.folder / "export" / "_User.0.jsonl"
                         importer.run([path], self.database, self.keys, "x", report=Report("x", out, out))
@@ -206,6 +256,19 @@ class PullTest(PullTestCase):
         self.assertIn(f"{1999:024x}", first)  # the two pages that were stored are not asked for again
         self.assert_equal("resumed")
 
+    def test_table_ends_with_the_counts_that_the_console_shows(self):
+        self.fill(1200)
+        self.take_in_export()
+        self.assertRegex(self.output.getvalue(), r"\nMany +1200 +1200 +0 +0 +1200\n")
+        self.source.request("POST", "/classes/Many", {"n": 1})
+        for changed in (1, 0, 0):
+            self.assertEqual(self.pull(), 0, self.output.getvalue())
+            header, *lines = [line.split() for line in self.output.getvalue().splitlines() if "  " in line]
+            self.assertEqual(header[-2:], ["here", "now"])
+            table = {line[0]: line[1:] for line in lines}
+            self.assertEqual([table[name][-1] for name in ("Many", "Thing", "_User", "_Role")], ["1201", "1", "2", "1"])
+            self.assertEqual(table["Many"][1], str(changed))
+
     def test_objects_changed_here_since_stay_and_deleted_ones_are_told(self):
         self.fill(3)
         self.assertEqual(self.pull(), 0)
@@ -240,11 +303,85 @@ class PullTest(PullTestCase):
         source = remote.Remote(self.source.url, "wrong", "key", clock=self.clock)
         report = Report("x", self.output, self.output)
         self.assertEqual(puller.run(source, self.database, self.keys, None, report=report), 1)
-        self.assertIn("refused the app id or the master key", self.output.getvalue())
-        self.assertNotIn("Traceback", self.output.getvalue())
+        failed, last = self.output.getvalue().splitlines()
+        self.assertEqual(failed, "failed: the API refused the app id or the master key")
+        self.assertIn("refused 0 rows, 1 failed; ", last)
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+            self.assertEqual(self.pull(url), 1)
+        failed, last = self.output.getvalue().splitlines()
+        self.assertEqual(failed, f"failed: GET /schemas: no answer from {url} (ConnectionError) after 8 tries")
+        self.assertNotIn("files", last)
         for url in ("ftp://x", "file:///etc/passwd", "api.example.com", "http://user:pass@host"):
             with self.subTest(url), self.assertRaises(ValueError):
                 remote.Remote(url, "a", "b")
+
+    def test_odd_answers_are_clear_refusals_and_the_rest_comes(self):
+        self.fill(3)
+        self.upload("a.txt", b"bytes")
+        null, odd = b'{"results": null}', b'{"results": [{"n": 1}, 5]}'
+        schemas = b'{"Many": {"n": {"type": ["Number"]}, "m": 5}, "Thing": {"fans": {"type": {}}}, "Odd": []}'
+        cases = (
+            ("/scan/classes/Many", null, "Many: the API's answer has no list of results"),
+            ("/scan/classes/Many", b'{"results": [], "cursor": 5}', "Many: the API's answer has no list of results"),
+            ("/scan/classes/Many", odd, "it has no objectId"),
+            ("/schemas", schemas, "class Many: the type of its column n is not told"),
+            ("/schemas", schemas, "class Odd: its columns are not described"),
+            ("/date", b"{}", "GET /date: an answer without a time"),
+            ("/date", b'{"iso": "yesterday"}', "GET /date: an answer without a time"),
+            ("/classes/_User?where=%7B%22%24related", null, "GET /classes/_User: an answer without a list of results"),
+            ("/classes/_User?where=%7B%22%24related", odd, "GET /classes/_User: a result without an objectId"),
+            ("/classes/Thing?limit=50&keys=updatedAt", b'{"results": [{"objectId": "x"}]}', "whose updatedAt is not a time"),
+            ("/classes/_File?where", null, "files: GET /classes/_File: an answer without a list of results"),
+            ("/classes/_File?where", odd, "files: GET /classes/_File: a result without an objectId"),
+            ("keys=objectId&where=%7B%7D", null, "GET /scan/classes/Many: an answer without a list of results"),
+        )
+        for number, (part, body, text) in enumerate(cases):
+            with self.subTest(text, part=part):
+                self.database = f"sqlite:///{self.folder / f'{number}.db'}"
+                counted = b'{"results": [], "count": 9}' if "keys=" in part else b'{"results": [], "count": "many"}'
+
+                def trouble(path, part=part, body=body, counted=counted):
+                    if "count=1" in path:
+                        return 200, {"Content-Type": "application/json"}, counted
+                    return (200, {"Content-Type": "application/json"}, body) if part in path else None
+
+                self.assertEqual(self.pull(self.proxy(trouble), blobs=self.blobs), 1)
+                self.assertIn(text, self.output.getvalue())
+                if part not in ("/date", "/schemas"):
+                    self.assertRegex(self.output.getvalue(), r"\n_Role .* 1\n")
+
+    def test_odd_headers_are_no_numbers(self):
+        self.fill(1)
+        self.upload("a.txt", b"bytes")
+        seen = []
+
+        def trouble(path):
+            if "/scan/" not in path or len(seen) == 3:
+                return None
+            seen.append(path)
+            return 429, {"Retry-After": ("\u00b2", "9" * 6000, "Mon, 01 Jan 0001 00:00:00 GMT")[len(seen) - 1]}, b"{}"
+
+        self.assertEqual(self.pull(self.proxy(trouble)), 0, self.output.getvalue())
+        self.assertEqual(len(seen), 3)
+
+    def test_files_that_do_not_fit_are_refused_and_the_pull_goes_on(self):
+        small, large = self.upload("small.bin", b"x"), self.upload("large.bin", b"x" * 5000)
+        written = blobs.write_hashed
+
+        def full(chunks, file):
+            size, digest = written(chunks, file)
+            if size > 1000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return size, digest
+
+        self.source.request("POST", "/classes/Many", {"n": 1})
+        with mock.patch.object(blobs, "write_hashed", full):
+            self.assertEqual(self.pull(blobs=self.blobs), 1)
+        self.assertIn("it cannot be stored: a file cannot be written: No space left", self.output.getvalue())
+        self.assertRegex(self.output.getvalue(), r"\nfiles +2 +1 +0 +1\n")
+        self.assertEqual((self.blobs.size(small["key"]), self.blobs.size(large["key"])), (1, None))
 
     def test_files_that_arrive_broken_are_fetched_again_and_never_kept(self):
         good, cut, wrong, gone = (self.upload(f"{number}.bin", b"x" * 5000) for number in range(4))

@@ -184,7 +184,7 @@ def open_store(url: str, bulk: bool = False, query_seconds: float = QUERY_SECOND
     if url.startswith(("postgresql://", "postgres://")):
         try:
             from leanstorage.store.postgresql import PostgresqlStore
-        except ModuleNotFoundError:
+        except ImportError:  # of psycopg, or of the libpq that it needs
             raise ValueError("PostgreSQL needs psycopg: pip install --no-deps -r requirements-server.txt") from None
         return PostgresqlStore(url, query_seconds)
     raise ValueError("the database must be sqlite:///PATH or postgresql://...")

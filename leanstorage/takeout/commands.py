@@ -1,9 +1,8 @@
-"""The subcommands import, pull, export and migrate of the command line: their options, and what is common to their ends.
+"""The subcommands import, pull, export and migrate of the command line, and their options.
 
 Each imports what it runs when it runs: a server that starts needs none of it.
 """
 
-import sqlite3
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leanstorage.blobs import open_blobs
-from leanstorage.store import StoreUnavailable
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
 PARALLEL = 4
 MAX_PARALLEL = 32
-Run = Callable[[Namespace, Path, dict[str, str]], int]  # options, folder of the data, keys -> exit code
 Place = Callable[[Namespace, Path], str]
 
 
@@ -49,7 +46,7 @@ def add_commands(
             options.rotate_sessions,
         )
 
-    command.set_defaults(run=_guarded(run_import))
+    command.set_defaults(run=run_import, makes=True)
 
     command = commands.add_parser("pull", help="take in a live app by its API")
     command.add_argument("--from", dest="source", required=True, metavar="URL", help="the API of the live app")
@@ -77,7 +74,7 @@ def add_commands(
             source, database_url(options, data), keys, refused_path, options.classes, blobs, options.delete
         )
 
-    command.set_defaults(run=_guarded(run_pull))
+    command.set_defaults(run=run_pull, makes=True)
 
     command = commands.add_parser("export", parents=[storage], help="write everything as files that import reads")
     command.add_argument("folder", metavar="DIR", help="an empty folder, or one to be made")
@@ -85,9 +82,11 @@ def add_commands(
     def run_export(options: Namespace, data: Path, keys: dict[str, str]) -> int:
         from leanstorage.takeout import exporter
 
+        if not keys:
+            raise ValueError(f"there are no keys in {data}: session tokens cannot be read without the master key")
         return exporter.run(options.folder, database_url(options, data), keys)
 
-    command.set_defaults(run=_guarded(run_export))
+    command.set_defaults(run=run_export)
 
     command = commands.add_parser("migrate", help="copy one database to another, SQLite or PostgreSQL")
     command.add_argument("--from", dest="source", required=True, metavar="URL", help="nobody may write to it meanwhile")
@@ -98,7 +97,7 @@ def add_commands(
 
         return migration.run(options.source, options.target)
 
-    command.set_defaults(run=_guarded(run_migrate))
+    command.set_defaults(run=run_migrate)
 
 
 def _refused_path(options: Namespace, data: Path) -> Path:
@@ -107,21 +106,3 @@ def _refused_path(options: Namespace, data: Path) -> Path:
     stem = time.strftime("refused-%Y%m%d-%H%M%S", time.gmtime())
     candidates = (data / f"{stem}{'' if i == 0 else f'-{i}'}.jsonl" for i in range(1000))
     return next(path for path in candidates if not path.exists())
-
-
-def _guarded(run: Run) -> Run:
-    """Run a subcommand so that what an operator can mend ends in one line and not in a traceback."""
-
-    def guarded(options: Namespace, data: Path, keys: dict[str, str]) -> int:
-        try:
-            return run(options, data, keys)
-        except KeyboardInterrupt:
-            print("interrupted: run the same command again to go on", file=sys.stderr)
-            return 130
-        except StoreUnavailable as error:
-            print(f"the database is not available: {error}", file=sys.stderr)
-        except (OSError, ValueError, sqlite3.DatabaseError) as error:
-            print(f"cannot go on: {error}", file=sys.stderr)
-        return 1
-
-    return guarded

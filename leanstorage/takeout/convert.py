@@ -17,6 +17,7 @@ from leanstorage import acl, passwords, values
 from leanstorage.changes import MAX_OBJECT_BYTES
 from leanstorage.errors import StorageError
 from leanstorage.store import Document, Rights, canonical_text, now
+from leanstorage.takeout import inboxes
 from leanstorage.users import UNIQUE, identity_of, unique_key
 
 if TYPE_CHECKING:
@@ -52,10 +53,14 @@ Column = tuple[str, str, str | None]  # key, type name, class name
 
 @dataclass
 class Prepared:
-    """A converted batch: its `rows`, or the `pairs` of a relation, and what was refused; an index is in the batch."""
+    """A converted batch: its `rows`, the `pairs` of a relation or `lines` of inboxes, and what was refused.
+
+    An index is that in the batch.
+    """
 
     rows: list[Entry] = field(default_factory=list)
     pairs: list[tuple[int, tuple[str, str]]] = field(default_factory=list)  # index, (owning id, related id)
+    lines: list[tuple[int, Document]] = field(default_factory=list)
     refused: list[tuple[int, str]] = field(default_factory=list)  # index, reason
     types: set[Column] = field(default_factory=set)  # of all rows together
     notes: dict[int, list[str]] = field(default_factory=dict)  # by index, what the operator should hear of
@@ -69,7 +74,7 @@ class Job:
     """What a whole file's rows share."""
 
     class_name: str
-    kind: str  # "rows" or "relation"
+    kind: str  # "rows", "relation" or "inboxes"
     encoding: str  # "json" or "bson"
     secret: bytes  # of session tokens
     rotate_sessions: bool = False
@@ -84,6 +89,10 @@ def convert(job: Job, batch: "Batch") -> Prepared:
             document = decode(data, job.encoding)
             if job.kind == "relation":
                 prepared.pairs.append((index, _pair(document)))
+            elif job.kind == "inboxes":
+                if not inboxes.is_row(document):
+                    raise Refused("not a line of an inbox, nor a counter")
+                prepared.lines.append((index, document))
             else:
                 prepared.rows.append((index, *_row(job, document, prepared, index, batch.first + index)))
         except Refused as error:
@@ -121,13 +130,7 @@ def _pair(document: Document) -> tuple[str, str]:
 def _row(
     job: Job, document: Document, prepared: Prepared, index: int, ordinal: int
 ) -> tuple[Stored, Extra | None]:
-    object_id = document.get("objectId")
-    if object_id is None:
-        # An id of the content and its place, so that a second import finds the row again.
-        text = f"{job.class_name}:{ordinal}:{canonical_text(document)}"
-        object_id = hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
-        prepared.note(index, "rows without objectId, which were given one")
-    values.check_object_id(object_id)
+    object_id = _object_id(job, document, prepared, index, ordinal)
     created = _time(document, "createdAt")
     updated = _time(document, "updatedAt")
     if created is None:
@@ -140,9 +143,9 @@ def _row(
         prepared.note(index, "roles without ACL, which only the master key may change now")
     extra: Extra | None = None
     if job.class_name == "_User":
-        document, extra = _user(job, object_id, document, partial(prepared.note, index))
+        document, extra = _user(job, object_id, updated, document, partial(prepared.note, index))
     elif job.class_name == "_Role":
-        extra = _role(object_id, document)
+        extra = _role(document)
     elif job.class_name == "_File":
         extra = _file(object_id, document)
     types = prepared.types
@@ -173,6 +176,18 @@ def _row(
     return (object_id, created, updated, rights, text), extra
 
 
+def _object_id(job: Job, document: Document, prepared: Prepared, index: int, ordinal: int) -> str:
+    object_id = document.get("objectId")
+    if object_id is None and job.is_live:
+        raise Refused("it has no objectId")
+    if object_id is None:
+        # An id of the content and its place, so that a second import finds the row again.
+        text = f"{job.class_name}:{ordinal}:{canonical_text(document)}"
+        object_id = hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
+        prepared.note(index, "rows without objectId, which were given one")
+    return values.check_object_id(object_id)
+
+
 def _time(document: Document, key: str) -> int | None:
     value = document.get(key)
     if isinstance(value, dict) and value.get("__type") == "Date":
@@ -200,8 +215,10 @@ def unique_names(class_name: str, document: Document) -> list[Unique]:
     return found
 
 
-def _user(job: Job, user_id: str, document: Document, note: Callable[[str], None]) -> tuple[Document, Extra]:
-    """A user's fields without its secrets, and its records."""
+def _user(
+    job: Job, user_id: str, updated: int, document: Document, note: Callable[[str], None]
+) -> tuple[Document, Extra]:
+    """A user's fields without its secrets, and its records; the marks in these are explained in `credentials`."""
     private = {key: document[key] for key in PRIVATE_KEYS if document.get(key) is not None}
     document = {key: value for key, value in document.items() if key not in PRIVATE_KEYS}
     unique = unique_names("_User", document)
@@ -215,16 +232,17 @@ def _user(job: Job, user_id: str, document: Document, note: Callable[[str], None
             note(f"users with a {provider[:50]} account, which was never verified here")
     password = _password(private)
     if password:
-        credential["password"] = password
+        credential["password"] = {**password, "is_imported": True}
     elif not job.is_live and not (isinstance(auth_data, dict) and any(auth_data.values())):
         note("users without a password hash: they have to reset their password")
     token = private.get("sessionToken")
     if token is not None and not job.rotate_sessions:
         if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN:
             raise Refused("sessionToken is not a text of a usable length")
-        credential["token"] = passwords.seal_token(job.secret, token)
+        credential["token"] = {**passwords.seal_token(job.secret, token), "is_imported": True}
         unique.append(("session", passwords.token_lookup(job.secret, token), "sessionToken"))
-    return document, {"unique": unique, "records": [("credential", user_id, credential)] if credential else []}
+    records: list[Record] = [("credential", user_id, {**credential, "imported": updated})] if credential else []
+    return document, {"unique": unique, "records": records}
 
 
 def _password(private: Document) -> Document | None:
@@ -240,7 +258,7 @@ def _password(private: Document) -> Document | None:
     return passwords.legacy_record(stored, private.get("salt", "")) if stored else None
 
 
-def _role(role_id: str, document: Document) -> Extra:
+def _role(document: Document) -> Extra:
     if not isinstance(document.get("name"), str) or not document["name"]:
         raise Refused("a role without a name")
     return {"unique": unique_names("_Role", document), "records": []}

@@ -1,6 +1,7 @@
 """`export DIR`: everything in the store as the JSON Lines that `import` reads, so that nobody is locked in here either.
 
-For each class `<Class>.0.jsonl` and `<Class>_schema.json`, for each relation column `_Join.<key>.<Class>.0.jsonl`.
+For each class `<Class>.0.jsonl` and `<Class>_schema.json` (columns, permissions, default ACL, indexes), for each relation
+column `_Join.<key>.<Class>.0.jsonl`, for the inboxes of statuses `_Inbox.0.jsonl`.
 Files are readable by their owner alone: they hold password hashes and session tokens, as a console export does.
 """
 
@@ -9,11 +10,13 @@ import json
 import os
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from leanstorage import acl, classes, passwords
 from leanstorage.store import Document, Row, Store, canonical_text, open_store
+from leanstorage.takeout import inboxes
 from leanstorage.takeout.report import PLAIN_SECONDS, peak_memory
 from leanstorage.values import format_time
 
@@ -26,14 +29,15 @@ PAGE_ROWS = 1000
 def run(
     folder: str | Path, database: str, keys: dict[str, str], out: TextIO | None = None, stream: TextIO | None = None
 ) -> int:
-    """Write the whole store to an empty folder; return the exit code. Raises FileExistsError for a folder in use.
+    """Write the whole store to an empty folder; return the exit code.
+
+    Raises FileExistsError for a folder in use, ValueError for a store without any class: nobody meant to save that.
 
     `keys` are those of the service; counts and digests go to `out`, progress to `stream`.
     """
     out, stream = out or sys.stdout, stream or sys.stderr
     folder = Path(folder)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty")
     started = time.monotonic()
     store = open_store(database, bulk=True)
@@ -41,6 +45,9 @@ def run(
     total = Digest()
     try:
         names = store.read(lambda transaction: transaction.class_names())
+        if not names:
+            raise ValueError("nothing was exported: the database is empty")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in names:
             info = store.read(lambda transaction: classes.existing(transaction, name))  # noqa: B023 it runs at once
             _write_schema(folder, name, info)
@@ -54,6 +61,10 @@ def run(
                     print(f"{name}.{key}: {count} members, digest {digest}", file=out)
                     members += count
                     total.add(f"{name}.{key}:{digest}")
+        count, digest = _write_inboxes(folder, store)
+        if count:
+            print(f"inboxes: {count} lines and counters, digest {digest}", file=out)
+            total.add(f"inboxes:{digest}")
     finally:
         store.close()
     seconds = max(time.monotonic() - started, 0.001)
@@ -79,7 +90,7 @@ class Digest:
         return f"{self._sum % 2**256:064x}"[:32]
 
 
-def exported(class_name: str, row: Row, stubs: Document, credential: Document | None, secret: bytes) -> Document:
+def exported(row: Row, stubs: Document, credential: Document | None, secret: bytes) -> Document:
     """One row as a console export has it; `credential` is a user's record or None, `secret` that of its token."""
     document = {
         **row.body,
@@ -112,6 +123,8 @@ def _secrets(credential: Document, secret: bytes) -> Document:
 def _write_schema(folder: Path, name: str, info: Document) -> None:
     columns = {**classes.BUILT_IN_COLUMNS, **info["columns"]}
     value = {"schema": columns, "permissions": info["permissions"], "default_acl": info["default_acl"]}
+    if info.get("indexes"):
+        value["indexes"] = info["indexes"]
     with _File(folder / f"{name}_schema.json") as file:
         file.write(json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
 
@@ -126,7 +139,7 @@ def _write_rows(
         while True:
             rows, credentials = store.read(lambda transaction: _page(transaction, name, after))  # noqa: B023
             for row in rows:
-                text = canonical_text(exported(name, row, stubs, credentials.get(row.id), secret))
+                text = canonical_text(exported(row, stubs, credentials.get(row.id), secret))
                 digest.add(text)
                 file.write(text + "\n")
             count += len(rows)
@@ -160,6 +173,23 @@ def _write_relation(folder: Path, store: Store, name: str, key: str, target_clas
             if len(pairs) < PAGE_ROWS:
                 return count, digest
             after = pairs[-1]
+
+
+def _write_inboxes(folder: Path, store: Store) -> tuple[int, Digest]:
+    """The file of the statuses' inboxes, where there are any."""
+    digest, count = Digest(), 0
+    rows = inboxes.rows(store)
+    first = next(rows, None)
+    if first is None:
+        return count, digest
+    with _File(folder / inboxes.FILE) as file:
+        file.write(_header({"type": inboxes.TYPE}))
+        for row in chain([first], rows):
+            text = canonical_text(row)
+            digest.add(text)
+            file.write(text + "\n")
+            count += 1
+    return count, digest
 
 
 def _header(value: Document) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from leanstorage import values
 from leanstorage.errors import StorageError
 from leanstorage.store import Document, Json
+from leanstorage.takeout import inboxes
 from leanstorage.takeout.sources import CHUNK_BYTES, Member, SourceError, Stream, printable
 
 MAX_ROW_BYTES = 24 << 20  # an object has at most 16 MiB; escapes and blanks make its text longer
@@ -32,7 +33,7 @@ Columns = dict[str, Document]  # key -> {"type", "className"?}
 
 @dataclass
 class Content:
-    """What a member is: "rows" and "relation" have raw rows, "schema" has columns, "nothing" is passed over."""
+    """What a member is: "rows", "relation" and "inboxes" have raw rows, "schema" has columns, "nothing" is passed over."""
 
     kind: str
     class_name: str = ""
@@ -40,7 +41,7 @@ class Content:
     target: str | None = None  # class of a relation's members, where the file says so
     encoding: str = "json"  # or "bson"
     schemas: dict[str, Columns] = field(default_factory=dict)  # by class
-    settings: Document = field(default_factory=dict)  # "permissions" and "default_acl", of our own exports
+    settings: Document = field(default_factory=dict)  # "permissions", "default_acl", "indexes", of our own exports
     pieces: Iterable[Piece] = ()  # raises SourceError where the file cannot be read on
 
 
@@ -92,6 +93,8 @@ def content(member: Member) -> Content:
 def _rows(member: Member, header: str | Document, pieces: Iterable[Piece], encoding: str = "json") -> Content:
     if isinstance(header, str):
         return Content("rows", header, encoding=encoding, pieces=pieces)
+    if header.get("type") == inboxes.TYPE:
+        return Content("inboxes", pieces=pieces)
     join = _JOIN.match(str(header.get("class", ""))) or _JOIN.match(member.name) or _JOIN_UNDERSCORED.match(member.name)
     if header.get("type") == "Relation" or join:
         owner, key = header.get("class"), header.get("key")

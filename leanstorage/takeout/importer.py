@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanstorage import passwords
+from leanstorage import indexes, passwords
 from leanstorage.errors import StorageError
-from leanstorage.store import open_store
-from leanstorage.takeout import bson_rows, convert, formats, load, sources
+from leanstorage.store import Document, Store, open_store
+from leanstorage.takeout import bson_rows, convert, formats, inboxes, load, sources
 from leanstorage.takeout.convert import Job, Prepared
 from leanstorage.takeout.formats import Batch, Content
 from leanstorage.takeout.report import Report
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 INLINE_BATCHES = 6  # a small import is over before other processes would have started
 MAX_WORKERS = 4
+NAMES = {"rows": "{0.class_name}", "relation": "{0.class_name}.{0.key}", "inboxes": "inboxes"}  # in the report, by kind
 Paths = Sequence[str | Path]
 Work = Callable[["Transaction"], Any]
 Write = Callable[[Work], Any]  # runs work(transaction), which for a dry run is always the same one
@@ -61,7 +62,10 @@ def run(
             except _Undone:
                 pass
         else:
-            _import(paths, partial(load.stored, store), secret, rotate_sessions, report)
+            wanted = _import(paths, partial(load.stored, store), secret, rotate_sessions, report)
+            _build_indexes(store, wanted, report)
+            names = store.read(lambda transaction: transaction.class_names())
+            report.count(store, [name for name in names if name in report.tallies])
     finally:
         store.close()
     return report.close("would import" if is_dry else "imported")
@@ -76,13 +80,32 @@ def _try(paths: Paths, secret: bytes, rotate_sessions: bool, report: Report, tra
     raise _Undone
 
 
-def _import(paths: Paths, write: Write, secret: bytes, rotate_sessions: bool, report: Report) -> None:
+def _build_indexes(store: Store, wanted: Iterable[tuple[str, list[str]]], report: Report) -> None:
+    """Make the indexes that schema files of our own exports list, once the rows are here."""
+    for class_name, keys in wanted:
+        if keys in store.read(lambda transaction: indexes.listed(transaction, class_name)):  # noqa: B023 it runs at once
+            continue
+        try:
+            indexes.create(store, class_name, keys)
+        except (ValueError, StorageError) as error:
+            report.trouble(f"index of {class_name} {' '.join(keys)}: {error}")
+        else:
+            report.note(class_name, "indexes made")
+
+
+def _import(
+    paths: Paths, write: Write, secret: bytes, rotate_sessions: bool, report: Report
+) -> list[tuple[str, list[str]]]:
+    """Import everything; return the indexes that are wanted."""
     start_seq = write(lambda transaction: transaction.last_seq())
     with Converters() as converters:
         importing = _Importing(write, report, converters, start_seq, secret, rotate_sessions)
         has_joins = importing.run(paths, joins=False)
         if has_joins:
             importing.run(paths, joins=True)
+    if not importing.has_found and not report.broken_count:
+        report.trouble(f"nothing that could be imported is in {', '.join(map(str, paths))}")
+    return importing.indexes
 
 
 class _Importing:
@@ -103,6 +126,8 @@ class _Importing:
         self._start_seq = start_seq
         self._secret = secret
         self._rotate_sessions = rotate_sessions
+        self.indexes: list[tuple[str, list[str]]] = []
+        self.has_found = False  # anything, were it only an empty class
 
     def run(self, paths: Paths, joins: bool) -> bool:
         """Import everything but join files, or these alone; return whether join files were met."""
@@ -113,6 +138,7 @@ class _Importing:
                     raise member
                 content = formats.content(member)
                 met = met or content.kind == "relation"
+                self.has_found = self.has_found or content.kind != "nothing"
                 if (content.kind == "relation") == joins:
                     self._one(member, content)
             except SourceError as error:
@@ -125,11 +151,12 @@ class _Importing:
                 self._write(lambda transaction: load.load_schema(transaction, content.schemas, content.settings))
             except StorageError as error:
                 raise SourceError(f"{member.label}: {error.message}") from None
-        if content.kind not in ("rows", "relation"):
+            self.indexes += [(name, keys) for name in content.schemas for keys in _indexes(content.settings)]
+        if content.kind not in NAMES:
             return
         if content.encoding == "bson" and not bson_rows.is_available():
             raise SourceError(f"{member.label}: reading BSON needs PyMongo: pip install pymongo")
-        name = content.class_name if content.kind == "rows" else f"{content.class_name}.{content.key}"
+        name = NAMES[content.kind].format(content)
         job = Job(content.class_name, content.kind, content.encoding, self._secret, self._rotate_sessions)
         self._report.begin(name, member.size)
         try:
@@ -149,13 +176,15 @@ class _Importing:
 
     def _store(self, name: str, label: str, content: Content, batch: Batch, prepared: Prepared) -> None:
         if content.kind == "rows":
-            work: Work = partial(_load_rows, content.class_name, prepared, self._start_seq)
-        else:
+            work: Work = partial(_load_rows, content.class_name, prepared, self._start_seq, self._secret)
+        elif content.kind == "relation":
             work = partial(_load_relation, content, prepared)
+        else:
+            work = partial(_load_inboxes, prepared)
         try:
             outcome: load.Outcome = self._write(work)
         except ValueError as error:
-            accepted = [*(index for index, _, _ in prepared.rows), *(index for index, _ in prepared.pairs)]
+            accepted = [one[0] for part in (prepared.rows, prepared.pairs, prepared.lines) for one in part]
             outcome = load.Outcome(refused=[(index, str(error)) for index in accepted])
         refused = list(batch.problems)
         for index, reason in [*prepared.refused, *outcome.refused]:
@@ -169,12 +198,28 @@ class _Importing:
         self._report.advance(name, read, outcome.imported, outcome.skipped, batch.size)
 
 
-def _load_rows(class_name: str, prepared: Prepared, start_seq: int, transaction: "Transaction") -> load.Outcome:
-    return load.load_rows(transaction, class_name, prepared, start_seq)
+def _load_rows(
+    class_name: str, prepared: Prepared, start_seq: int, secret: bytes, transaction: "Transaction"
+) -> load.Outcome:
+    return load.load_rows(transaction, class_name, prepared, start_seq, secret)
 
 
 def _load_relation(content: Content, prepared: Prepared, transaction: "Transaction") -> load.Outcome:
     return load.load_relation(transaction, content, prepared)
+
+
+def _load_inboxes(prepared: Prepared, transaction: "Transaction") -> load.Outcome:
+    return load.Outcome(*inboxes.load(transaction, prepared.lines))
+
+
+def _indexes(settings: Document) -> list[list[str]]:
+    """The `indexes` of a schema file as far as they are lists of names."""
+    found = settings.get("indexes")
+    return [
+        keys
+        for keys in (found if isinstance(found, list) else ())
+        if isinstance(keys, list) and keys and all(isinstance(key, str) for key in keys)
+    ]
 
 
 class Converters:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from leanstorage import acl, classes, sessions, values
 from leanstorage.errors import StorageError
 from leanstorage.store import Document, Json, Result, Row, Store, StoreUnavailable, type_of
+from leanstorage.takeout import credentials
 from leanstorage.takeout.convert import PRIVATE_KEYS, Column, Entry, Extra, Prepared, Record, unique_names
 from leanstorage.takeout.formats import Columns, Content
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 TRIES = 6  # of a batch, when another process is writing
 TYPES = frozenset(["String", "Number", "Boolean", "Array", "Object", "Date", "Bytes", "File", "GeoPoint"])
 ACTIONS = frozenset(["add_fields", "create", "delete", "update", "find", "get"])
+PULL = "pull:"  # how the kinds of records begin that say how far a pull came, see `puller`
+PAGE_ROWS = 1000
 SAMPLE = 200  # ids of a relation that are looked up when nothing tells their class
 Names = dict[str, set[tuple[str, str]]]  # object id -> kinds and keys of the records that it gives up
 
@@ -46,11 +49,16 @@ def stored(store: Store, work: "Callable[[Transaction], Result]") -> Result:
     return store.write(work)
 
 
-def load_rows(transaction: "Transaction", class_name: str, prepared: Prepared, start_seq: int) -> Outcome:
-    """Insert a Prepared batch; rows whose id was there before `start_seq` are skipped, later ones are duplicates."""
+def load_rows(
+    transaction: "Transaction", class_name: str, prepared: Prepared, start_seq: int, secret: bytes
+) -> Outcome:
+    """Insert a Prepared batch; rows whose id was there before `start_seq` are skipped, later ones are duplicates.
+
+    Users who are skipped get the newer password and session; `secret` is that of the tokens.
+    """
     outcome = Outcome()
     info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
-    rows = _new_rows(transaction, class_name, prepared, start_seq, outcome)
+    rows = _new_rows(transaction, class_name, prepared, start_seq, secret, outcome)
     rows = _fitting(transaction, class_name, info, rows, prepared.types, outcome)
     transaction.insert_many(class_name, [row for _, row, _ in rows])
     _put_records(transaction, rows)
@@ -122,7 +130,7 @@ def _put_records(transaction: "Transaction", rows: Iterable[Entry]) -> None:
 
 
 def _new_rows(
-    transaction: "Transaction", class_name: str, prepared: Prepared, start_seq: int, outcome: Outcome
+    transaction: "Transaction", class_name: str, prepared: Prepared, start_seq: int, secret: bytes, outcome: Outcome
 ) -> list[Entry]:
     taken = transaction.taken(class_name, [row[0] for _, row, _ in prepared.rows])
     rows: list[Entry] = []
@@ -140,28 +148,8 @@ def _new_rows(
             rows.append(entry)
     outcome.skipped = len(skipped)
     if class_name == "_User" and skipped:
-        _fill_credentials(transaction, skipped, outcome)
+        outcome.notes += credentials.renew(transaction, skipped, secret)
     return rows
-
-
-def _fill_credentials(transaction: "Transaction", entries: Iterable[Entry], outcome: Outcome) -> None:
-    """Users that are here already, from a live app that shows no passwords: give them what they log in with."""
-    brought = {row[0]: extra for _, row, extra in entries if extra and extra["records"]}
-    known = transaction.records_of("credential", list(brought))
-    lookups = {key for extra in brought.values() for kind, key, _ in extra["unique"] if kind == "session"}
-    used = transaction.records_of("session", list(lookups))
-    for user_id, extra in brought.items():
-        [(_, _, credential)] = extra["records"]
-        current = known.get(user_id, {})
-        new = {key: value for key, value in credential.items() if key not in current}
-        lookup = next((key for kind, key, _ in extra["unique"] if kind == "session"), "")
-        if "token" in new and lookup in used:
-            del new["token"]
-        if new:
-            transaction.put_record("credential", user_id, {**current, **new})
-            if "token" in new:
-                transaction.put_record("session", lookup, {"user": user_id})
-            outcome.notes.append("users who were here already and got their old password or session")
 
 
 def _with_free_names(
@@ -274,7 +262,21 @@ def load_relation(transaction: "Transaction", content: Content, prepared: Prepar
         described = classes.describe(column)
         raise ValueError(f"'{content.key}' of {content.class_name} is a {described} and not this relation")
     imported = transaction.relate_many(content.class_name, content.key, column["className"], pairs)
+    if imported:
+        _ask_again(transaction, f"{content.class_name}.{content.key}")
     return Outcome(imported, len(pairs) - imported)
+
+
+def _ask_again(transaction: "Transaction", name: str) -> None:
+    """Let the next pull ask for the members of all owners once more: an export may be older than the last one."""
+    after = (PULL, "")
+    while found := transaction.all_records(after, PAGE_ROWS):
+        for kind, key, _, _ in found:
+            if not kind.startswith(PULL):
+                return
+            if key == name:
+                transaction.delete_record(kind, key)
+        after = found[-1][:2]
 
 
 def set_members(

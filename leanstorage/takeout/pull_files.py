@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from leanstorage.store import Document
+from leanstorage.store import Document, StoreUnavailable
 from leanstorage.takeout.remote import RemoteError
 
 if TYPE_CHECKING:
@@ -19,20 +19,19 @@ TRIES = 3  # of a file that arrives broken
 
 
 def run(pull: "Pull", blobs: Any) -> None:
-    """Fetch what is not there yet; a file that cannot be had is refused with its reason.
+    """Fetch what is not there yet; a file that cannot be had or kept is refused with its reason.
 
-    `blobs` are those of blobs.py or s3_blobs.py. Raises StoreUnavailable where they cannot keep a file.
+    `blobs` are those of blobs.py or s3_blobs.py.
     """
     try:
-        answer = pull.remote.get("/classes/_File", count=1, limit=0)
-        pull.report.begin("files", answer.get("count"))
+        pull.report.begin("files", pull.remote.count("/classes/_File"))
         rows = _rows(pull)
         with ThreadPoolExecutor(pull.remote.parallel) as pool:
             while part := list(islice(rows, PAGE_ROWS)):
                 for row, found in zip(part, pool.map(lambda row: _one(pull, blobs, row), part), strict=True):
                     _count(pull, row, *found)
     except RemoteError as error:
-        pull.report.fail(f"files: {error}")
+        pull.report.trouble(f"files: {error}")
     pull.report.end("files")
 
 
@@ -41,7 +40,7 @@ def _rows(pull: "Pull") -> Iterator[Document]:
     last = None
     while True:
         where: Document = {} if last is None else {"objectId": {"$gt": last}}
-        rows = pull.remote.get("/classes/_File", where=where, order="objectId", limit=PAGE_ROWS).get("results", [])
+        rows = pull.remote.rows("/classes/_File", where=where, order="objectId", limit=PAGE_ROWS)
         yield from rows
         if len(rows) < PAGE_ROWS:
             return
@@ -58,7 +57,10 @@ def _one(pull: "Pull", blobs: Any, row: Document) -> tuple[str, int, str]:
     size, checksum = meta.get("size"), meta.get("_checksum")
     size = size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None
     checksum = checksum.lower() if isinstance(checksum, str) and len(checksum) == 32 else None
-    stored = blobs.size(key)
+    try:
+        stored = blobs.size(key)
+    except StoreUnavailable as error:
+        return "refused", 0, f"it cannot be looked for: {error}"
     if stored is not None and size in (None, stored):
         return "here", stored, ""
     if not isinstance(url, str) or not url:
@@ -71,8 +73,8 @@ def _one(pull: "Pull", blobs: Any, row: Document) -> tuple[str, int, str]:
             if error.code is not None or attempt == TRIES - 1:
                 return "refused", 0, str(error)
             pull.remote.wait(attempt)
-        except OSError as error:
-            return "refused", 0, f"it cannot be stored: {error.strerror}"
+        except (StoreUnavailable, OSError) as error:  # the disk is full; a smaller file may still fit
+            return "refused", 0, f"it cannot be stored: {error}"
         attempt += 1
 
 

@@ -1,15 +1,15 @@
 """The members of relations of a live app, asked for owner by owner: no other call of the API shows them.
 
 The first time all owners are asked, in the order of their ids; later those alone that changed, because every change of
-a relation moves its owner's `updatedAt`.
+a relation moves its owner's `updatedAt`. So it also tells whose members count, as it does for rows: those of an owner
+that was changed here since are only added to.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from leanstorage import classes, values
-from leanstorage.errors import StorageError
 from leanstorage.store import Condition, Document, Query, Store
 from leanstorage.takeout import load
 from leanstorage.takeout.remote import RemoteError
@@ -19,8 +19,17 @@ if TYPE_CHECKING:
     from leanstorage.takeout.puller import Pull
 
 OWNERS_AT_ONCE = 100  # between two times that the progress is stored
+ASKED_AT_ONCE = 50  # owners in one query for their times
 MEMBERS = 1000  # in one answer
-Members = list[tuple[str, list[str]]]  # by owner, all ids
+KEPT = "owners changed here since: members that they have there were added, none were taken away"
+
+
+class Found(NamedTuple):
+    """What the API tells of an owner."""
+
+    owner: str
+    updated: int  # ms, asked for before the members
+    members: list[str]
 
 
 def run(pull: "Pull", class_name: str) -> None:
@@ -34,7 +43,7 @@ def run(pull: "Pull", class_name: str) -> None:
             _all_owners(pull, class_name, key, target)
         _changed_owners(pull, class_name, columns)
     except RemoteError as error:
-        pull.report.fail(f"relations of {class_name}: {error}")
+        pull.report.trouble(f"relations of {class_name}: {error}")
 
 
 def _all_owners(pull: "Pull", class_name: str, key: str, target: str) -> None:
@@ -52,15 +61,14 @@ def _all_owners(pull: "Pull", class_name: str, key: str, target: str) -> None:
         is_done = len(owners) < OWNERS_AT_ONCE
 
         def work(
-            transaction: "Transaction", found: Members = found, after: str | None = after, is_done: bool = is_done
+            transaction: "Transaction", found: list[Found] = found, after: str | None = after, is_done: bool = is_done
         ) -> tuple[int, int]:
-            pairs = [(owner, member) for owner, members in found for member in members]
-            added = transaction.relate_many(class_name, key, target, pairs)
+            counts = _set(transaction, class_name, key, target, found)
             transaction.put_record(pull.kind, name, {"after": after, "is_done": is_done})
-            return added, len(pairs)
+            return counts
 
-        added, read = pull.write(work)
-        pull.report.advance(name, read, added, read - added, len(owners))
+        added, kept = pull.write(work)
+        _count(pull, name, found, added, kept, len(owners))
         if is_done:
             pull.report.end(name)
             return
@@ -79,13 +87,12 @@ def _changed_owners(pull: "Pull", class_name: str, columns: dict[str, str]) -> N
             found = _members_of(pull, class_name, key, target, owners)
 
             def replace(
-                transaction: "Transaction", key: str = key, target: str = target, found: Members = found
-            ) -> list[int]:
-                return [load.set_members(transaction, class_name, key, target, *one) for one in found]
+                transaction: "Transaction", key: str = key, target: str = target, found: list[Found] = found
+            ) -> tuple[int, int]:
+                return _set(transaction, class_name, key, target, found)
 
-            counts = pull.write(replace)
-            read = sum(len(members) for _, members in found)
-            pull.report.advance(f"{class_name}.{key}", read, sum(counts), read - sum(counts))
+            added, kept = pull.write(replace)
+            _count(pull, f"{class_name}.{key}", found, added, kept)
         pull.write(lambda transaction: [transaction.delete_record(kind, owner) for owner in owners])  # noqa: B023
 
 
@@ -95,12 +102,47 @@ def _owners_after(store: Store, class_name: str, after: str | None) -> list[str]
     return [row.id for row in store.read(lambda transaction: transaction.find(query))]
 
 
-def _members_of(pull: "Pull", class_name: str, key: str, target: str, owners: Sequence[str]) -> Members:
-    """Asked for several at once."""
+def _set(
+    transaction: "Transaction", class_name: str, key: str, target: str, found: Sequence[Found]
+) -> tuple[int, int]:
+    """Store the members of some owners; return how many were new, and of how many owners none were taken away."""
+    rows = transaction.get_many(class_name, [one.owner for one in found])
+    added = kept = 0
+    for owner, updated, members in found:
+        if owner in rows and rows[owner].updated > updated:
+            kept += 1
+            added += transaction.relate_many(class_name, key, target, [(owner, member) for member in members])
+        else:
+            added += load.set_members(transaction, class_name, key, target, owner, members)
+    return added, kept
+
+
+def _count(pull: "Pull", name: str, found: Sequence[Found], added: int, kept: int, size: int = 0) -> None:
+    read = sum(len(one.members) for one in found)
+    pull.report.advance(name, read, added, read - added, size)
+    if kept:
+        pull.report.note(name, KEPT, kept)
+
+
+def _members_of(pull: "Pull", class_name: str, key: str, target: str, owners: Sequence[str]) -> list[Found]:
+    """Asked for several at once; without owners that are not there."""
+    times: dict[str, int] = {}
+    for at in range(0, len(owners), ASKED_AT_ONCE):
+        times |= _times(pull, class_name, owners[at : at + ASKED_AT_ONCE])
+    asked = [owner for owner in owners if owner in times]
     with ThreadPoolExecutor(pull.remote.parallel) as pool:
-        return list(
-            zip(owners, pool.map(lambda owner: _members(pull, class_name, key, target, owner), owners), strict=True)
-        )
+        members = list(pool.map(lambda owner: _members(pull, class_name, key, target, owner), asked))
+    return [Found(owner, times[owner], ids) for owner, ids in zip(asked, members, strict=True)]
+
+
+def _times(pull: "Pull", class_name: str, owners: Sequence[str]) -> dict[str, int]:
+    """When each was last changed there, in ms."""
+    where = {"objectId": {"$in": list(owners)}}
+    rows = pull.remote.rows(f"/classes/{class_name}", limit=ASKED_AT_ONCE, keys="updatedAt", where=where)
+    try:
+        return {row["objectId"]: values.parse_time(row.get("updatedAt")) for row in rows}
+    except (ValueError, OverflowError):
+        raise RemoteError(f"objects of {class_name} whose updatedAt is not a time") from None
 
 
 def _members(pull: "Pull", class_name: str, key: str, target: str, owner: str) -> list[str]:
@@ -111,11 +153,8 @@ def _members(pull: "Pull", class_name: str, key: str, target: str, owner: str) -
         if ids:
             where["objectId"] = {"$gt": ids[-1]}
         path = f"/classes/{target}"
-        answer = pull.remote.get(path, where=where, order="objectId", limit=MEMBERS, keys="objectId")
-        try:
-            page = [values.check_object_id(row["objectId"]) for row in answer["results"]]
-        except (TypeError, KeyError, StorageError):
-            raise RemoteError(f"the members of {key} are not objects") from None
+        rows = pull.remote.rows(path, where=where, order="objectId", limit=MEMBERS, keys="objectId")
+        page = [row["objectId"] for row in rows]
         ids += page
         if len(page) < MEMBERS:
             return ids

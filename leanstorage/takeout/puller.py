@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from leanstorage import passwords, values
 from leanstorage.errors import StorageError
 from leanstorage.store import Condition, Document, Json, Query, Result, Row, Store, now, open_store
-from leanstorage.takeout import convert, formats, load, pull_files, pull_relations
+from leanstorage.takeout import convert, credentials, formats, load, pull_files, pull_relations
 from leanstorage.takeout.formats import Columns
 from leanstorage.takeout.remote import AnswerTooLarge, Remote, RemoteError
 from leanstorage.takeout.report import Report
@@ -39,7 +39,7 @@ class Pull:
         self.store = store
         self.report = report
         self.token_secret = secret
-        self.kind = f"pull:{remote.source_id}"
+        self.kind = f"{load.PULL}{remote.source_id}"
 
     def write(self, work: "Callable[[Transaction], Result]") -> Result:
         return load.stored(self.store, work)
@@ -77,12 +77,16 @@ def run(
             for name in schemas:
                 pull_relations.run(pull, name)
             _each(pull, schemas, partial(_compare, pull, schemas, delete_missing))
+            if "_User" in schemas:
+                for text, count in credentials.missing(store):
+                    report.note("_User", text, count)
             if blobs is not None and "_File" in schemas:
                 pull_files.run(pull, blobs)
+            report.count(store, schemas)
     finally:
         remote.close()
         store.close()
-    return report.close("pulled")
+    return report.close("pulled", with_files=False)
 
 
 def _schemas(pull: Pull, only: Collection[str]) -> dict[str, Columns] | None:
@@ -90,24 +94,36 @@ def _schemas(pull: Pull, only: Collection[str]) -> dict[str, Columns] | None:
     try:
         found = pull.remote.get("/schemas")
     except RemoteError as error:
-        pull.report.fail(error)
+        pull.report.trouble(error)
         return None
     schemas: dict[str, Columns] = {}
     for name in sorted(found):
         try:
             class_name = values.check_class_name(name)
         except StorageError:
-            pull.report.fail(f"class {printable(name)}: not a class that this server can hold")
+            pull.report.trouble(f"class {printable(name)}: not a class that this server can hold")
             continue
-        if isinstance(found[name], dict) and (not only or class_name in only):
-            schemas[class_name] = {
-                key: one for key, one in found[name].items() if isinstance(one, dict) and "type" in one
-            }
+        if not only or class_name in only:
+            schemas[class_name] = _columns(pull, class_name, found[name])
     for name in only:
         if name not in schemas:
-            pull.report.fail(f"class {printable(name)}: the app has no such class")
+            pull.report.trouble(f"class {printable(name)}: the app has no such class")
     pull.write(lambda transaction: load.load_schema(transaction, schemas, {}))
     return schemas
+
+
+def _columns(pull: Pull, class_name: str, described: Json) -> Columns:
+    """The columns of a class as far as they make sense."""
+    columns: Columns = {}
+    if not isinstance(described, dict):
+        pull.report.trouble(f"class {class_name}: its columns are not described")
+        return columns
+    for key, column in described.items():
+        if isinstance(column, dict) and isinstance(column.get("type"), str):
+            columns[key] = column
+        else:
+            pull.report.trouble(f"class {class_name}: the type of its column {printable(key)} is not told")
+    return columns
 
 
 def _each(pull: Pull, names: Iterable[str], work: Callable[[str], None]) -> None:
@@ -119,7 +135,7 @@ def _each(pull: Pull, names: Iterable[str], work: Callable[[str], None]) -> None
                 try:
                     future.result()
                 except (RemoteError, SourceError) as error:
-                    pull.report.fail(f"{name}: {error}")
+                    pull.report.trouble(f"{name}: {error}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -131,7 +147,7 @@ def _class(pull: Pull, schemas: dict[str, Columns], name: str) -> None:
     state = pull.state(name)
     if not state.get("is_done"):
         state = {"since": pull.remote.now(), "after": None, "is_done": False, **state}
-        pull.report.begin(name, _count(pull, name))
+        pull.report.begin(name, pull.remote.count(f"/classes/{name}"))
         _pass(pull, name, state, {})
         state |= {"is_done": True}
         pull.report.end(name)
@@ -173,8 +189,8 @@ def _pass(pull: Pull, name: str, state: Document, where: Document, has_relations
             cursor = None  # it died: go on from the last id
             continue
         rows = answer.get("results")
-        if not isinstance(rows, list):
-            raise RemoteError("the API's answer has no results")
+        if not isinstance(rows, list) or not isinstance(answer.get("cursor") or "", str):
+            raise RemoteError("the API's answer has no list of results, or a cursor that is none")
         ids = [row["objectId"] for row in rows if isinstance(row, dict) and isinstance(row.get("objectId"), str)]
         if ids:
             state["after"] = max(ids)
@@ -212,16 +228,11 @@ def _store_page(
     pull.report.advance(name, len(rows), outcome.imported, outcome.skipped, len(rows))
 
 
-def _count(pull: Pull, name: str) -> int | None:
-    answer = pull.remote.get(f"/classes/{name}", count=1, limit=0)
-    return answer.get("count") if isinstance(answer.get("count"), int) else None
-
-
 def _compare(pull: Pull, schemas: dict[str, Columns], delete_missing: bool, name: str) -> None:
     """Where the numbers of objects differ, compare ids: fetch what is missing here, tell what is gone there."""
     has_relations = _has_relations(name, schemas[name])
     here = pull.store.read(lambda transaction: transaction.count(Query(name)))
-    if _count(pull, name) == here:
+    if pull.remote.count(f"/classes/{name}") == here:
         return
     missing: list[str] = []
     gone: list[str] = []
@@ -229,9 +240,7 @@ def _compare(pull: Pull, schemas: dict[str, Columns], delete_missing: bool, name
         (missing if side == "there" else gone).append(object_id)
     for at in range(0, len(missing), MISSING_AT_ONCE):
         part = {"objectId": {"$in": missing[at : at + MISSING_AT_ONCE]}}
-        rows = pull.remote.get(f"/scan/classes/{name}", limit=PAGE_ROWS, returnACL="true", where=part).get(
-            "results", []
-        )
+        rows = pull.remote.rows(f"/scan/classes/{name}", limit=PAGE_ROWS, returnACL="true", where=part)
         _store_page(pull, name, rows, None, has_relations)
     if not gone:
         return
@@ -267,9 +276,7 @@ def _remote_ids(pull: Pull, name: str) -> Iterator[str]:
     last: str | None = None
     while True:
         where = {} if last is None else {"objectId": {"$gt": last}}
-        rows = pull.remote.get(f"/scan/classes/{name}", limit=PAGE_ROWS, keys="objectId", where=where).get(
-            "results", []
-        )
+        rows = pull.remote.rows(f"/scan/classes/{name}", limit=PAGE_ROWS, keys="objectId", where=where)
         ids = sorted(row["objectId"] for row in rows)
         yield from ids
         if not ids:

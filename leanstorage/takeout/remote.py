@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
+from leanstorage import values
+from leanstorage.errors import StorageError
 from leanstorage.store import Document, Json, Result
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
@@ -71,10 +73,23 @@ class Remote:
         params = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in query.items()}
         return self._patiently(lambda: self._get(path, params), f"GET {path}")
 
+    def rows(self, path: str, **query: Json) -> list[Document]:
+        """The `results` of a GET, every one with an objectId. Raises RemoteError."""
+        return checked_rows(self.get(path, **query), path)
+
+    def count(self, path: str) -> int | None:
+        """How many objects a class has; None where the API does not say it. Raises RemoteError."""
+        found = self.get(path, count=1, limit=0).get("count")
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
+
     def now(self) -> str:
         """The API's own time as ISO text; raises RemoteError."""
-        text: str = self.get("/date")["iso"]
-        return text
+        text = self.get("/date").get("iso")
+        try:
+            values.parse_time(text)
+        except (ValueError, OverflowError):
+            raise RemoteError("GET /date: an answer without a time") from None
+        return str(text)
 
     def download(self, url: str) -> Iterator[bytes]:
         """Yield the bytes of a file; raises RemoteError, also when the connection ends before Content-Length."""
@@ -91,7 +106,7 @@ class Remote:
                 except requests.RequestException:
                     raise RemoteError("the download broke off") from None
                 # Without Content-Encoding the length is that of the bytes; nothing below checks it.
-                if length and length.isdigit() and int(length) != done and "Content-Encoding" not in answer.headers:
+                if _is_number(length) and int(length or 0) != done and "Content-Encoding" not in answer.headers:
                     raise RemoteError("the download broke off")
 
     def wait(self, attempt: int) -> None:
@@ -128,7 +143,7 @@ class Remote:
                 with answer:
                     data = _bounded(answer)
             except requests.RequestException as error:
-                raise _Again(f"no answer ({type(error).__name__})") from None
+                raise _Again(f"no answer from {self.url} ({type(error).__name__})") from None
         return _decoded(answer, data, path)
 
     def _opened(self, url: str) -> requests.Response:
@@ -217,11 +232,29 @@ def _decoded(answer: requests.Response, data: bytes, path: str) -> Document:
     return value
 
 
+def checked_rows(answer: Document, path: str) -> list[Document]:
+    """The objects of an answer's `results`; raise RemoteError unless that is what they are."""
+    rows = answer.get("results")
+    if not isinstance(rows, list):
+        raise RemoteError(f"GET {path}: an answer without a list of results")
+    for row in rows:
+        try:
+            values.check_object_id(row.get("objectId") if isinstance(row, dict) else None)
+        except StorageError:
+            raise RemoteError(f"GET {path}: a result without an objectId") from None
+    return rows
+
+
 def _retry_after(answer: requests.Response) -> float | None:
     text = answer.headers.get("Retry-After", "")
-    if text.isdigit():
+    if _is_number(text):
         return int(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, OSError):
         return None
+
+
+def _is_number(text: str | None) -> bool:
+    """Whether a header is one; `²` is a digit to Python, and no number."""
+    return text is not None and text.isascii() and text.isdigit() and len(text) < 20

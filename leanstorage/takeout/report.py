@@ -11,10 +11,13 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from leanstorage.store import Query, QueryTimeout, Store
 from leanstorage.takeout.sources import printable
 
 SHOWN_NOTES = 50  # of each class
@@ -45,6 +48,8 @@ class Report:
         self.tallies: dict[str, Tally] = {}
         self.broken: list[str] = []  # texts of files that could not be read, or not to their end; the first SHOWN_FILES
         self.broken_count = 0
+        self.troubles: list[str] = []  # what else went wrong
+        self.here: dict[str, int] = {}  # objects of a class that are stored at the end, where that was counted
         self._stream = stream or sys.stderr
         self._out = out or sys.stdout
         self._refused_path = refused_path
@@ -109,6 +114,20 @@ class Report:
                     self.broken.append(text)
                     self.say(f"refused: {text}")
 
+    def count(self, store: Store, names: Iterable[str]) -> None:
+        """Note how many objects of these classes are stored: rows that are read twice are counted twice above."""
+        for name in names:
+            self.tally(name)
+            with suppress(QueryTimeout):  # more than can be counted in time
+                self.here[name] = store.read(lambda transaction: transaction.count(Query(name)))  # noqa: B023 at once
+
+    def trouble(self, text: str | Exception) -> None:
+        """Something other than a row or a file failed; it is told once, at the end."""
+        text = printable(str(text))
+        with self._lock:
+            if text not in self.troubles:
+                self.troubles.append(text)
+
     def say(self, text: str) -> None:
         with self._lock:
             self._clear()
@@ -121,8 +140,8 @@ class Report:
             if current and current["rows"]:
                 self._show(current, is_last=True)
 
-    def close(self, verb: str = "imported") -> int:
-        """Print the table and the last line, which holds every figure; return the exit code."""
+    def close(self, verb: str = "imported", with_files: bool = True) -> int:
+        """Print the table and the last line, which holds every figure, that of files if any are read; return the code."""
         self._clear()
         if self._refused_file is not None:
             self._refused_file.close()
@@ -134,23 +153,27 @@ class Report:
             total.skipped += tally.skipped
             total.refused += tally.refused
         seconds = max(time.monotonic() - self._started, 0.001)
+        files = f" and {self.broken_count} files" if with_files else ""
+        failures = f", {len(self.troubles)} failed" if self.troubles else ""
         print(
             f"read {total.read}, {verb} {total.imported}, skipped {total.skipped}, refused {total.refused} rows"
-            f" and {self.broken_count} files; {seconds:.1f} s, {total.read / seconds:.0f} rows/s,"
+            f"{files}{failures}; {seconds:.1f} s, {total.read / seconds:.0f} rows/s,"
             f" peak memory {peak_memory() / 1e6:.0f} MB",
             file=self._out,
             flush=True,
         )
-        return 1 if total.refused or self.broken_count else 0
+        return 1 if total.refused or self.broken_count or self.troubles else 0
 
     def _table(self, verb: str) -> None:
         out = self._out
+        last = f"  {'here now':>10}" if self.here else ""
         if self.tallies:
             width = max(len(name) for name in [*self.tallies, "class"])
-            print(f"{'class':{width}}  {'read':>10}  {verb:>10}  {'skipped':>10}  {'refused':>10}", file=out)
+            print(f"{'class':{width}}  {'read':>10}  {verb:>10}  {'skipped':>10}  {'refused':>10}{last}", file=out)
         for name, tally in sorted(self.tallies.items()):
             counts = (tally.read, tally.imported, tally.skipped, tally.refused)
-            print(f"{name:{width}}  " + "  ".join(f"{count:>10}" for count in counts), file=out)
+            here = f"  {self.here[name]:>10}" if name in self.here else ""
+            print(f"{name:{width}}  " + "  ".join(f"{count:>10}" for count in counts) + here, file=out)
             for source, number, reason in tally.examples:
                 print(f"    refused {printable(source)}, line {number}: {reason}", file=out)
             if tally.refused > len(tally.examples):
@@ -159,6 +182,8 @@ class Report:
                 print(f"    note: {count} {printable(text)}", file=out)
         for text in self.broken:
             print(f"refused file: {text}", file=out)
+        for text in self.troubles:
+            print(f"failed: {text}", file=out)
         if self._refused_file is not None:
             print(f"refused rows and their reasons: {self._refused_file.name}", file=out)
 
