@@ -30,7 +30,8 @@ import requests
 
 import wsgi
 from leanstorage import __main__ as command_line
-from leanstorage import reference
+from leanstorage import mail, reference
+from leanstorage.store import now, open_store
 from leanstorage.takeout import exporter
 from tests.service_support import SERVER, open_database
 from tests.storage_support import Storage
@@ -41,6 +42,7 @@ READERS_DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT
 TRANSLATIONS = sorted([ROOT / "README.zh-CN.md", *(ROOT / "docs").glob("*.zh-CN.md")])
 FENCE = re.compile(r"^( *)```(.*)\n((?:.*\n)*?)\1```$", re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
+WHOLE = re.compile(r"^\((?:.*\n)*?.*\)$|^.+$", re.MULTILINE)  # a line, or several in parentheses
 COMMAND_SECONDS = 20
 PROGRAM = re.compile(r"[a-z.][a-z0-9_./-]*")
 LONE_PROGRAMS = frozenset("bash curl docker gunicorn lean make npm pg_dump pip psql python sqlite3".split())  # one word
@@ -58,15 +60,18 @@ TEXTS = {
 
 
 def commands(text, name=""):
-    """The commands of a document without comments, `a && b` as two: of its blocks, then those within sentences."""
+    """The commands of a document without comments: of its blocks, then those within sentences.
+
+    `a && b` are two, what is in parentheses is one. In a crontab the time is left out.
+    """
     text = _advice(text) if name == "troubleshooting.md" else text
-    lines = [
-        re.sub(r"(^|\s)#.*", "", line)
-        for _, language, block in FENCE.findall(text)
-        if language == "sh"
-        for line in block.replace("\\\n", " ").splitlines()
-    ]
-    found = [part for line in lines for part in line.split(" && ")]
+    found = []
+    for _, language, block in FENCE.findall(text):
+        if language in ("sh", "crontab"):
+            block = re.sub(r"(^|\s)#.*", "", block.replace("\\\n", " "), flags=re.MULTILINE)
+            block = re.sub(r"^ *(\S+ ){5}", "", block, flags=re.MULTILINE) if language == "crontab" else block
+            for line in WHOLE.findall(block):
+                found += [line] if line.startswith("(") else line.split(" && ")
     found += filter(looks_like_a_command, SPAN.findall(FENCE.sub("", text)))
     return [command.strip() for command in found if command.strip()]
 
@@ -94,6 +99,8 @@ class Reader:
         self.tree, self.stack = case.tree, contextlib.ExitStack()
         self.environment = {
             **clean_environment(LEANSTORAGE_DATA=self.data, HOME=case.folder, NO_PROXY="127.0.0.1"),
+            "USER": str(os.getuid()),  # an id will do for a name, which it may not have here
+            "PYTHONDONTWRITEBYTECODE": "",  # a hundred processes would compile the tree, each for itself
             "PATH": f"{case.folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
 
@@ -103,7 +110,7 @@ class Reader:
         keeps = command.startswith(("export ", "eval "))
         script = f"{command}\nenv -0 >{shlex.quote(str(kept))}" if keeps else command
         process = subprocess.Popen(
-            ["bash", "-euc", script],
+            ["bash", "-euo", "pipefail", "-c", script],
             cwd=folder or self.tree,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -191,6 +198,8 @@ PLACES = (
     (r"redis://127\.0\.0\.1:6379", lambda _: f"redis://127.0.0.1:{free_port()}"),
     (r"(?<=LEANCLOUD_APP_PORT=)3001", lambda _: str(free_port())),
     (r"/srv/leanstorage", lambda reader: str(reader.data)),
+    (r"/srv/leanwsgi", lambda reader: str(reader.tree)),
+    (r"\.venv/bin/python", lambda _: "python"),
     (r"(?<=_ID=)\.\.\.", lambda reader: reader.case.source.keys["id"]),
     (r"(?<=MASTER_KEY=)\.\.\.", lambda reader: reader.case.source.keys["master_key"]),
     (r"(?<=HOOK_KEY=)\.\.\.", lambda reader: reader.case.source.keys["hook_key"]),
@@ -355,6 +364,34 @@ def refused_beyond_loopback(reader, command):
     reader.case.assertIn("beyond loopback the keys must come from the environment", said)
 
 
+def called_through_storage(reader, command):
+    """Beside the storage and the app, with the keys that the document exported: each knows the other's address."""
+    app, storage = free_port(), free_port()
+    known = {**reader.environment, "LEANCLOUD_APP_PORT": app, "LEANCLOUD_API_SERVER": f"http://127.0.0.1:{storage}"}
+    serve = python("-m", "leanstorage", "serve", "--engine", f"http://127.0.0.1:{app}", "--port", str(storage))
+    with running(python("wsgi.py"), "cache: ", reader.tree, **known), running(serve, "listens on", reader.tree, **known):
+        said = reader.run(f"LEANCLOUD_API_SERVER={known['LEANCLOUD_API_SERVER']}\n{command}")
+    reader.case.assertEqual(json.loads(said), {"result": "Hello, world!"})
+
+
+def handed_on(reader, command):
+    """One e-mail waits; what a stub of sendmail was given, its arguments and the e-mail, is in a file."""
+    store = open_store(f"sqlite:///{reader.data}/leanstorage.db")
+    message = {"to": "ann@example.com", "subject": "Reset your password", "text": "http://127.0.0.1/"}
+    store.write(lambda transaction: transaction.put_record("outbox", f"{now():014d}-1", message, now() + mail.KEPT_MS))
+    store.close()
+    sent = reader.case.folder / "sent"
+    sent.unlink(missing_ok=True)
+    reader.run(command)
+    reader.case.assertRegex(sent.read_text(), r"\A-t -i -f \S+@\S+\nTo: ann@example\.com\n")
+
+
+def read_by_jq(reader, command):
+    if shutil.which("jq") is None:
+        reader.case.skipTest("jq is not installed")
+    reader.run(command)
+
+
 def checked_by_gunicorn(reader, command):
     reader.run(f"{command} --check-config")
 
@@ -391,6 +428,7 @@ OTHERWISE = (
     (r"pip \w+ .*", parsed_by_pip, ".ci/run installs; here nothing comes from the network"),
     (r"python -m unittest", tests_of, "it is what runs this"),
     (r"([A-Z_]+=\S+ )*python -m unittest \S+", tests_of, "it takes minutes"),
+    (r"mypy", as_text, "test_app_changed_by_every_recipe_passes_the_linters runs it on the same files"),
     (r"bash \.ci/run", checked_by_bash, "it takes a quarter of an hour and runs this"),
     (r"make \w+", each_line_of_make, "its lines are commands of their own"),
     (r"python (-W ignore )?bench/\w+\.py.*", parsed_by_script, "it takes minutes"),
@@ -402,6 +440,9 @@ OTHERWISE = (
     (r"python -m leanstorage serve .*s3://.*", served_on_s3, "as the next; there may be no S3"),
     (r"python -m leanstorage serve(?!.*--help).*", served_by_storage, "it never ends: it is started and stopped"),
     (r"sqlite3 .*", in_the_folder_of_the_data, "it names files there"),
+    (r"curl .* \$LEANCLOUD_API_SERVER/.*", called_through_storage, "it needs what the commands before it started"),
+    (r".* outbox --send .*", handed_on, "without an e-mail it would do nothing"),
+    (r".* \| jq .*", read_by_jq, "there may be no jq"),
     (r"pg_dump", dumped, "the database is left to the reader"),
 )
 
@@ -419,8 +460,10 @@ class CommandsTest(unittest.TestCase):
         shutil.copy(ROOT / "docs" / "page-light.png", cls.tree / "picture.png")
         (cls.folder / ".curlrc").write_text("silent\nshow-error\nfail\n")  # an answer of 400 and above is a failure
         (cls.folder / "bin").mkdir()
-        for name in ("python", "python3"):
-            (cls.folder / "bin" / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        interpreter = f'exec {shlex.quote(sys.executable)} "$@"'
+        sendmail = f'(echo "$*" && cat) >{shlex.quote(str(cls.folder / "sent"))}'
+        for name, line in (("python", interpreter), ("python3", interpreter), ("sudo", 'exec "$@"'), ("sendmail", sendmail)):
+            (cls.folder / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
             (cls.folder / "bin" / name).chmod(0o755)
         cls.source = Storage(cls.folder / "source")  # the app that leaves LeanCloud
         cls.addClassCleanup(cls.source.stop)
@@ -445,7 +488,7 @@ class CommandsTest(unittest.TestCase):
     def serve_app(cls):
         """`python wsgi.py` with the recipes in it, and a todo whose owner is logged in."""
         port, data = free_port(), cls.folder / "app"
-        variables = {"LEANCLOUD_APP_PORT": port, "LEANSTORAGE_DATA": data}
+        variables = {"LEANCLOUD_APP_PORT": port, "LEANSTORAGE_DATA": data, "PYTHONDONTWRITEBYTECODE": ""}
         cls.enterClassContext(running(python("wsgi.py"), "cache: ", cls.tree, **variables))
         cls.app = f"http://127.0.0.1:{port}"
         with requests.Session() as visitor:
@@ -456,20 +499,19 @@ class CommandsTest(unittest.TestCase):
         cls.upload = f"--cookie {shlex.quote(cookie)} {cls.app}/api/todos/{todo}/attachment"
 
     def reader(self, name=""):
-        """With a storage that holds something; for leaving-leancloud.md with nothing yet."""
+        """With a storage that holds something: for recipes.md the app's, for leaving-leancloud.md with nothing yet."""
+        if name == "recipes.md":
+            return Reader(self, self.folder / "app")
         data = self.folder / f"data of {name or self.id()}".replace(" ", "-")
         if name.startswith("leaving"):
             data.mkdir(0o700)
             return Reader(self, data)
         shutil.copytree(self.folder / "seed", data)
         reader = Reader(self, data)
-        keys = json.loads((self.folder / "app" / "keys.json").read_text())
         reader.environment |= {
             "LEANSTORAGE_SOURCE_ID": self.source.keys["id"],
             "LEANSTORAGE_SOURCE_MASTER_KEY": self.source.keys["master_key"],
         }
-        if name == "recipes.md":
-            reader.environment |= {"LEANCLOUD_APP_ID": keys["id"], "LEANCLOUD_APP_KEY": keys["key"]}
         return reader
 
     def test_every_command_of_the_documents_works(self):
@@ -521,6 +563,9 @@ class CommandsTest(unittest.TestCase):
             "gunicorn --bogus wsgi:application",
             "curl http://127.0.0.1:3000/api/nothing",
             "LEANCLOUD_APP_PORT=x python wsgi.py",
+            "sudo install --bogus /srv/leanstorage",
+            "python -m leanstorage outbox --send nosuchprogram >/dev/null",
+            "python -m leanstorage outbox --bogus | jq .",
         ):
             with self.subTest(command), self.assertRaises(AssertionError):
                 reader.check(command)
@@ -532,12 +577,17 @@ class CommandsTest(unittest.TestCase):
                 "one a && two b  # comment",
                 "X=1 three \\",
                 "  --c",
+                "(y d",
+                " && z)",
+                "```",
+                "```crontab",
+                "0 4 * * * v && w",
                 "```",
                 "Say `four d`, `--five`, `make`, not `six`, `Seven e`, `X-Real-IP: 1` or `(a, b)`.",
                 "| `serve --eight` | `Y=2 ./nine f` |",
             )
         )
-        wanted = ["one a", "two b", "X=1 three    --c", "four d", "--five", "make", "serve --eight", "Y=2 ./nine f"]
+        wanted = ["one a", "two b", "X=1 three    --c", "(y d\n && z)", "v", "w", "four d", "--five", "make", "serve --eight", "Y=2 ./nine f"]
         self.assertEqual(commands(text), wanted)
 
     def test_translation_has_the_commands_of_the_original(self):
@@ -559,7 +609,7 @@ class CommandsTest(unittest.TestCase):
                     elif language.startswith("python"):  # those are carried out by test_recipes
                         self.assertTrue(document.name.startswith("README") or BLOCK.match(f"```{language}\n{block}```"))
                     else:
-                        self.assertEqual(language, "sh")
+                        self.assertIn(language, ("sh", "crontab"))
 
 
 if __name__ == "__main__":
