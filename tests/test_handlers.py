@@ -330,6 +330,15 @@ class TodoTest(AppTestCase):
         with mock.patch.object(handlers, "_find_todos", side_effect=AssertionError("storage was asked")):
             self.assertEqual(self.todos(alice), first)
 
+    def test_cached_list_of_a_known_session_takes_one_round_trip(self):
+        alice = self.logged_in()
+        self.create(alice)
+        first = self.todos(alice)
+        connection = application().provided["app.cache"]._redis
+        with mock.patch.object(connection, "execute_command", wraps=connection.execute_command) as asked:
+            self.assertEqual(self.todos(alice), first)
+        self.assertEqual([call.args[0] for call in asked.mock_calls], ["MGET"])
+
 
 class AttachmentTest(AppTestCase):
     def setUp(self):
