@@ -182,7 +182,7 @@ def list_todos(environ: WSGIEnvironment) -> Response:
 
 def create_todo(environ: WSGIEnvironment) -> Response:
     """POST {content}: 201 the todo, readable and writable by its owner alone; a blank content is 400."""
-    user = _needs_user(environ)
+    user = _needs_user(environ, is_sure=True)  # no ACL stands before a new todo: a dead session could still write one
     body = messages.json_object(environ)
     owner = leancloud.User.create_without_data(user["id"])
     acl = leancloud.ACL()
@@ -412,8 +412,10 @@ def _check_whole(user: leancloud.User, previous: leancloud.User | None) -> None:
         raise ValueError("the answer is no user")
 
 
-def _needs_user(environ: WSGIEnvironment) -> dict[str, str]:
-    user = _session_user(environ)
+def _needs_user(environ: WSGIEnvironment, is_sure: bool = False) -> dict[str, str]:
+    """The session's user, or HTTPError 401; `is_sure` asks storage, however lately it was asked."""
+    session = leancloud.User.get_current()
+    user = _ask_user(environ, session) if is_sure and session else _session_user(environ)
     if user is None:
         raise _nobody()
     return user

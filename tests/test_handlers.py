@@ -302,6 +302,17 @@ class TodoTest(AppTestCase):
         self.assertEqual([todo["content"] for todo in self.todos(owner, "?limit=50")["todos"]], ["new secret", "old"])
         self.assertEqual(self.todos(thief, "?limit=50")["todos"], [])
 
+    def test_dead_session_still_believed_writes_nothing_that_the_owner_sees(self):
+        owner, thief = self.logged_in(), Visitor()
+        thief.cookies = dict(owner.cookies)
+        todo = self.create(owner, "old")
+        owner = self.logged_in_anew(owner)
+        path = f"/api/todos/{todo['id']}"
+        self.assert_error(thief.request("PATCH", path, {"done": True}), 404)
+        self.assert_error(thief.request("DELETE", path), 404)
+        self.assert_error(thief.request("POST", "/api/todos", {"content": "planted"}), 401)
+        self.assertEqual(self.todos(owner)["todos"], [todo])
+
     def test_dead_session_is_believed_no_longer_than_a_minute(self):
         thief = self.logged_in()
         self.create(thief, "old")
