@@ -374,7 +374,8 @@ class AttachmentTest(AppTestCase):
         self.assertEqual(todo["attachment"], value)
 
     def test_attachment_that_could_run_as_a_page_is_a_download(self):
-        for name, mime_type in (("a.html", "text/html"), ("a.svg", "image/svg+xml"), ("a.js", "text/javascript"), ("a", "")):
+        types = ("text/html", "image/svg+xml", "text/javascript", "text/plain", "text/plain+xml", "audio/x+xml", "image/png+xml", "")
+        for name, mime_type in zip(("a.html", "a.svg", "a.js", "a.txt", "a", "a", "a", "a"), types):
             with self.subTest(name):
                 self.attach(name, b"<script>", mime_type)
                 response = self.request("GET", self.path, visitor=self.alice)
