@@ -41,18 +41,19 @@ class Cache:
         text = self._ask(lambda connection: connection.get(key))
         return None if text is None else json.loads(text)
 
-    def get_version(self, key: str, name: str) -> tuple[Any, str | None]:
-        """(the JSON value of a key or None, the version of `name`), in one round trip; the value is of that version.
+    def get_version(self, key: str, name: str, beside: str) -> tuple[Any, str | None, Any]:
+        """(JSON value of `key` or None, version of `name`, JSON value of `beside` or None), in one round trip.
 
-        The version changes whenever `name` is touched, and is None without Redis. Ask before the value is made, and
-        give it to `put_version` with the value: what was touched meanwhile is then not believed.
+        The version changes whenever `name` is touched, and is None without Redis; the value of `key` is of that
+        version. Ask before the value is made, and give the version to `put_version` with the value: what was touched
+        meanwhile is then not believed. `beside` has no version.
         """
-        found = self._ask(lambda connection: connection.mget(key, GENERATION, f"version:{name}"))
+        found = self._ask(lambda connection: connection.mget(key, GENERATION, f"version:{name}", beside))
         if found is None:
-            return None, None
+            return None, None, None
         version = f"{found[1] or 0}.{found[2] or 0}"
         made, value = json.loads(found[0]) if found[0] else (None, None)
-        return (value if made == version else None), version
+        return (value if made == version else None), version, (json.loads(found[3]) if found[3] else None)
 
     def put_version(self, key: str, version: str, value: Any, seconds: int) -> None:
         self.put(key, [version, value], seconds)

@@ -12,12 +12,14 @@ import json
 import platform
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import leancloud
 import requests
+from leancloud.object_ import object_class_map
 
 import messages
 from sdk import as_http_error
@@ -35,6 +37,8 @@ HOOKS = {
     "beforeDelete": "__before_delete_for_",
     "afterDelete": "__after_delete_for_",
 }
+MAX_TYPED_LEVELS = 8  # of values with a `__type` inside each other
+MAX_CLASSES = 1000  # that the SDK may remember besides the app's own
 ID_HEADERS = ("HTTP_X_LC_ID", "HTTP_X_AVOSCLOUD_APPLICATION_ID", "HTTP_X_ULURU_APPLICATION_ID")
 KEY_HEADERS = ("HTTP_X_LC_KEY", "HTTP_X_AVOSCLOUD_APPLICATION_KEY", "HTTP_X_ULURU_APPLICATION_KEY")
 MASTER_HEADERS = ("HTTP_X_AVOSCLOUD_MASTER_KEY", "HTTP_X_ULURU_MASTER_KEY")
@@ -121,7 +125,7 @@ def _admit(environ: WSGIEnvironment, path: str, method: str, keys: dict[str, str
     else:
         if body.get("user") and not has_hook_key and not _first(environ, SESSION_HEADERS):
             raise messages.HTTPError(HTTPStatus.BAD_REQUEST, "the parameter 'user' is reserved: log in instead")
-        _check_arguments(first, body, cloud_codes)
+        _check_arguments(first, _decoded(body) if kind == "call" else body, cloud_codes)
     data = json.dumps(body).encode()
     environ["PATH_INFO"] = path.encode().decode("latin-1")
     environ["wsgi.input"] = io.BytesIO(data)
@@ -213,12 +217,51 @@ def _check_hook_body(second: str | None, body: dict[str, Any]) -> None:
             raise messages.HTTPError(HTTPStatus.BAD_REQUEST, f"the body must have an object '{wanted}'")
 
 
+def _decoded(body: dict[str, Any]) -> dict[str, Any]:
+    """The parameters as the SDK decodes those of a `call`; raise 400 for a `__type` on which it would raise.
+
+    It copies all that lies below a typed value at every such level, and remembers every class name that it meets.
+    """
+    if _typed_levels(body) > MAX_TYPED_LEVELS:
+        raise messages.HTTPError(HTTPStatus.BAD_REQUEST, f"values with a '__type' are nested deeper than {MAX_TYPED_LEVELS} levels")
+    _forget_classes()
+    try:
+        decoded = leancloud.utils.decode("", {key: value for key, value in body.items() if _is_parameter(key)})
+    except Exception:
+        raise messages.HTTPError(HTTPStatus.BAD_REQUEST, "a value with a '__type' is malformed") from None
+    if not isinstance(decoded, dict):
+        raise messages.HTTPError(HTTPStatus.BAD_REQUEST, "the parameters must not have a '__type' of their own")
+    return decoded
+
+
+def _typed_levels(value: Any) -> int:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (isinstance(value, dict) and "__type" in value) + max(map(_typed_levels, children), default=0)
+
+
+def _forget_classes() -> None:
+    own = _own_classes()
+    if len(object_class_map) > len(own) + MAX_CLASSES:
+        for name in object_class_map.keys() - own:
+            object_class_map.pop(name, None)
+
+
+@cache
+def _own_classes() -> frozenset[str]:
+    """The names of the classes that the app had made before the first call came."""
+    return frozenset(object_class_map)
+
+
+def _is_parameter(key: str) -> bool:
+    return not key.startswith("_") or key == "__type"  # as the SDK tells credentials from parameters
+
+
 def _check_arguments(name: str, body: dict[str, Any], cloud_codes: Functions) -> None:
     """Raise 404 for an unknown function, 400 for parameters that it does not take: a TypeError would be a 500."""
     function = cloud_codes.get(name)
     if function is None:
         raise _nothing()
-    parameters = {key: value for key, value in body.items() if not key.startswith("_")}
+    parameters = {key: value for key, value in body.items() if _is_parameter(key)}
     try:
         inspect.signature(function).bind(**parameters)
     except TypeError as error:

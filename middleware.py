@@ -189,6 +189,10 @@ def keep_session(application: WSGIApplication, secret: str, max_age: int) -> WSG
     cacheable ones too, and is taken away on excluded paths. Ours is `<seconds>.<signature>.<the SDK's, in base64>`:
     only what we signed and what is young enough reaches the SDK, and it is sent only when it changed or grows old, on
     answers that no cache may keep.
+
+    The SDK is shown no other cookie: its parser reads names otherwise than we do (`name =x`, `"name"=x`), so any other
+    could be its session to it, and it takes seconds for one that is full of blanks. Handlers find the header as it
+    came in `environ["app.cookies"]`.
     """
     session: WSGIApplication = CookieSessionMiddleware(
         application,
@@ -205,11 +209,11 @@ def keep_session(application: WSGIApplication, secret: str, max_age: int) -> WSG
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         is_excluded = path.startswith(EXCLUDED_PATHS)
-        sent, others = _split_cookies(environ.get("HTTP_COOKIE", ""))
+        environ["app.cookies"] = header = environ.get("HTTP_COOKIE", "")
+        sent = _sent_cookie(header)
         issued, inner = _open_cookie(key, sent, max_age)
-        if inner is not None and not is_excluded:
-            others.append(dump_cookie(COOKIE, inner).split(";", 1)[0])
-        environ["HTTP_COOKIE"] = "; ".join(others)
+        is_shown = inner is not None and not is_excluded
+        environ["HTTP_COOKIE"] = dump_cookie(COOKIE, inner).split(";", 1)[0] if is_shown else ""
 
         def start(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
             given, kept, is_private = [], [], False
@@ -309,19 +313,12 @@ def _is_same_site(environ: WSGIEnvironment) -> bool:
     return bool(default) and host.removesuffix(default) == environ.get("HTTP_HOST", "").lower().removesuffix(default)
 
 
-def _split_cookies(header: str) -> tuple[str | None, list[str]]:
-    """(our cookie's value or None, every other cookie as it came)."""
-    sent: str | None = None
-    others: list[str] = []
-    if not header:
-        return sent, others
-    for part in header.split(";"):
-        name, _, value = part.strip().partition("=")
-        if name == COOKIE:
-            sent = value.strip('"') if sent is None else ""  # twice means that somebody planted one: neither counts
-        elif name:
-            others.append(part.strip())
-    return sent, others
+def _sent_cookie(header: str) -> str | None:
+    """Our cookie's value, "" when it is there twice: somebody planted one, so neither counts."""
+    found = [value for name, _, value in (part.partition("=") for part in header.split(";")) if name.strip() == COOKIE]
+    if len(found) > 1:
+        return ""
+    return found[0].strip().strip('"') if found else None
 
 
 def _sign(key: bytes, text: str) -> str:

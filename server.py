@@ -9,6 +9,8 @@ from typing import Any
 from wsgiref.types import WSGIApplication
 
 import waitress.server
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ThreadedTaskDispatcher
 
 import messages
@@ -32,13 +34,36 @@ class TwoPools:
         self._engine.set_thread_count(count)
 
     def add_task(self, task: Any) -> None:
-        path = task.requests[0].path if getattr(task, "requests", None) else ""
-        is_engine = ("/" + path.lstrip("/")).startswith(PREFIXES)
-        (self._engine if is_engine else self._visitors).add_task(task)
+        """Give a connection to the pool of its next request, or close it: an exception would keep it open for ever."""
+        try:
+            (self._engine if _is_engine(task.requests[0]) else self._visitors).add_task(task)
+        except Exception:
+            logging.getLogger("waitress").exception("a request cannot be given to a thread")
+            task.cancel()
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = LINGER_SECONDS) -> None:
         self._visitors.shutdown(cancel_pending, timeout)
         self._engine.shutdown(cancel_pending, timeout)
+
+
+def _is_engine(request: Any) -> bool:
+    if request.error:
+        return False  # it has no path; a thread answers 400 and closes the connection
+    return ("/" + str(request.path).lstrip("/")).startswith(PREFIXES)
+
+
+class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
+    """waitress's parser, which raises on some malformed headers (a length of 5000 digits, `http://[`): here they are 400."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError:
+            raise ParsingError("Malformed request") from None
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    parser_class = _Parser
 
 
 def create_server(
@@ -62,5 +87,6 @@ def create_server(
         clear_untrusted_proxy_headers=False,
         asyncore_use_poll=True,
     )
+    server.channel_class = _Channel
     server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
     return server

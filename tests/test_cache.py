@@ -20,7 +20,7 @@ class OffTest(unittest.TestCase):
         self.assertEqual(cache.status(), "off")
         cache.put("a", 1, 10)
         self.assertIsNone(cache.get("a"))
-        self.assertEqual(cache.get_version("a", "x"), (None, None))
+        self.assertEqual(cache.get_version("a", "x", "beside"), (None, None, None))
         self.assertIsNone(cache.count("a", 10))
         cache.touch("a")
         cache.uncount("a")
@@ -45,23 +45,28 @@ class RedisTest(unittest.TestCase):
         self.assertIsNone(self.cache.get("a"))
 
     def test_version_changes_with_every_touch(self):
-        versions = [self.cache.get_version("a", "x")[1]]
+        versions = [self.cache.get_version("a", "x", "beside")[1]]
         for _ in range(3):
             self.cache.touch("x")
-            versions.append(self.cache.get_version("a", "x")[1])
+            versions.append(self.cache.get_version("a", "x", "beside")[1])
         self.assertEqual(len(set(versions)), 4)
-        self.assertEqual(self.cache.get_version("a", "y")[1], versions[0])
+        self.assertEqual(self.cache.get_version("a", "y", "beside")[1], versions[0])
 
     def test_value_is_believed_only_in_the_version_it_was_made_in(self):
-        value, version = self.cache.get_version("list", "x")
+        value, version, _ = self.cache.get_version("list", "x", "beside")
         self.assertIsNone(value)
         self.cache.put_version("list", version, [1], 10)
-        self.assertEqual(self.cache.get_version("list", "x"), ([1], version))
+        self.assertEqual(self.cache.get_version("list", "x", "beside"), ([1], version, None))
         self.cache.touch("x")
-        value, later = self.cache.get_version("list", "x")
+        value, later, _ = self.cache.get_version("list", "x", "beside")
         self.assertIsNone(value)
         self.cache.put_version("list", version, [1], 10)  # made before the touch, and kept after it
-        self.assertEqual(self.cache.get_version("list", "x"), (None, later))
+        self.assertEqual(self.cache.get_version("list", "x", "beside"), (None, later, None))
+
+    def test_value_beside_a_version_comes_along_whatever_is_touched(self):
+        self.cache.put("beside", {"id": "a"}, 10)
+        self.cache.touch("x")
+        self.assertEqual(self.cache.get_version("list", "x", "beside")[2], {"id": "a"})
 
     def test_count_says_how_long_it_lasts(self):
         self.assertEqual([self.cache.count("c", 100)[0] for _ in range(3)], [1, 2, 3])
@@ -71,7 +76,7 @@ class RedisTest(unittest.TestCase):
 
     def test_lost_server_is_not_waited_for_and_comes_back_empty(self):
         with mock.patch.object(cache_module, "RETRY_SECONDS", 0.3), redirect_stderr(io.StringIO()) as said:
-            version = self.cache.get_version("a", "x")[1]
+            version = self.cache.get_version("a", "x", "beside")[1]
             self.server.close()
             self.assertEqual(self.cache.status(), "down")
             start = time.monotonic()
@@ -80,7 +85,7 @@ class RedisTest(unittest.TestCase):
             self.assertLess(time.monotonic() - start, 0.2)
             time.sleep(0.4)
             self.assertEqual(self.cache.status(), "ok")
-            self.assertNotEqual(self.cache.get_version("a", "x")[1], version)
+            self.assertNotEqual(self.cache.get_version("a", "x", "beside")[1], version)
         self.assertEqual(said.getvalue(), "the cache is lost: ConnectionError\nthe cache is back\n")
 
     def test_socket_that_is_there_but_does_not_listen_yet_is_waited_for(self):

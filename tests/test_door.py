@@ -3,12 +3,14 @@ import hashlib
 import io
 import json
 import os
+import time
 import unittest
 from contextlib import redirect_stderr
 from unittest import mock
 
 import leancloud
 from leancloud import Engine
+from leancloud.object_ import object_class_map
 
 import door
 from tests.support import call
@@ -187,6 +189,74 @@ class DoorTest(unittest.TestCase):
         response = self.post("/1.1/functions/add", {})
         self.assertEqual(response.status, 400)
         self.assertIn("'a'", response.json()["error"])
+
+    def test_value_with_a_malformed_type_is_400(self):
+        date = {"__type": "Date", "iso": "2020-01-01T00:00:00.000Z"}
+        rows = [
+            {"__type": "Pointer"},
+            {"__type": "Pointer", "className": "A"},
+            {"__type": "Pointer", "className": 1, "objectId": "a"},
+            {"__type": "Pointer", "className": "A\u0000", "objectId": "a"},
+            {"__type": "Object"},
+            {"__type": "Date"},
+            {"__type": "Date", "iso": "x"},
+            {"__type": "Date", "iso": "9999-99-99"},
+            {"__type": "Date", "iso": None},
+            {"__type": "GeoPoint", "latitude": "x", "longitude": 1},
+            {"__type": "GeoPoint", "latitude": 91, "longitude": 1},
+            {"__type": "Relation"},
+            {"__type": "File", "name": "x"},
+            {"__type": "Object", "className": "A", "createdAt": 5},
+            {"__type": "Object", "className": "A", "x": [{"__type": "Date"}]},
+        ]
+        for value in rows:
+            with self.subTest(value):
+                raw = {"a": value, "b": 0}
+                if "\0" not in str(value.get("className")):
+                    self.assertEqual(self.post("/1.1/call/add", raw, app=self.engine).status, 500)
+                self.assertEqual(self.post("/1.1/call/add", raw).status, 400)
+                self.assertEqual(self.post("/1.1/call/add", {"a": [{"x": value}]}).status, 400)
+        for body in (date, {**date, "a": 1}, {"__type": "Other", "a": 1}):
+            with self.subTest(body):
+                self.assertEqual(self.post("/1.1/call/add", body, app=self.engine).status, 500)
+                self.assertEqual(self.post("/1.1/call/add", body).status, 400)
+                self.assertEqual(self.post("/1.1/functions/add", body).status, 400)
+
+    def test_value_with_a_type_reaches_the_function_decoded(self):
+        @self.engine.define
+        def kinds(**values):
+            return sorted(type(value).__name__ for value in values.values())
+
+        values = {
+            "p": {"__type": "Pointer", "className": "Thing", "objectId": "a"},
+            "d": {"__type": "Date", "iso": "2020-01-01T00:00:00.000Z"},
+            "g": {"__type": "GeoPoint", "latitude": 1, "longitude": 2},
+            "l": [{"__type": "Pointer", "className": "Thing", "objectId": "a"}],
+        }
+        self.assertEqual(self.post("/1.1/call/kinds", values).json(), {"result": ["GeoPoint", "Thing", "datetime", "list"]})
+        self.assertEqual(self.post("/1.1/functions/kinds", values).json(), {"result": ["dict", "dict", "dict", "list"]})
+
+    def test_values_with_a_type_nested_deeply_are_400_before_they_are_decoded(self):
+        def nested(levels):
+            value = [0] * 300_000
+            for _ in range(levels):
+                value = {"__type": "Object", "className": "Thing", "x": value}
+            return json.dumps({"a": value}, separators=(",", ":")).encode()
+
+        start = time.monotonic()
+        self.assertEqual(self.post("/1.1/call/add", data=nested(90)).status, 400)  # the SDK copies it at every level
+        self.assertLess(time.monotonic() - start, 1.5)
+        self.assertNotEqual(self.post("/1.1/call/add", data=nested(8)).status, 400)
+
+    def test_class_names_of_callers_are_not_remembered_for_ever(self):
+        leancloud.Object.extend("OwnClass")
+        self.addCleanup(door._own_classes.cache_clear)
+        door._own_classes.cache_clear()
+        for call_number in range(4):
+            values = [{"__type": "Pointer", "className": f"C{call_number}_{i}", "objectId": "a"} for i in range(1000)]
+            self.assertNotEqual(self.post("/1.1/call/add", {"a": values, "b": []}).status, 400)
+        self.assertLess(len(object_class_map), len(door._own_classes()) + 2 * door.MAX_CLASSES + 1)
+        self.assertIn("OwnClass", object_class_map)
 
     def test_preflight_is_answered_without_a_body(self):
         with self.assertRaises(AssertionError):

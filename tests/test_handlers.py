@@ -5,6 +5,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
 from unittest import mock
 
+import leancloud
+
 import handlers
 from tests.support import AppTestCase, Visitor, application, multipart
 
@@ -128,8 +130,6 @@ class AccountTest(AppTestCase):
             self.request("POST", "/api/session", {"username": name, "password": "secret"}, visitor=Visitor())
 
     def test_dead_session_is_nobody_and_its_cookie_is_cleared(self):
-        import leancloud
-
         visitor = self.logged_in()
         user = leancloud.User()
         user.login(visitor.username, "secret")
@@ -290,12 +290,65 @@ class TodoTest(AppTestCase):
             changed = self.request("PATCH", f"/api/todos/{todo['id']}", {"done": True}, visitor=alice).json()
             self.assertEqual(self.todos(alice)["todos"][0], changed)
 
+    def test_dead_session_still_believed_fills_and_reads_no_list_of_the_owner(self):
+        owner, thief = self.logged_in(), Visitor()
+        thief.cookies = dict(owner.cookies)
+        before = self.create(owner, "old")
+        self.assertEqual(self.todos(thief)["todos"], [before])
+        owner = self.logged_in_anew(owner)
+        after = self.create(owner, "new secret")
+        self.assertEqual(self.todos(thief)["todos"], [])  # to storage it is nobody
+        self.assertEqual(self.todos(owner)["todos"], [after, before])
+        self.assertEqual([todo["content"] for todo in self.todos(owner, "?limit=50")["todos"]], ["new secret", "old"])
+        self.assertEqual(self.todos(thief, "?limit=50")["todos"], [])
+
+    def test_dead_session_still_believed_writes_nothing_that_the_owner_sees(self):
+        owner, thief = self.logged_in(), Visitor()
+        thief.cookies = dict(owner.cookies)
+        todo = self.create(owner, "old")
+        owner = self.logged_in_anew(owner)
+        path = f"/api/todos/{todo['id']}"
+        self.assert_error(thief.request("PATCH", path, {"done": True}), 404)
+        self.assert_error(thief.request("DELETE", path), 404)
+        self.assert_error(thief.request("POST", "/api/todos", {"content": "planted"}), 401)
+        self.assertEqual(self.todos(owner)["todos"], [todo])
+
+    def test_dead_session_is_believed_no_longer_than_a_minute(self):
+        thief = self.logged_in()
+        self.create(thief, "old")
+        self.todos(thief)
+        cache = application().provided["app.cache"]
+        [known] = [key for key in cache._redis.keys("session:*") if json.loads(cache._redis.get(key))["username"] == thief.username]
+        self.assertLessEqual(cache._redis.ttl(known), 60)
+        self.logged_in_anew(thief)
+        cache.drop(known)  # the minute is over, that of the list is not
+        self.assert_error(thief.request("GET", "/api/todos"), 401)
+
+    def logged_in_anew(self, visitor):
+        """The same user with a new session, all others of whom are dead."""
+        user = leancloud.User()
+        user.login(visitor.username, "secret")
+        user.refresh_session_token()
+        leancloud.User.set_current(None)
+        anew = Visitor()
+        self.request("POST", "/api/session", {"username": visitor.username, "password": "secret"}, visitor=anew)
+        return anew
+
     def test_cached_list_comes_without_asking_storage(self):
         alice = self.logged_in()
         self.create(alice)
         first = self.todos(alice)
         with mock.patch.object(handlers, "_find_todos", side_effect=AssertionError("storage was asked")):
             self.assertEqual(self.todos(alice), first)
+
+    def test_cached_list_of_a_known_session_takes_one_round_trip(self):
+        alice = self.logged_in()
+        self.create(alice)
+        first = self.todos(alice)
+        connection = application().provided["app.cache"]._redis
+        with mock.patch.object(connection, "execute_command", wraps=connection.execute_command) as asked:
+            self.assertEqual(self.todos(alice), first)
+        self.assertEqual([call.args[0] for call in asked.mock_calls], ["MGET"])
 
 
 class AttachmentTest(AppTestCase):
@@ -321,7 +374,8 @@ class AttachmentTest(AppTestCase):
         self.assertEqual(todo["attachment"], value)
 
     def test_attachment_that_could_run_as_a_page_is_a_download(self):
-        for name, mime_type in (("a.html", "text/html"), ("a.svg", "image/svg+xml"), ("a.js", "text/javascript"), ("a", "")):
+        types = ("text/html", "image/svg+xml", "text/javascript", "text/plain", "text/plain+xml", "audio/x+xml", "image/png+xml", "")
+        for name, mime_type in zip(("a.html", "a.svg", "a.js", "a.txt", "a", "a", "a", "a"), types):
             with self.subTest(name):
                 self.attach(name, b"<script>", mime_type)
                 response = self.request("GET", self.path, visitor=self.alice)
@@ -329,8 +383,6 @@ class AttachmentTest(AppTestCase):
                 self.assertEqual(response.header("X-Content-Type-Options"), "nosniff")
 
     def test_second_attachment_replaces_the_first(self):
-        import leancloud
-
         self.attach("a.txt", b"first", "text/plain")
         self.attach("b.txt", b"second", "text/plain")
         self.assertEqual(self.request("GET", self.path, visitor=self.alice).body, b"second")
@@ -409,8 +461,6 @@ class CloudCodeTest(AppTestCase):
             self.assertEqual(response.json(), {"result": wanted})
 
     def test_hook_holds_the_rule_for_writes_that_pass_by_the_handlers(self):
-        import leancloud
-
         todo = handlers.Todo(content="y" * 300)
         todo.save(fetch_when_save=True)
         self.assertEqual(todo.get("content"), "y" * 240 + " ...")

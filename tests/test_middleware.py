@@ -7,6 +7,7 @@ import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 from unittest import mock
 
 import leancloud
@@ -152,6 +153,91 @@ class KeepSessionTest(Forget):
                 self.assertIn("Max-Age=0", response.all("Set-Cookie")[0])
         twice = f"{middleware.COOKIE}={good}; {middleware.COOKIE}={good}"
         self.assertIn("Max-Age=0", call(self.app(), "GET", "/", headers={"Cookie": twice}).all("Set-Cookie")[0])
+
+    def test_cookie_that_only_the_sdk_takes_for_its_own_never_reaches_it(self):
+        line = call(CookieSessionMiddleware(logging_in, secret="secret"), "GET", "/").all("Set-Cookie")[0]
+        name, inner = line.split(";")[0].split("=", 1)
+        self.assertEqual(name, middleware.COOKIE)
+        sealed = self.cookie(self.app(logging_in)).split(";")[0]
+        seen = []
+
+        def looking(environ, start_response):
+            seen.append(leancloud.User.get_current())
+            return plain(environ, start_response)
+
+        raw = middleware.isolate_visitors(CookieSessionMiddleware(looking, secret="secret"))
+        rows = [  # (header, whether the raw SDK takes it for its session)
+            (f"{name}={inner}", True),
+            (f"{name} ={inner}", True),
+            (f"{name}\t={inner}", True),
+            (f"  {name}  =  {inner}  ", True),
+            (f'"{name}"={inner}', True),
+            (f'"leancloud\\072session"={inner}', True),
+            (f'"lean\\cloud:session" ={inner}', True),
+            (f"={name}={inner}", True),
+            (f"=={name} ={inner}", True),
+            (f";;{name} ={inner}", True),
+            (f"a=1;{name} ={inner}", True),
+            (f"$Version=1; {name} ={inner}; $Path=/", True),
+            (f"=\n{name}={inner}", True),
+            (f"{name} ={inner}; {name} ={inner}", True),
+            (f"{name} ={inner}; {name}=", True),
+            (f'a="; {name} ={inner}', True),
+            (f'a="; {name} ={inner}"', False),
+            (f"a=1, {name}={inner}", False),
+            (f"{name.upper()}={inner}", False),
+            (f"{name}\xa0={inner}", False),
+        ]
+        for header, is_taken in rows:
+            with self.subTest(header.replace(inner, "...")):
+                call(raw, "GET", "/", headers={"Cookie": header})
+                self.assertEqual(seen.pop() is not None, is_taken)
+                for cookie in (header, header.replace(inner, "x?y"), f"{header}; {sealed}x", f"{sealed}; {sealed}; {header}"):
+                    self.assertEqual(call(self.app(looking), "GET", "/", headers={"Cookie": cookie}).status, 200)
+                    self.assertIsNone(seen.pop())
+        for header in (f"{sealed}", f" a=b;{sealed} ;c", f"{name} = {sealed.split('=', 1)[1]}", f'"{name}"={inner}; {sealed}'):
+            with self.subTest(header[:20]):
+                call(self.app(looking), "GET", "/", headers={"Cookie": header})
+                self.assertEqual(seen.pop().id, "u1")
+
+    def test_cookies_in_any_form_are_the_session_only_by_our_seal(self):
+        line = call(CookieSessionMiddleware(logging_in, secret="secret"), "GET", "/").all("Set-Cookie")[0]
+        inner = line.split(";")[0].split("=", 1)[1]
+        pieces = [middleware.COOKIE, inner, inner.strip('"'), '"', "=", ";", " ", "\t", ",", "\\", "\\072", "$Version", "x", "\n", "\xa0"]
+        random, seen = Random(15), []
+
+        def looking(environ, start_response):
+            seen.append(leancloud.User.get_current())
+            return plain(environ, start_response)
+
+        guarded, raw = self.app(looking), middleware.isolate_visitors(CookieSessionMiddleware(looking, secret="secret"))
+        taken = 0
+        for _ in range(3000):
+            header = "".join(random.choices(pieces, [4, 4, 4, 2, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1], k=random.randint(3, 12)))
+            self.assertEqual(call(guarded, "GET", "/", headers={"Cookie": header}).status, 200)
+            self.assertIsNone(seen.pop(), header)
+            try:
+                call(raw, "GET", "/", headers={"Cookie": header})
+            except Exception:
+                continue
+            taken += seen.pop() is not None
+        self.assertGreater(taken, 0)  # the raw SDK takes some of them for its own
+
+    def test_cookie_full_of_blanks_takes_no_time(self):
+        header = "a=x" + " " * 60_000 + "y"  # the SDK's parser takes seconds, twice
+        start = time.monotonic()
+        call(self.app(), "GET", "/", headers={"Cookie": header})
+        self.assertLess(time.monotonic() - start, 1)
+
+    def test_handlers_find_every_cookie_as_it_came(self):
+        seen = []
+
+        def looking(environ, start_response):
+            seen.append(environ["app.cookies"])
+            return plain(environ, start_response)
+
+        call(self.app(looking), "GET", "/", headers={"Cookie": "theme=dark; x"})
+        self.assertEqual(seen, ["theme=dark; x"])
 
     def test_raw_session_raises_on_a_malformed_cookie(self):
         raw = CookieSessionMiddleware(plain, secret="secret")
