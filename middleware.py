@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -194,8 +195,27 @@ def keep_session(application: WSGIApplication, secret: str, max_age: int) -> WSG
     could be its session to it, and it takes seconds for one that is full of blanks. Handlers find the header as it
     came in `environ["app.cookies"]`.
     """
+
+    def inner(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        user = leancloud.User.get_current()
+        token = user and user.get_session_token()
+
+        def start(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
+            # The SDK would sign and quote its cookie again for every answer: more work than all the rest of ours. So it
+            # is not told of a user who is the same as before.
+            if not token or leancloud.User.get_current() is not user or user.get_session_token() != token:
+                return start_response(status, headers, exc_info)
+            environ["HTTP_COOKIE"], environ["app.is_same_user"] = "", True
+            leancloud.User.set_current(None)
+            try:
+                return start_response(status, headers, exc_info)
+            finally:
+                leancloud.User.set_current(user)
+
+        return application(environ, start)
+
     session: WSGIApplication = CookieSessionMiddleware(
-        application,
+        inner,
         secret=secret,
         name=COOKIE,
         excluded_paths=EXCLUDED_PATHS,
@@ -211,9 +231,8 @@ def keep_session(application: WSGIApplication, secret: str, max_age: int) -> WSG
         is_excluded = path.startswith(EXCLUDED_PATHS)
         environ["app.cookies"] = header = environ.get("HTTP_COOKIE", "")
         sent = _sent_cookie(header)
-        issued, inner = _open_cookie(key, sent, max_age)
-        is_shown = inner is not None and not is_excluded
-        environ["HTTP_COOKIE"] = dump_cookie(COOKIE, inner).split(";", 1)[0] if is_shown else ""
+        issued, opened = _open_cookie(key, sent, max_age)
+        environ["HTTP_COOKIE"] = "" if opened is None or is_excluded else _pair(opened)
 
         def start(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
             given, kept, is_private = [], [], False
@@ -227,8 +246,10 @@ def keep_session(application: WSGIApplication, secret: str, max_age: int) -> WSG
             headers[:] = kept
             if is_private and not is_excluded:
                 value = parse_cookie(given[-1]).get(COOKIE, "") if given else ""
+                if opened and environ.get("app.is_same_user"):
+                    value = opened
                 if value:
-                    if value != inner or time.time() - issued > renewal:
+                    if value != opened or time.time() - issued > renewal:
                         headers.append(("Set-Cookie", _cookie(environ, _seal_cookie(key, value), max_age)))
                 elif sent is not None:  # dead, malformed or logged out
                     headers.append(("Set-Cookie", _cookie(environ, "", 0)))
@@ -311,6 +332,12 @@ def _is_same_site(environ: WSGIEnvironment) -> bool:
     scheme, _, host = origin.lower().partition("://")
     default = {"http": ":80", "https": ":443"}.get(scheme, "")
     return bool(default) and host.removesuffix(default) == environ.get("HTTP_HOST", "").lower().removesuffix(default)
+
+
+@lru_cache(maxsize=1000)
+def _pair(inner: str) -> str:
+    """The SDK's cookie as a browser would send it; quoting takes werkzeug as long as many a whole request."""
+    return str(dump_cookie(COOKIE, inner)).split(";", 1)[0]
 
 
 def _sent_cookie(header: str) -> str | None:

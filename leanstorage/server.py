@@ -12,7 +12,7 @@ from functools import partial
 
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import Error, RequestEntityTooLarge, build_http_date
 
@@ -304,7 +304,10 @@ def _parser(small):
 
     class Parser(HTTPRequestParser):
         def parse_header(self, header_plus):
-            super().parse_header(header_plus)
+            try:
+                super().parse_header(header_plus)
+            except ValueError as error:  # `http://[`, a length of 5000 digits
+                raise ParsingError("the head is malformed") from error
             if self.command != "PUT" or not self.path.startswith(UPLOADS):
                 self.adj = small
 

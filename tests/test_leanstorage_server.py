@@ -165,6 +165,8 @@ class LoopTest(unittest.TestCase):
             b"nonsense\r\n\r\n",
             b"get /\r\n\r\n",
             b"GET / HTTP/1.1\r\na: \0\r\n\r\n",
+            b"GET http://[ HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
         )
         for bad in malformed:
             for before in (b"", good, slow):

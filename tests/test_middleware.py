@@ -115,6 +115,35 @@ class KeepSessionTest(Forget):
         self.assertEqual(seen, [("u1", "t" * 25)])
         self.assertEqual(response.all("Set-Cookie"), [])
 
+    def test_user_whose_token_or_self_changed_gets_a_new_cookie(self):
+        cookie = self.cookie(self.app(logging_in)).split(";")[0]
+
+        def same_with_a_new_token(environ, start_response):
+            leancloud.User.get_current()._session_token = "n" * 25
+            return plain(environ, start_response)
+
+        def another(environ, start_response):
+            leancloud.User.set_current(user("a" * 25, "u2"))
+            return plain(environ, start_response)
+
+        for change in (same_with_a_new_token, another):
+            with self.subTest(change.__name__):
+                response = call(self.app(change), "GET", "/", headers={"Cookie": cookie})
+                self.assertIn("leancloud:session=", response.header("Set-Cookie"))
+                self.assertNotEqual(response.header("Set-Cookie").split(";")[0], cookie)
+
+    def test_user_is_still_there_for_what_is_streamed_after_the_head(self):
+        cookie = self.cookie(self.app(logging_in)).split(";")[0]
+
+        def streaming(environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain"), ("Cache-Control", "no-store")])
+            yield b"head"
+            yield leancloud.User.get_current().get_session_token().encode()
+
+        response = call(self.app(streaming), "GET", "/", headers={"Cookie": cookie})
+        self.assertEqual(response.body, b"head" + b"t" * 25)
+        self.assertEqual(response.all("Set-Cookie"), [])
+
     def test_old_cookie_in_use_is_issued_anew_and_one_too_old_is_nobody(self):
         value = self.cookie(self.app(logging_in)).split(";")[0]
         raw = CookieSessionMiddleware(logging_in, secret="s", max_age=10)
