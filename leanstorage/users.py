@@ -495,29 +495,41 @@ def _checked_auth(call: Call, auth_data: Document) -> Document:
     elif not call.caller.is_master:
         trusted = call.service.options.trusted_providers
         for provider, data in auth_data.items():
+            union = _union(provider, data)
             if data and provider not in trusted and "*" not in trusted:
                 raise StorageError(Code.AUTH_UNTRUSTED, provider=provider)
+            if union and not _speaks_for(provider, union[0], trusted):
+                raise StorageError(Code.AUTH_UNTRUSTED, provider=union[0])
     return _with_union_ids({provider: values.normalise(data) for provider, data in auth_data.items()})
 
 
 def _with_union_ids(auth_data: Document) -> Document:
     """A main account also stands under its platform's union id, shared by all apps of one vendor."""
     result = dict(auth_data)
-    for data in auth_data.values():
-        union = _union(data)
+    for provider, data in auth_data.items():
+        union = _union(provider, data)
         if union and data.get("main_account") in (True, "true"):
-            result[union[0]] = {"uid": union[1]}
+            result[_union_provider(union)] = {"uid": union[1]}
     return result
 
 
-def _union(data: Json) -> tuple[str, str] | None:
-    """("_<platform>_unionid", unionid) of one provider's data, or None."""
-    if not isinstance(data, dict):
+def _union(provider: str, data: Json) -> tuple[str, str] | None:
+    """(platform, union id) of one provider's data, or None. Nobody answers for what stands in `anonymous`."""
+    if provider == "anonymous" or not isinstance(data, dict):
         return None
     union_id, platform = data.get("unionid"), data.get("platform")
     if isinstance(union_id, str) and isinstance(platform, str) and union_id and platform.isidentifier():
-        return f"_{platform}_unionid", union_id
+        return platform, union_id
     return None
+
+
+def _union_provider(union: tuple[str, str]) -> str:
+    return f"_{union[0]}_unionid"
+
+
+def _speaks_for(provider: str, platform: str, trusted: frozenset[str]) -> bool:
+    """Whether a trusted provider's union ids are believed: its own platform's (`weixin_1`), or a trusted one's."""
+    return provider == platform or provider.startswith(f"{platform}_") or not trusted.isdisjoint([platform, "*"])
 
 
 def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
@@ -525,10 +537,10 @@ def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
     wanted = identities(auth_data)
 
     def look(transaction: "Transaction") -> str | None:
-        for data in auth_data.values():
-            union = _union(data)
+        for provider, data in auth_data.items():
+            union = _union(provider, data)
             if union and data.get("main_account") in (False, "false"):
-                main = find_identity(transaction, *union)
+                main = find_identity(transaction, _union_provider(union), union[1])
                 if main:
                     return main
         owners = {find_identity(transaction, *identity) for identity in wanted} - {None}

@@ -198,8 +198,8 @@ class ChangeTest(ServiceTestCase):
 class AuthDataTest(ServiceTestCase):
     options = Options(trusted_providers=frozenset(["anonymous", "github", "weixin_1", "weixin_2"]))
 
-    def sign_in(self, auth_data, status=201, **query):
-        return self.api("POST", "/users", {"authData": auth_data}, status, **query)
+    def sign_in(self, auth_data, status=201, **more):
+        return self.api("POST", "/users", {"authData": auth_data}, status, **more)
 
     def test_account_is_made_once_and_found_again(self):
         account = {"github": {"uid": "1", "access_token": "a"}}
@@ -243,6 +243,30 @@ class AuthDataTest(ServiceTestCase):
         second = self.sign_in({"weixin_2": side}, 200)
         self.assertEqual(second["objectId"], first["objectId"])
         self.assertEqual(set(second["authData"]), {"weixin_1", "weixin_2", "_weixin_unionid"})
+
+    def test_union_id_in_anonymous_data_is_believed_of_nobody(self):
+        main = {"openid": "victim", "unionid": "known", "platform": "weixin", "main_account": True}
+        victim = self.sign_in({"weixin_1": main})
+        for main_account in (False, True):
+            data = {"id": f"evil{main_account}", "unionid": "known", "platform": "weixin", "main_account": main_account}
+            stranger = self.sign_in({"anonymous": data})
+            self.assertNotEqual(stranger["objectId"], victim["objectId"])
+            self.assertEqual(set(stranger["authData"]), {"anonymous"})
+            self.api("PUT", f"/users/{stranger['objectId']}", {"authData": {"anonymous": data}}, session=stranger["sessionToken"])
+            found = self.api("GET", f"/users/{stranger['objectId']}", session=stranger["sessionToken"])
+            self.assertEqual(set(found["authData"]), {"anonymous"})
+        self.assertEqual(set(self.sign_in({"anonymous": {**main, "id": "evil3"}}, master=True)["authData"]), {"anonymous"})
+
+    def test_union_id_of_another_platform_is_refused_unless_that_is_trusted_too(self):
+        data = {"uid": "evil", "unionid": "other", "platform": "weixin", "main_account": False}
+        text = self.code(251, "POST", "/users", {"authData": {"github": data}})
+        self.assertIn("'weixin'", text)
+        user = self.user("platforms")
+        self.code(251, "PUT", f"/users/{user['objectId']}", {"authData": {"github": data}}, session=user["sessionToken"])
+        self.sign_in({"github": {**data, "main_account": True}}, master=True)
+        for trusted in (["github", "weixin"], ["*"]):
+            with mock.patch.object(self.service.options, "trusted_providers", frozenset(trusted)):
+                self.sign_in({"github": data}, 200)
 
 
 class RightsTest(ServiceTestCase):
