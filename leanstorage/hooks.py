@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Protocol
+from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 import messages
@@ -53,7 +54,7 @@ class EngineTimeout(Exception):
 
 
 class Transport(Protocol):
-    """How an engine is reached; raises EngineDown and EngineTimeout. `timeout` in seconds."""
+    """How an engine is reached; raises EngineDown and EngineTimeout. `path` as it stands in a URL, `timeout` in seconds."""
 
     def __call__(
         self, method: str, path: str, headers: dict[str, str], body: bytes, timeout: float
@@ -191,7 +192,7 @@ class WsgiTransport:
         environ: WSGIEnvironment = {
             "REQUEST_METHOD": method,
             "SCRIPT_NAME": "",
-            "PATH_INFO": path.encode().decode("latin-1"),
+            "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
             "QUERY_STRING": "",
             "SERVER_NAME": "engine",
             "SERVER_PORT": "80",

@@ -4,6 +4,7 @@ import threading
 import time
 import unittest
 from unittest import mock
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from leanstorage import hooks
 from leanstorage.hooks import EngineDown, EngineTimeout
@@ -204,6 +205,10 @@ class FunctionsTest(HookCase):
         self.code(141, "POST", "/functions/broken", {}, status=500)
         self.code(107, "POST", "/functions/hello", [])
 
+        for name in ("%5f_before_save_for_Todo", "%255f_before_save_for_Todo", "..", ".", "hello%3fa", "hello%23", "a b", "a%00"):
+            self.code(1, "POST", f"/functions/{name}", {"object": {}}, status=404)
+            self.assertNotIn("before_save", repr(self.engine.calls))
+
         def slow(sent):
             raise EngineTimeout
 
@@ -213,6 +218,34 @@ class FunctionsTest(HookCase):
         self.code(503, "POST", "/functions/hello", {}, status=503)
         self.service.engine = None
         self.code(1, "POST", "/functions/hello", {}, status=404)
+
+
+class TransportTest(unittest.TestCase):
+    def test_function_whose_name_is_not_ascii_reaches_an_engine_by_either_transport(self):
+        paths = []
+
+        def engine(environ, start_response):
+            paths.append(environ["PATH_INFO"].encode("latin-1").decode())
+            start_response("200 OK", [("Content-Length", "2")])
+            return [b"{}"]
+
+        in_process = hooks.WsgiTransport(engine)
+        self.addCleanup(in_process.close)
+        server = make_server("127.0.0.1", 0, engine, handler_class=_Silent)
+        self.addCleanup(server.server_close)
+        over_http = hooks.HttpTransport(f"http://127.0.0.1:{server.server_port}")
+        self.addCleanup(over_http.close)
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        for transport in (in_process, over_http):
+            transport("POST", "/1.1/functions/%E5%A5%BD", {}, b"{}", 5)
+        thread.join()
+        self.assertEqual(paths, ["/1.1/functions/好"] * 2)
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, *arguments):
+        pass
 
 
 class MergeTest(unittest.TestCase):
