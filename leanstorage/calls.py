@@ -29,7 +29,7 @@ class Options:
     """Settings of a service, with the defaults of the protocol."""
 
     trusted_providers: frozenset[str] = frozenset(["anonymous"])  # "*" trusts every one, see section 5.6
-    public_url: str | None = None  # of the API, when it is not what requests say in Host
+    public_url: str | None = None  # of the API; else what requests say in Host, which no link in an e-mail is made of
     files_url: str | None = None  # of the files, when they have an origin of their own
     max_upload_bytes: int = 1 << 30
     max_body_bytes: int = 20 << 20  # of a call of the API

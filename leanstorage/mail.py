@@ -8,6 +8,7 @@ import secrets
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from leanstorage import documents, hooks, users
 from leanstorage.calls import Answer, Call, ok
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 RESET_MS = 24 * 60 * 60 * 1000
 VERIFY_MS = 7 * 24 * 60 * 60 * 1000
 PAUSE_MS = 60 * 1000  # between two messages to one address
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 KEPT_MS = 30 * 24 * 60 * 60 * 1000
 
 
 def request_password_reset(call: Call) -> Answer:
-    """POST {email}: a link to the address. Raises 204, 205, 1 (too soon)."""
+    """POST {email}: a link to the address. Raises 204, 205, 1 (too soon, or the link could lead anywhere)."""
     _send_link(call, "reset", "resetPassword", RESET_MS, "Reset your password")
     return ok({})
 
@@ -115,7 +117,7 @@ def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) ->
     if not isinstance(email, str) or not email:
         raise StorageError(Code.NO_EMAIL)
     token = secrets.token_urlsafe(32)
-    url = f"{call.api_url}/1.1/{path}/{token}"
+    url = f"{_origin(call)}/1.1/{path}/{token}"
 
     def work(transaction: "Transaction") -> None:
         found = transaction.record("unique:_User:email", users.unique_key(email))
@@ -130,3 +132,14 @@ def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) ->
         transaction.put_record("outbox", f"{ms:014d}-{secrets.token_hex(4)}", message, ms + KEPT_MS)
 
     call.service.store.write(work)
+
+
+def _origin(call: Call) -> str:
+    """Where links lead to; raise 1 when only the request says so.
+
+    Whoever asks chooses the Host header, and would be sent the token of whoever clicks. On loopback there is nobody
+    else to send it to.
+    """
+    if call.service.options.public_url or urlsplit(call.api_url).hostname in LOOPBACK_HOSTS:
+        return call.api_url
+    raise StorageError(Code.NO_PUBLIC_URL)

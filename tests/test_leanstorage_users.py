@@ -4,7 +4,8 @@ from unittest import mock
 from leanstorage import mail, users
 from leanstorage.calls import Options
 from leanstorage.store import now
-from tests.service_support import ServiceTestCase, pointer
+from tests.service_support import KEYS, ServiceTestCase, pointer
+from tests.support import call
 
 PRIVATE = ("password", "salt", "sessionToken", "authData")
 
@@ -391,7 +392,7 @@ class RightsTest(ServiceTestCase):
 
 
 class MailTest(ServiceTestCase):
-    options = Options(verify_emails=True)
+    options = Options(verify_emails=True, public_url="https://storage.example/")
 
     def link(self):
         [(_, message)] = mail.outbox(self.service.store)[-1:]
@@ -412,6 +413,27 @@ class MailTest(ServiceTestCase):
         self.assertEqual(self.raw("POST", "/1.1" + path, b"password=again", form).status, 400)
         self.code(211, "GET", "/users/me", session=user["sessionToken"])
         self.api("POST", "/login", {"username": "forgot", "password": "new pass"})
+
+    def test_link_leads_to_the_public_url_whatever_host_is_asked(self):
+        self.user("host", email="host@example.com")
+        headers = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"]}
+        for host, url, status in (
+            ("evil.example", "https://storage.example/", 200),
+            ("evil.example", None, 400),
+            ("127.0.0.1.evil.example", None, 400),
+            ("127.0.0.1:8126", None, 200),
+            ("[::1]:8126", None, 200),
+            ("localhost", None, 200),
+        ):
+            self.service.store.write(lambda transaction: transaction.delete_record("mailed", "host@example.com"))
+            with self.subTest(host=host, url=url), mock.patch.object(self.service.options, "public_url", url):
+                body = b'{"email":"host@example.com"}'
+                answer = call(self.application, "POST", "/1.1/requestPasswordReset", body, headers, HTTP_HOST=host)
+                self.assertEqual(answer.status, status, answer.body)
+                origin = url or f"http://{host}/"
+                texts = repr(mail.outbox(self.service.store))
+                self.assertNotIn("evil.example", texts)
+                self.assertEqual(f" {origin}1.1/resetPassword/" in texts, status == 200)
 
     def test_verification_link_verifies_that_address_once(self):
         user = self.user("verify", email="verify@example.com")
