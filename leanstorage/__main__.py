@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     serve_command.add_argument("--host", default="127.0.0.1")
     serve_command.add_argument("--port", type=int, default=DEFAULT_PORT)
     serve_command.add_argument("--engine", metavar="URL", help="the app, for its hooks and cloud functions")
-    serve_command.add_argument("--public-url", metavar="URL", help="of this server; links in e-mails need it beyond loopback")
+    serve_command.add_argument("--public-url", metavar="URL", help="of this server; mailed links need it beyond loopback")
     serve_command.add_argument("--files-url", metavar="URL", help="of files, when they have an origin of their own")
     serve_command.add_argument(
         "--trust-auth", metavar="PROVIDER,...", default="", help="third-party logins to believe unchecked; * for all"

@@ -14,7 +14,7 @@ from leanstorage import documents, hooks, users
 from leanstorage.calls import Answer, Call, ok
 from leanstorage.errors import Code, StorageError
 from leanstorage.passwords import token_lookup
-from leanstorage.store import Document, Store, now
+from leanstorage.store import Document, Row, Store, now
 
 if TYPE_CHECKING:
     from leanstorage.store.sql import Transaction
@@ -45,10 +45,7 @@ def verify_email(call: Call, token: str) -> Answer:
     lookup = token_lookup(call.service.token_secret, token)
 
     def work(transaction: "Transaction") -> Document:
-        link = transaction.record("link", lookup, lock=True) or {}
-        row = transaction.get("_User", link["user"], lock=True) if link.get("kind") == "verify" else None
-        if row is None or row.body.get("email") != link["email"]:
-            raise StorageError(Code.NO_USER)
+        row = _receiver(transaction, lookup, "verify")
         transaction.delete_record("link", lookup)
         row.body["emailVerified"] = True
         row.updated = max(now(), row.updated + 1)
@@ -66,7 +63,8 @@ def verify_email(call: Call, token: str) -> Answer:
 
 def reset_form(call: Call, token: str) -> Answer:
     """GET of a reset link: a small page with one field. The token stays good until the form is sent. Raises 211."""
-    _link(call, token)
+    lookup = token_lookup(call.service.token_secret, token)
+    call.service.store.read(lambda transaction: _receiver(transaction, lookup, "reset"))
     page = (
         "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         "<title>Reset your password</title><form method=post>"
@@ -82,11 +80,14 @@ def reset_password(call: Call, token: str) -> Answer:
     password = body.get("password")
     if not isinstance(password, str) or not password.strip() or len(password) > users.MAX_PASSWORD:
         raise StorageError(Code.NO_PASSWORD)
-    lookup, link = _link(call, token)
-    taken = call.service.store.write(lambda transaction: transaction.delete_record("link", lookup))
-    if not taken:  # somebody else used it a moment ago
-        raise StorageError(Code.NO_USER)
-    users.set_password(call, link["user"], password)
+    lookup = token_lookup(call.service.token_secret, token)
+
+    def take(transaction: "Transaction") -> str:
+        row = _receiver(transaction, lookup, "reset")
+        transaction.delete_record("link", lookup)
+        return row.id
+
+    users.set_password(call, call.service.store.write(take), password)
     return ok({})
 
 
@@ -102,13 +103,18 @@ _PAGE_HEADERS = [
 ]
 
 
-def _link(call: Call, token: str) -> tuple[str, Document]:
-    """(lookup, record) of a reset link; raise 211."""
-    lookup = token_lookup(call.service.token_secret, token)
-    link = call.service.store.read(lambda transaction: transaction.record("link", lookup))
-    if link is None or link["kind"] != "reset":
+def _receiver(transaction: "Transaction", lookup: str, kind: str) -> Row:
+    """The user that a link was sent to; raise 211 when there is no such link, or it is good no more.
+
+    Who has another address or another password by now is not to be had with the mail in an old mailbox.
+    """
+    link = transaction.record("link", lookup, lock=True) or {}
+    row: Row | None = transaction.get("_User", link["user"], lock=True) if link.get("kind") == kind else None
+    if row is None or row.body.get("email") != link["email"]:
         raise StorageError(Code.NO_USER)
-    return lookup, link
+    if kind == "reset" and link.get("made", 0) < users.password_time(transaction, row.id):
+        raise StorageError(Code.NO_USER)
+    return row
 
 
 def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) -> None:
@@ -126,7 +132,7 @@ def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) ->
         ms = now()
         if not transaction.add_record("mailed", users.unique_key(email), {"kind": kind}, ms + PAUSE_MS):
             raise StorageError(Code.TOO_MANY_EMAILS)
-        link = {"kind": kind, "user": found["id"], "email": email}
+        link = {"kind": kind, "user": found["id"], "email": email, "made": ms}
         transaction.put_record("link", token_lookup(call.service.token_secret, token), link, ms + lifetime)
         message = {"to": email, "subject": subject, "text": f"{subject}: {html.unescape(url)}"}
         transaction.put_record("outbox", f"{ms:014d}-{secrets.token_hex(4)}", message, ms + KEPT_MS)

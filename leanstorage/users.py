@@ -277,6 +277,12 @@ def find_identity(transaction: "Transaction", provider: str, identity: str) -> s
     return found["id"] if found else None
 
 
+def password_time(transaction: "Transaction", user_id: str) -> int:
+    """When the password was set here last, in ms; 0 for never."""
+    changed: int = (transaction.record("credential", user_id) or {}).get("changed", 0)
+    return changed
+
+
 def _taken_apart(call: Call, fields: Document) -> tuple[Document, Json]:
     """The fields without what is never stored as a field; and the password, None when there is none."""
     password = fields.pop("password", None)
@@ -454,7 +460,7 @@ def _forget(service: Service, transaction: "Transaction", row: Row) -> None:
 
 def _put_password(transaction: "Transaction", user_id: str, hashed: Document) -> None:
     credential = transaction.record("credential", user_id, lock=True) or {}
-    transaction.put_record("credential", user_id, {**credential, "password": hashed})
+    transaction.put_record("credential", user_id, {**credential, "password": hashed, "changed": now()})
 
 
 def _has_password(call: Call, user_id: str) -> bool:

@@ -1,4 +1,5 @@
 """Users, roles and rights: sections 1.5, 3.7 and 5 of the protocol."""
+from time import sleep
 from unittest import mock
 
 from leanstorage import mail, users
@@ -394,9 +395,9 @@ class RightsTest(ServiceTestCase):
 class MailTest(ServiceTestCase):
     options = Options(verify_emails=True, public_url="https://storage.example/")
 
-    def link(self):
-        [(_, message)] = mail.outbox(self.service.store)[-1:]
-        return message["text"].split("storage.example/1.1")[1]
+    def link(self, email):
+        [text] = [message["text"] for _, message in mail.outbox(self.service.store) if message["to"] == email]
+        return text.split("storage.example/1.1")[1]
 
     def test_reset_link_sets_the_password_once(self):
         user = self.user("forgot", email="forgot@example.com")
@@ -404,7 +405,7 @@ class MailTest(ServiceTestCase):
         self.code(204, "POST", "/requestPasswordReset", {})
         self.assertEqual(self.api("POST", "/requestPasswordReset", {"email": "forgot@example.com"}), {})
         self.code(1, "POST", "/requestPasswordReset", {"email": "forgot@example.com"})
-        path = self.link()
+        path = self.link("forgot@example.com")
         page = self.raw("GET", "/1.1" + path)
         self.assertIn(b"<form", page.body)
         self.assertIn("default-src 'none'", page.header("Content-Security-Policy"))
@@ -413,6 +414,19 @@ class MailTest(ServiceTestCase):
         self.assertEqual(self.raw("POST", "/1.1" + path, b"password=again", form).status, 400)
         self.code(211, "GET", "/users/me", session=user["sessionToken"])
         self.api("POST", "/login", {"username": "forgot", "password": "new pass"})
+
+    def test_reset_link_is_dead_once_address_or_password_have_changed(self):
+        for name, fields in (("address", {"email": "new@example.org"}), ("password", {"password": "changed"})):
+            user = self.user(f"moved-{name}", email=f"old-{name}@example.org")
+            self.api("POST", "/requestPasswordReset", {"email": user["email"]})
+            path = self.link(user["email"])
+            self.assertEqual(self.raw("GET", "/1.1" + path).status, 200)
+            sleep(0.002)
+            self.api("PUT", f"/users/{user['objectId']}", fields, session=user["sessionToken"])
+            with self.subTest(name):
+                self.assertEqual(self.raw("GET", "/1.1" + path).status, 400)
+                self.assertEqual(self.raw("POST", "/1.1" + path, b'{"password":"stolen"}').json()["code"], 211)
+                self.code(210, "POST", "/login", {"username": user["username"], "password": "stolen"})
 
     def test_link_leads_to_the_public_url_whatever_host_is_asked(self):
         self.user("host", email="host@example.com")
@@ -438,7 +452,7 @@ class MailTest(ServiceTestCase):
     def test_verification_link_verifies_that_address_once(self):
         user = self.user("verify", email="verify@example.com")
         self.api("POST", "/requestEmailVerify", {"email": "verify@example.com"})
-        path = self.link()
+        path = self.link("verify@example.com")
         self.assertEqual(self.raw("GET", "/1.1" + path).json(), {})
         self.assertIs(self.api("GET", f"/users/{user['objectId']}")["emailVerified"], True)
         self.assertEqual(self.raw("GET", "/1.1" + path).status, 400)
