@@ -120,7 +120,7 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
     query, body, credentials, method = _read(service, environ, method)
     function, parameters = service.router.match(method, api.group(1))
     caller = Caller() if function in OPEN else authenticate(service, environ, credentials, method)
-    call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ))
+    call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ, caller))
     return _json_answer(environ, *function(call, **parameters))
 
 
@@ -257,7 +257,10 @@ def _api_url(service: Service, environ: WSGIEnvironment) -> str:
     return f"{environ.get('wsgi.url_scheme', 'http')}://{host}{environ.get('SCRIPT_NAME', '')}"
 
 
-def _depth(environ: WSGIEnvironment) -> int:
+def _depth(environ: WSGIEnvironment, caller: Caller) -> int:
+    """How many hooks lead to this call, if one does: a stranger who says so would have after hooks left out."""
+    if not caller.has_hook_key and not caller.is_master:
+        return 0
     text = environ.get(VARIABLES[DEPTH_HEADER], "0")
     return int(text) if DEPTH.fullmatch(text) else 0
 

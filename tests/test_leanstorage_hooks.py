@@ -150,8 +150,8 @@ class HooksTest(HookCase):
             # The app saves again what it was told of: its hooks fire again, each time one level deeper.
             headers = {**self.engine.calls[-1][1], "X-LC-Id": "appid", "X-LC-Key": KEYS["key"]}
             path = f"/1.1/classes/Loop/{sent['object']['objectId']}"
-            depth = {"X-LeanStorage-Depth": headers["X-LeanStorage-Depth"], **{k: headers[k] for k in ("X-LC-Id", "X-LC-Key")}}
-            self.raw("PUT", path, b'{"n":{"__op":"Increment","amount":1}}', depth)
+            names = ("X-LC-Id", "X-LC-Key", "X-LC-Hook-Key", "X-LeanStorage-Depth")
+            self.raw("PUT", path, b'{"n":{"__op":"Increment","amount":1}}', {name: headers[name] for name in names})
             return 200, {"result": "ok"}
 
         self.on("Loop", "afterSave", after)
@@ -159,6 +159,11 @@ class HooksTest(HookCase):
         with mock.patch("sys.stderr"):
             object_id = self.make("Loop", n=0)
         self.assertLessEqual(self.get("Loop", object_id)["n"], hooks.MAX_DEPTH + 1)
+
+    def test_depth_that_a_stranger_claims_leaves_no_hook_out(self):
+        self.on("Audit", "afterSave", lambda sent: (200, {"result": "ok"}))
+        self.api("POST", "/classes/Audit", {"a": 1}, 201, headers={"X-LeanStorage-Depth": "5"})
+        self.assertEqual([path for path, _, _ in self.engine.calls], ["/functions/Audit/afterSave"])
 
     def test_no_lock_or_transaction_is_held_while_a_hook_runs(self):
         entered, leave = threading.Event(), threading.Event()
