@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from leanstorage.store.sql import Transaction
 
 MAX_HASHING = 4
+LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy, whose X-Real-IP is believed, and the app may be
 Answer = tuple[HTTPStatus, Sequence[Header], Json]
 Resource = Callable[..., Answer]  # (call, **path parameters)
 Route = tuple[str, str, Resource]  # method, template, function
@@ -58,14 +59,14 @@ class Traffic:
         self._minute: int | None = None
         self._counts: dict[str, int] = {}
 
-    def count(self, address: str) -> int:
-        """Note a request; return how many the address has made this minute, this one included."""
+    def count(self, address: str, number: int) -> int:
+        """Note a number of calls; return how many the address has made this minute, these included."""
         minute = int(time.monotonic() // 60)
         with self._lock:
             if minute != self._minute:
                 self._minute, self._counts = minute, {}
-            self._counts[address] = number = self._counts.get(address, 0) + 1
-            return number
+            self._counts[address] = total = self._counts.get(address, 0) + number
+            return total
 
 
 class Blobs(Protocol):
@@ -160,6 +161,18 @@ class Call:
     def flag(self, *names: str) -> bool:
         """Whether one of these query options is on."""
         return any(self.query.get(name) in (True, 1, "true", "1") for name in names)
+
+
+def limit_traffic(service: Service, address: str, has_hook_key: bool, number: int = 1) -> None:
+    """Count calls; raise 429 for an address that makes too many.
+
+    The app speaks for many visitors, so its hook key spares it.
+    """
+    limit = service.options.max_requests_per_minute
+    if not limit or not number or address in LOOPBACK or has_hook_key:
+        return
+    if service.traffic.count(address, number) > limit:
+        raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", "60")])
 
 
 def ok(value: Json, headers: Sequence[Header] = ()) -> Answer:

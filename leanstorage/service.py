@@ -17,7 +17,7 @@ from wsgiref.types import WSGIEnvironment
 import messages
 from leanstorage import files, passwords, sessions
 from leanstorage.blobs import open_blobs
-from leanstorage.calls import Call, Caller, Options, Service
+from leanstorage.calls import LOOPBACK, Call, Caller, Options, Service, limit_traffic
 from leanstorage.documents import Ready
 from leanstorage.errors import Code, StorageError
 from leanstorage.hooks import DEPTH_HEADER, Engine, EngineMemory, Transport
@@ -26,7 +26,6 @@ from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable, no
 from messages import BytesResponse, Header, Response
 from router import Application, Router
 
-LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy, whose X-Real-IP is believed, and the app may be
 GZIP_BYTES = 2048  # smaller answers are sent as they are
 ID_HEADERS = ("X-LC-Id", "X-AVOSCloud-Application-Id", "X-Uluru-Application-Id")
 KEY_HEADERS = ("X-LC-Key", "X-AVOSCloud-Application-Key", "X-Uluru-Application-Key")
@@ -106,7 +105,7 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
     if method == "OPTIONS":
         return _json_answer(environ, HTTPStatus.OK, PREFLIGHT, {})
     path = re.sub("/{2,}", "/", messages.path(environ))  # the Python SDK doubles the first slash
-    _limit_traffic(service, environ)
+    limit_traffic(service, _address(environ), _has_hook_key(service, environ))
     upload = UPLOAD.fullmatch(path)
     if upload and method == "PUT":
         files.receive(service, upload.group(1), messages.body_chunks(environ, service.options.max_upload_bytes))
@@ -161,7 +160,7 @@ def authenticate(service: Service, environ: WSGIEnvironment, credentials: Docume
         is_master=is_master,
         user_id=user_id,
         token=token,
-        has_hook_key=_equal(environ.get("HTTP_X_LC_HOOK_KEY"), keys["hook_key"]),
+        has_hook_key=_has_hook_key(service, environ),
         address=_address(environ),
         is_production=sent(PROD_HEADERS) not in ("0", "false"),
     )
@@ -235,13 +234,8 @@ def _equal(sent: str | None, wanted: str | None) -> bool:
     return hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode())
 
 
-def _limit_traffic(service: Service, environ: WSGIEnvironment) -> None:
-    """Raise 429 for an address that asks too much; the app speaks for many visitors, so its hook key spares it."""
-    limit, address = service.options.max_requests_per_minute, _address(environ)
-    if not limit or address in LOOPBACK or _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"]):
-        return
-    if service.traffic.count(address) > limit:
-        raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", "60")])
+def _has_hook_key(service: Service, environ: WSGIEnvironment) -> bool:
+    return _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"])
 
 
 def _address(environ: WSGIEnvironment) -> str:
