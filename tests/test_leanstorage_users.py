@@ -2,7 +2,7 @@
 from time import sleep
 from unittest import mock
 
-from leanstorage import mail, users
+from leanstorage import classes, mail, users
 from leanstorage.calls import Options
 from leanstorage.store import now
 from tests.service_support import KEYS, ServiceTestCase, pointer
@@ -271,7 +271,19 @@ class AuthDataTest(ServiceTestCase):
                 self.sign_in({"github": data}, 200)
 
 
-class RightsTest(ServiceTestCase):
+class ClassPermissions:
+    def permit(self, class_name, permissions):
+        def work(transaction):
+            info = classes.existing(transaction, class_name)
+            info.pop("is_new", None)
+            transaction.save_class(class_name, {**info, "permissions": permissions})
+
+        before = self.service.store.read(lambda transaction: classes.existing(transaction, class_name)["permissions"])
+        self.service.store.write(work)
+        return before
+
+
+class RightsTest(ClassPermissions, ServiceTestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -384,13 +396,6 @@ class RightsTest(ServiceTestCase):
         self.find("Closed", session=self.bob["sessionToken"])
         self.find("Closed", master=True)
 
-    def permit(self, class_name, permissions):
-        def work(transaction):
-            info = transaction.class_info(class_name)
-            transaction.save_class(class_name, {**info, "permissions": permissions})
-
-        self.service.store.write(work)
-
 
 class MailTest(ServiceTestCase):
     options = Options(verify_emails=True, public_url="https://storage.example/")
@@ -460,7 +465,27 @@ class MailTest(ServiceTestCase):
         self.assertIs(self.api("GET", f"/users/{user['objectId']}")["emailVerified"], False)
 
 
-class FriendsTest(ServiceTestCase):
+class FriendsTest(ClassPermissions, ServiceTestCase):
+    def test_class_permissions_close_friendship(self):
+        alice, bob = self.user("closed-fan"), self.user("closed-star")
+        path, token = f"/users/{alice['objectId']}/friendship/{bob['objectId']}", alice["sessionToken"]
+        for class_name in ("_Followee", "_Follower"):
+            for action, *arguments in (
+                ("create", "POST", path, {}),
+                ("add_fields", "POST", path, {"fresh": 1}),
+                ("find", "GET", f"/users/{alice['objectId']}/followersAndFollowees"),
+                ("delete", "DELETE", path),
+            ):
+                self.permit("_Followee", {})
+                self.permit("_Follower", {})
+                self.api("POST", path, {}, 200, session=token)
+                before = self.permit(class_name, {action: classes.NOBODY})
+                with self.subTest(class_name=class_name, action=action):
+                    text = self.code(403, *arguments, status=403, session=token)
+                    self.assertEqual(text, f"Forbidden to {action} by class permissions.")
+                self.permit(class_name, before)
+        self.assertEqual(len(self.find("_Followee", {}, master=True)), 1)
+
     def test_following_writes_both_rows_once(self):
         alice, bob = self.user("fan"), self.user("star")
         path = f"/users/{alice['objectId']}/friendship/{bob['objectId']}"
@@ -480,7 +505,67 @@ class FriendsTest(ServiceTestCase):
         self.code(221, "DELETE", path, session=token)
 
 
-class StatusTest(ServiceTestCase):
+class StatusTest(ClassPermissions, ServiceTestCase):
+    def receivers(self, sender, query):
+        """The users that a private status goes to."""
+        body = {"inboxType": "private", "data": {"message": "m"}, "query": query}
+        status = self.api("POST", "/statuses", body, 201, session=sender["sessionToken"])
+        rights = self.get("_Status", status["objectId"], session=sender["sessionToken"], returnACL="true")["ACL"]
+        return set(rights) - {sender["objectId"]}
+
+    def test_receivers_are_chosen_only_where_the_sender_may_find_them(self):
+        alice, eve = self.user("chosen"), self.user("chooser")
+        person = pointer("_User", alice["objectId"])
+        club = self.make("Club", session=alice["sessionToken"], members={"__op": "AddRelation", "objects": [person]}, ACL={})
+        self.make("Secret", master=True, who=person, pin=4711)
+        self.make("Open", who=person)
+        self.permit("Secret", {"find": classes.NOBODY})
+        inner = {"who": {"$inQuery": {"className": "Secret", "where": {"pin": 4711}}}}
+        for query in (
+            {"className": "_User", "where": {}},
+            {"className": "_User", "where": {"username": {"$regex": "^c"}}},
+            {"className": "_User", "where": {"objectId": {"$gt": ""}}},
+            {"className": "_User", "where": {"objectId": alice["objectId"], "username": "chosen"}},
+            {"className": "Secret", "where": {"pin": 4711}, "keys": "who"},
+            {"className": "Open", "where": inner, "keys": "who"},
+        ):
+            with self.subTest(query):
+                body = {"inboxType": "private", "data": {"message": "m"}, "query": query}
+                self.code(403, "POST", "/statuses", body, status=403, session=eve["sessionToken"])
+        for where in (alice["objectId"], {"$in": [alice["objectId"]]}):
+            self.assertEqual(self.receivers(eve, {"className": "_User", "where": {"objectId": where}}), {alice["objectId"]})
+        self.assertEqual(self.receivers(eve, {"className": "Open", "where": {}, "keys": "who"}), {alice["objectId"]})
+        before = self.permit("_User", {})
+        members = {"$relatedTo": {"object": pointer("Club", club), "key": "members"}}
+        self.assertEqual(self.receivers(eve, {"className": "_User", "where": members}), set())
+        self.permit("_User", before)
+
+    def test_own_followers_alone_receive_where_followers_cannot_be_found(self):
+        star, fan, eve = self.user("followed"), self.user("follower"), self.user("curious")
+        self.api("POST", f"/users/{fan['objectId']}/friendship/{star['objectId']}", {}, 200, session=fan["sessionToken"])
+        query = {"className": "_Follower", "where": {"user": pointer("_User", star["objectId"])}, "keys": "follower"}
+        before = self.permit("_Follower", {"find": classes.NOBODY})
+        self.assertEqual(self.receivers(star, query), {fan["objectId"]})
+        body = {"data": {"message": "m"}, "query": query}
+        self.code(403, "POST", "/statuses", body, status=403, session=eve["sessionToken"])
+        self.permit("_Follower", before)
+
+    def test_class_permissions_close_statuses(self):
+        user = self.user("closed")
+        query = {"className": "_User", "where": {"objectId": user["objectId"]}}
+        for action, *arguments in (
+            ("create", "POST", "/statuses", {"data": {"message": "m"}, "query": query}),
+            ("add_fields", "POST", "/statuses", {"data": {"fresh": 1}, "query": query}),
+            ("find", "GET", "/subscribe/statuses"),
+            ("find", "GET", "/subscribe/statuses/count"),
+        ):
+            self.receivers(user, query)
+            before = self.permit("_Status", {action: classes.NOBODY})
+            with self.subTest(action=action):
+                text = self.code(403, *arguments, status=403, session=user["sessionToken"])
+                self.assertEqual(text, f"Forbidden to {action} by class permissions.")
+            self.permit("_Status", before)
+
     def test_status_reaches_the_inboxes_that_it_is_sent_to(self):
         alice, bob, eve = self.user("sender"), self.user("receiver"), self.user("eve")
         token = alice["sessionToken"]
