@@ -6,6 +6,7 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, unquote
 
 import messages
+from leanstorage import values
 from leanstorage.calls import Answer, Call, limit_traffic, ok
 from leanstorage.documents import Ready
 from leanstorage.errors import Code, StorageError
@@ -68,6 +69,7 @@ def _answer(call: Call, request: Json) -> tuple[str, Json]:
         raise StorageError(Code.NO_ROUTE)
     # Decoded once, and a separator that only decoding brings to light is no separator.
     parts = [unquote(part) for part in found.group(2).split("/")]
+    values.check_storable(*parts)
     if any("/" in part or part in (".", "..") for part in parts) or "" in parts[1:]:
         raise StorageError(Code.NO_ROUTE)
     function, parameters = call.service.router.match(method, "/".join(parts))

@@ -90,7 +90,7 @@ def _set(change: Change, key: str, value: Json) -> None:
 def _apply_inside(change: Change, key: str, value: Json, creating: bool, own: set[str]) -> None:
     """A dotted key: set or operate inside an object field, creating levels on the way; raise 111 where there is none."""
     path = key.split(".")
-    if len(path) > MAX_LEVELS or not all(path) or any("$" in part for part in path):
+    if len(path) > MAX_LEVELS or not all(path) or any("$" in part or part == "__type" for part in path):
         raise StorageError(Code.BAD_KEY, key=key)
     top = change.body.get(path[0])
     if top is not None and (not isinstance(top, dict) or "__type" in top):

@@ -12,6 +12,7 @@ from leanstorage.store import Document, Json, canonical_text
 
 MISSING: Json = object()
 MAX_ARRAY = 10_000  # elements
+MAX_NUMBER = 10**4300  # JSON has no longer integers than Python reads
 MAX_SCANS = 8  # of an array, by the operations on it, before its elements are indexed
 MAX_RELATION = 1_000  # pointers in one operation
 RELATION_OPS = frozenset(["AddRelation", "RemoveRelation"])
@@ -100,12 +101,20 @@ def _add_amount(current: Json, operation: Document, key: str, sign: int) -> Json
     if not _is_number(current):
         raise values.wrong_type(key, amount, values.type_name(current), "Number")
     try:
-        result = values.normalise(current + sign * amount)
+        return _limited(values.normalise(current + sign * amount))
     except OverflowError:
-        result = float("inf")
-    if result in (float("inf"), float("-inf")):
-        raise _bad("the number would be too large")
-    return result
+        raise _too_large() from None
+
+
+def _limited(number: float) -> float:
+    """A number that can be stored; raise 107."""
+    if not abs(number) < (MAX_NUMBER if isinstance(number, int) else float("inf")):
+        raise _too_large()
+    return number
+
+
+def _too_large() -> StorageError:
+    return _bad("the number would be too large")
 
 
 def _increment(current: Json, operation: Document, key: str, creating: bool) -> Json:
@@ -116,7 +125,7 @@ def _decrement(current: Json, operation: Document, key: str, creating: bool) -> 
     return _add_amount(current, operation, key, -1)
 
 
-def _bitwise(current: Json, operation: Document, key: str, combine: Callable[[int, int], int]) -> int:
+def _bitwise(current: Json, operation: Document, key: str, combine: Callable[[int, int], int]) -> float:
     value = operation.get("value")
     if isinstance(value, bool) or not isinstance(value, int):
         raise _bad(f"{operation['__op']} needs an integer in value")
@@ -124,7 +133,7 @@ def _bitwise(current: Json, operation: Document, key: str, combine: Callable[[in
         current = 0
     if isinstance(current, bool) or not isinstance(current, int):
         raise values.wrong_type(key, value, values.type_name(current), "Number")
-    return combine(current, value)
+    return _limited(combine(current, value))
 
 
 def _bit_and(current: Json, operation: Document, key: str, creating: bool) -> Json:

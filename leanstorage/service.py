@@ -15,7 +15,7 @@ from pathlib import Path
 from wsgiref.types import WSGIEnvironment
 
 import messages
-from leanstorage import files, passwords, sessions
+from leanstorage import files, passwords, sessions, values
 from leanstorage.blobs import open_blobs
 from leanstorage.calls import LOOPBACK, Call, Caller, Options, Service, limit_traffic
 from leanstorage.documents import Ready
@@ -105,6 +105,7 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
     if method == "OPTIONS":
         return _json_answer(environ, HTTPStatus.OK, PREFLIGHT, {})
     path = re.sub("/{2,}", "/", messages.path(environ))  # the Python SDK doubles the first slash
+    values.check_storable(path)
     limit_traffic(service, _address(environ), _has_hook_key(service, environ))
     upload = UPLOAD.fullmatch(path)
     if upload and method == "PUT":
@@ -196,7 +197,9 @@ def _read(service: Service, environ: WSGIEnvironment, method: str) -> tuple[Docu
     if method in ("GET", "HEAD") or (method == "DELETE" and not data):
         return query, {}, {}, method  # clients send `null` along
     if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
-        return query, messages.query({"QUERY_STRING": data.decode("latin-1")}), {}, method  # the reset form's
+        form = messages.query({"QUERY_STRING": data.decode("latin-1")})  # the reset form's
+        values.check_storable(*form, *form.values())
+        return query, form, {}, method
     body = messages.parse_json(data, service.options.max_json_depth) if data.strip() else {}
     if body is None:
         body = {}

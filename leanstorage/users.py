@@ -31,7 +31,8 @@ UNIQUE = {
     "mobilePhoneNumber": Code.PHONE_TAKEN,
 }
 FLAGS = ("emailVerified", "mobilePhoneVerified")
-NEVER_WRITTEN = ("sessionToken", "salt")
+MAX_PROVIDER = 100  # characters; index entries are limited
+NEVER_WRITTEN = ("password", "sessionToken", "salt")
 
 
 def sign_up(call: Call) -> Answer:
@@ -285,7 +286,10 @@ def password_time(transaction: "Transaction", user_id: str) -> int:
 
 def _taken_apart(call: Call, fields: Document) -> tuple[Document, Json]:
     """The fields without what is never stored as a field; and the password, None when there is none."""
-    password = fields.pop("password", None)
+    password = fields.get("password")
+    for key in fields:
+        if "." in key and key.split(".")[0] in NEVER_WRITTEN:
+            raise StorageError(Code.BAD_KEY, key=key)
     for key in NEVER_WRITTEN:
         fields.pop(key, None)
     if not call.caller.is_master:
@@ -363,7 +367,7 @@ def _admit(
         _own(call, row.id, row)
     if fields is None:
         return None
-    fields = dict(fields)
+    fields = {key: value for key, value in fields.items() if key.split(".")[0] not in NEVER_WRITTEN}  # a hook may name them, too
     if not call.caller.is_master:
         for key in FLAGS:
             fields.pop(key, None)
@@ -506,6 +510,9 @@ def _checked_auth(call: Call, auth_data: Document) -> Document:
                 raise StorageError(Code.AUTH_UNTRUSTED, provider=provider)
             if union and not _speaks_for(provider, union[0], trusted):
                 raise StorageError(Code.AUTH_UNTRUSTED, provider=union[0])
+    for provider in auth_data:
+        if len(provider) > MAX_PROVIDER:
+            raise StorageError(Code.BAD_KEY, key=provider)
     return _with_union_ids({provider: values.normalise(data) for provider, data in auth_data.items()})
 
 
@@ -524,6 +531,8 @@ def _union(provider: str, data: Json) -> tuple[str, str] | None:
     if provider == "anonymous" or not isinstance(data, dict):
         return None
     union_id, platform = data.get("unionid"), data.get("platform")
+    if isinstance(platform, str) and len(platform) > MAX_PROVIDER:
+        raise StorageError(Code.BAD_KEY, key=platform)
     if isinstance(union_id, str) and isinstance(platform, str) and union_id and platform.isidentifier():
         return platform, union_id
     return None

@@ -110,6 +110,12 @@ def normalise(value: Json) -> Json:
     return value
 
 
+def check_storable(*texts: str) -> None:
+    """Raise 107 for a text with a NUL character, as for JSON that holds one: PostgreSQL could not keep it."""
+    if any("\0" in text for text in texts):
+        raise StorageError(Code.BAD_JSON, detail="the text holds a NUL character")
+
+
 def pointer(class_name: str, object_id: str) -> Document:
     return {"__type": "Pointer", "className": class_name, "objectId": object_id}
 
@@ -182,7 +188,8 @@ def _geo_point(value: Document) -> Document:
     latitude: Json = value.get("latitude")
     longitude: Json = value.get("longitude")
     for number in (latitude, longitude):
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+        is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+        if not is_number or isinstance(number, float) and not math.isfinite(number):
             raise StorageError(Code.BAD_JSON, detail="a GeoPoint needs the numbers latitude and longitude")
     if abs(latitude) > 90 or abs(longitude) > 180:
         raise StorageError(Code.GEO_RANGE)

@@ -120,6 +120,13 @@ class HooksTest(HookCase):
         self.user("another")
         self.assertNotIn("password", json.dumps(self.engine.calls[-1][2]))
 
+    def test_hook_that_names_a_password_stores_no_column_of_it(self):
+        self.on("_User", "beforeSave", lambda sent: (200, {**sent["object"], "password": "clear", "salt": {"a": 1}, "ok": 1}))
+        user = self.user("hooked-password")
+        self.assertEqual(user["ok"], 1)
+        self.assertNotIn("clear", repr(self.service.store.read(lambda transaction: transaction.get("_User", user["objectId"]).body)))
+        self.api("POST", "/login", {"username": "hooked-password", "password": "pw"})
+
     def test_after_hook_that_fails_is_only_logged(self):
         self.on("After", "afterSave", lambda sent: (500, {"code": 1, "error": "broken"}))
         with mock.patch("sys.stderr"):

@@ -81,6 +81,7 @@ class CreateTest(ServiceTestCase):
             (107, {"x": {"__op": "Increment", "amount": "1"}}),
             (107, {"x": {"__op": ["Increment"]}}),
             (107, {"x": {"__type": "Object", "className": "Foo"}}),
+            (302, {"g": {"__type": "GeoPoint", "latitude": 10**400, "longitude": 1}}),
             (111, {"number": "1"}),
             (111, {"text": 1}),
             (111, {"to": pointer("Bar", "a")}),
@@ -189,6 +190,25 @@ class UpdateTest(ServiceTestCase):
         }
         found = self.get("Ops", self.make("Ops", **fields))
         self.assertEqual({key: found[key] for key in fields}, {"a": 0, "b": 1, "c": 1, "d": [1], "e": []})
+
+    def test_number_that_grows_too_long_to_be_kept_is_107(self):
+        nines = 10**4300 - 1
+        object_id = self.make("Foo", huge=nines, below=-nines)
+        for key, operation in (
+            ("huge", {"__op": "Increment", "amount": nines}),
+            ("huge", {"__op": "BitOr", "value": 2 ** (nines.bit_length()) - nines - 1 - 1}),
+            ("below", {"__op": "Decrement", "amount": 1}),
+            ("huge", {"__op": "Batch", "ops": [{"__op": "Increment", "amount": nines}] * 2}),
+        ):
+            with self.subTest(operation["__op"]):
+                self.code(107, "PUT", f"/classes/Foo/{object_id}", {key: operation})
+        self.assertEqual(self.get("Foo", object_id)["huge"], nines)
+
+    def test_dotted_key_makes_no_value_of_a_type(self):
+        object_id = self.make("Foo", typed={"a": {}})
+        for key in ("typed.__type", "typed.a.__type", "unseen.__type"):
+            for kind in ("Pointer", "Date", {"a": 1}):
+                self.code(105, "PUT", f"/classes/Foo/{object_id}", {key: kind})
 
     def test_batch_of_array_operations_makes_one_array_of_them_in_order(self):
         # Enough of them that elements are known by their texts at the end, and values that only look alike.

@@ -188,6 +188,14 @@ class ChangeTest(ServiceTestCase):
         open_inner = {"className": "_User", "where": {}}
         self.code(403, "GET", "/classes/Holder", where={"user": {"$inQuery": open_inner}}, status=403)
 
+    def test_keys_that_lead_into_private_columns_are_refused(self):
+        for key in ("password.x", "salt.x", "sessionToken.x"):
+            for value in (1, {"__op": "Increment", "amount": 1}):
+                self.code(105, "PUT", self.path, {key: value}, session=self.token)
+                self.code(105, "PUT", self.path, {key: value}, master=True)
+        columns = self.service.store.read(lambda transaction: classes.existing(transaction, "_User")["columns"])
+        self.assertEqual({"password", "salt", "sessionToken"} & set(columns), set())
+
     def test_sessions_and_passwords_are_not_in_the_database_in_clear(self):
         def everything(transaction):
             return repr([transaction.execute_once(f"SELECT * FROM {table}") for table in ("objects", "records")])
@@ -245,6 +253,11 @@ class AuthDataTest(ServiceTestCase):
         second = self.sign_in({"weixin_2": side}, 200)
         self.assertEqual(second["objectId"], first["objectId"])
         self.assertEqual(set(second["authData"]), {"weixin_1", "weixin_2", "_weixin_unionid"})
+
+    def test_provider_and_platform_with_very_long_names_are_105(self):
+        data = {"uid": "long", "unionid": "u", "platform": "p" * 5000, "main_account": True}
+        self.code(105, "POST", "/users", {"authData": {"github": data}}, master=True)
+        self.code(105, "POST", "/users", {"authData": {"p" * 5000: {"uid": "long"}}}, master=True)
 
     def test_union_id_in_anonymous_data_is_believed_of_nobody(self):
         main = {"openid": "victim", "unionid": "known", "platform": "weixin", "main_account": True}
