@@ -147,6 +147,9 @@ def update(call: Call, user_id: str) -> Answer:
     hashed = None
     if password is not None:
         _check_password(password)
+    if password is not None or _is_auth(fields.get("authData")):
+        call.service.store.read(lambda transaction: _check_writable(transaction, call, user_id))
+    if password is not None:
         hashed = _hashed(call, password)
     if _is_auth(fields.get("authData")):
         fields["authData"] = _checked_auth(call, fields["authData"])
@@ -360,6 +363,14 @@ def _own(call: Call, user_id: str, row: Row | None) -> Row:
     return row
 
 
+def _check_writable(transaction: "Transaction", call: Call, user_id: str) -> None:
+    """What the write itself will check again: a stranger is not worth the hashing of a password, or a hook."""
+    row = transaction.get("_User", values.check_object_id(user_id))
+    if row is None:
+        raise StorageError(Code.NO_OBJECT, id=user_id, class_name="_User")
+    _own(call, user_id, row)
+
+
 def _admit(
     has_password: bool, transaction: "Transaction", call: Call, row: Row | None, fields: Document | None
 ) -> Document | None:
@@ -367,7 +378,8 @@ def _admit(
         _own(call, row.id, row)
     if fields is None:
         return None
-    fields = {key: value for key, value in fields.items() if key.split(".")[0] not in NEVER_WRITTEN}  # a hook may name them, too
+    # Once more: a before hook may have named them.
+    fields = {key: value for key, value in fields.items() if key.split(".")[0] not in NEVER_WRITTEN}
     if not call.caller.is_master:
         for key in FLAGS:
             fields.pop(key, None)

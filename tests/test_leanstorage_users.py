@@ -145,6 +145,14 @@ class ChangeTest(ServiceTestCase):
         self.code(211, "GET", self.path)
         self.user(self.name)  # the name is free again
 
+    def test_password_that_a_stranger_sets_is_refused_before_it_is_hashed(self):
+        other = self.user(self.name + "3")
+        with mock.patch("leanstorage.passwords.hash_password", side_effect=AssertionError("hashed")):
+            self.code(206, "PUT", self.path, {"password": "new"}, status=403)
+            self.code(403, "PUT", self.path, {"password": "new"}, status=403, session=other["sessionToken"])
+            self.code(1, "PUT", "/users/unknown", {"password": "new"}, status=404)
+            self.code(104, "PUT", "/users/a-b", {"password": "new"})
+
     def test_token_changes_on_refresh_and_on_a_new_password(self):
         value = self.api("PUT", self.path + "/refreshSessionToken", session=self.token)
         self.assertEqual(set(value), {"updatedAt", "objectId", "sessionToken"})
