@@ -265,14 +265,16 @@ def after(call: Call, class_name: str, hook: str, document: Document, user: Docu
 def user_hook(call: Call, name: str, path: str, body: Document, code: Code) -> Document | None:
     """Call onLogin, onAuthData or onVerified when the engine has it; return its answer, or None without one.
 
-    Raises `code` or 141 with the engine's text.
+    Raises `code` or 141 with the engine's text, `code` also when the engine was never reached: as with `wanted`.
     """
     engine = call.service.engine
     try:
         if engine is None or name not in engine.names():
             return None
     except EngineDown:
-        return None
+        if call.caller.is_master:
+            return None
+        raise StorageError(code, detail="Application not found") from None
     return _ask(call, path, body, AFTER_SECONDS, code)
 
 

@@ -138,6 +138,26 @@ class HooksTest(HookCase):
         self.assertIn("Application not found", text)
         self.make("Down", master=True, a=1)
 
+    def test_engine_that_was_never_reached_lets_nobody_log_in_past_its_hooks(self):
+        self.user("down")
+        account = {"authData": {"anonymous": {"id": "down"}}}
+        self.api("POST", "/users", account, 201)
+        self.service.engine = hooks.Engine(self.engine, KEYS)
+        self.engine.is_down = True
+        login = {"username": "down", "password": "pw"}
+        self.assertIn("Application not found", self.code(142, "POST", "/login", login, status=401))
+        self.assertIn("Application not found", self.code(142, "POST", "/users", account))
+        self.api("POST", "/login", login, master=True)
+        self.engine.is_down = False
+        self.service.engine = hooks.Engine(self.engine, KEYS)
+        self.api("POST", "/login", login)
+        self.engine.names.append("__on_login__User")
+        self.service.engine = hooks.Engine(self.engine, KEYS)
+        self.engine.answers["/functions/_User/onLogin"] = lambda sent: (200, {"result": "ok"})
+        self.api("POST", "/login", login)
+        self.engine.is_down = True
+        self.code(142, "POST", "/login", login, status=401)
+
     def test_engine_that_goes_down_lets_no_write_slip_past_its_hooks(self):
         self.on("Gone", "beforeSave", lambda sent: (200, sent["object"]))
         self.make("Gone", a=1)
