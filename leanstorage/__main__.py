@@ -113,7 +113,9 @@ def parser() -> argparse.ArgumentParser:
         "--engine", metavar="URL", help="the app, for its hooks and cloud functions (default: none)"
     )
     serve_command.add_argument(
-        "--public-url", metavar="URL", help="of this server (default: what requests say in Host)"
+        "--public-url",
+        metavar="URL",
+        help="of this server; mailed links need it beyond loopback (default: what requests say in Host)",
     )
     serve_command.add_argument(
         "--files-url",

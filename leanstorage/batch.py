@@ -1,39 +1,59 @@
 """Batch: several calls in one, through the same routes, with the same rights. Protocol section 2.4."""
 import re
+import sys
+import time
 from dataclasses import replace
 from urllib.parse import parse_qsl, unquote
 
 import messages
-from leanstorage.calls import Answer, Call, ok
+from leanstorage import values
+from leanstorage.calls import Answer, Call, limit_traffic, ok
 from leanstorage.documents import Ready
 from leanstorage.errors import Code, StorageError
-from leanstorage.store import Document, Json
+from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable
 
 MAX_REQUESTS = 1000
+BATCH_SECONDS = 14  # below the SDKs' 15; a call that has begun by then is answered
 METHODS = frozenset(["GET", "POST", "PUT", "DELETE"])
 PREFIX = re.compile(r"/1(\.1)?(/.*)", re.DOTALL)
 
 
 def run(call: Call) -> Answer:
-    """POST /batch: 200 and, in order, `{"success": body}` or `{"error": {"code", "error"}}` for each. Raises 1, 107."""
+    """POST /batch: 200 and, in order, `{"success": body}` or `{"error": {"code", "error"}}` for each.
+
+    Raises 1, 107, 429. What the time was not enough for is not done: 124.
+    """
     requests = call.json_body().get("requests")
     if not isinstance(requests, list) or not requests:
         raise StorageError(Code.BAD_JSON, detail="requests must be a non-empty array")
     if len(requests) > MAX_REQUESTS:
         raise StorageError(Code.BATCH_TOO_LONG, limit=MAX_REQUESTS)
-    return ok([_run_one(call, request) for request in requests])
+    limit_traffic(call.service, call.caller.address, call.caller.has_hook_key, len(requests) - 1)
+    deadline = time.monotonic() + BATCH_SECONDS
+    return ok([_run_one(call, request, deadline) for request in requests])
 
 
-def _run_one(call: Call, request: Json) -> Document:
+def _run_one(call: Call, request: Json, deadline: float) -> Document:
+    if time.monotonic() > deadline:
+        return _failure(Code.TIMEOUT)
     try:
         method, value = _answer(call, request)
     except messages.HTTPError as error:
         code = error.code if isinstance(error, StorageError) else Code.NO_ROUTE.number
         return {"error": {"code": code, "error": error.message}}
+    except QueryTimeout:
+        return _failure(Code.QUERY_TIMEOUT)
+    except StoreUnavailable as error:
+        print(f"the store is not available: {error}", file=sys.stderr, flush=True)
+        return _failure(Code.UNAVAILABLE)
     except Exception as error:  # one item's fault must not hide what the others did
         messages.log_exception(error, {"REQUEST_METHOD": "BATCH"})
-        return {"error": {"code": Code.INTERNAL.number, "error": Code.INTERNAL.text}}
+        return _failure(Code.INTERNAL)
     return {"success": None if method == "GET" and value == {} else value}
+
+
+def _failure(code: Code) -> Document:
+    return {"error": {"code": code.number, "error": code.text}}
 
 
 def _answer(call: Call, request: Json) -> tuple[str, Json]:
@@ -49,6 +69,7 @@ def _answer(call: Call, request: Json) -> tuple[str, Json]:
         raise StorageError(Code.NO_ROUTE)
     # Decoded once, and a separator that only decoding brings to light is no separator.
     parts = [unquote(part) for part in found.group(2).split("/")]
+    values.check_storable(*parts)
     if any("/" in part or part in (".", "..") for part in parts) or "" in parts[1:]:
         raise StorageError(Code.NO_ROUTE)
     function, parameters = call.service.router.match(method, "/".join(parts))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from leanstorage.store.sql import Transaction
 
 MAX_HASHING = 4
+LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy, whose X-Real-IP is believed, and the app may be
 Answer = tuple[HTTPStatus, Sequence[Header], Json]
 Resource = Callable[..., Answer]  # (call, **path parameters)
 Route = tuple[str, str, Resource]  # method, template, function
@@ -29,7 +30,7 @@ class Options:
     """Settings of a service, with the defaults of the protocol."""
 
     trusted_providers: frozenset[str] = frozenset(["anonymous"])  # "*" trusts every one, see section 5.6
-    public_url: str | None = None  # of the API, when it is not what requests say in Host
+    public_url: str | None = None  # of the API; else what requests say in Host, which no link in an e-mail is made of
     files_url: str | None = None  # of the files, when they have an origin of their own
     max_upload_bytes: int = 1 << 30
     max_body_bytes: int = 20 << 20  # of a call of the API
@@ -60,17 +61,17 @@ class Traffic:
         self._minute: int | None = None
         self._counts: dict[str, int] = {}
 
-    def count(self, address: str) -> int:
-        """Note a request; return how many the address has made this minute, this one included."""
+    def count(self, address: str, number: int) -> int:
+        """Note a number of calls; return how many the address has made this minute, these included."""
         minute = int(time.monotonic() // 60)
         with self._lock:
             if minute != self._minute:
                 self._minute, self._counts = minute, {}
-            self._counts[address] = number = self._counts.get(address, 0) + 1
-            return number
+            self._counts[address] = total = self._counts.get(address, 0) + number
+            return total
 
     def take_back(self, address: str) -> None:
-        """A request that was counted will be again."""
+        """A call that was counted will be again."""
         with self._lock:
             if self._counts.get(address, 0) > 0:
                 self._counts[address] -= 1
@@ -168,6 +169,24 @@ class Call:
     def flag(self, *names: str) -> bool:
         """Whether one of these query options is on."""
         return any(self.query.get(name) in (True, 1, "true", "1") for name in names)
+
+
+def limit_traffic(service: Service, address: str, has_hook_key: bool, number: int = 1) -> None:
+    """Count calls; raise 429 for an address that makes too many."""
+    if _is_limited(service, address, has_hook_key):
+        if service.traffic.count(address, number) > service.options.max_requests_per_minute:
+            raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", "60")])
+
+
+def take_back_traffic(service: Service, address: str, has_hook_key: bool) -> None:
+    """A call that was counted will be again."""
+    if _is_limited(service, address, has_hook_key):
+        service.traffic.take_back(address)
+
+
+def _is_limited(service: Service, address: str, has_hook_key: bool) -> bool:
+    """Whether calls of an address count; the app speaks for many visitors, so its hook key spares it."""
+    return service.options.max_requests_per_minute > 0 and address not in LOOPBACK and not has_hook_key
 
 
 def ok(value: Json, headers: Sequence[Header] = ()) -> Answer:

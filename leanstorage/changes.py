@@ -45,18 +45,16 @@ def apply(
 
     Raises 105, 111, 116, 123 and the errors of `operations` and `values.normalise`.
     """
-    change = Change(dict(body), rights)
+    change = Change(dict(body), rights, written=list(dict.fromkeys(key.split(".")[0] for key in fields)))
+    own: set[str] = set()  # keys whose objects are copies already
     for key, value in fields.items():
-        top = key.split(".")[0]
-        if top not in change.written:
-            change.written.append(top)
         if key == "ACL":
             deleted = operations.is_operation(value) and value["__op"] == "Delete"
             change.acl = acl.normalise(None if deleted else value)
         elif columns.get(key, {}).get("type") == "Relation":
             _apply_to_relation(change, key, value, columns[key])
         elif "." in key:
-            _apply_inside(change, key, value, creating)
+            _apply_inside(change, key, value, creating, own)
         elif operations.is_operation(value) and operations.is_relation(value):
             if change.body.get(key) is not None:
                 raise values.wrong_type(key, value, values.type_name(change.body[key]), "Relation")
@@ -89,15 +87,15 @@ def _set(change: Change, key: str, value: Json) -> None:
     change.body[key] = value
 
 
-def _apply_inside(change: Change, key: str, value: Json, creating: bool) -> None:
+def _apply_inside(change: Change, key: str, value: Json, creating: bool, own: set[str]) -> None:
     """A dotted key: set or operate inside an object field, creating levels on the way; raise 111 where there is none."""
     path = key.split(".")
-    if len(path) > MAX_LEVELS or not all(path) or any("$" in part for part in path):
+    if len(path) > MAX_LEVELS or not all(path) or any("$" in part or part == "__type" for part in path):
         raise StorageError(Code.BAD_KEY, key=key)
     top = change.body.get(path[0])
     if top is not None and (not isinstance(top, dict) or "__type" in top):
         raise values.wrong_type(path[0], value, values.type_name(top), "Object")
-    root = _copied(top or {})
+    root = top if top is not None and path[0] in own else _copied(top or {})  # one copy for all keys that lead into it
     inner = root
     for part in path[1:-1]:
         following = inner.get(part)
@@ -115,6 +113,7 @@ def _apply_inside(change: Change, key: str, value: Json, creating: bool) -> None
     else:
         inner[path[-1]] = result
     _set(change, path[0], root)
+    own.add(path[0])
 
 
 def _copied(value: Json) -> Json:

@@ -30,6 +30,7 @@ class Code(Enum):
     BAD_CURSOR = 1, 400, "The scan cursor is unknown or expired."
     SCAN_KEY_IN_WHERE = 1, 400, "The scan_key must not be part of where."
     EMAIL_VERIFY_OFF = 1, 400, "Please enable the option to verify user emails in application settings."
+    NO_PUBLIC_URL = 1, 400, "Links in e-mails need the server's own address: it must be started with --public-url."
     TOO_MANY_EMAILS = 1, 400, "Too many emails were requested for this address, please wait a minute."
     BAD_FILE_KEY = 1, 400, "Unsupported file key: it needs the master key and must be a plain relative path."
     SPOOFED_USER = 1, 400, "The parameter 'user' is reserved: log in instead."

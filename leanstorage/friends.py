@@ -16,7 +16,7 @@ MAX_SHOWN = 1000
 def follow(call: Call, object_id: str, target_id: str) -> Answer:
     """POST: both rows, with the body's attributes in each; following twice changes nothing but the attributes.
 
-    Raises 206 and 403 for others than the user itself, 211 when there is nobody to follow.
+    Raises 206 and 403 for others than the user itself, 403 by class permissions, 211 when there is nobody to follow.
     """
     _check_caller(call, object_id)
     attributes = changes.clean(call.json_body(), creating=True)
@@ -27,10 +27,12 @@ def follow(call: Call, object_id: str, target_id: str) -> Answer:
     def work(transaction: "Transaction") -> None:
         if transaction.get("_User", target_id) is None:
             raise StorageError(Code.NO_USER)
+        principals = call.principals(transaction)
         for class_name, owner, key, other in _sides(object_id, target_id):
             info = classes.existing(transaction, class_name)
+            classes.check_permission(info, "create", principals)
             change = changes.apply(attributes, {}, None, info["columns"], creating=True)
-            classes.add_columns(transaction, class_name, info, change.found, None)
+            classes.add_columns(transaction, class_name, info, change.found, principals)
             body = {**change.body, "user": pointer("_User", owner), key: pointer("_User", other)}
             rows = transaction.find(_link(class_name, owner, key, other))
             ms = now()
@@ -52,7 +54,9 @@ def unfollow(call: Call, object_id: str, target_id: str) -> Answer:
 
     def work(transaction: "Transaction") -> None:
         found = False
+        principals = call.principals(transaction)
         for class_name, owner, key, other in _sides(object_id, target_id):
+            classes.check_permission(classes.existing(transaction, class_name), "delete", principals)
             for row in transaction.find(_link(class_name, owner, key, other)):
                 transaction.delete(class_name, row.id, now())
                 found = True
@@ -75,6 +79,7 @@ def followers_and_followees(call: Call, object_id: str) -> Answer:
             ("followees", "_Followee", "followee"),
         ):
             info = classes.existing(transaction, class_name)
+            classes.check_permission(info, "find", principals)
             where = Condition("eq", ("user",), pointer("_User", object_id))
             rows = transaction.find(Query(class_name, where, limit=MAX_SHOWN, principals=principals))
             value[name] = documents.render(transaction, call, class_name, info, rows, principals, include=key)

@@ -1,9 +1,13 @@
 """Cloud functions: calls passed on to the app's engine, with credentials of our own making. Protocol section 7.3."""
+import re
 from http import HTTPStatus
+from urllib.parse import quote
 
 from leanstorage import hooks
 from leanstorage.calls import Answer, Call
 from leanstorage.errors import Code, StorageError
+
+NAME = re.compile(r"\w[\w.-]{0,199}")  # no more escapes, separators, `..`: the engine must read the name that is checked
 
 
 def call_function(call: Call, name: str) -> Answer:
@@ -17,7 +21,8 @@ def call_rpc(call: Call, name: str) -> Answer:
 def _forward(call: Call, kind: str, name: str) -> Answer:
     """The engine's status and JSON. Raises 1 (404 without such a function, 502), 124/503, 142, 211/401, 503."""
     engine = call.service.engine
-    if name.startswith("_") and not (call.caller.has_hook_key and name.startswith("_message")):
+    is_message = call.caller.has_hook_key and name.startswith("_message")
+    if not NAME.fullmatch(name) or name.startswith("_") and not is_message:
         raise StorageError(Code.NO_ROUTE)
     if engine is None:
         raise StorageError(Code.NO_ENGINE)
@@ -38,7 +43,7 @@ def _forward(call: Call, kind: str, name: str) -> Answer:
     if caller.user_id is not None and caller.token is not None:
         headers["X-LC-Session"] = caller.token
     try:
-        status, answer = engine.post(f"/1.1/{kind}/{name}", body, hooks.FUNCTION_SECONDS, headers)
+        status, answer = engine.post(f"/1.1/{kind}/{quote(name, safe='')}", body, hooks.FUNCTION_SECONDS, headers)
     except hooks.EngineTimeout:
         raise StorageError(Code.TIMEOUT) from None
     except hooks.EngineDown:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Protocol
+from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 import messages
@@ -54,7 +55,7 @@ class EngineTimeout(Exception):
 
 
 class Transport(Protocol):
-    """How an engine is reached; raises EngineDown and EngineTimeout. `timeout` in seconds."""
+    """How an engine is reached; raises EngineDown and EngineTimeout. `path` as it stands in a URL, `timeout` in seconds."""
 
     name: str  # of the engine, for the operator
 
@@ -217,7 +218,7 @@ class WsgiTransport:
         environ: WSGIEnvironment = {
             "REQUEST_METHOD": method,
             "SCRIPT_NAME": "",
-            "PATH_INFO": path.encode().decode("latin-1"),
+            "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
             "QUERY_STRING": "",
             "SERVER_NAME": "engine",
             "SERVER_PORT": "80",
@@ -290,14 +291,16 @@ def after(call: Call, class_name: str, hook: str, document: Document, user: Docu
 def user_hook(call: Call, name: str, path: str, body: Document, code: Code) -> Document | None:
     """Call onLogin, onAuthData or onVerified when the engine has it; return its answer, or None without one.
 
-    Raises `code` or 141 with the engine's text.
+    Raises `code` or 141 with the engine's text, `code` also when the engine was never reached: as with `wanted`.
     """
     engine = call.service.engine
     try:
         if engine is None or name not in engine.names():
             return None
     except EngineDown:
-        return None
+        if call.caller.is_master:
+            return None
+        raise StorageError(code, detail="Application not found") from None
     return _ask(call, path, body, AFTER_SECONDS, code)
 
 

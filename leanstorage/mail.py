@@ -12,12 +12,13 @@ from email.message import EmailMessage
 from email.policy import EmailPolicy
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from leanstorage import documents, hooks, users
 from leanstorage.calls import Answer, Call, ok
 from leanstorage.errors import Code, StorageError
 from leanstorage.passwords import token_lookup
-from leanstorage.store import Document, Store, now
+from leanstorage.store import Document, Row, Store, now
 from leanstorage.values import format_time
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 RESET_MS = 24 * 60 * 60 * 1000
 VERIFY_MS = 7 * 24 * 60 * 60 * 1000
 PAUSE_MS = 60 * 1000  # between two messages to one address
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 KEPT_MS = 30 * 24 * 60 * 60 * 1000
 POLICY = EmailPolicy(utf8=True)  # headers in UTF-8, where an address is not ASCII
 
 
 def request_password_reset(call: Call) -> Answer:
-    """POST {email}: a link to the address. Raises 204, 205, 1 (too soon)."""
+    """POST {email}: a link to the address. Raises 204, 205, 1 (too soon, or the link could lead anywhere)."""
     _send_link(call, "reset", "resetPassword", RESET_MS, "Reset your password")
     return ok({})
 
@@ -49,10 +51,7 @@ def verify_email(call: Call, token: str) -> Answer:
     lookup = token_lookup(call.service.token_secret, token)
 
     def work(transaction: "Transaction") -> Document:
-        link = transaction.record("link", lookup, lock=True) or {}
-        row = transaction.get("_User", link["user"], lock=True) if link.get("kind") == "verify" else None
-        if row is None or row.body.get("email") != link["email"]:
-            raise StorageError(Code.NO_USER)
+        row = _receiver(transaction, lookup, "verify")
         transaction.delete_record("link", lookup)
         row.body["emailVerified"] = True
         row.updated = max(now(), row.updated + 1)
@@ -70,7 +69,8 @@ def verify_email(call: Call, token: str) -> Answer:
 
 def reset_form(call: Call, token: str) -> Answer:
     """GET of a reset link: a small page with one field. The token stays good until the form is sent. Raises 211."""
-    _link(call, token)
+    lookup = token_lookup(call.service.token_secret, token)
+    call.service.store.read(lambda transaction: _receiver(transaction, lookup, "reset"))
     page = (
         "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         "<title>Reset your password</title><form method=post>"
@@ -86,11 +86,14 @@ def reset_password(call: Call, token: str) -> Answer:
     password = body.get("password")
     if not isinstance(password, str) or not password.strip() or len(password) > users.MAX_PASSWORD:
         raise StorageError(Code.NO_PASSWORD)
-    lookup, link = _link(call, token)
-    taken = call.service.store.write(lambda transaction: transaction.delete_record("link", lookup))
-    if not taken:  # somebody else used it a moment ago
-        raise StorageError(Code.NO_USER)
-    users.set_password(call, link["user"], password)
+    lookup = token_lookup(call.service.token_secret, token)
+
+    def take(transaction: "Transaction") -> str:
+        row = _receiver(transaction, lookup, "reset")
+        transaction.delete_record("link", lookup)
+        return row.id
+
+    users.set_password(call, call.service.store.write(take), password)
     return ok({})
 
 
@@ -162,13 +165,18 @@ def _mark(store: Store, key: str, mark: Document) -> bool:
     return store.write(work)
 
 
-def _link(call: Call, token: str) -> tuple[str, Document]:
-    """(lookup, record) of a reset link; raise 211."""
-    lookup = token_lookup(call.service.token_secret, token)
-    link = call.service.store.read(lambda transaction: transaction.record("link", lookup))
-    if link is None or link["kind"] != "reset":
+def _receiver(transaction: "Transaction", lookup: str, kind: str) -> Row:
+    """The user that a link was sent to; raise 211 when there is no such link, or it is good no more.
+
+    Who has another address or another password by now is not to be had with the mail in an old mailbox.
+    """
+    link = transaction.record("link", lookup, lock=True) or {}
+    row: Row | None = transaction.get("_User", link["user"], lock=True) if link.get("kind") == kind else None
+    if row is None or row.body.get("email") != link["email"]:
         raise StorageError(Code.NO_USER)
-    return lookup, link
+    if kind == "reset" and link.get("made", 0) < users.password_time(transaction, row.id):
+        raise StorageError(Code.NO_USER)
+    return row
 
 
 def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) -> None:
@@ -177,7 +185,7 @@ def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) ->
     if not isinstance(email, str) or not email:
         raise StorageError(Code.NO_EMAIL)
     token = secrets.token_urlsafe(32)
-    url = f"{call.api_url}/1.1/{path}/{token}"
+    url = f"{_origin(call)}/1.1/{path}/{token}"
 
     def work(transaction: "Transaction") -> None:
         found = transaction.record("unique:_User:email", users.unique_key(email))
@@ -186,9 +194,20 @@ def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) ->
         ms = now()
         if not transaction.add_record("mailed", users.unique_key(email), {"kind": kind}, ms + PAUSE_MS):
             raise StorageError(Code.TOO_MANY_EMAILS)
-        link = {"kind": kind, "user": found["id"], "email": email}
+        link = {"kind": kind, "user": found["id"], "email": email, "made": ms}
         transaction.put_record("link", token_lookup(call.service.token_secret, token), link, ms + lifetime)
         message = {"to": email, "subject": subject, "text": f"{subject}: {html.unescape(url)}"}
         transaction.put_record("outbox", f"{ms:014d}-{secrets.token_hex(4)}", message, ms + KEPT_MS)
 
     call.service.store.write(work)
+
+
+def _origin(call: Call) -> str:
+    """Where links lead to; raise 1 when only the request says so.
+
+    Whoever asks chooses the Host header, and would be sent the token of whoever clicks. On loopback there is nobody
+    else to send it to.
+    """
+    if call.service.options.public_url or urlsplit(call.api_url).hostname in LOOPBACK_HOSTS:
+        return call.api_url
+    raise StorageError(Code.NO_PUBLIC_URL)

@@ -178,7 +178,7 @@ def get(call, class_name, object_id):
 
 
 def update(call, class_name, object_id, rules=PLAIN):
-    """PUT: `updatedAt` and `objectId`, with `fetchWhenSave` or `new` the written keys as well."""
+    """PUT: `updatedAt` and `objectId`, with `fetchWhenSave` or `new` the written keys as well, to who may read them."""
     fields = changes.clean(call.json_body(), creating=False)
     row, written, _ = store_change(call, class_name, object_id, fields, rules, _condition(call))
     value = {"updatedAt": format_time(row.updated), "objectId": row.id}
@@ -186,6 +186,9 @@ def update(call, class_name, object_id, rules=PLAIN):
 
         def work(transaction):
             info = classes.existing(transaction, class_name)
+            principals = call.principals(transaction)
+            if not acl.allows(row.acl, "read", principals) or not classes.may(info, "get", principals):
+                return {}  # an operation that changes nothing would show what is there
             stubs = classes.relations(info)
             whole = documents.document(call, class_name, row, stubs)
             shown = {key: whole[key] for key in (*written, *stubs) if key in whole}

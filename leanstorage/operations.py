@@ -8,10 +8,12 @@ from typing import TypeGuard
 
 from leanstorage import values
 from leanstorage.errors import Code, StorageError
-from leanstorage.store import Document, Json
+from leanstorage.store import Document, Json, canonical_text
 
 MISSING: Json = object()
 MAX_ARRAY = 10_000  # elements
+MAX_NUMBER = 10**4300  # JSON has no longer integers than Python reads
+MAX_SCANS = 8  # of an array, by the operations on it, before its elements are indexed
 MAX_RELATION = 1_000  # pointers in one operation
 RELATION_OPS = frozenset(["AddRelation", "RemoveRelation"])
 RelationChange = tuple[bool, str, list[str]]  # whether it adds, class name, ids
@@ -58,8 +60,18 @@ def apply(current: Json, operation: Json, key: str, creating: bool = False) -> J
 
     Raises 107 for a bad operation, 111 for a field of another type, 1 for an array that gets too long.
     """
+    return _finished(_apply(current, operation, key, creating))
+
+
+def _apply(current: Json, operation: Json, key: str, creating: bool) -> Json:
+    """The new value, an array as _Elements where it was worked on."""
     operation = _checked(operation)
-    return _OPERATIONS[operation["__op"]](current, operation, key, creating)
+    name = operation["__op"]
+    return _OPERATIONS[name](current if name in _ON_ARRAYS else _finished(current), operation, key, creating)
+
+
+def _finished(value: Json) -> Json:
+    return value.array() if isinstance(value, _Elements) else value
 
 
 def _checked(operation: Json) -> Document:
@@ -89,12 +101,20 @@ def _add_amount(current: Json, operation: Document, key: str, sign: int) -> Json
     if not _is_number(current):
         raise values.wrong_type(key, amount, values.type_name(current), "Number")
     try:
-        result = values.normalise(current + sign * amount)
+        return _limited(values.normalise(current + sign * amount))
     except OverflowError:
-        result = float("inf")
-    if result in (float("inf"), float("-inf")):
-        raise _bad("the number would be too large")
-    return result
+        raise _too_large() from None
+
+
+def _limited(number: float) -> float:
+    """A number that can be stored; raise 107."""
+    if not abs(number) < (MAX_NUMBER if isinstance(number, int) else float("inf")):
+        raise _too_large()
+    return number
+
+
+def _too_large() -> StorageError:
+    return _bad("the number would be too large")
 
 
 def _increment(current: Json, operation: Document, key: str, creating: bool) -> Json:
@@ -105,7 +125,7 @@ def _decrement(current: Json, operation: Document, key: str, creating: bool) -> 
     return _add_amount(current, operation, key, -1)
 
 
-def _bitwise(current: Json, operation: Document, key: str, combine: Callable[[int, int], int]) -> int:
+def _bitwise(current: Json, operation: Document, key: str, combine: Callable[[int, int], int]) -> float:
     value = operation.get("value")
     if isinstance(value, bool) or not isinstance(value, int):
         raise _bad(f"{operation['__op']} needs an integer in value")
@@ -113,7 +133,7 @@ def _bitwise(current: Json, operation: Document, key: str, combine: Callable[[in
         current = 0
     if isinstance(current, bool) or not isinstance(current, int):
         raise values.wrong_type(key, value, values.type_name(current), "Number")
-    return combine(current, value)
+    return _limited(combine(current, value))
 
 
 def _bit_and(current: Json, operation: Document, key: str, creating: bool) -> Json:
@@ -128,54 +148,122 @@ def _bit_xor(current: Json, operation: Document, key: str, creating: bool) -> Js
     return _bitwise(current, operation, key, int.__xor__)
 
 
-def _array(current: Json, operation: Document, key: str) -> tuple[list[Json], list[Json]]:
-    """The two arrays of an array operation: what the field holds ([] when missing) and the canonical arguments."""
+class _Elements:
+    """An array that operations work on: each costs as much as it brings, however long the array is.
+
+    After some values have been looked for one by one, elements are known by their texts. (Hashes of numbers would not
+    do: numbers can be chosen to share one.)
+    """
+
+    def __init__(self, array: list[Json]) -> None:
+        self._elements = dict(enumerate(array))  # by place
+        self._places: dict[str, list[int]] | None = None  # by text
+        self._next = len(array)
+        self._scans = 0
+
+    def __len__(self) -> int:
+        return len(self._elements)
+
+    def __contains__(self, value: Json) -> bool:
+        return bool(self._found(value))
+
+    def add(self, value: Json) -> None:
+        self._elements[self._next] = value
+        if self._places is not None:
+            self._places.setdefault(_text(value), []).append(self._next)
+        self._next += 1
+
+    def remove(self, value: Json) -> None:
+        for place in self._found(value):
+            del self._elements[place]
+        if self._places is not None:
+            self._places.pop(_text(value), None)
+
+    def array(self) -> list[Json]:
+        return list(self._elements.values())
+
+    def _found(self, value: Json) -> list[int]:
+        """The places of the elements that are the same."""
+        if self._places is None and self._scans < MAX_SCANS:
+            self._scans += 1
+            return [place for place, element in self._elements.items() if values.same(element, value)]
+        if self._places is None:
+            self._places = {}
+            for place, element in self._elements.items():
+                self._places.setdefault(_text(element), []).append(place)
+        return self._places.get(_text(value), [])
+
+
+def _text(value: Json) -> str:
+    """The text that values share which are the same to `values.same`."""
+    if isinstance(value, str):
+        return "'" + value  # as no JSON begins
+    return canonical_text(_whole(value))
+
+
+def _whole(value: Json) -> Json:
+    """A value with its whole numbers as integers: canonical values keep large ones as they came."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(child) for child in value]
+    if isinstance(value, dict):
+        return {key: _whole(child) for key, child in value.items()}
+    return value
+
+
+def _array(current: Json, operation: Document, key: str, limit: int | None) -> tuple[_Elements, list[Json]]:
+    """What an array operation needs: the elements of the field, none when missing, and the canonical arguments.
+
+    Raises 1 for a field of more than `limit` elements.
+    """
     objects = operation.get("objects")
     if not isinstance(objects, list):
         raise _bad(f"{operation['__op']} needs an array in objects")
     if current is MISSING or current is None:
         current = []
-    if not isinstance(current, list):
+    if not isinstance(current, (list, _Elements)):
         raise values.wrong_type(key, objects, values.type_name(current), "Array")
-    return current, values.normalise(objects)
+    _check_length(len(current), key, limit)
+    return current if isinstance(current, _Elements) else _Elements(current), values.normalise(objects)
 
 
-def _limited(array: list[Json], key: str) -> list[Json]:
-    if len(array) > MAX_ARRAY:
-        raise StorageError(Code.ARRAY_TOO_LONG, key=key, limit=MAX_ARRAY)
-    return array
-
-
-def _contains(array: list[Json], value: Json) -> bool:
-    return any(values.same(element, value) for element in array)
+def _check_length(length: int, key: str, limit: int | None = MAX_ARRAY) -> None:
+    if limit is not None and length > limit:
+        raise StorageError(Code.ARRAY_TOO_LONG, key=key, limit=limit)
 
 
 def _add(current: Json, operation: Document, key: str, creating: bool) -> Json:
-    array, objects = _array(current, operation, key)
-    return _limited(array + objects, key)
+    elements, objects = _array(current, operation, key, MAX_ARRAY)
+    _check_length(len(elements) + len(objects), key)
+    for value in objects:
+        elements.add(value)
+    return elements
 
 
 def _add_unique(current: Json, operation: Document, key: str, creating: bool) -> Json:
-    array, objects = _array(current, operation, key)
-    result = list(array)
+    elements, objects = _array(current, operation, key, MAX_ARRAY)
     for value in objects:
-        if not _contains(result, value):
-            result.append(value)
-    return _limited(result, key)
+        if value not in elements:
+            elements.add(value)
+            _check_length(len(elements), key)
+    return elements
 
 
 def _remove(current: Json, operation: Document, key: str, creating: bool) -> Json:
-    array, objects = _array(current, operation, key)
+    elements, objects = _array(current, operation, key, None)
     if current is MISSING and not creating:
         return MISSING
-    return [element for element in array if not _contains(objects, element)]
+    for value in objects:
+        elements.remove(value)
+    return elements
 
 
 def _batch(current: Json, operation: Document, key: str, creating: bool) -> Json:
     if not isinstance(operation.get("ops"), list):
         raise _bad("Batch needs an array in ops")
     for step in operation["ops"]:
-        current = apply(current, step, key, creating)
+        current = _apply(current, step, key, creating)
     return current
 
 
@@ -183,6 +271,7 @@ def _relation(current: Json, operation: Document, key: str, creating: bool) -> J
     raise _bad(f"{operation['__op']} acts on a whole relation field")
 
 
+_ON_ARRAYS = frozenset(["Add", "AddUnique", "Batch", "Remove"])  # these take _Elements as well
 _OPERATIONS: dict[str, Callable[[Json, Document, str, bool], Json]] = {
     "Add": _add,
     "AddRelation": _relation,

@@ -8,7 +8,7 @@ again on a thread: the same code with the same checks, only another store under 
 import re
 from dataclasses import replace
 
-from leanstorage.service import explain, respond, take_back_traffic
+from leanstorage.service import explain, respond, take_back
 from leanstorage.store import Later, QueryTimeout, Stale, StoreUnavailable
 
 CALL_SECONDS = 0.003  # of one statement
@@ -142,7 +142,7 @@ def _answer(service, environ):
     try:
         return respond(service, environ)
     except (Later, QueryTimeout, Stale):
-        take_back_traffic(service, environ)  # a thread will count it
+        take_back(service, environ)
         return None
     except Exception as error:
         return explain(service, error, environ)

@@ -15,9 +15,9 @@ from pathlib import Path
 from wsgiref.types import WSGIEnvironment
 
 import messages
-from leanstorage import files, passwords, sessions
+from leanstorage import files, passwords, sessions, values
 from leanstorage.blobs import open_blobs
-from leanstorage.calls import Call, Caller, Options, Service
+from leanstorage.calls import LOOPBACK, Call, Caller, Options, Service, limit_traffic, take_back_traffic
 from leanstorage.documents import Ready
 from leanstorage.errors import Code, StorageError
 from leanstorage.hooks import DEPTH_HEADER, Engine, EngineMemory, Transport
@@ -26,7 +26,6 @@ from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable, no
 from messages import BytesResponse, Header, Response
 from router import Application, Router
 
-LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy, whose X-Real-IP is believed, and the app may be
 GZIP_BYTES = 2048  # smaller answers are sent as they are
 ID_HEADERS = ("X-LC-Id", "X-AVOSCloud-Application-Id", "X-Uluru-Application-Id")
 KEY_HEADERS = ("X-LC-Key", "X-AVOSCloud-Application-Key", "X-Uluru-Application-Key")
@@ -106,7 +105,8 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
     if method == "OPTIONS":
         return _json_answer(environ, HTTPStatus.OK, PREFLIGHT, {})
     path = re.sub("/{2,}", "/", messages.path(environ))  # the Python SDK doubles the first slash
-    _limit_traffic(service, environ)
+    values.check_storable(path)
+    limit_traffic(service, _address(environ), _has_hook_key(service, environ))
     upload = UPLOAD.fullmatch(path)
     if upload and method == "PUT":
         files.receive(service, upload.group(1), messages.body_chunks(environ, service.options.max_upload_bytes))
@@ -120,8 +120,13 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
     query, body, credentials, method = _read(service, environ, method)
     function, parameters = service.router.match(method, api.group(1))
     caller = Caller() if function in OPEN else authenticate(service, environ, credentials, method)
-    call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ))
+    call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ, caller))
     return _json_answer(environ, *function(call, **parameters))
+
+
+def take_back(service: Service, environ: WSGIEnvironment) -> None:
+    """A request that `respond` began did not take place: it will be made, and counted, again."""
+    take_back_traffic(service, _address(environ), _has_hook_key(service, environ))
 
 
 def authenticate(service: Service, environ: WSGIEnvironment, credentials: Document, method: str) -> Caller:
@@ -161,7 +166,7 @@ def authenticate(service: Service, environ: WSGIEnvironment, credentials: Docume
         is_master=is_master,
         user_id=user_id,
         token=token,
-        has_hook_key=_equal(environ.get("HTTP_X_LC_HOOK_KEY"), keys["hook_key"]),
+        has_hook_key=_has_hook_key(service, environ),
         address=_address(environ),
         is_production=sent(PROD_HEADERS) not in ("0", "false"),
     )
@@ -197,7 +202,9 @@ def _read(service: Service, environ: WSGIEnvironment, method: str) -> tuple[Docu
     if method in ("GET", "HEAD") or (method == "DELETE" and not data):
         return query, {}, {}, method  # clients send `null` along
     if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
-        return query, messages.query({"QUERY_STRING": data.decode("latin-1")}), {}, method  # the reset form's
+        form = messages.query({"QUERY_STRING": data.decode("latin-1")})  # the reset form's
+        values.check_storable(*form, *form.values())
+        return query, form, {}, method
     body = messages.parse_json(data, service.options.max_json_depth) if data.strip() else {}
     if body is None:
         body = {}
@@ -235,25 +242,8 @@ def _equal(sent: str | None, wanted: str | None) -> bool:
     return hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode())
 
 
-def _limit_traffic(service: Service, environ: WSGIEnvironment) -> None:
-    """Raise 429 for an address that asks too much."""
-    address = _counted_address(service, environ)
-    if address and service.traffic.count(address) > service.options.max_requests_per_minute:
-        raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", "60")])
-
-
-def take_back_traffic(service: Service, environ: WSGIEnvironment) -> None:
-    """A request that was counted did not take place: it will be made again."""
-    address = _counted_address(service, environ)
-    if address:
-        service.traffic.take_back(address)
-
-
-def _counted_address(service: Service, environ: WSGIEnvironment) -> str | None:
-    """The address whose request counts; the app speaks for many visitors, so its hook key spares it."""
-    address = _address(environ)
-    is_spared = address in LOOPBACK or _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"])
-    return None if is_spared or not service.options.max_requests_per_minute else address
+def _has_hook_key(service: Service, environ: WSGIEnvironment) -> bool:
+    return _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"])
 
 
 def _address(environ: WSGIEnvironment) -> str:
@@ -269,7 +259,10 @@ def _api_url(service: Service, environ: WSGIEnvironment) -> str:
     return f"{environ.get('wsgi.url_scheme', 'http')}://{host}{environ.get('SCRIPT_NAME', '')}"
 
 
-def _depth(environ: WSGIEnvironment) -> int:
+def _depth(environ: WSGIEnvironment, caller: Caller) -> int:
+    """How many hooks lead to this call, if one does: a stranger who says so would have after hooks left out."""
+    if not caller.has_hook_key and not caller.is_master:
+        return 0
     text = environ.get(VARIABLES[DEPTH_HEADER], "0")
     return int(text) if DEPTH.fullmatch(text) else 0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from leanstorage import acl, changes, classes, documents, objects, queries
 from leanstorage.calls import Answer, Call, created, ok
 from leanstorage.errors import Code, StorageError
-from leanstorage.store import Document, Json, Row, now
+from leanstorage.store import Document, Json, Principals, Row, now
 from leanstorage.values import check_class_name, check_object_id, format_time, normalise, pointer
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ COUNTERS = "inbox"  # kind of the records `<owner>:<type>:last` and `:unread`
 def send(call: Call) -> Answer:
     """POST `{inboxType, data, query: {className, where, keys?}, source?}`: 201; only users, to whoever matches.
 
-    Raises 102, 103, 107, 206 and what a write raises.
+    Raises 102, 103, 107, 206, 403 and what a write raises.
     """
     body = call.json_body()
     user_id = _needs_user(call)
@@ -38,12 +38,13 @@ def send(call: Call) -> Answer:
 
     def work(transaction: "Transaction") -> Row:
         info = classes.existing(transaction, "_Status")
-        # The receivers are chosen by the service, not read by the caller: users' closed `find` does not matter.
+        principals = call.principals(transaction)
+        classes.check_permission(info, "create", principals)
         receivers = _receivers(transaction, call, class_name, query.get("where") or {}, keys)
         readers = receivers if inbox == "private" else ["*"]
         rights = {name: {"read": True} for name in readers} | {user_id: {"read": True, "write": True}}
         change = changes.apply(fields, {}, rights, info["columns"], creating=True)
-        classes.add_columns(transaction, "_Status", info, change.found, None)
+        classes.add_columns(transaction, "_Status", info, change.found, principals)
         ms = now()
         row = Row(objects.new_id(ms), ms, ms, change.acl, change.body)
         transaction.insert("_Status", row)
@@ -70,6 +71,7 @@ def inbox(call: Call) -> Answer:
     since, below = _number(call.query.get("sinceId")), _number(call.query.get("maxId"))
 
     def work(transaction: "Transaction") -> Document:
+        info, principals = _for_finding(transaction, call)
         lines = transaction.records(lines_kind(owner, kind))
         wanted = [
             (int(key), line["status"])
@@ -77,8 +79,6 @@ def inbox(call: Call) -> Answer:
             if int(key) > since and (not below or int(key) <= below)
         ]
         rows = transaction.get_many("_Status", [status for _, status in wanted[:limit]])
-        info = classes.existing(transaction, "_Status")
-        principals = call.principals(transaction)
         found = [
             (number, rows[status])
             for number, status in wanted[:limit]
@@ -98,6 +98,7 @@ def count(call: Call) -> Answer:
     owner, kind = _owner(call), _inbox_type(call.query)
 
     def work(transaction: "Transaction") -> Document:
+        _for_finding(transaction, call)
         unread = transaction.record(COUNTERS, f"{owner}:{kind}:unread") or {"number": 0}
         return {"total": len(transaction.records(lines_kind(owner, kind))), "unread": unread["number"]}
 
@@ -123,6 +124,13 @@ def line_key(number: int) -> str:
     return f"{number:012d}"
 
 
+def _for_finding(transaction: "Transaction", call: Call) -> tuple[Document, Principals]:
+    """The info of `_Status`, and the names that the caller goes by; raise 403 unless it may find statuses."""
+    info, principals = classes.existing(transaction, "_Status"), call.principals(transaction)
+    classes.check_permission(info, "find", principals)
+    return info, principals
+
+
 def _counter(transaction: "Transaction", owner: str, kind: str, name: str) -> int:
     """Count one more, and return how many there are."""
     key = f"{owner}:{kind}:{name}"
@@ -132,15 +140,34 @@ def _counter(transaction: "Transaction", owner: str, kind: str, name: str) -> in
 
 
 def _receivers(transaction: "Transaction", call: Call, class_name: str, where: Json, key: Json) -> list[str]:
-    """Ids of the users that match, or that the matching rows point to by `key` (a list of followers)."""
+    """Ids of the users that match, or that the matching rows point to by `key` (a list of followers).
+
+    Who is sent a private status can be read from it, so to choose receivers is to find them: raises 403 where the
+    caller may not. Users whose ids are known need no more than `get`, one's own followers nothing.
+    """
     principals = call.principals(transaction)
-    query, _ = queries.parse(class_name, where, call.caller.is_master, principals)
+    query = objects.parse(transaction, call, class_name, where, principals)
+    info = classes.load(transaction, class_name)
+    if info is not None and not _is_of_own_followers(call, class_name, where):
+        classes.check_permission(info, "get" if _is_by_id(class_name, where) else "find", principals)
     rows = transaction.find(queries.with_limits(query, {"limit": MAX_RECEIVERS}))
     if class_name == "_User":
         return [row.id for row in rows if acl.allows(row.acl, "read", principals)]
     values = [row.body.get(str(key).split(",")[0]) for row in rows]
     pointers = [value for value in values if isinstance(value, dict) and value.get("__type") == "Pointer"]
     return [value["objectId"] for value in pointers if value["className"] == "_User"]
+
+
+def _is_by_id(class_name: str, where: Json) -> bool:
+    if class_name != "_User" or not isinstance(where, dict) or where.keys() != {"objectId"}:
+        return False
+    ids = where["objectId"]
+    return isinstance(ids, str) or isinstance(ids, dict) and ids.keys() == {"$in"}
+
+
+def _is_of_own_followers(call: Call, class_name: str, where: Json) -> bool:
+    user = where.get("user") if class_name == "_Follower" and isinstance(where, dict) else None
+    return isinstance(user, dict) and user.get("objectId") == call.caller.user_id
 
 
 def _needs_user(call: Call) -> str:

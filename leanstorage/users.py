@@ -31,7 +31,8 @@ UNIQUE = {
     "mobilePhoneNumber": Code.PHONE_TAKEN,
 }
 FLAGS = ("emailVerified", "mobilePhoneVerified")
-NEVER_WRITTEN = ("sessionToken", "salt")
+MAX_PROVIDER = 100  # characters; index entries are limited
+NEVER_WRITTEN = ("password", "sessionToken", "salt")
 
 
 def sign_up(call: Call) -> Answer:
@@ -156,6 +157,9 @@ def update(call: Call, user_id: str) -> Answer:
     hashed = None
     if password is not None:
         _check_password(password)
+    if password is not None or _is_auth(fields.get("authData")):
+        call.service.store.read(lambda transaction: _check_writable(transaction, call, user_id))
+    if password is not None:
         hashed = _hashed(call, password)
     if _is_auth(fields.get("authData")):
         fields["authData"] = _checked_auth(call, fields["authData"])
@@ -287,9 +291,18 @@ def find_identity(transaction: "Transaction", provider: str, identity: str) -> s
     return found["id"] if found else None
 
 
+def password_time(transaction: "Transaction", user_id: str) -> int:
+    """When the password was set here last, in ms; 0 for never."""
+    changed: int = (transaction.record("credential", user_id) or {}).get("changed", 0)
+    return changed
+
+
 def _taken_apart(call: Call, fields: Document) -> tuple[Document, Json]:
     """The fields without what is never stored as a field; and the password, None when there is none."""
-    password = fields.pop("password", None)
+    password = fields.get("password")
+    for key in fields:
+        if "." in key and key.split(".")[0] in NEVER_WRITTEN:
+            raise StorageError(Code.BAD_KEY, key=key)
     for key in NEVER_WRITTEN:
         fields.pop(key, None)
     if not call.caller.is_master:
@@ -360,6 +373,14 @@ def _own(call: Call, user_id: str, row: Row | None) -> Row:
     return row
 
 
+def _check_writable(transaction: "Transaction", call: Call, user_id: str) -> None:
+    """What the write itself will check again: a stranger is not worth the hashing of a password, or a hook."""
+    row = transaction.get("_User", values.check_object_id(user_id))
+    if row is None:
+        raise StorageError(Code.NO_OBJECT, id=user_id, class_name="_User")
+    _own(call, user_id, row)
+
+
 def _admit(
     has_password: bool, transaction: "Transaction", call: Call, row: Row | None, fields: Document | None
 ) -> Document | None:
@@ -367,7 +388,8 @@ def _admit(
         _own(call, row.id, row)
     if fields is None:
         return None
-    fields = dict(fields)
+    # Once more: a before hook may have named them.
+    fields = {key: value for key, value in fields.items() if key.split(".")[0] not in NEVER_WRITTEN}
     if not call.caller.is_master:
         for key in FLAGS:
             fields.pop(key, None)
@@ -462,7 +484,7 @@ def _forget(service: Service, transaction: "Transaction", row: Row) -> None:
 
 def _put_password(transaction: "Transaction", user_id: str, hashed: Document) -> None:
     credential = transaction.record("credential", user_id, lock=True) or {}
-    transaction.put_record("credential", user_id, {**credential, "password": hashed})
+    transaction.put_record("credential", user_id, {**credential, "password": hashed, "changed": now()})
 
 
 def _has_password(call: Call, user_id: str) -> bool:
@@ -503,29 +525,46 @@ def _checked_auth(call: Call, auth_data: Document) -> Document:
     elif not call.caller.is_master:
         trusted = call.service.options.trusted_providers
         for provider, data in auth_data.items():
+            union = _union(provider, data)
             if data and provider not in trusted and "*" not in trusted:
                 raise StorageError(Code.AUTH_UNTRUSTED, provider=provider)
+            if union and not _speaks_for(provider, union[0], trusted):
+                raise StorageError(Code.AUTH_UNTRUSTED, provider=union[0])
+    for provider in auth_data:
+        if len(provider) > MAX_PROVIDER:
+            raise StorageError(Code.BAD_KEY, key=provider)
     return _with_union_ids({provider: values.normalise(data) for provider, data in auth_data.items()})
 
 
 def _with_union_ids(auth_data: Document) -> Document:
     """A main account also stands under its platform's union id, shared by all apps of one vendor."""
     result = dict(auth_data)
-    for data in auth_data.values():
-        union = _union(data)
+    for provider, data in auth_data.items():
+        union = _union(provider, data)
         if union and data.get("main_account") in (True, "true"):
-            result[union[0]] = {"uid": union[1]}
+            result[_union_provider(union)] = {"uid": union[1]}
     return result
 
 
-def _union(data: Json) -> tuple[str, str] | None:
-    """("_<platform>_unionid", unionid) of one provider's data, or None."""
-    if not isinstance(data, dict):
+def _union(provider: str, data: Json) -> tuple[str, str] | None:
+    """(platform, union id) of one provider's data, or None. Nobody answers for what stands in `anonymous`."""
+    if provider == "anonymous" or not isinstance(data, dict):
         return None
     union_id, platform = data.get("unionid"), data.get("platform")
+    if isinstance(platform, str) and len(platform) > MAX_PROVIDER:
+        raise StorageError(Code.BAD_KEY, key=platform)
     if isinstance(union_id, str) and isinstance(platform, str) and union_id and platform.isidentifier():
-        return f"_{platform}_unionid", union_id
+        return platform, union_id
     return None
+
+
+def _union_provider(union: tuple[str, str]) -> str:
+    return f"_{union[0]}_unionid"
+
+
+def _speaks_for(provider: str, platform: str, trusted: frozenset[str]) -> bool:
+    """Whether a trusted provider's union ids are believed: its own platform's (`weixin_1`), or a trusted one's."""
+    return provider == platform or provider.startswith(f"{platform}_") or not trusted.isdisjoint([platform, "*"])
 
 
 def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
@@ -533,10 +572,10 @@ def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
     wanted = identities(auth_data)
 
     def look(transaction: "Transaction") -> str | None:
-        for data in auth_data.values():
-            union = _union(data)
+        for provider, data in auth_data.items():
+            union = _union(provider, data)
             if union and data.get("main_account") in (False, "false"):
-                main = find_identity(transaction, *union)
+                main = find_identity(transaction, _union_provider(union), union[1])
                 if main:
                     return main
         owners = {find_identity(transaction, *identity) for identity in wanted} - {None}

@@ -145,6 +145,25 @@ class RightsTest(ServiceTestCase):
         self.code(305, "PUT", f"/classes/Hidden/{object_id}", {"n": 2}, where={"n": 5}, session=session)
         self.assertEqual(self.get("Hidden", object_id, master=True)["n"], 1)
 
+    def test_who_may_write_but_not_read_is_shown_no_written_values(self):
+        alice, bob = self.user("box-owner"), self.user("box-writer")
+        rights = {alice["objectId"]: {"read": True, "write": True}, "*": {"write": True}}
+        box = self.make("Box", session=alice["sessionToken"], n=42, l=["secret"], ACL=rights)
+        body = {"n": {"__op": "Increment", "amount": 0}, "l": {"__op": "AddUnique", "objects": []}}
+        for option in ("fetchWhenSave", "new"):
+            value = self.api("PUT", f"/classes/Box/{box}?{option}=true", body, session=bob["sessionToken"])
+            self.assertEqual(set(value), {"objectId", "updatedAt"})
+            value = self.api("PUT", f"/classes/Box/{box}?{option}=true", body, session=alice["sessionToken"])
+            self.assertEqual((value["n"], value["l"]), (42, ["secret"]))
+
+        def close(transaction):
+            info = transaction.class_info("Box")
+            transaction.save_class("Box", {**info, "permissions": {"get": {"users": False, "names": []}}})
+
+        self.service.store.write(close)
+        value = self.api("PUT", f"/classes/Box/{box}?new=true", body, session=alice["sessionToken"])
+        self.assertEqual(set(value), {"objectId", "updatedAt"})
+
     def test_other_users_accounts_are_reached_by_no_class_route(self):
         victim, thief = self.user("v1"), self.user("t1")
         for path in (f"/classes/_User/{victim['objectId']}", f"/users/{victim['objectId']}"):

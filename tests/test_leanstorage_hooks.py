@@ -7,6 +7,7 @@ import time
 import unittest
 from contextlib import redirect_stderr
 from unittest import mock
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from leanstorage import hooks
 from leanstorage.hooks import EngineDown, EngineTimeout
@@ -124,6 +125,13 @@ class HooksTest(HookCase):
         self.user("another")
         self.assertNotIn("password", json.dumps(self.engine.calls[-1][2]))
 
+    def test_hook_that_names_a_password_stores_no_column_of_it(self):
+        self.on("_User", "beforeSave", lambda sent: (200, {**sent["object"], "password": "clear", "salt": {"a": 1}, "ok": 1}))
+        user = self.user("hooked-password")
+        self.assertEqual(user["ok"], 1)
+        self.assertNotIn("clear", repr(self.service.store.read(lambda transaction: transaction.get("_User", user["objectId"]).body)))
+        self.api("POST", "/login", {"username": "hooked-password", "password": "pw"})
+
     def test_after_hook_that_fails_is_only_logged(self):
         self.on("After", "afterSave", lambda sent: (500, {"code": 1, "error": "broken"}))
         with mock.patch("sys.stderr"):
@@ -180,6 +188,26 @@ class HooksTest(HookCase):
             server.server_close()
         self.assertTrue(output.getvalue().startswith(f"the engine at http://{url} answers 401 and no list"), output.getvalue())
 
+    def test_engine_that_was_never_reached_lets_nobody_log_in_past_its_hooks(self):
+        self.user("down")
+        account = {"authData": {"anonymous": {"id": "down"}}}
+        self.api("POST", "/users", account, 201)
+        self.service.engine = hooks.Engine(self.engine, KEYS)
+        self.engine.is_down = True
+        login = {"username": "down", "password": "pw"}
+        self.assertIn("Application not found", self.code(142, "POST", "/login", login, status=401))
+        self.assertIn("Application not found", self.code(142, "POST", "/users", account))
+        self.api("POST", "/login", login, master=True)
+        self.engine.is_down = False
+        self.service.engine = hooks.Engine(self.engine, KEYS)
+        self.api("POST", "/login", login)
+        self.engine.names.append("__on_login__User")
+        self.service.engine = hooks.Engine(self.engine, KEYS)
+        self.engine.answers["/functions/_User/onLogin"] = lambda sent: (200, {"result": "ok"})
+        self.api("POST", "/login", login)
+        self.engine.is_down = True
+        self.code(142, "POST", "/login", login, status=401)
+
     def test_engine_that_goes_down_lets_no_write_slip_past_its_hooks(self):
         self.on("Gone", "beforeSave", lambda sent: (200, sent["object"]))
         self.make("Gone", a=1)
@@ -200,8 +228,8 @@ class HooksTest(HookCase):
             # The app saves again what it was told of: its hooks fire again, each time one level deeper.
             headers = {**self.engine.calls[-1][1], "X-LC-Id": "appid", "X-LC-Key": KEYS["key"]}
             path = f"/1.1/classes/Loop/{sent['object']['objectId']}"
-            depth = {"X-LeanStorage-Depth": headers["X-LeanStorage-Depth"], **{k: headers[k] for k in ("X-LC-Id", "X-LC-Key")}}
-            self.raw("PUT", path, b'{"n":{"__op":"Increment","amount":1}}', depth)
+            names = ("X-LC-Id", "X-LC-Key", "X-LC-Hook-Key", "X-LeanStorage-Depth")
+            self.raw("PUT", path, b'{"n":{"__op":"Increment","amount":1}}', {name: headers[name] for name in names})
             return 200, {"result": "ok"}
 
         self.on("Loop", "afterSave", after)
@@ -209,6 +237,11 @@ class HooksTest(HookCase):
         with mock.patch("sys.stderr"):
             object_id = self.make("Loop", n=0)
         self.assertLessEqual(self.get("Loop", object_id)["n"], hooks.MAX_DEPTH + 1)
+
+    def test_depth_that_a_stranger_claims_leaves_no_hook_out(self):
+        self.on("Audit", "afterSave", lambda sent: (200, {"result": "ok"}))
+        self.api("POST", "/classes/Audit", {"a": 1}, 201, headers={"X-LeanStorage-Depth": "5"})
+        self.assertEqual([path for path, _, _ in self.engine.calls], ["/functions/Audit/afterSave"])
 
     def test_no_lock_or_transaction_is_held_while_a_hook_runs(self):
         entered, leave = threading.Event(), threading.Event()
@@ -255,6 +288,10 @@ class FunctionsTest(HookCase):
         self.code(141, "POST", "/functions/broken", {}, status=500)
         self.code(107, "POST", "/functions/hello", [])
 
+        for name in ("%5f_before_save_for_Todo", "%255f_before_save_for_Todo", "..", ".", "hello%3fa", "hello%23", "a b", "a%00"):
+            self.code(1, "POST", f"/functions/{name}", {"object": {}}, status=404)
+            self.assertNotIn("before_save", repr(self.engine.calls))
+
         def slow(sent):
             raise EngineTimeout
 
@@ -268,6 +305,34 @@ class FunctionsTest(HookCase):
         self.service.engine = None
         self.assertIn("serve --engine", self.code(1, "POST", "/functions/hello", {}, status=404))
         self.assertEqual(self.code(1, "POST", "/functions/__before_save_for_Todo", {}, status=404), "Not Found.")
+
+
+class TransportTest(unittest.TestCase):
+    def test_function_whose_name_is_not_ascii_reaches_an_engine_by_either_transport(self):
+        paths = []
+
+        def engine(environ, start_response):
+            paths.append(environ["PATH_INFO"].encode("latin-1").decode())
+            start_response("200 OK", [("Content-Length", "2")])
+            return [b"{}"]
+
+        in_process = hooks.WsgiTransport(engine)
+        self.addCleanup(in_process.close)
+        server = make_server("127.0.0.1", 0, engine, handler_class=_Silent)
+        self.addCleanup(server.server_close)
+        over_http = hooks.HttpTransport(f"http://127.0.0.1:{server.server_port}")
+        self.addCleanup(over_http.close)
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        for transport in (in_process, over_http):
+            transport("POST", "/1.1/functions/%E5%A5%BD", {}, b"{}", 5)
+        thread.join()
+        self.assertEqual(paths, ["/1.1/functions/好"] * 2)
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, *arguments):
+        pass
 
 
 class MergeTest(unittest.TestCase):

@@ -1,8 +1,10 @@
 """Objects: sections 3 and 2.4 of the protocol."""
 import base64
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+from leanstorage import changes
 from tests.service_support import ServiceTestCase, pointer
 
 GEO = {"__type": "GeoPoint", "latitude": 40.0, "longitude": -30.0}
@@ -79,6 +81,7 @@ class CreateTest(ServiceTestCase):
             (107, {"x": {"__op": "Increment", "amount": "1"}}),
             (107, {"x": {"__op": ["Increment"]}}),
             (107, {"x": {"__type": "Object", "className": "Foo"}}),
+            (302, {"g": {"__type": "GeoPoint", "latitude": 10**400, "longitude": 1}}),
             (111, {"number": "1"}),
             (111, {"text": 1}),
             (111, {"to": pointer("Bar", "a")}),
@@ -188,13 +191,77 @@ class UpdateTest(ServiceTestCase):
         found = self.get("Ops", self.make("Ops", **fields))
         self.assertEqual({key: found[key] for key in fields}, {"a": 0, "b": 1, "c": 1, "d": [1], "e": []})
 
+    def test_number_that_grows_too_long_to_be_kept_is_107(self):
+        nines = 10**4300 - 1
+        object_id = self.make("Foo", huge=nines, below=-nines)
+        for key, operation in (
+            ("huge", {"__op": "Increment", "amount": nines}),
+            ("huge", {"__op": "BitOr", "value": 2 ** (nines.bit_length()) - nines - 1 - 1}),
+            ("below", {"__op": "Decrement", "amount": 1}),
+            ("huge", {"__op": "Batch", "ops": [{"__op": "Increment", "amount": nines}] * 2}),
+        ):
+            with self.subTest(operation["__op"]):
+                self.code(107, "PUT", f"/classes/Foo/{object_id}", {key: operation})
+        self.assertEqual(self.get("Foo", object_id)["huge"], nines)
+
+    def test_dotted_key_makes_no_value_of_a_type(self):
+        object_id = self.make("Foo", typed={"a": {}})
+        for key in ("typed.__type", "typed.a.__type", "unseen.__type"):
+            for kind in ("Pointer", "Date", {"a": 1}):
+                self.code(105, "PUT", f"/classes/Foo/{object_id}", {key: kind})
+
+    def test_batch_of_array_operations_makes_one_array_of_them_in_order(self):
+        # Enough of them that elements are known by their texts at the end, and values that only look alike.
+        alike = [1, "1", True, None, "null", [1], ["1"], {"a": 1}, '{"a":1}', "'1", 1e19, 0.5]
+        steps = [("AddUnique", alike), ("AddUnique", [1.0, True, {"a": 1.0}, 10**19]), ("Add", [2, 2, "1"]), ("Remove", ["1"])]
+        steps += [("AddUnique", [2, 3]), ("Remove", [2, [1.0]]), ("Add", ["1", 1])]
+        batch = {"__op": "Batch", "ops": [{"__op": name, "objects": objects} for name, objects in steps]}
+        wanted = [1, True, None, "null", ["1"], {"a": 1}, '{"a":1}', "'1", 1e19, 0.5, 3, "1", 1]
+        for number, nested in enumerate((batch, {"__op": "Batch", "ops": [batch]})):
+            object_id = self.make("Foo", **{f"batch{number}": None})
+            self.put(object_id, {f"batch{number}": nested})
+            self.assertEqual(repr(self.get("Foo", object_id)[f"batch{number}"]).replace("10000000000000000000", "1e+19"), repr(wanted))
+        for batch in ([("AddUnique", [1]), ("Increment", None)], [("Add", [1]), ("BitOr", None)]):
+            ops = [{"__op": name, "objects": objects, "amount": 1, "value": 1} for name, objects in batch]
+            self.code(111, "PUT", f"/classes/Foo/{object_id}", {"mixed": {"__op": "Batch", "ops": ops}})
+        ops = [{"__op": "Add", "objects": [1]}, {"__op": "Delete"}, {"__op": "Increment", "amount": 1}]
+        self.put(object_id, {"again": {"__op": "Batch", "ops": ops}})
+        self.assertEqual(self.get("Foo", object_id)["again"], 1)
+
+    def test_changes_take_time_in_proportion_to_what_they_bring(self):
+        many = list(range(9_000))
+        same_hash = [number * (2**61 - 1) for number in many]
+        one = [{"__op": name, "objects": [9_000]} for name in ("AddUnique", "Remove")]
+        nested = {f"k{number}": 1 for number in range(20_000)}
+        for name, fields, body in (
+            ("AddUnique", {"l": {"__op": "AddUnique", "objects": many}}, {}),
+            ("AddUnique of equal hashes", {"l": {"__op": "AddUnique", "objects": same_hash}}, {}),
+            ("Remove", {"l": {"__op": "Remove", "objects": many}}, {"l": same_hash}),
+            ("Batch", {"l": {"__op": "Batch", "ops": one * 2_000}}, {"l": many}),
+            ("dotted keys", {f"o.k{number}": 2 for number in range(3_000)}, {"o": nested}),
+            ("keys", {f"k{number}": 1 for number in range(30_000)}, {}),
+        ):
+            with self.subTest(name):
+                start = time.process_time()
+                changes.apply(fields, body, None, {}, creating=False)
+                self.assertLess(time.process_time() - start, 1)
+
+    def test_array_that_gets_too_long_is_refused_and_one_that_does_not_is_kept(self):
+        object_id = self.make("Foo", long=[0])
+        for name in ("Add", "AddUnique"):
+            text = self.code(1, "PUT", f"/classes/Foo/{object_id}", {"long": {"__op": name, "objects": list(range(1, 10_001))}})
+            self.assertIn("10000 elements", text)
+        self.put(object_id, {"long": {"__op": "AddUnique", "objects": list(range(10_000)) * 2}})
+        self.assertEqual(self.get("Foo", object_id)["long"], list(range(10_000)))
+
     def test_dotted_key_reaches_into_objects_and_creates_levels(self):
         object_id = self.make("Foo", o={"a": 1, "b": {"c": 2}})
         self.put(object_id, {"o.b.c": {"__op": "Increment", "amount": 1}, "o.x.y": "new", "o.a": {"__op": "Delete"}})
         self.assertEqual(self.get("Foo", object_id)["o"], {"b": {"c": 3}, "x": {"y": "new"}})
         self.put(object_id, {"fresh.a.b": 1})
         self.assertEqual(self.get("Foo", object_id)["fresh"], {"a": {"b": 1}})
-        self.make("Foo", scalar=1)
+        self.put(object_id, {"fresh.b": 1, "fresh": {"__op": "Delete"}, "fresh.c": 1})
+        self.assertEqual(self.get("Foo", object_id)["fresh"], {"c": 1})
         object_id = self.make("Foo", scalar=1)
         self.code(111, "PUT", f"/classes/Foo/{object_id}", {"scalar.a": 1})
         for key in ("o.", "o..a", "o.$a", ".a", "o" + ".a" * 30):

@@ -17,8 +17,10 @@ from unittest import mock
 import psutil
 import requests
 
+from leanstorage import batch
 from leanstorage.__main__ import main
-from leanstorage.store import open_store
+from leanstorage.calls import Call, Caller
+from leanstorage.store import QueryTimeout, StoreUnavailable, open_store
 from tests.service_support import KEYS, SERVER, ServiceTestCase, open_database
 from tests.support import ROOT, clean_environment, free_port, python, running
 
@@ -326,6 +328,35 @@ class LimitsTest(ServiceTestCase):
             spared = {**headers, "X-LC-Hook-Key": KEYS["hook_key"]}
             self.assertEqual(self.raw("GET", "/1.1/classes/_Role", headers=spared, **there).status, 200)
             self.assertEqual(self.raw("GET", "/1.1/date").status, 200)
+
+    def test_batch_counts_as_many_calls_as_it_makes(self):
+        headers = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"]}
+        body = json.dumps({"requests": [{"method": "GET", "path": "/1.1/date"}] * 6}).encode()
+        there = {"REMOTE_ADDR": "8.8.4.4"}
+        with mock.patch.object(self.service.options, "max_requests_per_minute", 15):
+            statuses = [self.raw("POST", "/1.1/batch", body, headers, **there).status for _ in range(3)]
+            self.assertEqual(statuses, [200, 200, 429])
+            spared = {**headers, "X-LC-Hook-Key": KEYS["hook_key"]}
+            self.assertEqual(self.raw("POST", "/1.1/batch", body, spared, **there).status, 200)
+
+    def test_batch_that_takes_too_long_does_no_more(self):
+        requests = [{"method": "POST", "path": "/1.1/classes/Late", "body": {"n": n}} for n in range(3)]
+        with mock.patch("leanstorage.batch.time") as clock:
+            clock.monotonic.side_effect = [0, 1, batch.BATCH_SECONDS, batch.BATCH_SECONDS + 1]
+            answers = self.api("POST", "/batch", {"requests": requests})
+        self.assertEqual([list(answer) for answer in answers], [["success"], ["success"], ["error"]])
+        self.assertEqual(answers[2]["error"]["code"], 124)
+        self.assertEqual({row["n"] for row in self.find("Late")}, {0, 1})
+
+    def test_batch_item_that_the_store_has_no_time_for_has_its_code_and_no_traceback(self):
+        for error, code in ((QueryTimeout(), 124), (StoreUnavailable("down"), 503)):
+            with mock.patch.object(self.service.store, "read", side_effect=error), mock.patch("sys.stderr") as log:
+                [item] = batch.run(self.batch([{"method": "GET", "path": "/1.1/classes/_Role"}]))[2]
+            self.assertEqual(item["error"]["code"], code)
+            self.assertNotIn("Traceback", repr(log.mock_calls))
+
+    def batch(self, requests):
+        return Call(self.service, Caller(), "POST", {}, {"requests": requests}, "")
 
     @unittest.skipIf(SERVER, "SQLite's own budget")
     def test_query_that_takes_too_long_is_stopped(self):

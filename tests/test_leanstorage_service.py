@@ -59,6 +59,21 @@ class TransportTest(ServiceTestCase):
                 self.assertEqual((response.status, response.json()["code"]), (400, 107))
         self.assertEqual(self.digest(), before)
 
+    def test_nul_characters_in_forms_and_paths_are_107(self):
+        self.make("Foo")
+        form = {**APP, "Content-Type": "application/x-www-form-urlencoded"}
+        before = self.digest()
+        answers = [
+            self.raw("POST", "/1.1/users", b"username=alice%00&password=x", form),
+            self.raw("POST", "/1.1/users", b"user%00name=alice&password=x", form),
+            self.raw("GET", "/1.1/verifyEmail/a\0", headers=APP),
+            self.raw("GET", "/a\0.png"),
+        ]
+        self.assertEqual([(answer.status, answer.json()["code"]) for answer in answers], [(400, 107)] * 4)
+        [item] = self.api("POST", "/batch", {"requests": [{"method": "GET", "path": "/1.1/verifyEmail/a%00"}]})
+        self.assertEqual(item["error"]["code"], 107)
+        self.assertEqual(self.digest(), before)
+
     def test_repeated_where_is_107(self):
         object_id = self.make("Foo", a=1)
         for query in ("where=%7B%7D&where=%7B%22a%22%3A2%7D", "where=%7B%22a%22", "where=null", "where=5"):

@@ -60,7 +60,7 @@ class ExportTest(StorageTestCase):
         session = storage.request("POST", "/login", {"username": "ann", "password": "ann!"})[1]["sessionToken"]
         for number in range(3):
             for kind in ("default", "private"):
-                query = {"className": "_User", "where": {"username": "bob"}}
+                query = {"className": "_User", "where": {"objectId": ids[1]}}
                 body = {"inboxType": kind, "data": {"message": str(number)}, "query": query}
                 self.assertEqual(storage.request("POST", "/statuses", body, session=session)[0], 201)
         self.bob = ids[1]
@@ -133,7 +133,7 @@ class ExportTest(StorageTestCase):
             self.assertEqual([line["messageId"] for line in answers[1]["results"]], [3, 2, 1])
         owner = {"owner": json.dumps(pointer("_User", self.bob)), "inboxType": "default"}
         self.assertEqual(moved.request("POST", "/subscribe/statuses/resetUnreadCount", owner, session=session)[0], 200)
-        body = {"data": {"message": "here"}, "query": {"className": "_User", "where": {"username": "bob"}}}
+        body = {"data": {"message": "here"}, "query": {"className": "_User", "where": {"objectId": self.bob}}}
         self.assertEqual(moved.request("POST", "/statuses", body, session=session)[0], 201)
         self.take_in(self.folder / "one", database, keys)
         counted = moved.request("GET", "/subscribe/statuses/count", session=session, query={"inboxType": "default"})[1]

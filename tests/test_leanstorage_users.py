@@ -6,14 +6,16 @@ import re
 import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from time import sleep
 from unittest import mock
 
 from leanstorage import __main__ as command_line
-from leanstorage import mail, users
+from leanstorage import classes, mail, users
 from leanstorage.calls import Options
 from leanstorage.store import now
 from leanstorage.values import parse_time
-from tests.service_support import ServiceTestCase, pointer
+from tests.service_support import KEYS, ServiceTestCase, pointer
+from tests.support import call
 
 PRIVATE = ("password", "salt", "sessionToken", "authData")
 
@@ -177,6 +179,14 @@ class ChangeTest(ServiceTestCase):
         self.code(211, "GET", self.path)
         self.user(self.name)  # the name is free again
 
+    def test_password_that_a_stranger_sets_is_refused_before_it_is_hashed(self):
+        other = self.user(self.name + "3")
+        with mock.patch("leanstorage.passwords.hash_password", side_effect=AssertionError("hashed")):
+            self.code(206, "PUT", self.path, {"password": "new"}, status=403)
+            self.code(403, "PUT", self.path, {"password": "new"}, status=403, session=other["sessionToken"])
+            self.code(1, "PUT", "/users/unknown", {"password": "new"}, status=404)
+            self.code(104, "PUT", "/users/a-b", {"password": "new"})
+
     def test_token_changes_on_refresh_and_on_a_new_password(self):
         value = self.api("PUT", self.path + "/refreshSessionToken", session=self.token)
         self.assertEqual(set(value), {"updatedAt", "objectId", "sessionToken"})
@@ -220,6 +230,14 @@ class ChangeTest(ServiceTestCase):
         open_inner = {"className": "_User", "where": {}}
         self.code(403, "GET", "/classes/Holder", where={"user": {"$inQuery": open_inner}}, status=403)
 
+    def test_keys_that_lead_into_private_columns_are_refused(self):
+        for key in ("password.x", "salt.x", "sessionToken.x"):
+            for value in (1, {"__op": "Increment", "amount": 1}):
+                self.code(105, "PUT", self.path, {key: value}, session=self.token)
+                self.code(105, "PUT", self.path, {key: value}, master=True)
+        columns = self.service.store.read(lambda transaction: classes.existing(transaction, "_User")["columns"])
+        self.assertEqual({"password", "salt", "sessionToken"} & set(columns), set())
+
     def test_sessions_and_passwords_are_not_in_the_database_in_clear(self):
         def everything(transaction):
             return repr([transaction.execute_once(f"SELECT * FROM {table}") for table in ("objects", "records")])
@@ -232,8 +250,8 @@ class ChangeTest(ServiceTestCase):
 class AuthDataTest(ServiceTestCase):
     options = Options(trusted_providers=frozenset(["anonymous", "github", "weixin_1", "weixin_2"]))
 
-    def sign_in(self, auth_data, status=201, **query):
-        return self.api("POST", "/users", {"authData": auth_data}, status, **query)
+    def sign_in(self, auth_data, status=201, **more):
+        return self.api("POST", "/users", {"authData": auth_data}, status, **more)
 
     def test_account_is_made_once_and_found_again(self):
         account = {"github": {"uid": "1", "access_token": "a"}}
@@ -278,8 +296,49 @@ class AuthDataTest(ServiceTestCase):
         self.assertEqual(second["objectId"], first["objectId"])
         self.assertEqual(set(second["authData"]), {"weixin_1", "weixin_2", "_weixin_unionid"})
 
+    def test_provider_and_platform_with_very_long_names_are_105(self):
+        data = {"uid": "long", "unionid": "u", "platform": "p" * 5000, "main_account": True}
+        self.code(105, "POST", "/users", {"authData": {"github": data}}, master=True)
+        self.code(105, "POST", "/users", {"authData": {"p" * 5000: {"uid": "long"}}}, master=True)
 
-class RightsTest(ServiceTestCase):
+    def test_union_id_in_anonymous_data_is_believed_of_nobody(self):
+        main = {"openid": "victim", "unionid": "known", "platform": "weixin", "main_account": True}
+        victim = self.sign_in({"weixin_1": main})
+        for main_account in (False, True):
+            data = {"id": f"evil{main_account}", "unionid": "known", "platform": "weixin", "main_account": main_account}
+            stranger = self.sign_in({"anonymous": data})
+            self.assertNotEqual(stranger["objectId"], victim["objectId"])
+            self.assertEqual(set(stranger["authData"]), {"anonymous"})
+            self.api("PUT", f"/users/{stranger['objectId']}", {"authData": {"anonymous": data}}, session=stranger["sessionToken"])
+            found = self.api("GET", f"/users/{stranger['objectId']}", session=stranger["sessionToken"])
+            self.assertEqual(set(found["authData"]), {"anonymous"})
+        self.assertEqual(set(self.sign_in({"anonymous": {**main, "id": "evil3"}}, master=True)["authData"]), {"anonymous"})
+
+    def test_union_id_of_another_platform_is_refused_unless_that_is_trusted_too(self):
+        data = {"uid": "evil", "unionid": "other", "platform": "weixin", "main_account": False}
+        text = self.code(251, "POST", "/users", {"authData": {"github": data}})
+        self.assertIn("'weixin'", text)
+        user = self.user("platforms")
+        self.code(251, "PUT", f"/users/{user['objectId']}", {"authData": {"github": data}}, session=user["sessionToken"])
+        self.sign_in({"github": {**data, "main_account": True}}, master=True)
+        for trusted in (["github", "weixin"], ["*"]):
+            with mock.patch.object(self.service.options, "trusted_providers", frozenset(trusted)):
+                self.sign_in({"github": data}, 200)
+
+
+class ClassPermissions:
+    def permit(self, class_name, permissions):
+        def work(transaction):
+            info = classes.existing(transaction, class_name)
+            info.pop("is_new", None)
+            transaction.save_class(class_name, {**info, "permissions": permissions})
+
+        before = self.service.store.read(lambda transaction: classes.existing(transaction, class_name)["permissions"])
+        self.service.store.write(work)
+        return before
+
+
+class RightsTest(ClassPermissions, ServiceTestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -392,20 +451,13 @@ class RightsTest(ServiceTestCase):
         self.find("Closed", session=self.bob["sessionToken"])
         self.find("Closed", master=True)
 
-    def permit(self, class_name, permissions):
-        def work(transaction):
-            info = transaction.class_info(class_name)
-            transaction.save_class(class_name, {**info, "permissions": permissions})
-
-        self.service.store.write(work)
-
 
 class MailTest(ServiceTestCase):
-    options = Options(verify_emails=True)
+    options = Options(verify_emails=True, public_url="https://storage.example/")
 
-    def link(self):
-        [message] = mail.outbox(self.service.store)[-1:]
-        return message["text"].split("storage.example/1.1")[1]
+    def link(self, email):
+        [text] = [message["text"] for message in mail.outbox(self.service.store) if message["to"] == email]
+        return text.split("storage.example/1.1")[1]
 
     def test_reset_link_sets_the_password_once(self):
         user = self.user("forgot", email="forgot@example.com")
@@ -413,7 +465,7 @@ class MailTest(ServiceTestCase):
         self.code(204, "POST", "/requestPasswordReset", {})
         self.assertEqual(self.api("POST", "/requestPasswordReset", {"email": "forgot@example.com"}), {})
         self.code(1, "POST", "/requestPasswordReset", {"email": "forgot@example.com"})
-        path = self.link()
+        path = self.link("forgot@example.com")
         page = self.raw("GET", "/1.1" + path)
         self.assertIn(b"<form", page.body)
         self.assertIn("default-src 'none'", page.header("Content-Security-Policy"))
@@ -423,10 +475,44 @@ class MailTest(ServiceTestCase):
         self.code(211, "GET", "/users/me", session=user["sessionToken"])
         self.api("POST", "/login", {"username": "forgot", "password": "new pass"})
 
+    def test_reset_link_is_dead_once_address_or_password_have_changed(self):
+        for name, fields in (("address", {"email": "new@example.org"}), ("password", {"password": "changed"})):
+            user = self.user(f"moved-{name}", email=f"old-{name}@example.org")
+            self.api("POST", "/requestPasswordReset", {"email": user["email"]})
+            path = self.link(user["email"])
+            self.assertEqual(self.raw("GET", "/1.1" + path).status, 200)
+            sleep(0.002)
+            self.api("PUT", f"/users/{user['objectId']}", fields, session=user["sessionToken"])
+            with self.subTest(name):
+                self.assertEqual(self.raw("GET", "/1.1" + path).status, 400)
+                self.assertEqual(self.raw("POST", "/1.1" + path, b'{"password":"stolen"}').json()["code"], 211)
+                self.code(210, "POST", "/login", {"username": user["username"], "password": "stolen"})
+
+    def test_link_leads_to_the_public_url_whatever_host_is_asked(self):
+        self.user("host", email="host@example.com")
+        headers = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"]}
+        for host, url, status in (
+            ("evil.example", "https://storage.example/", 200),
+            ("evil.example", None, 400),
+            ("127.0.0.1.evil.example", None, 400),
+            ("127.0.0.1:8126", None, 200),
+            ("[::1]:8126", None, 200),
+            ("localhost", None, 200),
+        ):
+            self.service.store.write(lambda transaction: transaction.delete_record("mailed", "host@example.com"))
+            with self.subTest(host=host, url=url), mock.patch.object(self.service.options, "public_url", url):
+                body = b'{"email":"host@example.com"}'
+                answer = call(self.application, "POST", "/1.1/requestPasswordReset", body, headers, HTTP_HOST=host)
+                self.assertEqual(answer.status, status, answer.body)
+                origin = url or f"http://{host}/"
+                texts = repr(mail.outbox(self.service.store))
+                self.assertNotIn("evil.example", texts)
+                self.assertEqual(f" {origin}1.1/resetPassword/" in texts, status == 200)
+
     def test_verification_link_verifies_that_address_once(self):
         user = self.user("verify", email="verify@example.com")
         self.api("POST", "/requestEmailVerify", {"email": "verify@example.com"})
-        path = self.link()
+        path = self.link("verify@example.com")
         self.assertEqual(self.raw("GET", "/1.1" + path).json(), {})
         self.assertIs(self.api("GET", f"/users/{user['objectId']}")["emailVerified"], True)
         self.assertEqual(self.raw("GET", "/1.1" + path).status, 400)
@@ -434,7 +520,27 @@ class MailTest(ServiceTestCase):
         self.assertIs(self.api("GET", f"/users/{user['objectId']}")["emailVerified"], False)
 
 
-class FriendsTest(ServiceTestCase):
+class FriendsTest(ClassPermissions, ServiceTestCase):
+    def test_class_permissions_close_friendship(self):
+        alice, bob = self.user("closed-fan"), self.user("closed-star")
+        path, token = f"/users/{alice['objectId']}/friendship/{bob['objectId']}", alice["sessionToken"]
+        for class_name in ("_Followee", "_Follower"):
+            for action, *arguments in (
+                ("create", "POST", path, {}),
+                ("add_fields", "POST", path, {"fresh": 1}),
+                ("find", "GET", f"/users/{alice['objectId']}/followersAndFollowees"),
+                ("delete", "DELETE", path),
+            ):
+                self.permit("_Followee", {})
+                self.permit("_Follower", {})
+                self.api("POST", path, {}, 200, session=token)
+                before = self.permit(class_name, {action: classes.NOBODY})
+                with self.subTest(class_name=class_name, action=action):
+                    text = self.code(403, *arguments, status=403, session=token)
+                    self.assertEqual(text, f"Forbidden to {action} by class permissions.")
+                self.permit(class_name, before)
+        self.assertEqual(len(self.find("_Followee", {}, master=True)), 1)
+
     def test_following_writes_both_rows_once(self):
         alice, bob = self.user("fan"), self.user("star")
         path = f"/users/{alice['objectId']}/friendship/{bob['objectId']}"
@@ -454,7 +560,67 @@ class FriendsTest(ServiceTestCase):
         self.code(221, "DELETE", path, session=token)
 
 
-class StatusTest(ServiceTestCase):
+class StatusTest(ClassPermissions, ServiceTestCase):
+    def receivers(self, sender, query):
+        """The users that a private status goes to."""
+        body = {"inboxType": "private", "data": {"message": "m"}, "query": query}
+        status = self.api("POST", "/statuses", body, 201, session=sender["sessionToken"])
+        rights = self.get("_Status", status["objectId"], session=sender["sessionToken"], returnACL="true")["ACL"]
+        return set(rights) - {sender["objectId"]}
+
+    def test_receivers_are_chosen_only_where_the_sender_may_find_them(self):
+        alice, eve = self.user("chosen"), self.user("chooser")
+        person = pointer("_User", alice["objectId"])
+        club = self.make("Club", session=alice["sessionToken"], members={"__op": "AddRelation", "objects": [person]}, ACL={})
+        self.make("Secret", master=True, who=person, pin=4711)
+        self.make("Open", who=person)
+        self.permit("Secret", {"find": classes.NOBODY})
+        inner = {"who": {"$inQuery": {"className": "Secret", "where": {"pin": 4711}}}}
+        for query in (
+            {"className": "_User", "where": {}},
+            {"className": "_User", "where": {"username": {"$regex": "^c"}}},
+            {"className": "_User", "where": {"objectId": {"$gt": ""}}},
+            {"className": "_User", "where": {"objectId": alice["objectId"], "username": "chosen"}},
+            {"className": "Secret", "where": {"pin": 4711}, "keys": "who"},
+            {"className": "Open", "where": inner, "keys": "who"},
+        ):
+            with self.subTest(query):
+                body = {"inboxType": "private", "data": {"message": "m"}, "query": query}
+                self.code(403, "POST", "/statuses", body, status=403, session=eve["sessionToken"])
+        for where in (alice["objectId"], {"$in": [alice["objectId"]]}):
+            self.assertEqual(self.receivers(eve, {"className": "_User", "where": {"objectId": where}}), {alice["objectId"]})
+        self.assertEqual(self.receivers(eve, {"className": "Open", "where": {}, "keys": "who"}), {alice["objectId"]})
+        before = self.permit("_User", {})
+        members = {"$relatedTo": {"object": pointer("Club", club), "key": "members"}}
+        self.assertEqual(self.receivers(eve, {"className": "_User", "where": members}), set())
+        self.permit("_User", before)
+
+    def test_own_followers_alone_receive_where_followers_cannot_be_found(self):
+        star, fan, eve = self.user("followed"), self.user("follower"), self.user("curious")
+        self.api("POST", f"/users/{fan['objectId']}/friendship/{star['objectId']}", {}, 200, session=fan["sessionToken"])
+        query = {"className": "_Follower", "where": {"user": pointer("_User", star["objectId"])}, "keys": "follower"}
+        before = self.permit("_Follower", {"find": classes.NOBODY})
+        self.assertEqual(self.receivers(star, query), {fan["objectId"]})
+        body = {"data": {"message": "m"}, "query": query}
+        self.code(403, "POST", "/statuses", body, status=403, session=eve["sessionToken"])
+        self.permit("_Follower", before)
+
+    def test_class_permissions_close_statuses(self):
+        user = self.user("closed")
+        query = {"className": "_User", "where": {"objectId": user["objectId"]}}
+        for action, *arguments in (
+            ("create", "POST", "/statuses", {"data": {"message": "m"}, "query": query}),
+            ("add_fields", "POST", "/statuses", {"data": {"fresh": 1}, "query": query}),
+            ("find", "GET", "/subscribe/statuses"),
+            ("find", "GET", "/subscribe/statuses/count"),
+        ):
+            self.receivers(user, query)
+            before = self.permit("_Status", {action: classes.NOBODY})
+            with self.subTest(action=action):
+                text = self.code(403, *arguments, status=403, session=user["sessionToken"])
+                self.assertEqual(text, f"Forbidden to {action} by class permissions.")
+            self.permit("_Status", before)
+
     def test_status_reaches_the_inboxes_that_it_is_sent_to(self):
         alice, bob, eve = self.user("sender"), self.user("receiver"), self.user("eve")
         token = alice["sessionToken"]
@@ -496,6 +662,7 @@ class StatusTest(ServiceTestCase):
 
 
 class OutboxTest(ServiceTestCase):
+    options = Options(public_url="https://storage.example/")
     letters = iter("abc")
 
     def setUp(self):
@@ -533,7 +700,7 @@ class OutboxTest(ServiceTestCase):
         self.assertEqual(found, sorted([f"{self.letter}ab@example.com", f'"{self.letter}q,w"@example.com', f"{self.letter}d@exämple.com"]))
         self.assertEqual(text.count("Subject: Reset your password\n"), 3)
         whole = email.message_from_string("To: " + text.split("To: ")[1], policy=email.policy.default)
-        self.assertRegex(whole.get_content(), r"^Reset your password: http://storage.example/1.1/resetPassword/[A-Za-z0-9_-]{43}\n$")
+        self.assertRegex(whole.get_content(), r"^Reset your password: https://storage.example/1.1/resetPassword/[A-Za-z0-9_-]{43}\n$")
         messages = mail.outbox(self.service.store)
         self.assertEqual(sum("sent" in message for message in messages), 3)
         self.assertEqual([message["to"] for message in messages if "refused" in message], [f"{self.letter}x@example.com,victim"])
