@@ -53,6 +53,10 @@ TEXTS = {
     "rows with a field 'error'": "what an import says",
     "users with a … account": "what an import says",
     "refused rows and their reasons": "what an import says",
+    "users who keep the password or session that they have here": "what an import says",
+    "users have no password here": "what a pull says",
+    "here now": "a column of the table of an import",
+    "name =x": "a cookie",
 }
 
 
