@@ -4,10 +4,8 @@ Nothing of a client's text becomes an operator or a name in SQL: keys are checke
 """
 from dataclasses import dataclass, field, replace
 
-import regex
-
 import messages
-from leanstorage import values
+from leanstorage import patterns, values
 from leanstorage.errors import Code, StorageError
 from leanstorage.store import Condition, Group, Not, Query
 
@@ -15,12 +13,11 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_DEPTH = 20  # levels of $or, $and and sub-queries
 MAX_CONDITIONS = 2000  # in one where, lists of $in not counted
-MAX_PATTERN = 4096  # characters
+MAX_PARTS = 2 * patterns.MAX_SIZE  # of all patterns in one where
 EARTH_KM = 6371.0  # the radius that both SDKs use
 EARTH_MILES = 3958.8
 ALWAYS_PRIVATE = frozenset(["password", "salt", "sessionToken"])
 PRIVATE = ALWAYS_PRIVATE | {"authData"}
-_FLAGS = {"i": regex.IGNORECASE, "m": regex.MULTILINE, "x": regex.VERBOSE, "s": regex.DOTALL}
 
 
 @dataclass
@@ -31,6 +28,7 @@ class _Parser:
     principals: tuple | None
     classes: set = field(default_factory=set)
     conditions: int = 0
+    parts: int = 0  # of patterns
     near: tuple | None = None
 
 
@@ -253,43 +251,16 @@ def _regex(parser, path, operand, value, depth):
     if isinstance(operand, dict) and set(operand) <= {"$regex", "$options"}:
         operand = operand.get("$regex")  # some old clients wrap it once more
     options = value.get("$options", "")
-    if not isinstance(operand, str) or len(operand) > MAX_PATTERN:
-        raise bad(f"$regex needs a text of at most {MAX_PATTERN} characters")
-    if not isinstance(options, str) or not set(options) <= set(_FLAGS):
-        raise bad("$options takes the letters i, m, x and s")
-    flags = regex.VERSION0
-    for letter in options:
-        flags |= _FLAGS[letter]
-    pattern = _unquote(operand)
+    if not isinstance(operand, str) or not isinstance(options, str):
+        raise bad("$regex and $options need texts")
     try:
-        regex.compile(pattern, flags)
-    except (regex.error, RecursionError, OverflowError, ValueError):
-        raise bad("$regex is not a regular expression") from None
-    return Condition("regex", path, (pattern, int(flags)))
-
-
-def _unquote(pattern):
-    """A pattern without PCRE's `\\Q...\\E`, which the JavaScript SDK emits; a stray `\\E` means nothing there."""
-    result, quoted, position = [], False, 0
-    while position < len(pattern):
-        two = pattern[position : position + 2]
-        if quoted:
-            if two == "\\E":
-                quoted, position = False, position + 2
-                continue
-            result.append(regex.escape(pattern[position], special_only=False))
-            position += 1
-        elif two == "\\Q":
-            quoted, position = True, position + 2
-        elif two == "\\E":
-            position += 2
-        elif two.startswith("\\"):
-            result.append(two)
-            position += 2
-        else:
-            result.append(two[0])
-            position += 1
-    return "".join(result)
+        pattern, flags, parts = patterns.prepared(operand, options)
+    except patterns.BadPattern as error:
+        raise bad(f"$regex: {error}") from None
+    parser.parts += parts
+    if parser.parts > MAX_PARTS:
+        raise bad("its patterns are too long together")
+    return Condition("regex", path, (pattern, flags))
 
 
 def _sub_query(parser, operand, name, depth):

@@ -1,7 +1,12 @@
 """Queries: section 4 of the protocol; and random ones against a model in plain Python."""
 import random
 import time
+import tracemalloc
+import unittest
 
+import regex
+
+from leanstorage import patterns
 from tests.model import matches
 from tests.service_support import ServiceTestCase, pointer
 
@@ -145,6 +150,9 @@ class OperatorTest(ServiceTestCase):
             (102, {"s": {"$regex": "("}}),
             (102, {"s": {"$regex": "a", "$options": "q"}}),
             (102, {"s": {"$regex": 5}}),
+            (102, {"s": {"$regex": "((((((((a{9}){9}){9}){9}){9}){9}){9}){9})"}}),
+            (102, {"s": {"$regex": "(?R)"}}),
+            (102, {"$or": [{"s": {"$regex": f"(?:a{number}){{2000}}"}} for number in range(4)]}),
             (102, {"$or": []}),
             (102, {"$or": {}}),
             (102, {"$or": [{"g": {"$nearSphere": geo(0, 0)}}]}),
@@ -211,6 +219,149 @@ class OperatorTest(ServiceTestCase):
         self.assertIn(response.status, (200, 400))
         if response.status == 400:
             self.assertEqual(response.json()["code"], 124)
+
+
+class PatternTest(unittest.TestCase):
+    """What a client's pattern may cost before anything is matched."""
+
+    def test_pattern_that_would_cost_much_or_means_something_else_in_pcre_is_refused(self):
+        refused = [
+            "(((((((a{9}){9}){9}){9}){9}){9}){9})",
+            "((a{99}){99}){99}",
+            "(" * 14 + "a" + "+)" * 14,
+            "(" * 14 + "a" + "{1,}?)" * 14,
+            "a{1000000}",
+            "a{5000}",
+            "a{1000000,}",
+            "[a-z]{1000000}",
+            "(?:ab|c){1000000}",
+            "[" + "\\w\\d" * 20 + "]{500}",
+            "\\R{4000}",
+            "{}{1000000}",
+            "(|){1000000}",
+            "(()){2000}",
+            "(?=()){2000}",
+            "(?#[)(a{999}){999}(?#])",
+            "[]a](a{999}){999}[]",
+            "[^]a](a{999}){999}[^]",
+            "[[:alpha:](](a{999}){999}[]",
+            "[[: a:](((a{99}){99}){99})]",
+            "\\[(a{999}){999}\\]",
+            "\\Q[\\E(a{999}){999}\\Q]\\E",
+            "(?x)#[\n(a{999}){999}#]",
+            "(?x:#[\n(a{9 9 #\n9}){999}#]\n)",
+            "#(?-x)[\n](a{999}){999}",
+            "(?R)",
+            "a(?R)?b|(?R)(?R)",
+            "(a(?1)?b)",
+            "(?+1)(a)",
+            "(a)(?-1)",
+            "(?P<n>a(?&n)?b)",
+            "(?P<n>a(?P>n)?b)",
+            "(?P<n>a(?P&n)?b)",
+            "(?x)(?P >n)(?<n>a)",
+            "(?|(?x)a)#[",
+            "(?(1)a|b)",
+            "(?:abc){e}",
+            "(?:abc){e<=1}",
+            "(?:abc){1<=e<=3}",
+            "(?:abc){s,d:[a-z]}",
+            "(?:abc){2i+2d+1s<=4}",
+            "(?x)(?:abc){ 1 #\n<= e <= 3}",
+            "\\p{e<=1}",
+            "\\L<words>",
+            "(?V1)[[a-z]--[aeiou]]",
+            "(?if)[\\w]",
+            "(?r)a",
+            "(?b:a)",
+            "\\N{LATIN SMALL LETTER R WITH TILDE}",
+            "(" * 600 + "a" + ")" * 600,
+            "a" * (patterns.MAX_PATTERN + 1),
+            "(",
+            ")",
+            "[",
+            "(?",
+            "\\",
+            "*",
+        ]
+        for pattern in refused:
+            for options in ("", "x", "ims"):
+                with self.subTest(pattern[:60], options=options):
+                    before = time.thread_time()
+                    if options != "x" or "#" not in pattern:  # which might be a comment then, and harmless
+                        self.assertRaises(patterns.BadPattern, patterns.prepared, pattern, options)
+                    self.assertLess(time.thread_time() - before, 0.05)
+
+    def test_plain_pattern_with_braces_classes_and_groups_means_what_it_says(self):
+        table = [
+            ("^[0-9]{3,4}-[0-9]{7,8}$", "010-12345678"),
+            ("^(\\d{1,3}\\.){3}\\d{1,3}$", "127.0.0.1"),
+            ("^[\\w.+-]+@[\\w-]+(\\.[\\w-]+){1,}$", "a.b@c.example"),
+            ("^.{1000}$", "a" * 1000),
+            ("^.{0,100000}$", "a"),
+            ("^(?:[a-z]{10}){30}$", "a" * 300),
+            ('^\\{"a":{"b":1}}$', '{"a":{"b":1}}'),
+            ("^{name}$", "{name}"),
+            ("^{}$", "{}"),
+            ("^a{,b}$", "a{,b}"),
+            ("^\\{e<=1}$", "{e<=1}"),
+            ("^[{e<=1}]+$", "{e}"),
+            ("^\\Q(a{999}){999}(?R)\\E$", "(a{999}){999}(?R)"),
+            ("^[(?R)]+$", "?R"),
+            ("^[[:alpha:]]+$", "abc"),
+            ("^[[:]+$", "[:"),
+            ("^[]a]+$", "]a"),
+            ("^[^]a]+$", "bc"),
+            ("^[\\]({]+$", "](["[:2]),
+            ("^\\p{Han}+\\p{Script=Han}$", "\u4e2d\u6587"),
+            ("^(?i)ABC$", "abc"),
+            ("^(?i:A)b(?-i:c)$", "abc"),
+            ("(?x) a b # {e<=1} (?R)\n c", "abc"),
+            ("^(?=a)(?!b)(?<!c)a(?<=a)(?>b+)(?:c)(?P<n>d)(?P=n)(?<m>e)\\g<m>\\1(?#[(?R)$", "abbcddeed"),
+            ("^(?:)(?!)?a$", "a"),
+            ("a++b*?c{2}+d??", "abcc"),
+            ("|".join(f"word{number}" for number in range(400)), "word7"),
+        ]
+        for text, found in table:
+            with self.subTest(text[:60]):
+                pattern, flags, _ = patterns.prepared(text, "")
+                self.assertTrue(regex.search(pattern, found, flags))
+
+    def test_pattern_that_is_allowed_compiles_in_little_time_and_memory(self):
+        hostile = [
+            f"({'a' * 40}){{120}}",
+            "((((a{6}){6}){6}){6})",
+            "(" * 10 + "a" + "+)" * 10,
+            "(?:a+b*){700}",
+            "(?:(?=a)|(b)|[a-z]){300}",
+            "(a|" * 80 + "b" + ")" * 80,
+            "((?:)){2400}",
+            "(?P<n>){1200}",
+            "\\X{2400}",
+            "\\R" * 490,
+            *(part * (patterns.MAX_PATTERN // len(part)) for part in ("a*", "[a-z]", "(a)", "ab|cd", "|", "(?:b+?)?$", "\\X|")),
+        ]
+        for text in hostile:
+            with self.subTest(text[:60]):
+                pattern, flags, _ = patterns.prepared(text, "i")
+                seconds = []
+                for _ in range(3):
+                    before = time.thread_time()
+                    regex.compile(pattern, flags, cache_pattern=False)
+                    seconds.append(time.thread_time() - before)
+                self.assertLess(min(seconds), 0.05)
+                tracemalloc.start()
+                self.addCleanup(tracemalloc.stop)
+                regex.compile(pattern, flags, cache_pattern=False)
+                self.assertLess(tracemalloc.get_traced_memory()[1], 50 << 20)
+                tracemalloc.stop()
+
+    def test_patterns_that_the_package_keeps_are_few_where_they_are_large(self):
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for number in range(150):
+            patterns.prepared(f"(?:a{number}|b|(c)){{300}}", "")
+        self.assertLess(tracemalloc.get_traced_memory()[0], 100 << 20)
 
 
 class ShapeTest(ServiceTestCase):
