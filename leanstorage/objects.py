@@ -48,10 +48,9 @@ def create(call, class_name, rules=PLAIN):
         raise StorageError(Code.BAD_JSON, detail="where has no meaning for a new object")
     fields = changes.clean(call.json_body(), creating=True)
     row, _ = store_new(call, class_name, fields, rules)
+    value = {"objectId": row.id, "createdAt": format_time(row.created)}
     if call.flag("fetchWhenSave", "new"):
-        value = call.service.store.read(lambda transaction: _whole(transaction, call, class_name, row.id))
-    else:
-        value = {"objectId": row.id, "createdAt": format_time(row.created)}
+        value = _shown(call, lambda transaction: _whole(transaction, call, class_name, row.id), value)
     return created(class_name, row.id, value)
 
 
@@ -191,7 +190,7 @@ def update(call, class_name, object_id, rules=PLAIN):
             documents.expand_files(transaction, call, shown)
             return shown
 
-        value |= call.service.store.read(work)
+        value |= _shown(call, work, {})
     return ok(value)
 
 
@@ -373,6 +372,14 @@ def _whole(transaction, call, class_name, object_id):
     return value
 
 
+def _shown(call, work, otherwise):
+    """What `work` reads of an object that was just written; `otherwise` where it is too large to be shown."""
+    try:
+        return call.service.store.read(work)
+    except StorageError:  # the write has happened, and must not be taken for one that has not
+        return otherwise
+
+
 def _with_new(info, change):
     """The info of a class as it will be after a change: a hook sees relations that the change declares."""
     columns = {**info["columns"], **{key: column for key, (column, _) in change.found.items()}}
@@ -392,12 +399,6 @@ def _hook_row(transaction, call, row, info):
 
 
 def _after(call, class_name, hook, row, written=None):
-    try:
-        if not hooks.wanted(call, class_name, hook):
-            return
-    except StorageError:
-        return  # the write has happened; without an engine there is nobody to tell
-
     def work(transaction):
         info = classes.existing(transaction, class_name)
         document = _hook_row(transaction, call, row, info)
@@ -405,7 +406,13 @@ def _after(call, class_name, hook, row, written=None):
             document["_updatedKeys"] = written
         return document, hook_user(transaction, call)
 
-    hooks.after(call, class_name, hook, *call.service.store.read(work))
+    try:
+        if not hooks.wanted(call, class_name, hook):
+            return
+        told = call.service.store.read(work)
+    except StorageError:
+        return  # the write has happened; without an engine, or with what is too large for it, there is nobody to tell
+    hooks.after(call, class_name, hook, *told)
 
 
 def _last_modified(ms):

@@ -1,9 +1,13 @@
 """Files: section 6 of the protocol."""
 import hashlib
+from dataclasses import replace
+from types import SimpleNamespace
 from unittest import mock
 
-from leanstorage import files
-from leanstorage.store import now
+from leanstorage import documents, files
+from leanstorage.calls import Call, Caller
+from leanstorage.errors import StorageError
+from leanstorage.store import QueryTimeout, now
 from tests.service_support import KEYS, ServiceTestCase
 
 DATA = bytes(range(256)) * 100
@@ -119,6 +123,25 @@ class FilesTest(ServiceTestCase):
             self.assertEqual((value["url"], value["name"], value["objectId"]), (token["url"], "a.txt", token["objectId"]))
         self.assertEqual((found["gone"]["name"], found["gone"]["url"]), ("", ""))
         self.assertEqual(len(self.find("Holder", {"file": file})), 1)
+
+    def test_file_that_many_references_would_multiply_is_refused_and_the_write_is_told_of(self):
+        file = {"__type": "File", "id": self.upload(metaData={"big": "x" * 100_000})["objectId"]}
+        self.assertEqual(len(self.get("Many", self.make("Many", files=[file] * 100))["files"][99]["metaData"]["big"]), 100_000)
+        object_id = self.api("POST", "/classes/Many?fetchWhenSave=true", {"files": [file] * 1000}, 201)["objectId"]
+        self.code(102, "GET", f"/classes/Many/{object_id}")
+        self.code(102, "GET", "/classes/Many", where={"objectId": object_id})
+        changed = self.api("PUT", f"/classes/Many/{object_id}?fetchWhenSave=true", {"n": 1, "files": [file] * 999})
+        self.assertEqual(set(changed), {"objectId", "updatedAt"})
+
+    def test_quick_call_leaves_a_large_expansion_to_a_thread(self):
+        store = self.service.store
+        quick = replace(self.service, store=SimpleNamespace(read=store.read, write=store.write))
+        for service, error in ((quick, QueryTimeout), (self.service, StorageError)):
+            call = Call(service, Caller(), "GET", {}, {}, "")
+            documents.Room(call).take(1000, 1 << 18)
+            self.assertRaises(error, documents.Room(call).take, documents.MAX_EXPANDED + 1, 0)
+            self.assertRaises(error, documents.Room(call).take, 0, documents.MAX_EXPANDED_SIZE + 1)
+        self.assertRaises(QueryTimeout, documents.Room(Call(quick, Caller(), "GET", {}, {}, "")).take, 1001, 0)
 
     def test_external_file_keeps_its_url_and_delete_answers_200(self):
         value = self.api("POST", "/files", {"name": "x", "url": "http://elsewhere.example/x.png", "ACL": None}, 201)

@@ -7,6 +7,7 @@ import unittest
 import regex
 
 from leanstorage import patterns
+from leanstorage.store import Row
 from tests.model import matches
 from tests.service_support import ServiceTestCase, pointer
 
@@ -379,6 +380,30 @@ class ShapeTest(ServiceTestCase):
         self.assertEqual(found["secret"], pointer("Leaf", secret))
         as_master = self.get("Tree", tree, include="secret", master=True)
         self.assertEqual(as_master["secret"]["name"], "secret")
+
+    def test_include_that_multiplies_is_refused_and_one_of_ten_thousand_objects_is_answered(self):
+        loop = self.make("Loop", x=1)
+        self.api("PUT", f"/classes/Loop/{loop}", {"a": [pointer("Loop", loop)] * 20})
+        self.assertEqual(self.get("Loop", loop, include="a.a")["a"][19]["a"][19]["x"], 1)
+        self.api("PUT", f"/classes/Loop/{loop}", {"a": [pointer("Loop", loop)] * 1000})
+        before = time.monotonic()
+        self.assertIn("expanded", self.code(102, "GET", f"/classes/Loop/{loop}", include="a.a"))
+        self.code(102, "GET", "/classes/Loop", include="a.a.a.a.a.a.a.a.a.a")
+        self.code(102, "GET", "/cloudQuery", cql="select *, include a.a from Loop")
+        self.assertLess(time.monotonic() - before, 5)
+
+        keys = [f"p{number}" for number in range(10)]
+        leaves = {key: pointer("Leaf", self.make("Leaf", name=key)) for key in keys}
+
+        def seed(transaction):
+            for index in range(1000):
+                transaction.insert("Wide", Row(f"w{index:04d}", index, index, None, {"n": index, **leaves}))
+
+        self.make("Wide", n=-1, **leaves)
+        self.service.store.write(seed)
+        rows = self.find("Wide", limit="1000", include=",".join(keys))
+        self.assertEqual(len(rows), 1000)
+        self.assertTrue(all(row[key]["name"] == key for row in rows for key in keys))
 
     def test_keys_choose_and_exclude(self):
         leaf = self.make("Leaf", name="leaf", hidden=1)
