@@ -319,20 +319,30 @@ def _condition(call):
 
 
 def _writable(transaction, call, class_name, object_id, where, principals, lock):
-    """The row to be changed; raise 1/404 when there is none, 305 when `where` does not match, 403 by its ACL."""
+    """The row to be changed; raise 1/404 when there is none, 305 when `where` does not match, 403 by its ACL.
+
+    A condition is answered to those who may read what it asks about; to the others every object is one that is not there.
+    """
+    query = None if where is None else parse(transaction, call, class_name, where, principals)
     row = transaction.get(class_name, object_id, lock)
-    if row is None:
-        if where is not None:
+    if query is not None:
+        if row is None or not _readable(transaction, class_name, row, principals):
             raise StorageError(Code.NO_EFFECT)
-        raise StorageError(Code.NO_OBJECT, id=object_id, class_name=class_name)
-    if where is not None:
-        query = parse(transaction, call, class_name, where, principals)
         this = Condition("eq", ("objectId",), object_id)
         if not transaction.count(replace(query, where=queries.conjunction([this, query.where]), principals=None)):
             raise StorageError(Code.NO_EFFECT)
+    if row is None:
+        raise StorageError(Code.NO_OBJECT, id=object_id, class_name=class_name)
     if not acl.allows(row.acl, "write", principals):
         raise StorageError(Code.ACL_FORBIDDEN)
     return row
+
+
+def _readable(transaction, class_name, row, principals):
+    """Whether somebody sees an object at all, by its id or in a list."""
+    info = classes.existing(transaction, class_name)
+    is_open = any(classes.may(info, action, principals) for action in ("get", "find"))
+    return is_open and acl.allows(row.acl, "read", principals)
 
 
 def _without_hidden_owners(transaction, node, principals):
