@@ -4,6 +4,7 @@ A write goes: permission and `where`, then the before hook with no transaction o
 everything is checked again and applied, then the after hook, then the answer.
 """
 import secrets
+import time
 from dataclasses import dataclass, replace
 from collections.abc import Callable
 from wsgiref.handlers import format_date_time
@@ -11,10 +12,12 @@ from wsgiref.handlers import format_date_time
 from leanstorage import acl, changes, classes, documents, hooks, queries, values
 from leanstorage.calls import created, ok
 from leanstorage.errors import Code, StorageError
-from leanstorage.store import Condition, Group, Not, Row, now
+from leanstorage.store import Condition, Group, Not, QueryTimeout, Row, now
 from leanstorage.values import format_time
 
 MAX_IDS = 1000  # in the path of one DELETE
+LOCKED_SECONDS = 0.2  # that a condition may take while others wait to write
+OF_OTHERS = frozenset(["$inQuery", "$notInQuery", "$select", "$dontSelect", "$relatedTo"])  # not of the object alone
 
 
 def _nothing(*_):
@@ -35,6 +38,64 @@ class Rules:
 
 
 PLAIN = Rules()
+
+
+class Guard:
+    """The `where` of a conditional write. Its verdict falls under the lock, as the write; what is slow is asked before.
+
+    As long as the object is still as it was when it matched, what was asked of it alone still holds. What was asked of
+    others has to be asked again.
+    """
+
+    def __init__(self, where):
+        self.where = where
+        self._is_alone = not _mentions(where, OF_OTHERS)
+        self._is_slow = not self._is_alone or _mentions(where, {"$regex"})
+        self._seen = None  # the `updated` of the row that matched
+        self._seconds = 0.0  # that it took
+
+    def look(self, call, read):
+        """Evaluate what is slow by `read(transaction)`, which calls `check`, without a lock."""
+        if self._is_slow and self._seen is None:
+            call.service.store.read(read)
+
+    def check(self, transaction, query, row, lock):
+        """Raise 305 unless the row matches; 124 when that would keep others waiting."""
+        this = Condition("eq", ("objectId",), row.id)
+        query = replace(query, where=queries.conjunction([this, query.where]), principals=None)
+        if not lock or not self._is_slow:
+            started = time.monotonic()
+            is_met = transaction.count(query)
+            self._seconds = time.monotonic() - started
+        elif self._is_alone and row.updated == self._seen:
+            return
+        elif self._seconds > LOCKED_SECONDS:
+            raise StorageError(Code.TIMEOUT)
+        else:
+            is_met = _counted_quickly(transaction, query)
+        if not is_met:
+            raise StorageError(Code.NO_EFFECT)
+        self._seen = row.updated
+
+
+def _mentions(value, names):
+    """Whether one of these operators stands anywhere in a decoded `where`."""
+    if isinstance(value, dict):
+        return any(key in names or _mentions(child, names) for key, child in value.items())
+    return isinstance(value, list) and any(_mentions(child, names) for child in value)
+
+
+def _counted_quickly(transaction, query):
+    seconds = transaction.query_seconds
+    transaction.query_seconds = min(seconds, LOCKED_SECONDS)
+    try:
+        return transaction.count(query)
+    except QueryTimeout:
+        if seconds <= LOCKED_SECONDS:  # a quick call's: a thread has more
+            raise
+        raise StorageError(Code.TIMEOUT) from None
+    finally:
+        transaction.query_seconds = seconds
 
 
 def new_id(ms):
@@ -201,12 +262,16 @@ def store_change(call, class_name, object_id, fields, rules=PLAIN, where=None):
     """
     store = call.service.store
     values.check_object_id(object_id)
+    guard = None if where is None else Guard(where)
 
-    def admitted(transaction, fields, lock):
+    def permitted(transaction, lock):
         info = classes.existing(transaction, class_name)
         principals = call.principals(transaction)
         classes.check_permission(info, "update", principals)
-        row = _writable(transaction, call, class_name, object_id, where, principals, lock)
+        return info, principals, _writable(transaction, call, class_name, object_id, guard, principals, lock)
+
+    def admitted(transaction, fields, lock):
+        info, principals, row = permitted(transaction, lock)
         fields = rules.admit(transaction, call, row, fields)
         return row, info, principals, changes.apply(fields, row.body, row.acl, info["columns"], creating=False), fields
 
@@ -238,6 +303,8 @@ def store_change(call, class_name, object_id, fields, rules=PLAIN, where=None):
         _store_relations(transaction, class_name, row.id, change)
         return row, change.written, kept
 
+    if guard is not None:
+        guard.look(call, lambda transaction: permitted(transaction, lock=False))
     row, written, kept = store.write(work)
     _after(call, class_name, "afterUpdate", row, written)
     return row, written, kept
@@ -263,6 +330,7 @@ def delete(call, class_name, object_ids, rules=PLAIN):
 def remove(call, class_name, object_id, rules=PLAIN, where=None):
     """Delete one object with its hooks; raise 101, 305 or 403."""
     store = call.service.store
+    guard = None if where is None else Guard(where)
 
     def admitted(transaction, lock):
         info = classes.existing(transaction, class_name)
@@ -270,7 +338,7 @@ def remove(call, class_name, object_id, rules=PLAIN, where=None):
         classes.check_permission(info, "delete", principals)
         if where is None and transaction.get(class_name, object_id) is None:
             raise StorageError(Code.NO_CLASS)
-        row = _writable(transaction, call, class_name, object_id, where, principals, lock)
+        row = _writable(transaction, call, class_name, object_id, guard, principals, lock)
         rules.admit(transaction, call, row, None)
         return row, info
 
@@ -288,6 +356,8 @@ def remove(call, class_name, object_id, rules=PLAIN, where=None):
         rules.forget(transaction, row)
         return row
 
+    if guard is not None:
+        guard.look(call, lambda transaction: admitted(transaction, lock=False))
     row = store.write(work)
     _after(call, class_name, "afterDelete", row)
     return row
@@ -318,19 +388,17 @@ def _condition(call):
     return where
 
 
-def _writable(transaction, call, class_name, object_id, where, principals, lock):
-    """The row to be changed; raise 1/404 when there is none, 305 when `where` does not match, 403 by its ACL.
+def _writable(transaction, call, class_name, object_id, guard, principals, lock):
+    """The row to be changed; raise 1/404 when there is none, 305 when its condition does not match, 403 by its ACL.
 
     A condition is answered to those who may read what it asks about; to the others every object is one that is not there.
     """
-    query = None if where is None else parse(transaction, call, class_name, where, principals)
+    query = None if guard is None else parse(transaction, call, class_name, guard.where, principals)
     row = transaction.get(class_name, object_id, lock)
-    if query is not None:
+    if guard is not None:
         if row is None or not _readable(transaction, class_name, row, principals):
             raise StorageError(Code.NO_EFFECT)
-        this = Condition("eq", ("objectId",), object_id)
-        if not transaction.count(replace(query, where=queries.conjunction([this, query.where]), principals=None)):
-            raise StorageError(Code.NO_EFFECT)
+        guard.check(transaction, query, row, lock)
     if row is None:
         raise StorageError(Code.NO_OBJECT, id=object_id, class_name=class_name)
     if not acl.allows(row.acl, "write", principals):
