@@ -118,7 +118,8 @@ def render(
     for path in sorted(include_paths, key=len):
         _expand(transaction, call, results, path, principals, room)
     if include_paths or any(row.text is None or '"File"' in row.text for row in rows):
-        expand_files(transaction, call, results, room)
+        reader = call.principals(transaction) if principals is None else principals
+        expand_files(transaction, call, results, reader, room)
     wanted = [part.strip() for part in (keys or "").split(",") if part.strip()]
     if wanted:
         for part in wanted:
@@ -156,10 +157,12 @@ def file_url(call: Call, key: str) -> str:
     return f"{base}/{key}"
 
 
-def expand_files(transaction: "Transaction", call: Call, value: Json, room: Room | None = None) -> None:
+def expand_files(
+    transaction: "Transaction", call: Call, value: Json, principals: Principals, room: Room | None = None
+) -> None:
     """Put the whole file in the place of every stored reference, however deep: Python's SDK needs name and url.
 
-    Raises 102 when that would be too much.
+    A file that its reader may not get looks like one that is gone. Raises 102 when it would be too much.
     """
     found: dict[str, list[Document]] = {}
     _find_files(value, found)
@@ -167,10 +170,11 @@ def expand_files(transaction: "Transaction", call: Call, value: Json, room: Room
         return
     room = room or Room(call)
     room.take(sum(map(len, found.values())), 0)
-    rows = transaction.get_many("_File", list(found))
+    is_open = classes.may(classes.existing(transaction, "_File"), "get", principals)
+    rows = transaction.get_many("_File", list(found)) if is_open else {}
     for file_id, references in found.items():
         full: Document = {"name": "", "url": "", "objectId": file_id}
-        if file_id in rows:
+        if file_id in rows and acl.allows(rows[file_id].acl, "read", principals):
             room.take(0, len(references) * len(rows[file_id].text or ""))
             full = document(call, "_File", rows[file_id])
         for reference in references:
@@ -306,7 +310,7 @@ def hook_object(transaction: "Transaction", call: Call, body: Document, info: Do
     """A body as the engine is sent it: files expanded, relations as stubs, no password."""
     result: Document = copied({key: value for key, value in body.items() if key not in queries.ALWAYS_PRIVATE})
     result.update({key: stub for key, stub in classes.relations(info).items()})
-    expand_files(transaction, call, result)
+    expand_files(transaction, call, result, None)  # the engine is the app's own, and reads what it likes
     return result
 
 

@@ -248,7 +248,7 @@ def update(call, class_name, object_id, rules=PLAIN):
             whole = documents.document(call, class_name, row, stubs)
             shown = {key: whole[key] for key in (*written, *stubs) if key in whole}
             shown = documents.copied(shown)
-            documents.expand_files(transaction, call, shown)
+            documents.expand_files(transaction, call, shown, call.principals(transaction))
             return shown
 
         value |= _shown(call, work, {})
@@ -372,7 +372,7 @@ def hook_user(transaction, call):
         return None
     info = classes.existing(transaction, "_User")
     user = documents.copied(documents.document(call, "_User", row, classes.relations(info)))
-    documents.expand_files(transaction, call, user)
+    documents.expand_files(transaction, call, user, None)
     return user | {"sessionToken": call.caller.token}
 
 

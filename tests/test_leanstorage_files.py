@@ -6,9 +6,10 @@ from unittest import mock
 
 from leanstorage import documents, files
 from leanstorage.calls import Call, Caller
+from leanstorage.classes import NOBODY
 from leanstorage.errors import StorageError
 from leanstorage.store import QueryTimeout, now
-from tests.service_support import KEYS, ServiceTestCase
+from tests.service_support import KEYS, ServiceTestCase, pointer
 
 DATA = bytes(range(256)) * 100
 
@@ -123,6 +124,52 @@ class FilesTest(ServiceTestCase):
             self.assertEqual((value["url"], value["name"], value["objectId"]), (token["url"], "a.txt", token["objectId"]))
         self.assertEqual((found["gone"]["name"], found["gone"]["url"]), ("", ""))
         self.assertEqual(len(self.find("Holder", {"file": file})), 1)
+
+    def test_file_that_its_reader_may_not_get_is_shown_by_no_reference(self):
+        owner, thief = self.user("filed"), self.user("curious")
+        rights = {owner["objectId"]: {"read": True, "write": True}}
+        token = self.api("POST", "/fileTokens", {"name": "secret.txt", "ACL": rights}, 201, session=owner["sessionToken"])
+        self.assertEqual(self.put(token).status, 200)
+        file = {"__type": "File", "id": token["objectId"]}
+        inner = self.make("Inner", f=file, deep={"a": [file]})
+        outer = self.make("Outer", to=pointer("Inner", inner))
+        self.api("PUT", f"/users/{thief['objectId']}", {"f": file}, session=thief["sessionToken"])
+
+        def shown(session, **more):
+            made = self.api("POST", "/classes/Inner?fetchWhenSave=1", {"f": file}, 201, session=session, **more)
+            path = f"/classes/Inner/{made['objectId']}"
+            changed = self.api("PUT", path + "?fetchWhenSave=1", {"f": file}, session=session, **more)
+            found = [made["f"], changed["f"], self.get("Inner", inner, session=session, **more)["deep"]["a"][0]]
+            found += [row["f"] for row in self.find("Inner", session=session, **more)]
+            found.append(self.get("Outer", outer, include="to", session=session, **more)["to"]["f"])
+            found.append(self.api("GET", "/cloudQuery", cql="select * from Inner", session=session, **more)["results"][0]["f"])
+            found.append(self.api("GET", "/users/me", session=thief["sessionToken"])["f"] if session == thief["sessionToken"] else {})
+            return [value for value in found if value]
+
+        gone = {**file, "name": "", "url": "", "objectId": file["id"]}
+        for session in (thief["sessionToken"], None):
+            for value in shown(session):
+                self.assertEqual(value, gone)
+        for more in ({"session": owner["sessionToken"]}, {"session": None, "master": True}):
+            for value in shown(**more):
+                self.assertEqual((value["name"], value["url"]), ("secret.txt", token["url"]))
+        self.assertEqual(self.api("POST", "/login", {"username": "curious", "password": "pw"})["f"], gone)
+
+    def test_file_of_a_class_that_is_closed_is_shown_by_no_reference(self):
+        file = {"__type": "File", "id": self.upload()["objectId"]}
+        object_id = self.make("Closed", f=file)
+
+        def permit(**permissions):
+            def work(transaction):
+                info = transaction.class_info("_File", lock=True)
+                transaction.save_class("_File", {**info, "permissions": permissions})
+
+            self.service.store.write(work)
+
+        permit(get=NOBODY)
+        self.addCleanup(permit)
+        self.assertEqual(self.get("Closed", object_id)["f"]["url"], "")
+        self.assertEqual(self.get("Closed", object_id, master=True)["f"]["name"], "a.txt")
 
     def test_file_that_many_references_would_multiply_is_refused_and_the_write_is_told_of(self):
         file = {"__type": "File", "id": self.upload(metaData={"big": "x" * 100_000})["objectId"]}
