@@ -43,8 +43,7 @@ class Room:
     """
 
     def __init__(self, call: Call) -> None:
-        # The store as a quick call sees it only reads and writes.
-        self._is_quick = not hasattr(call.service.store, "build_index")
+        self._is_quick = call.service.is_quick
         self._objects = QUICK_EXPANDED if self._is_quick else MAX_EXPANDED
         self._size = QUICK_EXPANDED_SIZE if self._is_quick else MAX_EXPANDED_SIZE
 

@@ -26,15 +26,18 @@ def _nothing(*_):
 
 @dataclass(frozen=True)
 class Rules:
-    """What a system class adds to a write. Each is called inside the transaction, so that it holds or nothing does.
+    """What a system class adds to a write. All but the last are called inside the transaction, so that it holds or
+    nothing does.
 
     `admit(transaction, call, row, fields)` may refuse a write, `row` None for a new object, and return other fields;
     `store(transaction, call, old, new, fields)` keeps what lies outside the object; `forget(transaction, row)` drops it.
+    `forgotten(what forget returned)` is for what no transaction brings back, and called once the deletion is committed.
     """
 
     admit: Callable = lambda transaction, call, row, fields: fields
     store: Callable = _nothing
     forget: Callable = _nothing
+    forgotten: Callable = _nothing
 
 
 PLAIN = Rules()
@@ -353,12 +356,12 @@ def remove(call, class_name, object_id, rules=PLAIN, where=None):
     def work(transaction):
         row, _ = admitted(transaction, lock=True)
         transaction.delete(class_name, object_id, now())
-        rules.forget(transaction, row)
-        return row
+        return row, rules.forget(transaction, row)
 
     if guard is not None:
         guard.look(call, lambda transaction: admitted(transaction, lock=False))
-    row = store.write(work)
+    row, dropped = store.write(work)
+    rules.forgotten(dropped)
     _after(call, class_name, "afterDelete", row)
     return row
 

@@ -8,8 +8,8 @@ from leanstorage import documents, files
 from leanstorage.calls import Call, Caller
 from leanstorage.classes import NOBODY
 from leanstorage.errors import StorageError
-from leanstorage.store import QueryTimeout, now
-from tests.service_support import KEYS, ServiceTestCase, pointer
+from leanstorage.store import QueryTimeout, StoreUnavailable, now
+from tests.service_support import KEYS, QuickApplication, ServiceTestCase, pointer
 
 DATA = bytes(range(256)) * 100
 
@@ -200,6 +200,34 @@ class FilesTest(ServiceTestCase):
         token = self.upload()
         self.assertEqual(self.api("DELETE", f"/files/{token['objectId']}"), {})
         self.assertEqual(self.fetch(token).status, 404)
+
+    def test_bytes_go_when_the_deletion_is_committed_and_not_before(self):
+        blobs, seen = self.service.blobs, []
+
+        def delete(key):
+            seen.append((key, self.service.store.read(lambda transaction: transaction.get("_File", token["objectId"]))))
+
+        quick_application = QuickApplication(self.service, self.application)
+        self.addCleanup(quick_application.quick.stop)
+        for application in (self.application, quick_application):
+            for path in ("/classes/files/", "/classes/_File/", "/files/"):
+                token = self.upload()
+                with mock.patch.object(type(self), "application", staticmethod(application)):
+                    with mock.patch.object(blobs, "delete", delete):
+                        self.api("DELETE", path + token["objectId"])
+                self.assertEqual(seen.pop(), (token["key"], None))
+
+    def test_bytes_of_a_file_that_stays_are_kept(self):
+        first, second = self.upload(), self.upload(ACL={})
+        self.code(403, "DELETE", f"/files/{first['objectId']},{second['objectId']}", status=403)
+        self.assertEqual((self.fetch(first).status, self.fetch(second).body), (404, DATA))
+        self.assertIsNone(self.service.blobs.size(first["key"]))
+        third = self.upload()
+        with mock.patch.object(self.service.blobs, "delete") as delete:
+            self.assertEqual(self.api("DELETE", f"/files/{self.upload()['objectId']}"), {})
+            with mock.patch.object(self.service.store, "write", side_effect=StoreUnavailable), mock.patch("sys.stderr"):
+                self.code(503, "DELETE", f"/files/{third['objectId']}", status=503)
+        self.assertEqual(delete.call_count, 1)
 
     def test_hostile_paths_reach_no_other_file(self):
         for path in ("/../keys.json", "/..%2fkeys.json", "/leanstorage.db", "/.upload-x", "//etc/passwd", "/%00", "/" + "a" * 5000):
