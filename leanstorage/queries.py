@@ -13,6 +13,10 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_DEPTH = 20  # levels of $or, $and and sub-queries
 MAX_CONDITIONS = 2000  # in one where, lists of $in not counted
+MAX_MEMBERS = 2000  # of all lists in one where, but for lists of texts, which databases take as one
+MAX_ORDER = 100  # keys
+MAX_NUMBER = 10**308  # beyond is no float
+MAX_ANGLE = 10.0  # radians; no two points are farther apart than pi
 MAX_PARTS = 2 * patterns.MAX_SIZE  # of all patterns in one where
 EARTH_KM = 6371.0  # the radius that both SDKs use
 EARTH_MILES = 3958.8
@@ -28,6 +32,7 @@ class _Parser:
     principals: tuple | None
     classes: set = field(default_factory=set)
     conditions: int = 0
+    members: int = 0
     parts: int = 0  # of patterns
     near: tuple | None = None
 
@@ -70,6 +75,8 @@ def parse_order(text, class_name, is_master=False):
         part = part.strip()
         if part:
             order.append((parse_path(part.lstrip("+-"), class_name, is_master), part.startswith("-")))
+            if len(order) > MAX_ORDER:
+                raise bad(f"order has more than {MAX_ORDER} keys")
     return tuple(order)
 
 
@@ -195,7 +202,10 @@ def _operand(path, value):
             return values.parse_time(iso)
         except (ValueError, OverflowError):
             return -1
-    return values.normalise(value)
+    value = values.normalise(value)
+    if isinstance(value, int) and abs(value) >= MAX_NUMBER:
+        raise bad("a number is too large")
+    return value
 
 
 def _eq(parser, path, operand, value, depth):
@@ -217,28 +227,33 @@ def _comparison(op):
     return parse_comparison
 
 
-def _operands(path, operand, name):
+def _operands(parser, path, operand, name):
     if not isinstance(operand, list):
         raise bad(f"{name} needs an array")
-    return [_operand(path, member) for member in operand]
+    members = [_operand(path, member) for member in operand]
+    if name == "$all" or not all(isinstance(member, str) for member in members):
+        parser.members += len(members)
+        if parser.members > MAX_MEMBERS:
+            raise bad(f"arrays with more than {MAX_MEMBERS} members together")
+    return members
 
 
 def _in(parser, path, operand, value, depth):
-    return Condition("in", path, _operands(path, operand, "$in"))
+    return Condition("in", path, _operands(parser, path, operand, "$in"))
 
 
 def _nin(parser, path, operand, value, depth):
-    return Not(Condition("in", path, _operands(path, operand, "$nin")))
+    return Not(Condition("in", path, _operands(parser, path, operand, "$nin")))
 
 
 def _all(parser, path, operand, value, depth):
-    return Condition("all", path, _operands(path, operand, "$all"))
+    return Condition("all", path, _operands(parser, path, operand, "$all"))
 
 
 def _size(parser, path, operand, value, depth):
     if isinstance(operand, bool) or not isinstance(operand, int) or operand < 0:
         raise bad("$size needs an integer from 0")
-    return Condition("size", path, operand)
+    return Condition("size", path, min(operand, 2**31 - 1))  # no array is longer
 
 
 def _exists(parser, path, operand, value, depth):
@@ -312,7 +327,7 @@ def _near(parser, path, operand, value, depth):
             number = value[name]
             if isinstance(number, bool) or not isinstance(number, (int, float)):
                 raise bad(f"{name} needs a number")
-            bounds[end] = number / unit
+            bounds[end] = max(-MAX_ANGLE * unit, min(MAX_ANGLE * unit, number)) / unit
     parser.near = (path, point["latitude"], point["longitude"])
     return Condition("near", path, (point["latitude"], point["longitude"], bounds["min"], bounds["max"]))
 

@@ -182,7 +182,8 @@ def _geo_point(value: Document) -> Document:
     latitude: Json = value.get("latitude")
     longitude: Json = value.get("longitude")
     for number in (latitude, longitude):
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+        is_number = isinstance(number, int) or (isinstance(number, float) and math.isfinite(number))
+        if isinstance(number, bool) or not is_number:
             raise StorageError(Code.BAD_JSON, detail="a GeoPoint needs the numbers latitude and longitude")
     if abs(latitude) > 90 or abs(longitude) > 180:
         raise StorageError(Code.GEO_RANGE)

@@ -1,4 +1,5 @@
 """Queries: section 4 of the protocol; and random ones against a model in plain Python."""
+import json
 import random
 import time
 import tracemalloc
@@ -9,7 +10,7 @@ import regex
 from leanstorage import patterns
 from leanstorage.store import Row
 from tests.model import matches
-from tests.service_support import ServiceTestCase, pointer
+from tests.service_support import KEYS, ServiceTestCase, pointer
 
 CASES = 2000  # random queries
 DATE = {"__type": "Date", "iso": "2020-01-02T03:04:05.678Z"}
@@ -206,6 +207,65 @@ class OperatorTest(ServiceTestCase):
         self.assertEqual(len(self.find("Outer", {"p": {"$inQuery": {"className": "Inner", "where": {}}}})), 1)
         limited = {"className": "Inner", "where": {}, "limit": 10}
         self.assertEqual(self.find("Outer", {"p": {"$inQuery": limited}}), [])
+
+    def test_huge_numbers_are_answered_and_nothing_is_500(self):
+        self.make("Huge", n=3, g=geo(1, 1), l=[1, 2], m={"x": 1}, d=DATE, t="x")
+        big = 10**400
+        for key in ("n", "g", "l", "m", "d", "t", "m.x", "unknown", "createdAt", "objectId"):
+            for number in (2**63, -(2**63) - 1, 10**22, 1e308, -1.5e300):
+                with self.subTest(key, number=number):
+                    for condition in (number, {"$ne": number}, {"$gt": number}, {"$in": [number, 1]}, {"$nin": [number]}, {"$all": [number]}):
+                        self.find("Huge", {key: condition})
+            for condition in (big, {"$ne": -big}, {"$lt": big}, {"$in": [big]}, {"$nin": [1, big]}, {"$all": [big]}):
+                if key != "createdAt":  # where it is no time, as everything that is none
+                    self.code(102, "GET", "/classes/Huge", where={key: condition})
+        self.assertEqual(len(self.find("Huge", {"n": {"$lt": 10**300}})), 1)
+        self.assertEqual(self.find("Huge", {"l": {"$size": 10**22}}), [])
+        for unit in ("", "InRadians", "InMiles", "InKilometers"):
+            for number in (big, 10**22, 1e308):
+                near = {"$nearSphere": geo(1, 2), f"$maxDistance{unit}": number, f"$minDistance{unit}": -number}
+                self.assertEqual(len(self.find("Huge", {"g": near})), 1)
+                self.assertEqual(self.find("Huge", {"g": {"$nearSphere": geo(1, 2), f"$minDistance{unit}": number}}), [])
+        point = {"__type": "GeoPoint", "latitude": big, "longitude": 1}
+        self.code(302, "GET", "/classes/Huge", where={"g": {"$nearSphere": point}})
+        self.code(302, "GET", "/classes/Huge", where={"g": {"$within": {"$box": [point, point]}}})
+        self.code(302, "POST", "/classes/Huge", {"g": point})
+        self.code(300, "GET", "/cloudQuery", cql="select * from Huge where n < 1e999")
+        object_id = self.make("Huge", z=10**4299)
+        self.code(107, "PUT", f"/classes/Huge/{object_id}", {"z": {"__op": "Increment", "amount": 9 * 10**4299}})
+
+    def test_lists_and_groups_of_thousands_are_answered_or_refused(self):
+        self.make("Listed", n=1500, l=[1500, "a1500"], s="a1500", p=pointer("Other", self.other))
+        numbers, texts = list(range(2000)), [f"a{number}" for number in range(20_000)]
+        pointers = [pointer("Other", f"{number}") for number in range(1999)] + [pointer("Other", self.other)]
+        headers = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"], "Content-Type": "text/plain"}
+        for where, wanted in (
+            ({"n": {"$in": numbers}}, 1),
+            ({"n": {"$nin": numbers}}, 0),
+            ({"l": {"$in": numbers}}, 1),
+            ({"l": {"$all": [1500] * 1000}}, 1),
+            ({"l": {"$in": texts}}, 1),
+            ({"l": {"$nin": texts}}, 0),
+            ({"s": {"$in": texts}}, 1),
+            ({"o.k": {"$in": texts}}, 0),
+            ({"n": {"$in": texts}}, 0),
+            ({"p": {"$in": pointers}}, 1),
+            ({"objectId": {"$nin": texts}}, 1),
+            ({"createdAt": {"$in": [DATE] * 2000}}, 0),
+            ({"$or": [{"n": number} for number in range(1, 1700)]}, 1),
+            ({"$and": [{"n": {"$ne": number}} for number in range(900)]}, 1),
+            ({"n": {"$in": [*numbers, 1]}}, 102),
+            ({"$and": [{"n": {"$in": numbers}}, {"l": {"$all": [1]}}]}, 102),
+            ({"l": {"$all": texts}}, 102),
+        ):
+            with self.subTest(str(where)[:60]):
+                data = json.dumps({"_method": "GET", "where": where}).encode()
+                value = self.raw("POST", "/1.1/classes/Listed", data, headers).json()
+                self.assertEqual(value["code"] if wanted == 102 else len(value["results"]), wanted, str(value)[:200])
+
+    def test_order_by_many_keys_is_answered_or_refused(self):
+        self.assertEqual(self.rows({}, order=",".join(["unknown", "o.k"] * 49 + ["n", "index"]))[0], 3)
+        self.code(102, "GET", "/classes/Row", order=",".join(["n"] * 101))
 
     def test_catastrophic_pattern_ends_within_its_budget(self):
         self.make("Slow", s="a" * 40 + "!")
