@@ -2,12 +2,13 @@
 
 Nothing of a client's text becomes an operator or a name in SQL: keys are checked here, values are bound by the store.
 """
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import messages
 from leanstorage import patterns, values
 from leanstorage.errors import Code, StorageError
-from leanstorage.store import Condition, Group, Not, Query
+from leanstorage.store import Condition, Document, Group, Json, Node, Not, Path, Principals, Query
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -22,6 +23,8 @@ EARTH_KM = 6371.0  # the radius that both SDKs use
 EARTH_MILES = 3958.8
 ALWAYS_PRIVATE = frozenset(["password", "salt", "sessionToken"])
 PRIVATE = ALWAYS_PRIVATE | {"authData"}
+Order = tuple[tuple[Path, bool], ...]  # (path, whether it descends)
+Near = tuple[Path, float, float]  # path, latitude, longitude
 
 
 @dataclass
@@ -29,15 +32,20 @@ class _Parser:
     """One where being parsed: whose private columns are closed, how much has been seen, which classes it mentions."""
 
     is_master: bool
-    principals: tuple | None
-    classes: set = field(default_factory=set)
+    principals: Principals
+    classes: set[str] = field(default_factory=set)
     conditions: int = 0
     members: int = 0
     parts: int = 0  # of patterns
-    near: tuple | None = None
+    near: Near | None = None
 
 
-def parse(class_name, where, is_master=False, principals=None):
+Operator = Callable[[_Parser, Path, Json, Document, int], Node]  # (parser, path, operand, the whole condition, depth)
+
+
+def parse(
+    class_name: str, where: Json, is_master: bool = False, principals: Principals = None
+) -> tuple[Query, set[str]]:
     """A Query for a decoded `where` (an object, or an array meaning all of its members). Raises 102 or 107.
 
     Returns (Query, the other classes it mentions): finding in those needs permission as well.
@@ -48,7 +56,7 @@ def parse(class_name, where, is_master=False, principals=None):
     return query, parser.classes
 
 
-def parse_json(text, name="where"):
+def parse_json(text: str, name: str = "where") -> Json:
     """JSON text of a query option; raise 107."""
     try:
         return messages.parse_json(text)
@@ -56,7 +64,7 @@ def parse_json(text, name="where"):
         raise StorageError(Code.BAD_JSON, detail=f"{name}: {error.message}") from None
 
 
-def parse_path(text, class_name, is_master):
+def parse_path(text: Json, class_name: str, is_master: bool) -> Path:
     """A dotted key as a tuple; raise 102 for what cannot be one and for private columns of users."""
     if not isinstance(text, str) or len(text) > 1000:
         raise bad("a key must be text")
@@ -68,9 +76,9 @@ def parse_path(text, class_name, is_master):
     return path
 
 
-def parse_order(text, class_name, is_master=False):
+def parse_order(text: str | None, class_name: str, is_master: bool = False) -> Order:
     """`a,-b` as ((path, descending), ...)."""
-    order = []
+    order: list[tuple[Path, bool]] = []
     for part in (text or "").split(","):
         part = part.strip()
         if part:
@@ -80,7 +88,7 @@ def parse_order(text, class_name, is_master=False):
     return tuple(order)
 
 
-def parse_limit(value, default=DEFAULT_LIMIT):
+def parse_limit(value: Json, default: int = DEFAULT_LIMIT) -> int:
     """`limit` as LeanCloud reads it: junk and negative mean 100, more than 1000 means 1000."""
     number = _integer(value)
     if number is None or number < 0:
@@ -88,12 +96,12 @@ def parse_limit(value, default=DEFAULT_LIMIT):
     return min(number, MAX_LIMIT)
 
 
-def parse_skip(value):
+def parse_skip(value: Json) -> int:
     number = _integer(value)
     return 0 if number is None or number < 0 else min(number, 2**53)
 
 
-def with_limits(query, options, is_master=False):
+def with_limits(query: Query, options: Document, is_master: bool = False) -> Query:
     """`query` with the order, limit and skip of `options`, a dict of texts or numbers."""
     order = parse_order(options.get("order"), query.class_name, is_master)
     return replace(
@@ -105,23 +113,23 @@ def with_limits(query, options, is_master=False):
     )
 
 
-def bad(detail):
+def bad(detail: str) -> StorageError:
     return StorageError(Code.BAD_QUERY, detail=detail)
 
 
-def conjunction(nodes):
+def conjunction(nodes: Iterable[Node]) -> Node:
     """Nodes joined by AND, flat."""
-    flat = []
+    flat: list[Node] = []
     for node in nodes:
         flat.extend(node.nodes if isinstance(node, Group) and node.op == "and" else [node])
     return flat[0] if len(flat) == 1 else Group("and", tuple(flat))
 
 
-def _is_segment(text):
+def _is_segment(text: str) -> bool:
     return bool(text) and not any(char in '"\\$' or ord(char) < 32 for char in text)
 
 
-def _integer(value):
+def _integer(value: Json) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -131,14 +139,14 @@ def _integer(value):
     return None
 
 
-def _where(parser, class_name, where, depth):
+def _where(parser: _Parser, class_name: str, where: Json, depth: int) -> Node:
     if depth > MAX_DEPTH:
         raise bad(f"more than {MAX_DEPTH} levels")
     if isinstance(where, list):
         return conjunction([_where(parser, class_name, member, depth + 1) for member in where])
     if not isinstance(where, dict):
         raise StorageError(Code.BAD_JSON, detail="where must be an object")
-    nodes = []
+    nodes: list[Node] = []
     for key, value in where.items():
         parser.conditions += 1
         if parser.conditions > MAX_CONDITIONS:
@@ -154,7 +162,7 @@ def _where(parser, class_name, where, depth):
     return conjunction(nodes)
 
 
-def _group(parser, class_name, key, members, depth):
+def _group(parser: _Parser, class_name: str, key: str, members: Json, depth: int) -> Node:
     if not isinstance(members, list) or not members:
         raise bad(f"{key} needs a non-empty array")
     near = parser.near
@@ -164,7 +172,7 @@ def _group(parser, class_name, key, members, depth):
     return conjunction(nodes) if key == "$and" else Group("or", nodes)
 
 
-def _related(parser, value):
+def _related(parser: _Parser, value: Json) -> Node:
     if not isinstance(value, dict) or not isinstance(value.get("key"), str):
         raise bad("$relatedTo needs object and key")
     owner = values.normalise(value.get("object"))
@@ -174,13 +182,13 @@ def _related(parser, value):
     return Condition("related", (), (owner_class, owner.get("objectId") or owner.get("id"), value["key"]))
 
 
-def _field(parser, class_name, key, value, depth):
+def _field(parser: _Parser, class_name: str, key: str, value: Json, depth: int) -> Node:
     path = parse_path(key, class_name, parser.is_master)
     if not (isinstance(value, dict) and any(name.startswith("$") for name in value)):
         return Condition("eq", path, _operand(path, value))
     if not all(name.startswith("$") for name in value):
         raise bad(f"'{key}' mixes operators and values")
-    nodes = []
+    nodes: list[Node] = []
     for name, operand in value.items():
         if name in _MODIFIERS:
             if _MODIFIERS[name] not in value:
@@ -194,7 +202,7 @@ def _field(parser, class_name, key, value, depth):
     return conjunction(nodes)
 
 
-def _operand(path, value):
+def _operand(path: Path, value: Json) -> Json:
     """A canonical operand; the two built-in times are compared in milliseconds, -1 standing for what is no time."""
     if path[0] in ("createdAt", "updatedAt") and len(path) == 1 and value is not None:
         iso = value.get("iso") if isinstance(value, dict) and value.get("__type") == "Date" else value
@@ -208,16 +216,16 @@ def _operand(path, value):
     return value
 
 
-def _eq(parser, path, operand, value, depth):
+def _eq(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Condition("eq", path, _operand(path, operand))
 
 
-def _ne(parser, path, operand, value, depth):
+def _ne(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Not(Condition("eq", path, _operand(path, operand)))
 
 
-def _comparison(op):
-    def parse_comparison(parser, path, operand, value, depth):
+def _comparison(op: str) -> Operator:
+    def parse_comparison(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
         operand = _operand(path, operand)
         is_date = isinstance(operand, dict) and operand.get("__type") == "Date"
         if not is_date and not isinstance(operand, (int, float, str)):
@@ -227,7 +235,7 @@ def _comparison(op):
     return parse_comparison
 
 
-def _operands(parser, path, operand, name):
+def _operands(parser: _Parser, path: Path, operand: Json, name: str) -> list[Json]:
     if not isinstance(operand, list):
         raise bad(f"{name} needs an array")
     members = [_operand(path, member) for member in operand]
@@ -238,31 +246,31 @@ def _operands(parser, path, operand, name):
     return members
 
 
-def _in(parser, path, operand, value, depth):
+def _in(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Condition("in", path, _operands(parser, path, operand, "$in"))
 
 
-def _nin(parser, path, operand, value, depth):
+def _nin(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Not(Condition("in", path, _operands(parser, path, operand, "$nin")))
 
 
-def _all(parser, path, operand, value, depth):
+def _all(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Condition("all", path, _operands(parser, path, operand, "$all"))
 
 
-def _size(parser, path, operand, value, depth):
+def _size(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     if isinstance(operand, bool) or not isinstance(operand, int) or operand < 0:
         raise bad("$size needs an integer from 0")
     return Condition("size", path, min(operand, 2**31 - 1))  # no array is longer
 
 
-def _exists(parser, path, operand, value, depth):
+def _exists(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     if not isinstance(operand, bool):
         raise bad("$exists needs true or false")
     return Condition("exists", path, operand)
 
 
-def _regex(parser, path, operand, value, depth):
+def _regex(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     if isinstance(operand, dict) and set(operand) <= {"$regex", "$options"}:
         operand = operand.get("$regex")  # some old clients wrap it once more
     options = value.get("$options", "")
@@ -278,7 +286,7 @@ def _regex(parser, path, operand, value, depth):
     return Condition("regex", path, (pattern, flags))
 
 
-def _sub_query(parser, operand, name, depth):
+def _sub_query(parser: _Parser, operand: Json, name: str, depth: int) -> Query:
     """The Query of `{className, where, limit?, skip?, order?}`; without a limit every row counts."""
     if not isinstance(operand, dict) or not isinstance(operand.get("className"), str):
         raise bad(f"{name} needs className and where")
@@ -298,30 +306,30 @@ def _sub_query(parser, operand, name, depth):
     )
 
 
-def _in_query(parser, path, operand, value, depth):
+def _in_query(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Condition("in_query", path, _sub_query(parser, operand, "$inQuery", depth))
 
 
-def _not_in_query(parser, path, operand, value, depth):
+def _not_in_query(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Not(Condition("in_query", path, _sub_query(parser, operand, "$notInQuery", depth)))
 
 
-def _select(parser, path, operand, value, depth):
+def _select(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     if not isinstance(operand, dict):
         raise bad("$select needs key and query")
     query = _sub_query(parser, operand.get("query"), "$select", depth)
     return Condition("select", path, (parse_path(operand.get("key"), query.class_name, parser.is_master), query))
 
 
-def _dont_select(parser, path, operand, value, depth):
+def _dont_select(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Not(_select(parser, path, operand, value, depth))
 
 
-def _near(parser, path, operand, value, depth):
+def _near(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     point = values.normalise(operand)
     if not isinstance(point, dict) or point.get("__type") != "GeoPoint":
         raise bad("$nearSphere needs a GeoPoint")
-    bounds = {"min": None, "max": None}
+    bounds: dict[str, float | None] = {"min": None, "max": None}
     for name, (end, unit) in _DISTANCES.items():
         if name in value:
             number = value[name]
@@ -332,7 +340,7 @@ def _near(parser, path, operand, value, depth):
     return Condition("near", path, (point["latitude"], point["longitude"], bounds["min"], bounds["max"]))
 
 
-def _within(parser, path, operand, value, depth):
+def _within(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     corners = operand.get("$box") if isinstance(operand, dict) else None
     if not isinstance(corners, list) or len(corners) != 2 or len(operand) != 1:
         raise bad("$within needs $box with two corners")
@@ -340,7 +348,7 @@ def _within(parser, path, operand, value, depth):
     return Condition("box", path, (south, west, north, east))
 
 
-def _corner(value):
+def _corner(value: Json) -> tuple[float, float]:
     """(latitude, longitude) of a GeoPoint or of a bare `[longitude, latitude]`."""
     if isinstance(value, list) and len(value) == 2:
         value = {"__type": "GeoPoint", "longitude": value[0], "latitude": value[1]}
@@ -351,13 +359,13 @@ def _corner(value):
     raise bad("$box needs GeoPoints as corners")
 
 
-_DISTANCES = {
+_DISTANCES: dict[str, tuple[str, float]] = {
     f"${end}Distance{suffix}": (end, unit)
     for end in ("min", "max")
     for suffix, unit in (("", 1), ("InRadians", 1), ("InKilometers", EARTH_KM), ("InMiles", EARTH_MILES))
 }
 _MODIFIERS = {"$options": "$regex"} | {name: "$nearSphere" for name in _DISTANCES}
-_OPERATORS = {
+_OPERATORS: dict[str, Operator] = {
     "$all": _all,
     "$dontSelect": _dont_select,
     "$eq": _eq,
