@@ -207,9 +207,11 @@ class FilesTest(ServiceTestCase):
         def delete(key):
             seen.append((key, self.service.store.read(lambda transaction: transaction.get("_File", token["objectId"]))))
 
-        quick_application = QuickApplication(self.service, self.application)
-        self.addCleanup(quick_application.quick.stop)
-        for application in (self.application, quick_application):
+        applications = [self.application]
+        if not isinstance(self.application, QuickApplication):
+            applications.append(QuickApplication(self.service, self.application))
+            self.addCleanup(applications[1].quick.stop)
+        for application in applications:
             for path in ("/classes/files/", "/classes/_File/", "/files/"):
                 token = self.upload()
                 with mock.patch.object(type(self), "application", staticmethod(application)):
