@@ -2,5 +2,5 @@
 
 Floors, each importing only those below it: `__main__`, `embedded` > `service` > one module per resource
 (`objects`, `users`, `roles`, `files`, `functions`, `batch`, ...) > request-free rules (`operations`, `queries`,
-`acl`, `values`, `passwords`, `errors`, `hooks`) > `store`.
+`patterns`, `acl`, `values`, `passwords`, `errors`, `hooks`) > `store`.
 """

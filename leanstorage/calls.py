@@ -116,6 +116,14 @@ class Service:
     hashing: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_HASHING))
     traffic: Traffic = field(default_factory=Traffic)
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether this is the service as quick calls see it, whose store reads and writes and no more: see quick.py.
+
+        Others wait meanwhile, and a write is not committed yet when it returns.
+        """
+        return not hasattr(self.store, "build_index")
+
 
 @dataclass(frozen=True)
 class Caller:

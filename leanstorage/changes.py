@@ -61,7 +61,10 @@ def apply(
             _apply_to_relation(change, key, value, None)
         else:
             _set(change, key, _new_value(change.body.get(key, MISSING), value, key, creating))
-    size = len(canonical_text(change.body).encode("utf-8"))
+    try:
+        size = len(canonical_text(change.body).encode("utf-8"))
+    except ValueError:  # what was counted up beyond 4300 digits
+        raise StorageError(Code.BAD_JSON, detail="a number has too many digits") from None
     if size > MAX_OBJECT_BYTES:
         raise StorageError(Code.OBJECT_TOO_LARGE, limit=MAX_OBJECT_BYTES)
     return change

@@ -3,6 +3,7 @@
 Grammar and errors: protocol section 4, the CQL table. One short function per form of condition.
 """
 import json
+import math
 import re
 from collections.abc import Callable
 
@@ -378,7 +379,10 @@ class _Parser:
         if kind == "text":
             return _unquoted(text)
         if kind == "number":
-            return json.loads(text)
+            number: float = json.loads(text)
+            if isinstance(number, float) and not math.isfinite(number):
+                raise self.at(position)
+            return number
         if kind == "name":
             return self.named_value(text.lower(), position, depth)
         raise self.at(position)

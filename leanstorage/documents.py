@@ -3,12 +3,13 @@
 Protocol sections 3.5, 5.1 and 6.2.
 """
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from leanstorage import acl, classes, queries
 from leanstorage.calls import Call
-from leanstorage.store import Document, Json, Principals, Row, canonical_text, decode_bodies
+from leanstorage.store import Document, Json, Path, Principals, QueryTimeout, Row, canonical_text, decode_bodies
 from leanstorage.values import format_time
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 MAX_INCLUDE_DEPTH = 10
 MAX_INCLUDES = 100
+MAX_EXPANDED = 100_000  # pointers and files in one answer
+MAX_EXPANDED_SIZE = 32 << 20  # characters of what is put in their places
+QUICK_EXPANDED, QUICK_EXPANDED_SIZE = 1000, 1 << 18  # on the server's loop, where others wait meanwhile
+STUB_SIZE = 80  # characters of a relation, about
 ALWAYS_KEPT = ("objectId", "createdAt", "updatedAt")
 USER_FLAGS = ("emailVerified", "mobilePhoneVerified")
 
@@ -28,6 +33,30 @@ class Ready:
 
     def decoded(self) -> Json:
         return json.loads(self.text)
+
+
+class Room:
+    """How much one answer may still grow by what is put in the places of pointers and files.
+
+    A few bytes can ask for any amount of it: 1000 pointers to their own object, two levels deep, are a million copies.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._is_quick = call.service.is_quick
+        self._objects = QUICK_EXPANDED if self._is_quick else MAX_EXPANDED
+        self._size = QUICK_EXPANDED_SIZE if self._is_quick else MAX_EXPANDED_SIZE
+
+    def take(self, objects: int, size: int) -> None:
+        """Raise 102 when there is no room, or QueryTimeout where a thread has more."""
+        self._objects -= objects
+        self._size -= size
+        if self._objects >= 0 and self._size >= 0:
+            return
+        if self._is_quick:
+            raise QueryTimeout
+        raise queries.bad(
+            f"pointers and files would be expanded to more than {MAX_EXPANDED} objects or {MAX_EXPANDED_SIZE} characters"
+        )
 
 
 def rendered(
@@ -68,16 +97,27 @@ def _spliced(row: Row, extra: str, with_acl: bool) -> str:
     return f'{{{stored}{"," if stored else ""}"objectId":"{row.id}",{times}{extra}}}'
 
 
-def render(transaction, call, class_name, info, rows, principals, with_acl=False, include="", keys=""):
-    """The rows of one class as a list of JSON objects, read with the caller's rights."""
+def render(
+    transaction: "Transaction",
+    call: Call,
+    class_name: str,
+    info: Document,
+    rows: list[Row],
+    principals: Principals,
+    with_acl: bool = False,
+    include: str = "",
+    keys: str = "",
+) -> list[Document]:
+    """The rows of one class as a list of JSON objects, read with the caller's rights. Raises 102."""
     decode_bodies(rows)
     stubs = classes.relations(info)
     results = [document(call, class_name, row, stubs, with_acl) for row in rows]
-    include_paths = _paths(include)
+    include_paths, room = _paths(include), Room(call)
     for path in sorted(include_paths, key=len):
-        _expand(transaction, call, results, path, principals)
+        _expand(transaction, call, results, path, principals, room)
     if include_paths or any(row.text is None or '"File"' in row.text for row in rows):
-        expand_files(transaction, call, results)
+        reader = call.principals(transaction) if principals is None else principals
+        expand_files(transaction, call, results, reader, room)
     wanted = queries.parse_names(keys, "keys")
     if wanted:
         for part in wanted:
@@ -86,7 +126,9 @@ def render(transaction, call, class_name, info, rows, principals, with_acl=False
     return results
 
 
-def document(call, class_name, row, stubs=None, with_acl=False):
+def document(
+    call: Call, class_name: str, row: Row, stubs: dict[str, Document] | None = None, with_acl: bool = False
+) -> Document:
     """One row as JSON, without what only its owner may see."""
     result = dict(row.body)
     if class_name == "_User":
@@ -108,27 +150,36 @@ def document(call, class_name, row, stubs=None, with_acl=False):
     return result
 
 
-def file_url(call, key):
+def file_url(call: Call, key: str) -> str:
     base = call.service.options.files_url or call.api_url
     return f"{base}/{key}"
 
 
-def expand_files(transaction, call, values):
-    """Put the whole file in the place of every stored reference, however deep: Python's SDK needs name and url."""
-    found = {}
-    _find_files(values, found)
+def expand_files(
+    transaction: "Transaction", call: Call, value: Json, principals: Principals, room: Room | None = None
+) -> None:
+    """Put the whole file in the place of every stored reference, however deep: Python's SDK needs name and url.
+
+    A file that its reader may not get looks like one that is gone. Raises 102 when it would be too much.
+    """
+    found: dict[str, list[Document]] = {}
+    _find_files(value, found)
     if not found:
         return
-    rows = transaction.get_many("_File", list(found))
+    room = room or Room(call)
+    room.take(sum(map(len, found.values())), 0)
+    is_open = classes.may(classes.existing(transaction, "_File"), "get", principals)
+    rows = transaction.get_many("_File", list(found)) if is_open else {}
     for file_id, references in found.items():
-        full = {"name": "", "url": "", "objectId": file_id}
-        if file_id in rows:
+        full: Document = {"name": "", "url": "", "objectId": file_id}
+        if file_id in rows and acl.allows(rows[file_id].acl, "read", principals):
+            room.take(0, len(references) * len(rows[file_id].text or ""))
             full = document(call, "_File", rows[file_id])
         for reference in references:
             reference.update(full, id=file_id)
 
 
-def copied(value):
+def copied(value: Json) -> Json:
     """A deep copy of JSON; rendering writes into what it is given."""
     if isinstance(value, dict):
         return {key: copied(child) for key, child in value.items()}
@@ -137,7 +188,7 @@ def copied(value):
     return value
 
 
-def _find_files(value, found):
+def _find_files(value: Json, found: dict[str, list[Document]]) -> None:
     if isinstance(value, dict):
         if value.get("__type") == "File" and "url" not in value:
             found.setdefault(value["id"], []).append(value)
@@ -151,9 +202,9 @@ def _find_files(value, found):
                 _find_files(child, found)
 
 
-def _paths(include):
+def _paths(include: str) -> set[Path]:
     """`a,b.c` as {("a",), ("b",), ("b", "c")}: every level on the way is expanded too."""
-    paths = set()
+    paths: set[Path] = set()
     for part in queries.parse_names(include, "include"):
         names = part.split(".")[:MAX_INCLUDE_DEPTH]
         if names[0]:
@@ -163,7 +214,9 @@ def _paths(include):
     return paths
 
 
-def _expand(transaction, call, results, path, principals):
+def _expand(
+    transaction: "Transaction", call: Call, results: list[Document], path: Path, principals: Principals, room: Room
+) -> None:
     """Replace the pointers at `path` by what they point to, where the caller may read it."""
     holders = results
     for name in path[:-1]:
@@ -174,7 +227,8 @@ def _expand(transaction, call, results, path, principals):
         for value in _objects(holder.get(path[-1]))
         if value.get("__type") == "Pointer" and "createdAt" not in value
     ]
-    by_class = {}
+    room.take(len(pointers), 0)
+    by_class: dict[str, list[Document]] = {}
     for value in pointers:
         by_class.setdefault(value["className"], []).append(value)
     for class_name, group in by_class.items():
@@ -186,10 +240,11 @@ def _expand(transaction, call, results, path, principals):
         for value in group:
             row = rows.get(value["objectId"])
             if row is not None and acl.allows(row.acl, "read", principals):
+                room.take(0, len(row.text or "") + len(stubs) * STUB_SIZE)
                 value.update(copied(document(call, class_name, row, stubs)))
 
 
-def _objects(value):
+def _objects(value: Json) -> list[Document]:
     if isinstance(value, dict):
         return [value]
     if isinstance(value, list):
@@ -197,7 +252,7 @@ def _objects(value):
     return []
 
 
-def _selected(result, wanted):
+def _selected(result: Document, wanted: list[str]) -> Document:
     """Only the wanted keys and the built-ins; `-key` takes one away, whatever else was said."""
     excluded = [part[1:].split(".") for part in wanted if part.startswith("-")]
     included = [part.split(".") for part in wanted if not part.startswith("-")]
@@ -211,7 +266,7 @@ def _selected(result, wanted):
     return result
 
 
-def _copy_path(source, target, path):
+def _copy_path(source: Json, target: Document, path: Sequence[str]) -> None:
     name, rest = path[0], path[1:]
     if not isinstance(source, dict) or name not in source:
         return
@@ -231,14 +286,14 @@ def _copy_path(source, target, path):
     _copy_path(value, target[name], rest)
 
 
-def _shell(value):
+def _shell(value: Json) -> Json:
     """What is left of an object before its chosen keys: a pointer keeps its built-ins, which SDKs need."""
     if not isinstance(value, dict):
         return value
     return {key: value[key] for key in ("__type", "className", *ALWAYS_KEPT) if key in value}
 
 
-def _remove_path(value, path):
+def _remove_path(value: Json, path: Sequence[str]) -> None:
     if isinstance(value, list):
         for child in value:
             _remove_path(child, path)
@@ -249,9 +304,9 @@ def _remove_path(value, path):
             _remove_path(value.get(path[0]), path[1:])
 
 
-def hook_object(transaction, call, body, info):
+def hook_object(transaction: "Transaction", call: Call, body: Document, info: Document) -> Document:
     """A body as the engine is sent it: files expanded, relations as stubs, no password."""
-    result = copied({key: value for key, value in body.items() if key not in queries.ALWAYS_PRIVATE})
+    result: Document = copied({key: value for key, value in body.items() if key not in queries.ALWAYS_PRIVATE})
     result.update({key: stub for key, stub in classes.relations(info).items()})
-    expand_files(transaction, call, result)
+    expand_files(transaction, call, result, None)  # the engine is the app's own, and reads what it likes
     return result

@@ -17,7 +17,7 @@ from leanstorage import acl, changes, classes, documents, objects
 from leanstorage.calls import Answer, Call, Service, created, ok
 from leanstorage.errors import Code, StorageError
 from leanstorage.passwords import TOKEN_ALPHABET, token_lookup
-from leanstorage.store import Document, Json, Row, now
+from leanstorage.store import Document, Json, Later, Row, now
 from leanstorage.values import format_time
 from messages import Response
 
@@ -229,16 +229,16 @@ def update(call: Call, file_id: str) -> NoReturn:
 
 
 def delete(call: Call, file_ids: str) -> Answer:
-    """DELETE: the object and its bytes."""
-    keys: list[str | None] = []
+    """DELETE: the object, and its bytes once that is committed, for which a quick call would not wait."""
+    if call.service.is_quick:
+        raise Later
+    blobs = call.service.blobs
 
-    def forget(transaction: "Transaction", row: Row) -> None:
-        keys.append(_forget(transaction, row))
+    def forgotten(key: str | None) -> None:
+        if key:
+            blobs.delete(key)
 
-    answer = objects.delete(call, "_File", file_ids, objects.Rules(forget=forget))
-    for key in filter(None, keys):
-        call.service.blobs.delete(key)
-    return answer
+    return objects.delete(call, "_File", file_ids, objects.Rules(forget=_forget, forgotten=forgotten))
 
 
 def serve(service: Service, environ: WSGIEnvironment, key: str) -> Response:

@@ -4,62 +4,146 @@ A write goes: permission and `where`, then the before hook with no transaction o
 everything is checked again and applied, then the after hook, then the answer.
 """
 import secrets
+import time
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 from wsgiref.handlers import format_date_time
 
 from leanstorage import acl, changes, classes, documents, hooks, queries, values
-from leanstorage.calls import created, ok
+from leanstorage.calls import Answer, Call, created, ok
 from leanstorage.errors import Code, StorageError
-from leanstorage.store import Condition, Group, Not, Row, now
+from leanstorage.store import (
+    Condition,
+    Document,
+    Group,
+    Json,
+    Node,
+    Not,
+    Principals,
+    Query,
+    QueryTimeout,
+    Result,
+    Row,
+    now,
+)
 from leanstorage.values import format_time
+from messages import Header
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
 
 MAX_IDS = 1000  # in the path of one DELETE
+LOCKED_SECONDS = 0.2  # that a condition may take while others wait to write
+OF_OTHERS = frozenset(["$inQuery", "$notInQuery", "$select", "$dontSelect", "$relatedTo"])  # not of the object alone
 
 
-def _nothing(*_):
+def _nothing(*_: object) -> None:
     return None
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a system class adds to a write. Each is called inside the transaction, so that it holds or nothing does.
+    """What a system class adds to a write. All but the last are called inside the transaction, so that it holds or
+    nothing does.
 
     `admit(transaction, call, row, fields)` may refuse a write, `row` None for a new object, and return other fields;
     `store(transaction, call, old, new, fields)` keeps what lies outside the object; `forget(transaction, row)` drops it.
+    `forgotten(what forget returned)` is for what no transaction brings back, and called once the deletion is committed.
     """
 
-    admit: Callable = lambda transaction, call, row, fields: fields
-    store: Callable = _nothing
-    forget: Callable = _nothing
+    admit: "Callable[[Transaction, Call, Row | None, Any], Any]" = lambda transaction, call, row, fields: fields
+    store: "Callable[[Transaction, Call, Row | None, Row, Document], Any]" = _nothing
+    forget: "Callable[[Transaction, Row], Any]" = _nothing
+    forgotten: Callable[[Any], object] = _nothing
 
 
 PLAIN = Rules()
 
 
-def new_id(ms):
+class Guard:
+    """The `where` of a conditional write. Its verdict falls under the lock, as the write; what is slow is asked before.
+
+    As long as the object is still as it was when it matched, what was asked of it alone still holds. What was asked of
+    others has to be asked again.
+    """
+
+    def __init__(self, where: Json) -> None:
+        self.where = where
+        self._is_alone = not _mentions(where, OF_OTHERS)
+        self._is_slow = not self._is_alone or _mentions(where, {"$regex"})
+        self._seen: int | None = None  # the `updated` of the row that matched
+        self._seconds = 0.0  # that it took
+
+    def look(self, call: Call, read: "Callable[[Transaction], object]") -> None:
+        """Evaluate what is slow by `read(transaction)`, which calls `check`, without a lock."""
+        if self._is_slow and self._seen is None:
+            call.service.store.read(read)
+
+    def check(self, transaction: "Transaction", query: Query, row: Row, lock: bool) -> None:
+        """Raise 305 unless the row matches; 124 when that would keep others waiting."""
+        this = Condition("eq", ("objectId",), row.id)
+        query = replace(query, where=queries.conjunction([this, query.where]), principals=None)
+        if not lock or not self._is_slow:
+            started = time.monotonic()
+            is_met = transaction.count(query)
+            self._seconds = time.monotonic() - started
+        elif self._is_alone and row.updated == self._seen:
+            return
+        elif self._seconds > LOCKED_SECONDS:
+            raise StorageError(Code.TIMEOUT)
+        else:
+            is_met = _counted_quickly(transaction, query)
+        if not is_met:
+            raise StorageError(Code.NO_EFFECT)
+        self._seen = row.updated
+
+
+def _mentions(value: Json, names: Set[str]) -> bool:
+    """Whether one of these operators stands anywhere in a decoded `where`."""
+    if isinstance(value, dict):
+        return any(key in names or _mentions(child, names) for key, child in value.items())
+    return isinstance(value, list) and any(_mentions(child, names) for child in value)
+
+
+def _counted_quickly(transaction: "Transaction", query: Query) -> int:
+    seconds = transaction.query_seconds
+    transaction.query_seconds = min(seconds, LOCKED_SECONDS)
+    try:
+        matches: int = transaction.count(query)
+        return matches
+    except QueryTimeout:
+        if seconds <= LOCKED_SECONDS:  # a quick call's: a thread has more
+            raise
+        raise StorageError(Code.TIMEOUT) from None
+    finally:
+        transaction.query_seconds = seconds
+
+
+def new_id(ms: int) -> str:
     """24 hex digits, the first 8 being the seconds of creation."""
     return f"{ms // 1000 & 0xFFFFFFFF:08x}{secrets.token_hex(8)}"
 
 
-def create(call, class_name, rules=PLAIN):
+def create(call: Call, class_name: str, rules: Rules = PLAIN) -> Answer:
     """POST of a new object: 201 with `objectId` and `createdAt`, the whole object with `fetchWhenSave` or `new`."""
     if "where" in call.query:
         raise StorageError(Code.BAD_JSON, detail="where has no meaning for a new object")
     fields = changes.clean(call.json_body(), creating=True)
     row, _ = store_new(call, class_name, fields, rules)
+    value = {"objectId": row.id, "createdAt": format_time(row.created)}
     if call.flag("fetchWhenSave", "new"):
-        value = call.service.store.read(lambda transaction: _whole(transaction, call, class_name, row.id))
-    else:
-        value = {"objectId": row.id, "createdAt": format_time(row.created)}
+        value = _shown(call, lambda transaction: _whole(transaction, call, class_name, row.id), value)
     return created(class_name, row.id, value)
 
 
-def store_new(call, class_name, fields, rules=PLAIN):
+def store_new(call: Call, class_name: str, fields: Document, rules: Rules = PLAIN) -> tuple[Row, Any]:
     """Store a new object with its hooks; return (Row, what `rules.store` returned)."""
     store = call.service.store
 
-    def admitted(transaction, fields):
+    def admitted(
+        transaction: "Transaction", fields: Document
+    ) -> tuple[Document, Document, Principals, changes.Change]:
         info = classes.for_writing(transaction, call, class_name)
         principals = call.principals(transaction)
         classes.check_permission(info, "create", principals)
@@ -69,7 +153,7 @@ def store_new(call, class_name, fields, rules=PLAIN):
 
     if hooks.wanted(call, class_name, "beforeSave"):
 
-        def preview(transaction):
+        def preview(transaction: "Transaction") -> tuple[Document, Document | None]:
             _, info, _, change = admitted(transaction, fields)
             document = documents.hook_object(transaction, call, change.body, _with_new(info, change))
             if change.acl is not None:
@@ -79,7 +163,7 @@ def store_new(call, class_name, fields, rules=PLAIN):
         document, user = store.read(preview)
         fields = hooks.merge(fields, document, hooks.before(call, class_name, "beforeSave", document, user))
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> tuple[Row, Any]:
         final, info, principals, change = admitted(transaction, fields)
         classes.add_columns(transaction, class_name, info, change.found, principals)
         ms = now()
@@ -94,11 +178,11 @@ def store_new(call, class_name, fields, rules=PLAIN):
     return row, kept
 
 
-def find(call, class_name):
+def find(call: Call, class_name: str) -> Answer:
     """GET of a class: `{"results": [...]}`, with `count` when asked for."""
     options = call.query
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> tuple[Document, int | None]:
         name, extra = class_name, {}
         principals = call.principals(transaction)
         redirect = options.get("redirectClassNameForKey")
@@ -139,7 +223,9 @@ def find(call, class_name):
     return ok(documents.ready(value), _last_modified(written))
 
 
-def parse(transaction, call, class_name, where, principals):
+def parse(
+    transaction: "Transaction", call: Call, class_name: str, where: Json, principals: Principals
+) -> Query:
     """A `where`, JSON text or decoded, as the caller's Query: inner classes need `find`, owners of relations `read`."""
     if where is None:
         where = {}
@@ -153,11 +239,11 @@ def parse(transaction, call, class_name, where, principals):
     return replace(query, where=_without_hidden_owners(transaction, query.where, principals))
 
 
-def get(call, class_name, object_id):
+def get(call: Call, class_name: str, object_id: str) -> Answer:
     """GET by id: the object, `{}` when there is none that the caller may read."""
     values.check_object_id(object_id)
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> tuple[Json, int | None]:
         info = classes.existing(transaction, class_name)
         principals = call.principals(transaction)
         classes.check_permission(info, "get", principals)
@@ -177,48 +263,56 @@ def get(call, class_name, object_id):
     return ok(value, _last_modified(updated))
 
 
-def update(call, class_name, object_id, rules=PLAIN):
+def update(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN) -> Answer:
     """PUT: `updatedAt` and `objectId`, with `fetchWhenSave` or `new` the written keys as well, to who may read them."""
     fields = changes.clean(call.json_body(), creating=False)
     row, written, _ = store_change(call, class_name, object_id, fields, rules, _condition(call))
-    value = {"updatedAt": format_time(row.updated), "objectId": row.id}
+    value: Document = {"updatedAt": format_time(row.updated), "objectId": row.id}
     if call.flag("fetchWhenSave", "new"):
 
-        def work(transaction):
+        def work(transaction: "Transaction") -> Document:
             info = classes.existing(transaction, class_name)
             principals = call.principals(transaction)
             if not acl.allows(row.acl, "read", principals) or not classes.may(info, "get", principals):
                 return {}  # an operation that changes nothing would show what is there
             stubs = classes.relations(info)
             whole = documents.document(call, class_name, row, stubs)
-            shown = {key: whole[key] for key in (*written, *stubs) if key in whole}
-            shown = documents.copied(shown)
-            documents.expand_files(transaction, call, shown)
+            shown: Document = documents.copied({key: whole[key] for key in (*written, *stubs) if key in whole})
+            documents.expand_files(transaction, call, shown, call.principals(transaction))
             return shown
 
-        value |= call.service.store.read(work)
+        nothing: Document = {}
+        value |= _shown(call, work, nothing)
     return ok(value)
 
 
-def store_change(call, class_name, object_id, fields, rules=PLAIN, where=None):
+def store_change(
+    call: Call, class_name: str, object_id: str, fields: Document, rules: Rules = PLAIN, where: Json = None
+) -> tuple[Row, list[str], Any]:
     """Change an object with its hooks; return (Row, written keys, what `rules.store` returned).
 
     `where`, decoded, must match as well. Raises 101, 1 (no such object), 305, 403 and the errors of `changes`.
     """
     store = call.service.store
     values.check_object_id(object_id)
+    guard = None if where is None else Guard(where)
 
-    def admitted(transaction, fields, lock):
+    def permitted(transaction: "Transaction", lock: bool) -> tuple[Document, Principals, Row]:
         info = classes.existing(transaction, class_name)
         principals = call.principals(transaction)
         classes.check_permission(info, "update", principals)
-        row = _writable(transaction, call, class_name, object_id, where, principals, lock)
+        return info, principals, _writable(transaction, call, class_name, object_id, guard, principals, lock)
+
+    def admitted(
+        transaction: "Transaction", fields: Document, lock: bool
+    ) -> tuple[Row, Document, Principals, changes.Change, Document]:
+        info, principals, row = permitted(transaction, lock)
         fields = rules.admit(transaction, call, row, fields)
         return row, info, principals, changes.apply(fields, row.body, row.acl, info["columns"], creating=False), fields
 
     if hooks.wanted(call, class_name, "beforeUpdate"):
 
-        def preview(transaction):
+        def preview(transaction: "Transaction") -> tuple[Document, Document | None]:
             row, info, _, change, _ = admitted(transaction, fields, lock=False)
             document = documents.hook_object(transaction, call, change.body, _with_new(info, change))
             document |= {
@@ -234,7 +328,7 @@ def store_change(call, class_name, object_id, fields, rules=PLAIN, where=None):
         document, user = store.read(preview)
         fields = hooks.merge(fields, document, hooks.before(call, class_name, "beforeUpdate", document, user))
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> tuple[Row, list[str], Any]:
         old, info, principals, change, final = admitted(transaction, fields, lock=True)
         classes.add_columns(transaction, class_name, info, change.found, principals)
         # Two writes within one millisecond must still be told apart by updatedAt.
@@ -244,12 +338,14 @@ def store_change(call, class_name, object_id, fields, rules=PLAIN, where=None):
         _store_relations(transaction, class_name, row.id, change)
         return row, change.written, kept
 
+    if guard is not None:
+        guard.look(call, lambda transaction: permitted(transaction, lock=False))
     row, written, kept = store.write(work)
     _after(call, class_name, "afterUpdate", row, written)
     return row, written, kept
 
 
-def delete(call, class_name, object_ids, rules=PLAIN):
+def delete(call: Call, class_name: str, object_ids: str, rules: Rules = PLAIN) -> Answer:
     """DELETE of one id, or of several joined by commas, of which unknown ones are passed over."""
     ids = object_ids.split(",")
     if len(ids) > MAX_IDS:
@@ -266,40 +362,43 @@ def delete(call, class_name, object_ids, rules=PLAIN):
     return ok({})
 
 
-def remove(call, class_name, object_id, rules=PLAIN, where=None):
+def remove(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN, where: Json = None) -> Row:
     """Delete one object with its hooks; raise 101, 305 or 403."""
     store = call.service.store
+    guard = None if where is None else Guard(where)
 
-    def admitted(transaction, lock):
+    def admitted(transaction: "Transaction", lock: bool) -> tuple[Row, Document]:
         info = classes.existing(transaction, class_name)
         principals = call.principals(transaction)
         classes.check_permission(info, "delete", principals)
         if where is None and transaction.get(class_name, object_id) is None:
             raise StorageError(Code.NO_CLASS)
-        row = _writable(transaction, call, class_name, object_id, where, principals, lock)
+        row = _writable(transaction, call, class_name, object_id, guard, principals, lock)
         rules.admit(transaction, call, row, None)
         return row, info
 
     if hooks.wanted(call, class_name, "beforeDelete"):
 
-        def preview(transaction):
+        def preview(transaction: "Transaction") -> tuple[Document, Document | None]:
             row, info = admitted(transaction, lock=False)
             return _hook_row(transaction, call, row, info), hook_user(transaction, call)
 
         hooks.before(call, class_name, "beforeDelete", *store.read(preview))
 
-    def work(transaction):
+    def work(transaction: "Transaction") -> tuple[Row, Any]:
         row, _ = admitted(transaction, lock=True)
         transaction.delete(class_name, object_id, now())
-        rules.forget(transaction, row)
-        return row
+        return row, rules.forget(transaction, row)
 
-    row = store.write(work)
+    if guard is not None:
+        guard.look(call, lambda transaction: admitted(transaction, lock=False))
+    row, dropped = store.write(work)
+    rules.forgotten(dropped)
     _after(call, class_name, "afterDelete", row)
     return row
 
 
-def hook_user(transaction, call):
+def hook_user(transaction: "Transaction", call: Call) -> Document | None:
     """The caller as hooks are told of it: the whole user and its session token, None for nobody."""
     if call.caller.user_id is None:
         return None
@@ -307,12 +406,12 @@ def hook_user(transaction, call):
     if row is None:
         return None
     info = classes.existing(transaction, "_User")
-    user = documents.copied(documents.document(call, "_User", row, classes.relations(info)))
-    documents.expand_files(transaction, call, user)
+    user: Document = documents.copied(documents.document(call, "_User", row, classes.relations(info)))
+    documents.expand_files(transaction, call, user, None)
     return user | {"sessionToken": call.caller.token}
 
 
-def _condition(call):
+def _condition(call: Call) -> Json:
     """The `where` of a conditional write, decoded; None without one. Whatever is malformed fails closed."""
     if "where" not in call.query:
         return None
@@ -324,24 +423,40 @@ def _condition(call):
     return where
 
 
-def _writable(transaction, call, class_name, object_id, where, principals, lock):
-    """The row to be changed; raise 1/404 when there is none, 305 when `where` does not match, 403 by its ACL."""
-    row = transaction.get(class_name, object_id, lock)
+def _writable(
+    transaction: "Transaction",
+    call: Call,
+    class_name: str,
+    object_id: str,
+    guard: Guard | None,
+    principals: Principals,
+    lock: bool,
+) -> Row:
+    """The row to be changed; raise 1/404 when there is none, 305 when its condition does not match, 403 by its ACL.
+
+    A condition is answered to those who may read what it asks about; to the others every object is one that is not there.
+    """
+    query = None if guard is None else parse(transaction, call, class_name, guard.where, principals)
+    row: Row | None = transaction.get(class_name, object_id, lock)
+    if guard is not None and query is not None:
+        if row is None or not _readable(transaction, class_name, row, principals):
+            raise StorageError(Code.NO_EFFECT)
+        guard.check(transaction, query, row, lock)
     if row is None:
-        if where is not None:
-            raise StorageError(Code.NO_EFFECT)
         raise StorageError(Code.NO_OBJECT, id=object_id, class_name=class_name)
-    if where is not None:
-        query = parse(transaction, call, class_name, where, principals)
-        this = Condition("eq", ("objectId",), object_id)
-        if not transaction.count(replace(query, where=queries.conjunction([this, query.where]), principals=None)):
-            raise StorageError(Code.NO_EFFECT)
     if not acl.allows(row.acl, "write", principals):
         raise StorageError(Code.ACL_FORBIDDEN)
     return row
 
 
-def _without_hidden_owners(transaction, node, principals):
+def _readable(transaction: "Transaction", class_name: str, row: Row, principals: Principals) -> bool:
+    """Whether somebody sees an object at all, by its id or in a list."""
+    info = classes.existing(transaction, class_name)
+    is_open = any(classes.may(info, action, principals) for action in ("get", "find"))
+    return is_open and acl.allows(row.acl, "read", principals)
+
+
+def _without_hidden_owners(transaction: "Transaction", node: Node, principals: Principals) -> Node:
     """A where in which relations of owners that the caller may not read have no members."""
     if isinstance(node, Group):
         return Group(node.op, tuple(_without_hidden_owners(transaction, child, principals) for child in node.nodes))
@@ -361,7 +476,7 @@ def _without_hidden_owners(transaction, node, principals):
     return node
 
 
-def _store_relations(transaction, class_name, owner, change):
+def _store_relations(transaction: "Transaction", class_name: str, owner: str, change: changes.Change) -> None:
     for key in change.cleared:
         transaction.forget_relation(class_name, key, owner)
     for key, adds, target_class, ids in change.relations:
@@ -369,7 +484,7 @@ def _store_relations(transaction, class_name, owner, change):
         act(class_name, key, owner, target_class, ids)
 
 
-def _whole(transaction, call, class_name, object_id):
+def _whole(transaction: "Transaction", call: Call, class_name: str, object_id: str) -> Document:
     row = transaction.get(class_name, object_id)
     if row is None:  # deleted by an after hook
         return {"objectId": object_id}
@@ -378,13 +493,21 @@ def _whole(transaction, call, class_name, object_id):
     return value
 
 
-def _with_new(info, change):
+def _shown(call: Call, work: "Callable[[Transaction], Result]", otherwise: Result) -> Result:
+    """What `work` reads of an object that was just written; `otherwise` where it is too large to be shown."""
+    try:
+        return call.service.store.read(work)
+    except StorageError:  # the write has happened, and must not be taken for one that has not
+        return otherwise
+
+
+def _with_new(info: Document, change: changes.Change) -> Document:
     """The info of a class as it will be after a change: a hook sees relations that the change declares."""
     columns = {**info["columns"], **{key: column for key, (column, _) in change.found.items()}}
     return {**info, "columns": columns}
 
 
-def _hook_row(transaction, call, row, info):
+def _hook_row(transaction: "Transaction", call: Call, row: Row, info: Document) -> Document:
     document = documents.hook_object(transaction, call, row.body, info)
     document |= {
         "objectId": row.id,
@@ -396,24 +519,24 @@ def _hook_row(transaction, call, row, info):
     return document
 
 
-def _after(call, class_name, hook, row, written=None):
-    try:
-        if not hooks.wanted(call, class_name, hook):
-            return
-    except StorageError:
-        return  # the write has happened; without an engine there is nobody to tell
-
-    def work(transaction):
+def _after(call: Call, class_name: str, hook: str, row: Row, written: list[str] | None = None) -> None:
+    def work(transaction: "Transaction") -> tuple[Document, Document | None]:
         info = classes.existing(transaction, class_name)
         document = _hook_row(transaction, call, row, info)
         if written is not None:
             document["_updatedKeys"] = written
         return document, hook_user(transaction, call)
 
-    hooks.after(call, class_name, hook, *call.service.store.read(work))
+    try:
+        if not hooks.wanted(call, class_name, hook):
+            return
+        told = call.service.store.read(work)
+    except StorageError:
+        return  # the write has happened; without an engine, or with what is too large for it, there is nobody to tell
+    hooks.after(call, class_name, hook, *told)
 
 
-def _last_modified(ms):
+def _last_modified(ms: int | None) -> Sequence[Header]:
     """LeanCloud's own form: an HTTP date with milliseconds."""
     if ms is None:
         return ()

@@ -2,26 +2,29 @@
 
 Nothing of a client's text becomes an operator or a name in SQL: keys are checked here, values are bound by the store.
 """
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-import regex
-
 import messages
-from leanstorage import values
+from leanstorage import patterns, values
 from leanstorage.errors import Code, StorageError
-from leanstorage.store import Condition, Group, Not, Query
+from leanstorage.store import Condition, Document, Group, Json, Node, Not, Path, Principals, Query
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_DEPTH = 20  # levels of $or, $and and sub-queries
 MAX_CONDITIONS = 2000  # in one where, lists of $in not counted
-MAX_PATTERN = 4096  # characters
+MAX_MEMBERS = 2000  # of all lists in one where, but for lists of texts, which databases take as one
+MAX_ORDER = 100  # keys
+MAX_NUMBER = 10**308  # beyond is no float
+MAX_ANGLE = 10.0  # radians; no two points are farther apart than pi
+MAX_PARTS = 2 * patterns.MAX_SIZE  # of all patterns in one where
 EARTH_KM = 6371.0  # the radius that both SDKs use
 EARTH_MILES = 3958.8
-MAX_DISTANCE = 1e9  # in any unit: the same as all of the globe, and no integer too large for a float
 ALWAYS_PRIVATE = frozenset(["password", "salt", "sessionToken"])
 PRIVATE = ALWAYS_PRIVATE | {"authData"}
-_FLAGS = {"i": regex.IGNORECASE, "m": regex.MULTILINE, "x": regex.VERBOSE, "s": regex.DOTALL}
+Order = tuple[tuple[Path, bool], ...]  # (path, whether it descends)
+Near = tuple[Path, float, float]  # path, latitude, longitude
 
 
 @dataclass
@@ -29,13 +32,20 @@ class _Parser:
     """One where being parsed: whose private columns are closed, how much has been seen, which classes it mentions."""
 
     is_master: bool
-    principals: tuple | None
-    classes: set = field(default_factory=set)
+    principals: Principals
+    classes: set[str] = field(default_factory=set)
     conditions: int = 0
-    near: tuple | None = None
+    members: int = 0
+    parts: int = 0  # of patterns
+    near: Near | None = None
 
 
-def parse(class_name, where, is_master=False, principals=None):
+Operator = Callable[[_Parser, Path, Json, Document, int], Node]  # (parser, path, operand, the whole condition, depth)
+
+
+def parse(
+    class_name: str, where: Json, is_master: bool = False, principals: Principals = None
+) -> tuple[Query, set[str]]:
     """A Query for a decoded `where` (an object, or an array meaning all of its members). Raises 102 or 107.
 
     Returns (Query, the other classes it mentions): finding in those needs permission as well.
@@ -46,7 +56,7 @@ def parse(class_name, where, is_master=False, principals=None):
     return query, parser.classes
 
 
-def parse_json(text, name="where"):
+def parse_json(text: str, name: str = "where") -> Json:
     """JSON text of a query option; raise 107."""
     try:
         return messages.parse_json(text)
@@ -54,7 +64,7 @@ def parse_json(text, name="where"):
         raise StorageError(Code.BAD_JSON, detail=f"{name}: {error.message}") from None
 
 
-def parse_path(text, class_name, is_master):
+def parse_path(text: Json, class_name: str, is_master: bool) -> Path:
     """A dotted key as a tuple; raise 102 for what cannot be one and for private columns of users."""
     if not isinstance(text, str) or len(text) > 1000:
         raise bad("a key must be text")
@@ -66,22 +76,24 @@ def parse_path(text, class_name, is_master):
     return path
 
 
-def parse_order(text, class_name, is_master=False):
+def parse_order(text: str | None, class_name: str, is_master: bool = False) -> Order:
     """`a,-b` as ((path, descending), ...)."""
-    order = []
+    order: list[tuple[Path, bool]] = []
     for part in parse_names(text, "order"):
         order.append((parse_path(part.lstrip("+-"), class_name, is_master), part.startswith("-")))
+        if len(order) > MAX_ORDER:
+            raise bad(f"order has more than {MAX_ORDER} keys")
     return tuple(order)
 
 
-def parse_names(text, option):
+def parse_names(text: Json, option: str) -> list[str]:
     """The parts of `a, b`; raise 102 for what is no text, which the query of a batch's item may hold."""
     if text and not isinstance(text, str):
         raise bad(f"{option} must be text")
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
-def parse_limit(value, default=DEFAULT_LIMIT):
+def parse_limit(value: Json, default: int = DEFAULT_LIMIT) -> int:
     """`limit` as LeanCloud reads it: junk and negative mean 100, more than 1000 means 1000."""
     number = _integer(value)
     if number is None or number < 0:
@@ -89,12 +101,12 @@ def parse_limit(value, default=DEFAULT_LIMIT):
     return min(number, MAX_LIMIT)
 
 
-def parse_skip(value):
+def parse_skip(value: Json) -> int:
     number = _integer(value)
     return 0 if number is None or number < 0 else min(number, 2**53)
 
 
-def with_limits(query, options, is_master=False):
+def with_limits(query: Query, options: Document, is_master: bool = False) -> Query:
     """`query` with the order, limit and skip of `options`, a dict of texts or numbers."""
     order = parse_order(options.get("order"), query.class_name, is_master)
     return replace(
@@ -106,23 +118,23 @@ def with_limits(query, options, is_master=False):
     )
 
 
-def bad(detail):
+def bad(detail: str) -> StorageError:
     return StorageError(Code.BAD_QUERY, detail=detail)
 
 
-def conjunction(nodes):
+def conjunction(nodes: Iterable[Node]) -> Node:
     """Nodes joined by AND, flat."""
-    flat = []
+    flat: list[Node] = []
     for node in nodes:
         flat.extend(node.nodes if isinstance(node, Group) and node.op == "and" else [node])
     return flat[0] if len(flat) == 1 else Group("and", tuple(flat))
 
 
-def _is_segment(text):
+def _is_segment(text: str) -> bool:
     return bool(text) and not any(char in '"\\$' or ord(char) < 32 for char in text)
 
 
-def _integer(value):
+def _integer(value: Json) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -132,14 +144,14 @@ def _integer(value):
     return None
 
 
-def _where(parser, class_name, where, depth):
+def _where(parser: _Parser, class_name: str, where: Json, depth: int) -> Node:
     if depth > MAX_DEPTH:
         raise bad(f"more than {MAX_DEPTH} levels")
     if isinstance(where, list):
         return conjunction([_where(parser, class_name, member, depth + 1) for member in where])
     if not isinstance(where, dict):
         raise StorageError(Code.BAD_JSON, detail="where must be an object")
-    nodes = []
+    nodes: list[Node] = []
     for key, value in where.items():
         parser.conditions += 1
         if parser.conditions > MAX_CONDITIONS:
@@ -155,7 +167,7 @@ def _where(parser, class_name, where, depth):
     return conjunction(nodes)
 
 
-def _group(parser, class_name, key, members, depth):
+def _group(parser: _Parser, class_name: str, key: str, members: Json, depth: int) -> Node:
     if not isinstance(members, list) or not members:
         raise bad(f"{key} needs a non-empty array")
     near = parser.near
@@ -165,7 +177,7 @@ def _group(parser, class_name, key, members, depth):
     return conjunction(nodes) if key == "$and" else Group("or", nodes)
 
 
-def _related(parser, value):
+def _related(parser: _Parser, value: Json) -> Node:
     if not isinstance(value, dict) or not isinstance(value.get("key"), str):
         raise bad("$relatedTo needs object and key")
     owner = values.normalise(value.get("object"))
@@ -175,13 +187,13 @@ def _related(parser, value):
     return Condition("related", (), (owner_class, owner.get("objectId") or owner.get("id"), value["key"]))
 
 
-def _field(parser, class_name, key, value, depth):
+def _field(parser: _Parser, class_name: str, key: str, value: Json, depth: int) -> Node:
     path = parse_path(key, class_name, parser.is_master)
     if not (isinstance(value, dict) and any(name.startswith("$") for name in value)):
         return Condition("eq", path, _operand(path, value))
     if not all(name.startswith("$") for name in value):
         raise bad(f"'{key}' mixes operators and values")
-    nodes = []
+    nodes: list[Node] = []
     for name, operand in value.items():
         if name in _MODIFIERS:
             if _MODIFIERS[name] not in value:
@@ -195,7 +207,7 @@ def _field(parser, class_name, key, value, depth):
     return conjunction(nodes)
 
 
-def _operand(path, value):
+def _operand(path: Path, value: Json) -> Json:
     """A canonical operand; the two built-in times are compared in milliseconds, -1 standing for what is no time."""
     if path[0] in ("createdAt", "updatedAt") and len(path) == 1 and value is not None:
         iso = value.get("iso") if isinstance(value, dict) and value.get("__type") == "Date" else value
@@ -203,19 +215,22 @@ def _operand(path, value):
             return values.parse_time(iso)
         except (ValueError, OverflowError):
             return -1
-    return values.normalise(value)
+    value = values.normalise(value)
+    if isinstance(value, int) and abs(value) >= MAX_NUMBER:
+        raise bad("a number is too large")
+    return value
 
 
-def _eq(parser, path, operand, value, depth):
+def _eq(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Condition("eq", path, _operand(path, operand))
 
 
-def _ne(parser, path, operand, value, depth):
+def _ne(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Not(Condition("eq", path, _operand(path, operand)))
 
 
-def _comparison(op):
-    def parse_comparison(parser, path, operand, value, depth):
+def _comparison(op: str) -> Operator:
+    def parse_comparison(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
         operand = _operand(path, operand)
         is_date = isinstance(operand, dict) and operand.get("__type") == "Date"
         if not is_date and not isinstance(operand, (int, float, str)):
@@ -225,80 +240,58 @@ def _comparison(op):
     return parse_comparison
 
 
-def _operands(path, operand, name):
+def _operands(parser: _Parser, path: Path, operand: Json, name: str) -> list[Json]:
     if not isinstance(operand, list):
         raise bad(f"{name} needs an array")
-    return [_operand(path, member) for member in operand]
+    members = [_operand(path, member) for member in operand]
+    if name == "$all" or not all(isinstance(member, str) for member in members):
+        parser.members += len(members)
+        if parser.members > MAX_MEMBERS:
+            raise bad(f"arrays with more than {MAX_MEMBERS} members together")
+    return members
 
 
-def _in(parser, path, operand, value, depth):
-    return Condition("in", path, _operands(path, operand, "$in"))
+def _in(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
+    return Condition("in", path, _operands(parser, path, operand, "$in"))
 
 
-def _nin(parser, path, operand, value, depth):
-    return Not(Condition("in", path, _operands(path, operand, "$nin")))
+def _nin(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
+    return Not(Condition("in", path, _operands(parser, path, operand, "$nin")))
 
 
-def _all(parser, path, operand, value, depth):
-    return Condition("all", path, _operands(path, operand, "$all"))
+def _all(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
+    return Condition("all", path, _operands(parser, path, operand, "$all"))
 
 
-def _size(parser, path, operand, value, depth):
+def _size(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     if isinstance(operand, bool) or not isinstance(operand, int) or operand < 0:
         raise bad("$size needs an integer from 0")
-    return Condition("size", path, min(operand, 2**53))
+    return Condition("size", path, min(operand, 2**31 - 1))  # no array is longer
 
 
-def _exists(parser, path, operand, value, depth):
+def _exists(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     if not isinstance(operand, bool):
         raise bad("$exists needs true or false")
     return Condition("exists", path, operand)
 
 
-def _regex(parser, path, operand, value, depth):
+def _regex(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     if isinstance(operand, dict) and set(operand) <= {"$regex", "$options"}:
         operand = operand.get("$regex")  # some old clients wrap it once more
     options = value.get("$options", "")
-    if not isinstance(operand, str) or len(operand) > MAX_PATTERN:
-        raise bad(f"$regex needs a text of at most {MAX_PATTERN} characters")
-    if not isinstance(options, str) or not set(options) <= set(_FLAGS):
-        raise bad("$options takes the letters i, m, x and s")
-    flags = regex.VERSION0
-    for letter in options:
-        flags |= _FLAGS[letter]
-    pattern = _unquote(operand)
+    if not isinstance(operand, str) or not isinstance(options, str):
+        raise bad("$regex and $options need texts")
     try:
-        regex.compile(pattern, flags)
-    except (regex.error, RecursionError, OverflowError, ValueError):
-        raise bad("$regex is not a regular expression") from None
-    return Condition("regex", path, (pattern, int(flags)))
+        pattern, flags, parts = patterns.prepared(operand, options)
+    except patterns.BadPattern as error:
+        raise bad(f"$regex: {error}") from None
+    parser.parts += parts
+    if parser.parts > MAX_PARTS:
+        raise bad("its patterns are too long together")
+    return Condition("regex", path, (pattern, flags))
 
 
-def _unquote(pattern):
-    """A pattern without PCRE's `\\Q...\\E`, which the JavaScript SDK emits; a stray `\\E` means nothing there."""
-    result, quoted, position = [], False, 0
-    while position < len(pattern):
-        two = pattern[position : position + 2]
-        if quoted:
-            if two == "\\E":
-                quoted, position = False, position + 2
-                continue
-            result.append(regex.escape(pattern[position], special_only=False))
-            position += 1
-        elif two == "\\Q":
-            quoted, position = True, position + 2
-        elif two == "\\E":
-            position += 2
-        elif two.startswith("\\"):
-            result.append(two)
-            position += 2
-        else:
-            result.append(two[0])
-            position += 1
-    return "".join(result)
-
-
-def _sub_query(parser, operand, name, depth):
+def _sub_query(parser: _Parser, operand: Json, name: str, depth: int) -> Query:
     """The Query of `{className, where, limit?, skip?, order?}`; without a limit every row counts."""
     if not isinstance(operand, dict) or not isinstance(operand.get("className"), str):
         raise bad(f"{name} needs className and where")
@@ -318,41 +311,41 @@ def _sub_query(parser, operand, name, depth):
     )
 
 
-def _in_query(parser, path, operand, value, depth):
+def _in_query(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Condition("in_query", path, _sub_query(parser, operand, "$inQuery", depth))
 
 
-def _not_in_query(parser, path, operand, value, depth):
+def _not_in_query(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Not(Condition("in_query", path, _sub_query(parser, operand, "$notInQuery", depth)))
 
 
-def _select(parser, path, operand, value, depth):
+def _select(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     if not isinstance(operand, dict):
         raise bad("$select needs key and query")
     query = _sub_query(parser, operand.get("query"), "$select", depth)
     return Condition("select", path, (parse_path(operand.get("key"), query.class_name, parser.is_master), query))
 
 
-def _dont_select(parser, path, operand, value, depth):
+def _dont_select(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     return Not(_select(parser, path, operand, value, depth))
 
 
-def _near(parser, path, operand, value, depth):
+def _near(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     point = values.normalise(operand)
     if not isinstance(point, dict) or point.get("__type") != "GeoPoint":
         raise bad("$nearSphere needs a GeoPoint")
-    bounds = {"min": None, "max": None}
+    bounds: dict[str, float | None] = {"min": None, "max": None}
     for name, (end, unit) in _DISTANCES.items():
         if name in value:
             number = value[name]
             if isinstance(number, bool) or not isinstance(number, (int, float)):
                 raise bad(f"{name} needs a number")
-            bounds[end] = max(-MAX_DISTANCE, min(number, MAX_DISTANCE)) / unit
+            bounds[end] = max(-MAX_ANGLE * unit, min(MAX_ANGLE * unit, number)) / unit
     parser.near = (path, point["latitude"], point["longitude"])
     return Condition("near", path, (point["latitude"], point["longitude"], bounds["min"], bounds["max"]))
 
 
-def _within(parser, path, operand, value, depth):
+def _within(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
     corners = operand.get("$box") if isinstance(operand, dict) else None
     if not isinstance(corners, list) or len(corners) != 2 or len(operand) != 1:
         raise bad("$within needs $box with two corners")
@@ -360,7 +353,7 @@ def _within(parser, path, operand, value, depth):
     return Condition("box", path, (south, west, north, east))
 
 
-def _corner(value):
+def _corner(value: Json) -> tuple[float, float]:
     """(latitude, longitude) of a GeoPoint or of a bare `[longitude, latitude]`."""
     if isinstance(value, list) and len(value) == 2:
         value = {"__type": "GeoPoint", "longitude": value[0], "latitude": value[1]}
@@ -371,13 +364,13 @@ def _corner(value):
     raise bad("$box needs GeoPoints as corners")
 
 
-_DISTANCES = {
+_DISTANCES: dict[str, tuple[str, float]] = {
     f"${end}Distance{suffix}": (end, unit)
     for end in ("min", "max")
     for suffix, unit in (("", 1), ("InRadians", 1), ("InKilometers", EARTH_KM), ("InMiles", EARTH_MILES))
 }
 _MODIFIERS = {"$options": "$regex"} | {name: "$nearSphere" for name in _DISTANCES}
-_OPERATORS = {
+_OPERATORS: dict[str, Operator] = {
     "$all": _all,
     "$dontSelect": _dont_select,
     "$eq": _eq,

@@ -13,7 +13,7 @@ from tests.support import ROOT
 DOCUMENTS = tables.documents()
 README = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 # Who may import whom inside leanstorage: the request-free rules know nothing of requests, the store of nothing above it.
-RULES = {"acl", "changes", "classes", "cql", "errors", "operations", "passwords", "queries", "values", "calls", "hooks"}
+RULES = {"acl", "changes", "classes", "cql", "errors", "operations", "passwords", "patterns", "queries", "values", "calls", "hooks"}
 STORE = {"store"}
 
 

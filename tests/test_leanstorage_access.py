@@ -5,6 +5,7 @@ import time
 from urllib.parse import urlencode
 
 from leanstorage.calls import Options
+from leanstorage.classes import NOBODY
 from tests.service_support import KEYS, ServiceTestCase, pointer
 
 INJECTIONS = ["a'b", 'a"b', "a`b", "a;b", "a--", "a) OR 1=1 --", "a\\", "a b", "a/*", "$a", "a.$b", "a\0", "\u200ba", "a%27", "ａ", "a.b'c", 'a.b"c', "a'; DROP TABLE objects; --"]
@@ -163,6 +164,28 @@ class RightsTest(ServiceTestCase):
         self.service.store.write(close)
         value = self.api("PUT", f"/classes/Box/{box}?new=true", body, session=alice["sessionToken"])
         self.assertEqual(set(value), {"objectId", "updatedAt"})
+
+    def test_condition_of_a_write_says_nothing_of_what_its_caller_may_not_read(self):
+        owner, thief = self.user("pinned"), self.user("guesser")
+        writable = {"*": {"write": True}, owner["objectId"]: {"read": True, "write": True}}
+        private = {owner["objectId"]: {"read": True, "write": True}}
+        path = "/classes/Pin/" + self.make("Pin", pin="hunter2", ACL=private, session=owner["sessionToken"])
+        paths = [path, "/classes/Pin/" + self.make("Pin", pin="hunter2", ACL=writable, session=owner["sessionToken"])]
+        paths += ["/classes/Pin/unknown", "/classes/Closed/" + self.make("Closed", pin="hunter2")]
+        closed = {"columns": {"pin": {"type": "String"}}, "permissions": {"get": NOBODY, "find": NOBODY}, "default_acl": None}
+        self.service.store.write(lambda transaction: transaction.save_class("Closed", closed))
+        account = f"/users/{owner['objectId']}"
+        self.api("PUT", account, {"ACL": private, "pin": "hunter2"}, session=owner["sessionToken"])
+        for path in [*paths, account]:
+            for where in ({"pin": "hunter2"}, {"pin": "other"}, {}):
+                with self.subTest(path, where=where):
+                    for session in (thief["sessionToken"], None):
+                        self.code(305, "PUT", path, {"n": 1}, where=where, session=session)
+                        self.code(305, "DELETE", path, where=where, session=session)
+            for where in ({"pin": {"$unknown": 1}}, {"authData": {"$exists": True}} if path == account else {"$x": 1}):
+                self.code(102, "PUT", path, {"n": 1}, where=where, session=thief["sessionToken"])
+        self.api("PUT", paths[0], {"n": 1}, where={"pin": "hunter2"}, session=owner["sessionToken"])
+        self.api("PUT", account, {"n": 1}, where={"pin": "hunter2"}, session=owner["sessionToken"])
 
     def test_other_users_accounts_are_reached_by_no_class_route(self):
         victim, thief = self.user("v1"), self.user("t1")

@@ -1,10 +1,15 @@
 """Files: section 6 of the protocol."""
 import hashlib
+from dataclasses import replace
+from types import SimpleNamespace
 from unittest import mock
 
-from leanstorage import files
-from leanstorage.store import now
-from tests.service_support import KEYS, ServiceTestCase
+from leanstorage import documents, files
+from leanstorage.calls import Call, Caller
+from leanstorage.classes import NOBODY
+from leanstorage.errors import StorageError
+from leanstorage.store import QueryTimeout, StoreUnavailable, now
+from tests.service_support import KEYS, QuickApplication, ServiceTestCase, pointer
 
 DATA = bytes(range(256)) * 100
 
@@ -120,6 +125,71 @@ class FilesTest(ServiceTestCase):
         self.assertEqual((found["gone"]["name"], found["gone"]["url"]), ("", ""))
         self.assertEqual(len(self.find("Holder", {"file": file})), 1)
 
+    def test_file_that_its_reader_may_not_get_is_shown_by_no_reference(self):
+        owner, thief = self.user("filed"), self.user("curious")
+        rights = {owner["objectId"]: {"read": True, "write": True}}
+        token = self.api("POST", "/fileTokens", {"name": "secret.txt", "ACL": rights}, 201, session=owner["sessionToken"])
+        self.assertEqual(self.put(token).status, 200)
+        file = {"__type": "File", "id": token["objectId"]}
+        inner = self.make("Inner", f=file, deep={"a": [file]})
+        outer = self.make("Outer", to=pointer("Inner", inner))
+        self.api("PUT", f"/users/{thief['objectId']}", {"f": file}, session=thief["sessionToken"])
+
+        def shown(session, **more):
+            made = self.api("POST", "/classes/Inner?fetchWhenSave=1", {"f": file}, 201, session=session, **more)
+            path = f"/classes/Inner/{made['objectId']}"
+            changed = self.api("PUT", path + "?fetchWhenSave=1", {"f": file}, session=session, **more)
+            found = [made["f"], changed["f"], self.get("Inner", inner, session=session, **more)["deep"]["a"][0]]
+            found += [row["f"] for row in self.find("Inner", session=session, **more)]
+            found.append(self.get("Outer", outer, include="to", session=session, **more)["to"]["f"])
+            found.append(self.api("GET", "/cloudQuery", cql="select * from Inner", session=session, **more)["results"][0]["f"])
+            found.append(self.api("GET", "/users/me", session=thief["sessionToken"])["f"] if session == thief["sessionToken"] else {})
+            return [value for value in found if value]
+
+        gone = {**file, "name": "", "url": "", "objectId": file["id"]}
+        for session in (thief["sessionToken"], None):
+            for value in shown(session):
+                self.assertEqual(value, gone)
+        for more in ({"session": owner["sessionToken"]}, {"session": None, "master": True}):
+            for value in shown(**more):
+                self.assertEqual((value["name"], value["url"]), ("secret.txt", token["url"]))
+        self.assertEqual(self.api("POST", "/login", {"username": "curious", "password": "pw"})["f"], gone)
+
+    def test_file_of_a_class_that_is_closed_is_shown_by_no_reference(self):
+        file = {"__type": "File", "id": self.upload()["objectId"]}
+        object_id = self.make("Closed", f=file)
+
+        def permit(**permissions):
+            def work(transaction):
+                info = transaction.class_info("_File", lock=True)
+                transaction.save_class("_File", {**info, "permissions": permissions})
+
+            self.service.store.write(work)
+
+        permit(get=NOBODY)
+        self.addCleanup(permit)
+        self.assertEqual(self.get("Closed", object_id)["f"]["url"], "")
+        self.assertEqual(self.get("Closed", object_id, master=True)["f"]["name"], "a.txt")
+
+    def test_file_that_many_references_would_multiply_is_refused_and_the_write_is_told_of(self):
+        file = {"__type": "File", "id": self.upload(metaData={"big": "x" * 100_000})["objectId"]}
+        self.assertEqual(len(self.get("Many", self.make("Many", files=[file] * 100))["files"][99]["metaData"]["big"]), 100_000)
+        object_id = self.api("POST", "/classes/Many?fetchWhenSave=true", {"files": [file] * 1000}, 201)["objectId"]
+        self.code(102, "GET", f"/classes/Many/{object_id}")
+        self.code(102, "GET", "/classes/Many", where={"objectId": object_id})
+        changed = self.api("PUT", f"/classes/Many/{object_id}?fetchWhenSave=true", {"n": 1, "files": [file] * 999})
+        self.assertEqual(set(changed), {"objectId", "updatedAt"})
+
+    def test_quick_call_leaves_a_large_expansion_to_a_thread(self):
+        store = self.service.store
+        quick = replace(self.service, store=SimpleNamespace(read=store.read, write=store.write))
+        for service, error in ((quick, QueryTimeout), (self.service, StorageError)):
+            call = Call(service, Caller(), "GET", {}, {}, "")
+            documents.Room(call).take(1000, 1 << 18)
+            self.assertRaises(error, documents.Room(call).take, documents.MAX_EXPANDED + 1, 0)
+            self.assertRaises(error, documents.Room(call).take, 0, documents.MAX_EXPANDED_SIZE + 1)
+        self.assertRaises(QueryTimeout, documents.Room(Call(quick, Caller(), "GET", {}, {}, "")).take, 1001, 0)
+
     def test_external_file_keeps_its_url_and_delete_answers_200(self):
         value = self.api("POST", "/files", {"name": "x", "url": "http://elsewhere.example/x.png", "ACL": None}, 201)
         found = self.api("GET", f"/files/{value['objectId']}")
@@ -130,6 +200,36 @@ class FilesTest(ServiceTestCase):
         token = self.upload()
         self.assertEqual(self.api("DELETE", f"/files/{token['objectId']}"), {})
         self.assertEqual(self.fetch(token).status, 404)
+
+    def test_bytes_go_when_the_deletion_is_committed_and_not_before(self):
+        blobs, seen = self.service.blobs, []
+
+        def delete(key):
+            seen.append((key, self.service.store.read(lambda transaction: transaction.get("_File", token["objectId"]))))
+
+        applications = [self.application]
+        if not isinstance(self.application, QuickApplication):
+            applications.append(QuickApplication(self.service, self.application))
+            self.addCleanup(applications[1].quick.stop)
+        for application in applications:
+            for path in ("/classes/files/", "/classes/_File/", "/files/"):
+                token = self.upload()
+                with mock.patch.object(type(self), "application", staticmethod(application)):
+                    with mock.patch.object(blobs, "delete", delete):
+                        self.api("DELETE", path + token["objectId"])
+                self.assertEqual(seen.pop(), (token["key"], None))
+
+    def test_bytes_of_a_file_that_stays_are_kept(self):
+        first, second = self.upload(), self.upload(ACL={})
+        self.code(403, "DELETE", f"/files/{first['objectId']},{second['objectId']}", status=403)
+        self.assertEqual((self.fetch(first).status, self.fetch(second).body), (404, DATA))
+        self.assertIsNone(self.service.blobs.size(first["key"]))
+        third = self.upload()
+        with mock.patch.object(self.service.blobs, "delete") as delete:
+            self.assertEqual(self.api("DELETE", f"/files/{self.upload()['objectId']}"), {})
+            with mock.patch.object(self.service.store, "write", side_effect=StoreUnavailable), mock.patch("sys.stderr"):
+                self.code(503, "DELETE", f"/files/{third['objectId']}", status=503)
+        self.assertEqual(delete.call_count, 1)
 
     def test_hostile_paths_reach_no_other_file(self):
         for path in ("/../keys.json", "/..%2fkeys.json", "/leanstorage.db", "/.upload-x", "//etc/passwd", "/%00", "/" + "a" * 5000):

@@ -9,7 +9,7 @@ from contextlib import redirect_stderr
 from unittest import mock
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from leanstorage import hooks
+from leanstorage import documents, hooks
 from leanstorage.hooks import EngineDown, EngineTimeout
 from tests.service_support import KEYS, ServiceTestCase, pointer
 
@@ -136,6 +136,13 @@ class HooksTest(HookCase):
         self.on("After", "afterSave", lambda sent: (500, {"code": 1, "error": "broken"}))
         with mock.patch("sys.stderr"):
             self.make("After", a=1)
+
+    def test_after_hook_of_what_is_too_large_to_be_sent_is_left_out(self):
+        self.on("Large", "afterSave", lambda sent: (200, {}))
+        with mock.patch.object(documents, "MAX_EXPANDED", 10), mock.patch.object(documents, "QUICK_EXPANDED", 10):
+            object_id = self.make("Large", files=[{"__type": "File", "id": "gone"}] * 11)
+        self.assertEqual(self.engine.calls, [])
+        self.assertEqual(len(self.get("Large", object_id)["files"]), 11)
 
     def test_engine_that_was_never_reached_refuses_writes_of_clients(self):
         self.engine.is_down = True

@@ -1,10 +1,14 @@
 """Objects: sections 3 and 2.4 of the protocol."""
 import base64
+import json
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
+from urllib.parse import urlencode
 
-from leanstorage import changes
+from leanstorage import changes, quick
 from tests.service_support import ServiceTestCase, pointer
 
 GEO = {"__type": "GeoPoint", "latitude": 40.0, "longitude": -30.0}
@@ -279,6 +283,55 @@ class UpdateTest(ServiceTestCase):
         self.assertEqual(self.get("Foo", object_id)["n"], 2)
         self.api("DELETE", f"/classes/Foo/{object_id}", where={"n": 2})
         self.assertEqual(self.api("GET", f"/classes/Foo/{object_id}"), {})
+
+    def test_slow_condition_of_a_write_keeps_no_other_writer_waiting(self):
+        for _ in range(3):
+            inner = self.make("Slow", s="a" * 29 + "!")
+        object_id = self.make("Held", n=1, s="a" * 29 + "!", p=pointer("Slow", inner))
+        slow = {"s": {"$regex": "(a|aa)+$"}}
+        wheres = [{"n": 1, "$or": [slow, {"n": 1}]}, {"p": {"$inQuery": {"className": "Slow", "where": slow}}}]
+        wheres += [{"p": {"$notInQuery": {"className": "Slow", "where": slow}}}]
+        with ThreadPoolExecutor(1) as pool:
+            for where in wheres:
+                query = urlencode({"where": json.dumps(where)})
+                headers = {"X-LC-Id": "appid", "X-LC-Key": "UtOCzqb67d3sN12Kts4URwy8"}
+                began, others = time.monotonic(), 0
+                write = pool.submit(self.raw, "PUT", f"/1.1/classes/Held/{object_id}", b'{"done":1}', headers, QUERY_STRING=query)
+                while not write.done():
+                    self.make("Ping", n=1)
+                    others += 1
+                if time.monotonic() - began > 0.5:
+                    self.assertGreater(others, 5, where)
+                response = write.result()
+                self.assertIn((response.status, response.json().get("code")), ((200, None), (503, 124), (400, 124), (400, 305)))
+
+    def test_condition_that_ends_to_hold_before_the_write_has_no_effect(self):
+        inner = self.make("Inner", ok="yes")
+        for where, changed in (
+            ({"s": {"$regex": "^y"}}, "Foo"),
+            ({"p": {"$inQuery": {"className": "Inner", "where": {"ok": {"$regex": "^y"}}}}}, "Inner"),
+            ({"p": {"$inQuery": {"className": "Inner", "where": {"ok": "yes"}}}}, "Inner"),
+            ({"s": {"$select": {"key": "ok", "query": {"className": "Inner", "where": {}}}}}, "Inner"),
+        ):
+            for method in ("PUT", "DELETE"):
+                with self.subTest(method, where=where):
+                    self.api("PUT", f"/classes/Inner/{inner}", {"ok": "yes"})
+                    object_id = self.make("Foo", s="yes", p=pointer("Inner", inner))
+                    path = f"/classes/Foo/{object_id}"
+                    self.api("PUT", path, {"seen": 1}, where=where)
+                    change, target = {"s": "no", "ok": "no"}, object_id if changed == "Foo" else inner
+                    write = self.service.store.write
+
+                    def write_late(work):
+                        with mock.patch.object(self.service.store, "write", write):
+                            self.api("PUT", f"/classes/{changed}/{target}", change)
+                        return write(work)
+
+                    body = {"lost": 1} if method == "PUT" else None
+                    with mock.patch.object(quick, "PATH", re.compile("nothing is quick")):
+                        with mock.patch.object(self.service.store, "write", write_late):
+                            self.code(305, method, path, body, where=where)
+                    self.assertEqual(self.get("Foo", object_id)["seen"], 1)
 
     def test_conditional_decrements_of_64_clients_never_cross_the_bound(self):
         object_id = self.make("Foo", stock=20)

@@ -2,8 +2,13 @@
 import json
 import random
 import time
+import tracemalloc
+import unittest
 
-from leanstorage import queries
+import regex
+
+from leanstorage import patterns, queries
+from leanstorage.store import Row
 from tests.model import matches
 from tests.service_support import KEYS, ServiceTestCase, pointer
 
@@ -147,6 +152,9 @@ class OperatorTest(ServiceTestCase):
             (102, {"s": {"$regex": "("}}),
             (102, {"s": {"$regex": "a", "$options": "q"}}),
             (102, {"s": {"$regex": 5}}),
+            (102, {"s": {"$regex": "((((((((a{9}){9}){9}){9}){9}){9}){9}){9})"}}),
+            (102, {"s": {"$regex": "(?R)"}}),
+            (102, {"$or": [{"s": {"$regex": f"(?:a{number}){{2000}}"}} for number in range(4)]}),
             (102, {"$or": []}),
             (102, {"$or": {}}),
             (102, {"$or": [{"g": {"$nearSphere": geo(0, 0)}}]}),
@@ -246,6 +254,65 @@ class OperatorTest(ServiceTestCase):
         limited = {"className": "Inner", "where": {}, "limit": 10}
         self.assertEqual(self.find("Outer", {"p": {"$inQuery": limited}}), [])
 
+    def test_huge_numbers_are_answered_and_nothing_is_500(self):
+        self.make("Huge", n=3, g=geo(1, 1), l=[1, 2], m={"x": 1}, d=DATE, t="x")
+        big = 10**400
+        for key in ("n", "g", "l", "m", "d", "t", "m.x", "unknown", "createdAt", "objectId"):
+            for number in (2**63, -(2**63) - 1, 10**22, 1e308, -1.5e300):
+                with self.subTest(key, number=number):
+                    for condition in (number, {"$ne": number}, {"$gt": number}, {"$in": [number, 1]}, {"$nin": [number]}, {"$all": [number]}):
+                        self.find("Huge", {key: condition})
+            for condition in (big, {"$ne": -big}, {"$lt": big}, {"$in": [big]}, {"$nin": [1, big]}, {"$all": [big]}):
+                if key != "createdAt":  # where it is no time, as everything that is none
+                    self.code(102, "GET", "/classes/Huge", where={key: condition})
+        self.assertEqual(len(self.find("Huge", {"n": {"$lt": 10**300}})), 1)
+        self.assertEqual(self.find("Huge", {"l": {"$size": 10**22}}), [])
+        for unit in ("", "InRadians", "InMiles", "InKilometers"):
+            for number in (big, 10**22, 1e308):
+                near = {"$nearSphere": geo(1, 2), f"$maxDistance{unit}": number, f"$minDistance{unit}": -number}
+                self.assertEqual(len(self.find("Huge", {"g": near})), 1)
+                self.assertEqual(self.find("Huge", {"g": {"$nearSphere": geo(1, 2), f"$minDistance{unit}": number}}), [])
+        point = {"__type": "GeoPoint", "latitude": big, "longitude": 1}
+        self.code(302, "GET", "/classes/Huge", where={"g": {"$nearSphere": point}})
+        self.code(302, "GET", "/classes/Huge", where={"g": {"$within": {"$box": [point, point]}}})
+        self.code(302, "POST", "/classes/Huge", {"g": point})
+        self.code(300, "GET", "/cloudQuery", cql="select * from Huge where n < 1e999")
+        object_id = self.make("Huge", z=10**4299)
+        self.code(107, "PUT", f"/classes/Huge/{object_id}", {"z": {"__op": "Increment", "amount": 9 * 10**4299}})
+
+    def test_lists_and_groups_of_thousands_are_answered_or_refused(self):
+        self.make("Listed", n=1500, l=[1500, "a1500"], s="a1500", p=pointer("Other", self.other))
+        numbers, texts = list(range(2000)), [f"a{number}" for number in range(20_000)]
+        pointers = [pointer("Other", f"{number}") for number in range(1999)] + [pointer("Other", self.other)]
+        headers = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"], "Content-Type": "text/plain"}
+        for where, wanted in (
+            ({"n": {"$in": numbers}}, 1),
+            ({"n": {"$nin": numbers}}, 0),
+            ({"l": {"$in": numbers}}, 1),
+            ({"l": {"$all": [1500] * 1000}}, 1),
+            ({"l": {"$in": texts}}, 1),
+            ({"l": {"$nin": texts}}, 0),
+            ({"s": {"$in": texts}}, 1),
+            ({"o.k": {"$in": texts}}, 0),
+            ({"n": {"$in": texts}}, 0),
+            ({"p": {"$in": pointers}}, 1),
+            ({"objectId": {"$nin": texts}}, 1),
+            ({"createdAt": {"$in": [DATE] * 2000}}, 0),
+            ({"$or": [{"n": number} for number in range(1, 1700)]}, 1),
+            ({"$and": [{"n": {"$ne": number}} for number in range(900)]}, 1),
+            ({"n": {"$in": [*numbers, 1]}}, 102),
+            ({"$and": [{"n": {"$in": numbers}}, {"l": {"$all": [1]}}]}, 102),
+            ({"l": {"$all": texts}}, 102),
+        ):
+            with self.subTest(str(where)[:60]):
+                data = json.dumps({"_method": "GET", "where": where}).encode()
+                value = self.raw("POST", "/1.1/classes/Listed", data, headers).json()
+                self.assertEqual(value["code"] if wanted == 102 else len(value["results"]), wanted, str(value)[:200])
+
+    def test_order_by_many_keys_is_answered_or_refused(self):
+        self.assertEqual(self.rows({}, order=",".join(["unknown", "o.k"] * 49 + ["n", "index"]))[0], 3)
+        self.code(102, "GET", "/classes/Row", order=",".join(["n"] * 101))
+
     def test_catastrophic_pattern_ends_within_its_budget(self):
         self.make("Slow", s="a" * 40 + "!")
         start = time.monotonic()
@@ -259,6 +326,149 @@ class OperatorTest(ServiceTestCase):
         self.assertIn(response.status, (200, 400))
         if response.status == 400:
             self.assertEqual(response.json()["code"], 124)
+
+
+class PatternTest(unittest.TestCase):
+    """What a client's pattern may cost before anything is matched."""
+
+    def test_pattern_that_would_cost_much_or_means_something_else_in_pcre_is_refused(self):
+        refused = [
+            "(((((((a{9}){9}){9}){9}){9}){9}){9})",
+            "((a{99}){99}){99}",
+            "(" * 14 + "a" + "+)" * 14,
+            "(" * 14 + "a" + "{1,}?)" * 14,
+            "a{1000000}",
+            "a{5000}",
+            "a{1000000,}",
+            "[a-z]{1000000}",
+            "(?:ab|c){1000000}",
+            "[" + "\\w\\d" * 20 + "]{500}",
+            "\\R{4000}",
+            "{}{1000000}",
+            "(|){1000000}",
+            "(()){2000}",
+            "(?=()){2000}",
+            "(?#[)(a{999}){999}(?#])",
+            "[]a](a{999}){999}[]",
+            "[^]a](a{999}){999}[^]",
+            "[[:alpha:](](a{999}){999}[]",
+            "[[: a:](((a{99}){99}){99})]",
+            "\\[(a{999}){999}\\]",
+            "\\Q[\\E(a{999}){999}\\Q]\\E",
+            "(?x)#[\n(a{999}){999}#]",
+            "(?x:#[\n(a{9 9 #\n9}){999}#]\n)",
+            "#(?-x)[\n](a{999}){999}",
+            "(?R)",
+            "a(?R)?b|(?R)(?R)",
+            "(a(?1)?b)",
+            "(?+1)(a)",
+            "(a)(?-1)",
+            "(?P<n>a(?&n)?b)",
+            "(?P<n>a(?P>n)?b)",
+            "(?P<n>a(?P&n)?b)",
+            "(?x)(?P >n)(?<n>a)",
+            "(?|(?x)a)#[",
+            "(?(1)a|b)",
+            "(?:abc){e}",
+            "(?:abc){e<=1}",
+            "(?:abc){1<=e<=3}",
+            "(?:abc){s,d:[a-z]}",
+            "(?:abc){2i+2d+1s<=4}",
+            "(?x)(?:abc){ 1 #\n<= e <= 3}",
+            "\\p{e<=1}",
+            "\\L<words>",
+            "(?V1)[[a-z]--[aeiou]]",
+            "(?if)[\\w]",
+            "(?r)a",
+            "(?b:a)",
+            "\\N{LATIN SMALL LETTER R WITH TILDE}",
+            "(" * 600 + "a" + ")" * 600,
+            "a" * (patterns.MAX_PATTERN + 1),
+            "(",
+            ")",
+            "[",
+            "(?",
+            "\\",
+            "*",
+        ]
+        for pattern in refused:
+            for options in ("", "x", "ims"):
+                with self.subTest(pattern[:60], options=options):
+                    before = time.thread_time()
+                    if options != "x" or "#" not in pattern:  # which might be a comment then, and harmless
+                        self.assertRaises(patterns.BadPattern, patterns.prepared, pattern, options)
+                    self.assertLess(time.thread_time() - before, 0.05)
+
+    def test_plain_pattern_with_braces_classes_and_groups_means_what_it_says(self):
+        table = [
+            ("^[0-9]{3,4}-[0-9]{7,8}$", "010-12345678"),
+            ("^(\\d{1,3}\\.){3}\\d{1,3}$", "127.0.0.1"),
+            ("^[\\w.+-]+@[\\w-]+(\\.[\\w-]+){1,}$", "a.b@c.example"),
+            ("^.{1000}$", "a" * 1000),
+            ("^.{0,100000}$", "a"),
+            ("^(?:[a-z]{10}){30}$", "a" * 300),
+            ('^\\{"a":{"b":1}}$', '{"a":{"b":1}}'),
+            ("^{name}$", "{name}"),
+            ("^{}$", "{}"),
+            ("^a{,b}$", "a{,b}"),
+            ("^\\{e<=1}$", "{e<=1}"),
+            ("^[{e<=1}]+$", "{e}"),
+            ("^\\Q(a{999}){999}(?R)\\E$", "(a{999}){999}(?R)"),
+            ("^[(?R)]+$", "?R"),
+            ("^[[:alpha:]]+$", "abc"),
+            ("^[[:]+$", "[:"),
+            ("^[]a]+$", "]a"),
+            ("^[^]a]+$", "bc"),
+            ("^[\\]({]+$", "](["[:2]),
+            ("^\\p{Han}+\\p{Script=Han}$", "\u4e2d\u6587"),
+            ("^(?i)ABC$", "abc"),
+            ("^(?i:A)b(?-i:c)$", "abc"),
+            ("(?x) a b # {e<=1} (?R)\n c", "abc"),
+            ("^(?=a)(?!b)(?<!c)a(?<=a)(?>b+)(?:c)(?P<n>d)(?P=n)(?<m>e)\\g<m>\\1(?#[(?R)$", "abbcddeed"),
+            ("^(?:)(?!)?a$", "a"),
+            ("a++b*?c{2}+d??", "abcc"),
+            ("|".join(f"word{number}" for number in range(400)), "word7"),
+        ]
+        for text, found in table:
+            with self.subTest(text[:60]):
+                pattern, flags, _ = patterns.prepared(text, "")
+                self.assertTrue(regex.search(pattern, found, flags))
+
+    def test_pattern_that_is_allowed_compiles_in_little_time_and_memory(self):
+        hostile = [
+            f"({'a' * 40}){{120}}",
+            "((((a{6}){6}){6}){6})",
+            "(" * 10 + "a" + "+)" * 10,
+            "(?:a+b*){700}",
+            "(?:(?=a)|(b)|[a-z]){300}",
+            "(a|" * 80 + "b" + ")" * 80,
+            "((?:)){2400}",
+            "(?P<n>){1200}",
+            "\\X{2400}",
+            "\\R" * 490,
+            *(part * (patterns.MAX_PATTERN // len(part)) for part in ("a*", "[a-z]", "(a)", "ab|cd", "|", "(?:b+?)?$", "\\X|")),
+        ]
+        for text in hostile:
+            with self.subTest(text[:60]):
+                pattern, flags, _ = patterns.prepared(text, "i")
+                seconds = []
+                for _ in range(3):
+                    before = time.thread_time()
+                    regex.compile(pattern, flags, cache_pattern=False)
+                    seconds.append(time.thread_time() - before)
+                self.assertLess(min(seconds), 0.05)
+                tracemalloc.start()
+                self.addCleanup(tracemalloc.stop)
+                regex.compile(pattern, flags, cache_pattern=False)
+                self.assertLess(tracemalloc.get_traced_memory()[1], 50 << 20)
+                tracemalloc.stop()
+
+    def test_patterns_that_the_package_keeps_are_few_where_they_are_large(self):
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for number in range(150):
+            patterns.prepared(f"(?:a{number}|b|(c)){{300}}", "")
+        self.assertLess(tracemalloc.get_traced_memory()[0], 100 << 20)
 
 
 class ShapeTest(ServiceTestCase):
@@ -276,6 +486,30 @@ class ShapeTest(ServiceTestCase):
         self.assertEqual(found["secret"], pointer("Leaf", secret))
         as_master = self.get("Tree", tree, include="secret", master=True)
         self.assertEqual(as_master["secret"]["name"], "secret")
+
+    def test_include_that_multiplies_is_refused_and_one_of_ten_thousand_objects_is_answered(self):
+        loop = self.make("Loop", x=1)
+        self.api("PUT", f"/classes/Loop/{loop}", {"a": [pointer("Loop", loop)] * 20})
+        self.assertEqual(self.get("Loop", loop, include="a.a")["a"][19]["a"][19]["x"], 1)
+        self.api("PUT", f"/classes/Loop/{loop}", {"a": [pointer("Loop", loop)] * 1000})
+        before = time.monotonic()
+        self.assertIn("expanded", self.code(102, "GET", f"/classes/Loop/{loop}", include="a.a"))
+        self.code(102, "GET", "/classes/Loop", include="a.a.a.a.a.a.a.a.a.a")
+        self.code(102, "GET", "/cloudQuery", cql="select *, include a.a from Loop")
+        self.assertLess(time.monotonic() - before, 5)
+
+        keys = [f"p{number}" for number in range(10)]
+        leaves = {key: pointer("Leaf", self.make("Leaf", name=key)) for key in keys}
+
+        def seed(transaction):
+            for index in range(1000):
+                transaction.insert("Wide", Row(f"w{index:04d}", index, index, None, {"n": index, **leaves}))
+
+        self.make("Wide", n=-1, **leaves)
+        self.service.store.write(seed)
+        rows = self.find("Wide", limit="1000", include=",".join(keys))
+        self.assertEqual(len(rows), 1000)
+        self.assertTrue(all(row[key]["name"] == key for row in rows for key in keys))
 
     def test_keys_choose_and_exclude(self):
         leaf = self.make("Leaf", name="leaf", hidden=1)

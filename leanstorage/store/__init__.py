@@ -149,7 +149,7 @@ class Query:
     limit: int | None = None
     skip: int = 0
     principals: Principals = None
-    near: tuple[Path, tuple[float, float]] | None = None
+    near: tuple[Path, float, float] | None = None
 
 
 QUERY_SECONDS = 5  # clients give up after 15

@@ -30,6 +30,7 @@ TRUE, FALSE = ("TRUE", []), ("FALSE", [])
 SIMPLE_TYPES = frozenset(["String", "Number", "Boolean", "Pointer", "File", "Date", "Bytes", "GeoPoint"])
 INDEXED_TYPES = frozenset(["String", "Number", "Boolean", "Pointer", "Date"])
 MAX_INDEX_KEYS = 4
+MAX_JOINED = 100
 NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -64,6 +65,8 @@ def join(word, parts):
     parts = list(parts)
     if not parts:
         return TRUE if word == "AND" else FALSE
+    if len(parts) > MAX_JOINED:  # SQLite's expressions have a depth, which grows with each part of a plain chain
+        parts = [join(word, parts[start : start + MAX_JOINED]) for start in range(0, len(parts), MAX_JOINED)]
     return "(" + f" {word} ".join(text for text, _ in parts) + ")", [value for _, params in parts for value in params]
 
 
@@ -694,6 +697,13 @@ class Compiler:
         if column_type == "String" and len(texts) == len(node.operand) > 1:
             item = self.field(class_name, node.path, alias)
             return build("{} IN {}", item["value"], self.text_list(texts))
+        if column_type not in SIMPLE_TYPES and column_type != "Relation" and len(texts) == len(node.operand) > 1:
+
+            def is_listed(item):
+                return build("{} IN {}", self.text_value(item), self.text_list(texts))
+
+            item = self.field(class_name, node.path, alias)
+            return join("OR", [is_listed(item), self.any_element(item, is_listed)])
         return join("OR", [self._eq(Condition("eq", node.path, value), class_name, alias) for value in node.operand])
 
     def _all(self, node, class_name, alias):
