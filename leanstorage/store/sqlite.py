@@ -494,7 +494,7 @@ class _time_budget:
 def number(value):
     """A bound number; SQLite's integers have 64 bits."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
-        value = float(value) if abs(value) < 10**308 else math.inf if value > 0 else -math.inf
+        value = float(value)
     return bind(value)
 
 
