@@ -72,7 +72,7 @@ def rendered(
 ) -> list[Json] | list[str]:
     """The rows as `render` has them, or, where they are shown as they are stored, as JSON texts: half the time."""
     is_plain = not include and not keys and class_name not in ("_User", "_File")
-    if not is_plain or any(row.text is None or '"File"' in row.text for row in rows):
+    if not is_plain or '"File"' in "".join([row.text or '"File"' for row in rows]):
         return render(transaction, call, class_name, info, rows, principals, with_acl, include, keys)
     stubs = classes.relations(info)
     extra = "," + canonical_text(stubs)[1:-1] if stubs else ""

@@ -5,9 +5,10 @@ everything is checked again and applied, then the after hook, then the answer.
 """
 import secrets
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from operator import is_
 from wsgiref.handlers import format_date_time
 
 from leanstorage import acl, changes, classes, documents, hooks, queries, values
@@ -199,9 +200,8 @@ def find(call: Call, class_name: str) -> Answer:
         if info is None:
             raise StorageError(Code.NO_CLASS)
         classes.check_permission(info, "find", principals)
-        query = queries.with_limits(
-            parse(transaction, call, name, options.get("where"), principals), options, call.caller.is_master
-        )
+        query, mentioned = queries.parse_listing(name, options, call.caller.is_master, principals)
+        query = _within_rights(transaction, query, mentioned, principals)
         rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(name))
         results = documents.rendered(
             transaction,
@@ -232,11 +232,19 @@ def parse(
     elif isinstance(where, str):
         where = queries.parse_json(where)
     query, mentioned = queries.parse(class_name, where, call.caller.is_master, principals)
+    return _within_rights(transaction, query, mentioned, principals)
+
+
+def _within_rights(
+    transaction: "Transaction", query: Query, mentioned: Collection[str], principals: Principals
+) -> Query:
+    """The query as its caller may make it; raise 403 where finding in a class that it mentions is closed."""
     for name in mentioned:
         info = classes.load(transaction, name)
         if info is not None:
             classes.check_permission(info, "find", principals)
-    return replace(query, where=_without_hidden_owners(transaction, query.where, principals))
+    where = _without_hidden_owners(transaction, query.where, principals)
+    return query if where is query.where else replace(query, where=where)
 
 
 def get(call: Call, class_name: str, object_id: str) -> Answer:
@@ -459,9 +467,11 @@ def _readable(transaction: "Transaction", class_name: str, row: Row, principals:
 def _without_hidden_owners(transaction: "Transaction", node: Node, principals: Principals) -> Node:
     """A where in which relations of owners that the caller may not read have no members."""
     if isinstance(node, Group):
-        return Group(node.op, tuple(_without_hidden_owners(transaction, child, principals) for child in node.nodes))
+        nodes = tuple(_without_hidden_owners(transaction, child, principals) for child in node.nodes)
+        return node if all(map(is_, nodes, node.nodes)) else Group(node.op, nodes)
     if isinstance(node, Not):
-        return Not(_without_hidden_owners(transaction, node.node, principals))
+        inside = _without_hidden_owners(transaction, node.node, principals)
+        return node if inside is node.node else Not(inside)
     if node.op == "related" and principals is not None:
         owner = transaction.get(*node.operand[:2])
         if owner is None or not acl.allows(owner.acl, "read", principals):

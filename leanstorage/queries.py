@@ -4,6 +4,7 @@ Nothing of a client's text becomes an operator or a name in SQL: keys are checke
 """
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import messages
 from leanstorage import patterns, values
@@ -16,6 +17,7 @@ MAX_DEPTH = 20  # levels of $or, $and and sub-queries
 MAX_CONDITIONS = 2000  # in one where, lists of $in not counted
 MAX_MEMBERS = 2000  # of all lists in one where, but for lists of texts, which databases take as one
 MAX_ORDER = 100  # keys
+MAX_REMEMBERED = 1000  # characters of a where that is parsed once for all who send it
 MAX_NUMBER = 10**308  # beyond is no float
 MAX_ANGLE = 10.0  # radians; no two points are farther apart than pi
 MAX_PARTS = 2 * patterns.MAX_SIZE  # of all patterns in one where
@@ -54,6 +56,30 @@ def parse(
     node = _where(parser, class_name, where, 0)
     query = Query(class_name, node, principals=principals, near=parser.near)
     return query, parser.classes
+
+
+def parse_listing(
+    class_name: str, options: Document, is_master: bool, principals: Principals
+) -> tuple[Query, frozenset[str]]:
+    """`parse` of the options of a find: where, order, limit and skip. What comes again as texts is remembered."""
+    names = ("where", "order", "limit", "skip")
+    given = tuple(options.get(name) for name in names)
+    if all(value is None or (isinstance(value, str) and len(value) <= MAX_REMEMBERED) for value in given):
+        return _remembered_listing(class_name, given, is_master, principals)
+    return _listing(class_name, given, is_master, principals)
+
+
+def _listing(
+    class_name: str, given: tuple[Json, ...], is_master: bool, principals: Principals
+) -> tuple[Query, frozenset[str]]:
+    where, *others = given
+    where = {} if where is None else parse_json(where) if isinstance(where, str) else where
+    query, mentioned = parse(class_name, where, is_master, principals)
+    options = dict(zip(("order", "limit", "skip"), others, strict=True))
+    return with_limits(query, options, is_master), frozenset(mentioned)
+
+
+_remembered_listing = lru_cache(maxsize=1000)(_listing)
 
 
 def parse_json(text: str, name: str = "where") -> Json:

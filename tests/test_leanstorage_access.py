@@ -165,6 +165,12 @@ class RightsTest(ServiceTestCase):
         value = self.api("PUT", f"/classes/Box/{box}?new=true", body, session=alice["sessionToken"])
         self.assertEqual(set(value), {"objectId", "updatedAt"})
 
+    def test_query_that_the_master_made_is_refused_to_a_client_in_the_same_words(self):
+        where = '{"authData": {"$exists": true}}'
+        for _ in range(2):
+            self.api("GET", "/users", master=True, where=where)
+            self.code(102, "GET", "/users", where=where)
+
     def test_condition_of_a_write_says_nothing_of_what_its_caller_may_not_read(self):
         owner, thief = self.user("pinned"), self.user("guesser")
         writable = {"*": {"write": True}, owner["objectId"]: {"read": True, "write": True}}
