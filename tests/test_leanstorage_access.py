@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 from leanstorage.calls import Options
 from leanstorage.classes import NOBODY
+from leanstorage import classes
 from tests.service_support import KEYS, ServiceTestCase, pointer
 
 INJECTIONS = ["a'b", 'a"b', "a`b", "a;b", "a--", "a) OR 1=1 --", "a\\", "a b", "a/*", "$a", "a.$b", "a\0", "\u200ba", "a%27", "ａ", "a.b'c", 'a.b"c', "a'; DROP TABLE objects; --"]
@@ -167,6 +168,17 @@ class RightsTest(ServiceTestCase):
 
     def test_query_that_the_master_made_is_refused_to_a_client_in_the_same_words(self):
         where = '{"authData": {"$exists": true}}'
+
+        def permit(permissions):
+            def work(transaction):
+                info = classes.load(transaction, "_User", lock=True)
+                info.pop("is_new", None)
+                transaction.save_class("_User", {**info, "permissions": permissions})
+
+            self.service.store.write(work)
+
+        permit({})
+        self.addCleanup(permit, {"find": NOBODY})
         for _ in range(2):
             self.api("GET", "/users", master=True, where=where)
             self.code(102, "GET", "/users", where=where)
