@@ -104,11 +104,13 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
     method = environ["REQUEST_METHOD"]
     if method == "OPTIONS":
         return _json_answer(environ, HTTPStatus.OK, PREFLIGHT, {})
-    path = re.sub("/{2,}", "/", messages.path(environ))  # the Python SDK doubles the first slash
+    path = messages.path(environ)
+    if "//" in path:
+        path = re.sub("/{2,}", "/", path)  # the Python SDK doubles the first slash
     values.check_storable(path)
     limit_traffic(service, _address(environ), _has_hook_key(service, environ))
-    upload = UPLOAD.fullmatch(path)
-    if upload and method == "PUT":
+    upload = UPLOAD.fullmatch(path) if method == "PUT" else None
+    if upload:
         files.receive(service, upload.group(1), messages.body_chunks(environ, service.options.max_upload_bytes))
         return _json_answer(environ, HTTPStatus.OK, (), {})
     api = API.fullmatch(path)
