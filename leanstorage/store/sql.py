@@ -359,13 +359,6 @@ class Transaction:
         """Remove every member of one owner's relation."""
         self.change("DELETE FROM relations WHERE class = ? AND key = ? AND owner = ?", [class_name, key, owner])
 
-    def relation_rows(self, class_name, key):
-        """Every (owner, target class, target) of a relation column: what an export needs."""
-        return self.execute(
-            "SELECT owner, target_class, target FROM relations WHERE class = ? AND key = ? ORDER BY owner, target",
-            [class_name, key],
-        )
-
     def members(self, class_name, key, owner, target_class):
         """The ids of one owner's relation."""
         found = self.execute(
