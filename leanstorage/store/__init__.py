@@ -13,7 +13,7 @@ A transaction has the methods of `store.sql.Transaction`, which hold for every d
 - objects: `get(class_name, id, lock=False)` -> Row or None, `get_many`, `insert`, `update`, `delete`, `find(Query)`,
   `listing(Query)` -> (rows, last write), `count(Query)`
 - objects in bulk: `taken(class_name, ids)`, `last_seq()`, `insert_many(class_name, rows)`, `page`
-- relations: `relate`, `relate_many`, `members`, `relation_page`, `all_relations`, `unrelate`, `forget_relations`,
+- relations: `relate`, `relate_many`, `members`, `relation_page`, `all_relations`, `unrelate`, `forget_relation`,
   `role_names(user_id)`
 - records, small private documents by (kind, key): `record`, `add_record` (False when it is there), `put_record`,
   `delete_record`, `records`, `records_of`, `first_records`, `put_records`, `expired_records`, `delete_expired`, `all_records`
@@ -140,7 +140,7 @@ class Query:
     """What a store is asked for: rows of `class_name` that match `where` and that one of `principals` may read.
 
     `order` is ((path, descending), ...); None as `principals` reads everything; None as `limit` is no limit.
-    `near` is the path and point to sort by when no order is given.
+    `near` is the path and the point, latitude and longitude in degrees, to sort by when no order is given.
     """
 
     class_name: str

@@ -9,27 +9,38 @@ import re
 import select
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import psycopg
 import regex
-from psycopg import pq
+from psycopg import abc, pq
 from psycopg.adapt import Transformer
+from psycopg.pq.abc import PGresult
+from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from leanstorage.store import (
     QUERY_SECONDS,
     Condition,
+    Document,
     Group,
+    Json,
     Later,
+    Node,
     Not,
+    Path,
+    Query,
     QueryTimeout,
+    Result,
     StoreUnavailable,
     canonical_text,
 )
-from leanstorage.store.sql import Compiler, Transaction, bind, build, index_name, settle
+from leanstorage.store.sql import Compiler, Fragment, Item, Seen, Transaction, bind, build, index_name, settle
 
 MAX_CONNECTIONS = 8  # per process for its threads: more than these only get in each other's way
 MAX_LENT = 8  # more, see store.waiting
@@ -69,10 +80,10 @@ SCHEMA_LOCK = 8126  # processes that start together make the tables one after th
 CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 
-class Connection(psycopg.Connection):
+class Connection(psycopg.Connection[TupleRow]):
     """psycopg's, with a Wire."""
 
-    def __init__(self, *arguments, **more):
+    def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.wire = Wire(self)
 
@@ -84,16 +95,18 @@ class Wire:
     there is no end, when they come again, and the last MAX_PREPARED of them are kept.
     """
 
-    def __init__(self, connection):
+    def __init__(self, connection: Connection) -> None:
         self.pgconn, self._connection = connection.pgconn, connection
-        self.wait = None  # called to wait for the server where that is not for this thread to do
+        # Called to wait for the server where that is not for this thread to do.
+        self.wait: Callable[[], None] | None = None
         self._names = (b"own%d" % number for number in count())
-        self._statements = {}  # text -> name
-        self._passing = OrderedDict()  # text of a client's query -> name, None when it came only once
-        self._rows = None  # reads results; made late, as it needs what `configure` sets
+        self._statements: dict[str, bytes] = {}  # text -> name
+        # Text of a client's query -> name, None when it came only once.
+        self._passing: OrderedDict[str, bytes | None] = OrderedDict()
+        self._rows: abc.Transformer | None = None  # reads results; made late, as it needs what `configure` sets
         self._is_begun = True  # whether the server knows of the transaction
 
-    def run(self, text, params=()):
+    def run(self, text: str, params: Sequence[Any] = ()) -> PGresult:
         """The PGresult of one of our own statements. Raises psycopg's errors."""
         name = self._statements.get(text)
         if name is None:
@@ -101,7 +114,7 @@ class Wire:
             name = self._statements[text] = self._prepare(text)
         return self._prepared(name, params)
 
-    def run_passing(self, text, params=()):
+    def run_passing(self, text: str, params: Sequence[Any] = ()) -> PGresult:
         """The PGresult of a statement for a client's query. Raises psycopg's errors."""
         self.really_begin()
         if text in self._passing:
@@ -110,45 +123,47 @@ class Wire:
             return self._prepared(name, params)
         self._passing[text] = None
         if len(self._passing) > MAX_PREPARED:
-            _, name = self._passing.popitem(last=False)
-            if name is not None:
-                self.command(b"DEALLOCATE " + name)
+            _, oldest = self._passing.popitem(last=False)
+            if oldest is not None:
+                self.command(b"DEALLOCATE " + oldest)
         values = [_parameter(value) for value in params]
         if self.wait is None:
             return self._checked(self.pgconn.exec_params(_numbered(text), values))
         self.pgconn.send_query_params(_numbered(text), values)
         return self._awaited()
 
-    def rows(self, result):
+    def rows(self, result: PGresult) -> list[tuple[Any, ...]]:
         """The rows of a PGresult as tuples."""
         if self._rows is None:
             self._rows = Transformer(self._connection)
         self._rows.set_pgresult(result)
         return self._rows.load_rows(0, result.ntuples, tuple)
 
-    def really_begin(self):
+    def really_begin(self) -> None:
+        """Let the server know of the transaction, too. Raises psycopg's errors."""
         if not self._is_begun:
             self._is_begun = True
             self.command(b"BEGIN")
 
-    def begin(self):
+    def begin(self) -> None:
         """Begin a transaction: the server hears of it with the first statement, which saves a wait."""
         self._is_begun = False
 
-    def end(self, text):
-        """COMMIT or ROLLBACK; return what the server says it has done."""
+    def end(self, text: bytes) -> bytes | None:
+        """COMMIT or ROLLBACK; return what the server says it has done. Raises psycopg's errors."""
         if not self._is_begun:  # there was no statement
             self._is_begun = True
             return text
         return self.command(text).command_status
 
-    def command(self, text):
+    def command(self, text: bytes) -> PGresult:
+        """The PGresult of a statement without parameters. Raises psycopg's errors."""
         if self.wait is None:
             return self._checked(self.pgconn.exec_(text))
         self.pgconn.send_query(text)
         return self._awaited()
 
-    def _prepare(self, text):
+    def _prepare(self, text: str) -> bytes:
         name = next(self._names)
         if self.wait is None:
             self._checked(self.pgconn.prepare(name, _numbered(text)))
@@ -157,8 +172,8 @@ class Wire:
             self._awaited()
         return name
 
-    def _prepared(self, name, params):
-        values = [_parameter(value) for value in params]
+    def _prepared(self, name: bytes, params: Sequence[Any]) -> PGresult:
+        values: list[Any] = [_parameter(value) for value in params]  # psycopg's types forget that one may be None
         if not self._is_begun:
             return self._first(name, values)
         if self.wait is None:
@@ -166,7 +181,7 @@ class Wire:
         self.pgconn.send_query_prepared(name, values)
         return self._awaited()
 
-    def _first(self, name, values):
+    def _first(self, name: bytes, values: list[Any]) -> PGresult:
         """BEGIN and the first statement of a transaction at once."""
         self._is_begun = True
         self.pgconn.enter_pipeline_mode()
@@ -175,7 +190,7 @@ class Wire:
             self.pgconn.send_query_prepared(name, values)
             self.pgconn.pipeline_sync()
             self.pgconn.flush()
-            results = []
+            results: list[PGresult] = []
             while not results or results[-1].status != pq.ExecStatus.PIPELINE_SYNC:
                 result = self._next_result()
                 if result is not None:
@@ -187,7 +202,7 @@ class Wire:
                 self.pgconn.exit_pipeline_mode()
         return [self._checked(result) for result in results[:2]][-1]
 
-    def _awaited(self):
+    def _awaited(self) -> PGresult:
         """The result of what was sent."""
         result = None
         self.pgconn.flush()
@@ -195,7 +210,7 @@ class Wire:
             result = following
         return self._checked(result)
 
-    def _next_result(self):
+    def _next_result(self) -> PGresult | None:
         while self.pgconn.is_busy():
             if self.wait is not None:
                 self.wait()
@@ -204,7 +219,7 @@ class Wire:
             self.pgconn.consume_input()
         return self.pgconn.get_result()
 
-    def _checked(self, result):
+    def _checked(self, result: PGresult | None) -> PGresult:
         if result is not None and result.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
             return result
         if result is None or self._connection.closed:  # without a word from the server, so without a code to know it by
@@ -212,20 +227,20 @@ class Wire:
         raise psycopg.errors.error_from_result(result)
 
 
-def _readable(file):
+def _readable(file: int) -> None:
     """Wait until a file has something to read; `select` could not for files above 1023."""
     poll = select.poll()
     poll.register(file, select.POLLIN)
     poll.poll()
 
 
-def _numbered(text):
+def _numbered(text: str) -> bytes:
     """Our `?` as PostgreSQL's `$1`; no statement has a `?` elsewhere."""
     numbers = count(1)
     return re.sub(r"\?", lambda _: f"${next(numbers)}", text).encode()
 
 
-def _parameter(value):
+def _parameter(value: Any) -> bytes | None:
     """A parameter as PostgreSQL reads it in text form."""
     if value is None:
         return None
@@ -239,10 +254,10 @@ def _parameter(value):
 
 
 class PostgresqlStore:
-    """The store contract on the database of a `postgresql://` URL."""
+    """The store contract on the database of a `postgresql://` URL; raise ValueError when it cannot be opened."""
 
-    def __init__(self, url, query_seconds=QUERY_SECONDS):
-        self._seen = {}  # classes, see Transaction
+    def __init__(self, url: str, query_seconds: float = QUERY_SECONDS) -> None:
+        self._seen: Seen = {}  # classes, see Transaction
         self._query_seconds = query_seconds  # of one statement, and of all matching of one query
         self._pool = ConnectionPool(
             url,
@@ -263,7 +278,7 @@ class PostgresqlStore:
             self._pool.close()
             raise ValueError(f"the database cannot be opened: {type(error).__name__}") from None
 
-    def read(self, work):
+    def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Run `work(transaction)`; a connection that the database has closed is tried again on another one."""
         for is_last in (False, False, True):
             try:
@@ -274,7 +289,7 @@ class PostgresqlStore:
                 self._pool.check()  # where one connection was lost the others are too
         raise AssertionError("unreachable")
 
-    def write(self, work):
+    def write(self, work: Callable[[Transaction], Result]) -> Result:
         """Run `work(transaction)` in a transaction; again when another writer was in its way."""
         for attempt in range(1, TRIES + 1):
             try:
@@ -289,16 +304,16 @@ class PostgresqlStore:
                 self._pool.check()
         raise AssertionError("unreachable")
 
-    def read_on(self, connection, work):
+    def read_on(self, connection: Connection, work: Callable[[Transaction], Result]) -> Result:
         """`work(transaction)` on a connection. Raises psycopg's errors."""
         return settle(
             lambda seen: PostgresqlTransaction(connection, self._query_seconds, seen).run(work), self._seen
         )
 
-    def write_on(self, connection, work):
+    def write_on(self, connection: Connection, work: Callable[[Transaction], Result]) -> Result:
         """`work(transaction)`, committed. Raises psycopg's errors when nothing is kept, else StoreUnavailable."""
 
-        def attempt(seen):
+        def attempt(seen: Seen | None) -> Result:
             wire = connection.wire
             wire.begin()
             try:
@@ -320,18 +335,18 @@ class PostgresqlStore:
 
         return settle(attempt, self._seen)
 
-    def lend(self, statement_seconds):
+    def lend(self, statement_seconds: float) -> Connection:
         """A connection for as long as the caller wants it, with a limit of its own. Raises psycopg's errors."""
         connection = self._pool.getconn()
         connection.execute(f"SET statement_timeout = {round(statement_seconds * 1000)}")
         return connection
 
-    def give_back(self, connection):
+    def give_back(self, connection: Connection) -> None:
         connection.wire.wait = None
         self._pool.putconn(connection)
 
-    def build_index(self, class_name, keys):
-        """Make the index of `keys` unless it is there, while others read and write."""
+    def build_index(self, class_name: str, keys: Sequence[str]) -> None:
+        """Make the index of `keys` unless it is there, while others read and write. Raises ValueError."""
         name, columns = self.read(lambda transaction: transaction.compiler(transaction.known).index(class_name, keys))
         with self._connection() as connection:
             try:
@@ -350,26 +365,27 @@ class PostgresqlStore:
                 if not connection.closed:
                     self._configure(connection)
 
-    def drop_index(self, class_name, keys):
+    def drop_index(self, class_name: str, keys: Sequence[str]) -> None:
         with self._connection() as connection:
             connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index_name(class_name, keys)}")
 
-    def _configure(self, connection):
+    def _configure(self, connection: Connection) -> None:
         connection.execute(f"SET statement_timeout = {round(self._query_seconds * 1000)}")
         connection.execute("SET jit = off")  # compiling takes longer than these statements do
-        set_json_loads(bytes.decode, connection)  # documents are decoded in one place, for every database
+        # Documents are decoded in one place, for every database.
+        set_json_loads(bytes.decode, connection)  # type: ignore[arg-type]  # psycopg calls it with bytes only
 
-    def close(self):
+    def close(self) -> None:
         self._pool.close()
 
-    def _connection(self):
+    def _connection(self) -> AbstractContextManager[Connection]:
         try:
             return self._pool.connection()
         except PoolTimeout as error:
             raise StoreUnavailable("no connection is free") from error
 
 
-def _raise_known(error, is_last):
+def _raise_known(error: Exception, is_last: bool) -> None:
     """Raise the contract's error for a driver's; return when the caller may try again."""
     if isinstance(error, psycopg.errors.QueryCanceled):
         raise QueryTimeout from error
@@ -377,7 +393,7 @@ def _raise_known(error, is_last):
         raise StoreUnavailable(type(error).__name__) from error
 
 
-def _json(value):
+def _json(value: Json) -> Fragment:
     """A canonical value as a JSONB parameter."""
     return "?::jsonb", [canonical_text(value)]
 
@@ -386,19 +402,20 @@ class PostgresqlCompiler(Compiler):
     role_name = "o.body ->> 'name'"
 
     @staticmethod
-    def text_list(texts):
+    def text_list(texts: Sequence[str]) -> Fragment:
         return "(SELECT unnest(?::text[]))", [list(texts)]
 
-    def limits(self, limit, skip):
+    def limits(self, limit: int | None, skip: int) -> Fragment:
         return " LIMIT ?::bigint OFFSET ?::bigint", [limit, skip]
 
-    def direction(self, descending):
+    def direction(self, descending: bool) -> str:
         return " DESC NULLS LAST" if descending else " ASC NULLS FIRST"
 
-    def readable(self, alias, principals):
+    def readable(self, alias: str, principals: list[str]) -> Fragment:
         return build(f"({alias}.readers IS NULL OR {alias}.readers && {{}}::text[])", bind(list(principals)))
 
-    def field(self, class_name, path, alias):
+    def field(self, class_name: str, path: Path, alias: str) -> Item:
+        value: Fragment
         if path[0] == "ACL":
             value = ("NULL::jsonb", [])
         elif len(path) == 1:
@@ -407,26 +424,28 @@ class PostgresqlCompiler(Compiler):
             value = build(f"({alias}.body #> {{}}::text[])", bind(list(path)))
         return _item(value, f"{alias}.body", path)
 
-    def any_element(self, item, test):
-        return self._any(item, "'[]'::jsonb", ("", []), test)
+    def any_element(self, item: Item, test: Callable[[Item], Fragment]) -> Fragment:
+        return self._any(item, "'[]'::jsonb", [], test)
 
-    def any_of(self, item, test):
-        """Whether an object, or one of the elements of an array, passes the test."""
-        return self._any(item, "jsonb_build_array({})", item["text"], test)
+    def any_of(self, item: Item, test: Callable[[Item], Fragment]) -> Fragment:
+        return self._any(item, "jsonb_build_array({})", [item["text"]], test)
 
-    def _any(self, item, other, value, test):
+    def _any(self, item: Item, other: str, values: list[Fragment], test: Callable[[Item], Fragment]) -> Fragment:
+        """Whether an element passes the test; what is no array has those of `other`, a template for `values`."""
         name = f"e{next(self._names)}"
         return build(
             f"EXISTS (SELECT 1 FROM jsonb_array_elements(CASE WHEN jsonb_typeof({{}}) = 'array' THEN {{}} ELSE {other} END)"
             f" AS {name}(value) WHERE {{}})",
-            *(part for part in (item["text"], item["text"], value if value[0] else None) if part),
+            item["text"],
+            item["text"],
+            *values,
             test(_item((f"{name}.value", []))),
         )
 
-    def equal(self, item, operand):
+    def equal(self, item: Item, operand: Json) -> Fragment:
         return build("{} = {}", item["text"], _json(operand))
 
-    def compare(self, item, operator, operand):
+    def compare(self, item: Item, operator: str, operand: Json) -> Fragment:
         if isinstance(operand, bool):
             return build(
                 f"(jsonb_typeof({{}}) = 'boolean' AND {{}} {operator} {{}})", item["text"], item["text"], _json(operand)
@@ -446,14 +465,14 @@ class PostgresqlCompiler(Compiler):
             bind(operand["iso"]),
         )
 
-    def simple_equal(self, item, column_type, operand):
+    def simple_equal(self, item: Item, column_type: str, operand: Json) -> Fragment:
         # Containment of a whole column's only value is equality, and the GIN index serves it.
         return build("{} @> {}", item["body"], _json({item["key"]: operand}))
 
-    def index_column(self, class_name, key):
+    def index_column(self, class_name: str, key: str) -> str:
         return super().index_column(class_name, key) + " NULLS FIRST"  # as `direction` has it
 
-    def indexed_equal(self, item, column_type, operand):
+    def indexed_equal(self, item: Item, column_type: str, operand: Json) -> Fragment:
         test = self.simple_compare(item, column_type, "=", operand)
         if column_type != "String":
             return test
@@ -463,25 +482,25 @@ class PostgresqlCompiler(Compiler):
         return build("({} AND {})", same_beginning, test)
 
     @staticmethod
-    def beginning(item):
+    def beginning(item: Item) -> Fragment:
         """What an index keeps of a text: its entries cannot be longer than a third of a page."""
         return build(f"left({{}}, {INDEXED_CHARACTERS})", item["value"])
 
-    def simple_compare(self, item, column_type, operator, operand):
+    def simple_compare(self, item: Item, column_type: str, operator: str, operand: Json) -> Fragment:
         if column_type == "Date":
             return build(f"{{}} {operator} {{}}", self.iso(item), bind(operand["iso"]))
         if column_type == "String":
             return build(f"{{}} {operator} {{}}", item["value"], bind(operand))
         return build(f"{{}} {operator} {{}}", self.present(item), _json(operand))
 
-    def iso(self, item):
+    def iso(self, item: Item) -> Fragment:
         return build("({} ->> 'iso') COLLATE \"C\"", item["text"])
 
-    def present(self, item):
+    def present(self, item: Item) -> Fragment:
         """The value of a column, NULL for a stored null, which JSONB would sort and compare as a value."""
         return build("NULLIF({}, 'null'::jsonb)", item["text"])
 
-    def array_length(self, item, length):
+    def array_length(self, item: Item, length: int) -> Fragment:
         return build(
             "CASE WHEN jsonb_typeof({}) = 'array' THEN jsonb_array_length({}) END = {}",
             item["text"],
@@ -489,10 +508,10 @@ class PostgresqlCompiler(Compiler):
             bind(length),
         )
 
-    def text_value(self, item):
+    def text_value(self, item: Item) -> Fragment:
         return build("CASE WHEN jsonb_typeof({}) = 'string' THEN {} END", item["text"], item["value"])
 
-    def points_into(self, item, class_name, inner):
+    def points_into(self, item: Item, class_name: str, inner: Fragment) -> Fragment:
         kind, name = ("File", "id") if class_name == "_File" else ("Pointer", "objectId")
         parts = [build("{} ->> '__type' = {}", item["text"], bind(kind))]
         if class_name != "_File":
@@ -500,17 +519,16 @@ class PostgresqlCompiler(Compiler):
         parts.append(build(f"({{}} ->> '{name}') COLLATE \"C\" IN ({{}})", item["text"], inner))
         return build("({} AND " * (len(parts) - 1) + "{}" + ")" * (len(parts) - 1), *parts)
 
-    def coordinates(self, item):
-        return tuple(
-            build(
-                f"CASE WHEN {{}} ->> '__type' = 'GeoPoint' THEN ({{}} ->> '{name}')::float8 END",
-                item["text"],
-                item["text"],
-            )
-            for name in ("latitude", "longitude")
+    def coordinates(self, item: Item) -> tuple[Fragment, Fragment]:
+        return self._coordinate(item, "latitude"), self._coordinate(item, "longitude")
+
+    @staticmethod
+    def _coordinate(item: Item, name: str) -> Fragment:
+        return build(
+            f"CASE WHEN {{}} ->> '__type' = 'GeoPoint' THEN ({{}} ->> '{name}')::float8 END", item["text"], item["text"]
         )
 
-    def distance(self, item, latitude, longitude):
+    def distance(self, item: Item, latitude: float, longitude: float) -> Fragment:
         """The angle in radians (haversine), as store.sqlite.angle has it."""
         here_latitude, here_longitude = self.coordinates(item)
         # `least` passes over NULL, so a missing point is told apart first.
@@ -526,7 +544,7 @@ class PostgresqlCompiler(Compiler):
             bind(longitude),
         )
 
-    def sort_keys(self, class_name, path, alias):
+    def sort_keys(self, class_name: str, path: Path, alias: str) -> list[Fragment]:
         item = self.field(class_name, path, alias)
         column_type = self._type(class_name, path)
         if column_type == "Date":
@@ -546,7 +564,7 @@ class PostgresqlCompiler(Compiler):
         return [rank, numbers, item["value"]]
 
 
-def _item(value, body=None, path=()):
+def _item(value: Fragment, body: str = "", path: Path = ()) -> Item:
     """An item of the compiler: in JSONB the value itself is what equal values share."""
     return {
         "kind": build("jsonb_typeof({})", value),
@@ -560,66 +578,67 @@ def _item(value, body=None, path=()):
 class PostgresqlTransaction(Transaction):
     compiler = PostgresqlCompiler
     failures = (*Transaction.failures, Later, psycopg.Error)
+    connection: Connection
 
-    def execute(self, text, params=()):
+    def execute(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         wire = self.connection.wire
         return wire.rows(wire.run(text, params))
 
-    def execute_once(self, text, params=()):
+    def execute_once(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         wire = self.connection.wire
         return wire.rows(wire.run_passing(text, params))
 
-    def change(self, text, params=()):
+    def change(self, text: str, params: Sequence[Any] = ()) -> int:
         return self.connection.wire.run(text, params).command_tuples or 0
 
-    def change_many(self, text, rows):
+    def change_many(self, text: str, rows: Sequence[Sequence[Any]]) -> int:
         with self._cursor() as cursor:
             cursor.executemany(_placeholders(text), rows)
             return max(0, cursor.rowcount)
 
-    def for_update(self, lock):
+    def for_update(self, lock: bool) -> str:
         return " FOR UPDATE" if lock else ""
 
-    def encode_names(self, names):
+    def encode_names(self, names: list[str]) -> list[str]:
         return names
 
-    def class_info(self, name, lock=False):
+    def class_info(self, name: str, lock: bool = False) -> Document | None:
         if lock:
             self._lock("class", name)
         return super().class_info(name, lock)
 
-    def record(self, kind, key, lock=False):
+    def record(self, kind: str, key: str, lock: bool = False) -> Json:
         if lock:
             self._lock(kind, key)
         return super().record(kind, key, lock)
 
-    def _select(self, query, more):
+    def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
         return super()._select(self._matched(query), more)
 
-    def count(self, query):
+    def count(self, query: Query) -> int:
         return super().count(self._matched(query))
 
-    def _cursor(self):
+    def _cursor(self) -> psycopg.Cursor[TupleRow]:
         """psycopg's own way, which waits; raise Later where nobody may."""
         if self.connection.wire.wait is not None:
             raise Later
         self.connection.wire.really_begin()
         return self.connection.cursor()
 
-    def _lock(self, kind, key):
+    def _lock(self, kind: str, key: str) -> None:
         """Keep other writers from what is not there yet, and has no row to lock."""
         self.execute("SELECT pg_advisory_xact_lock(hashtextextended(?, 0)) IS NULL", [f"{kind}\n{key}"])
 
     # Regular expressions ----------------------------------------------------------------------------------------
 
-    def _matched(self, query):
+    def _matched(self, query: Query) -> Query:
         """A query whose regular expressions are replaced by the ids of the rows that they match."""
         if not _has_regex(query.where):
             return query
         end = time.monotonic() + self.query_seconds
         return replace(query, where=self._without_regex(query.where, _everything(query), end))
 
-    def _without_regex(self, node, query, end):
+    def _without_regex(self, node: Node, query: Query, end: float) -> Node:
         """A node without regular expressions; `query` holds the other conditions that any match must meet."""
         if isinstance(node, Not):
             return Not(self._without_regex(node.node, query, end))
@@ -641,13 +660,13 @@ class PostgresqlTransaction(Transaction):
             return replace(node, operand=(key, replace(inner, where=where)))
         return node
 
-    def _matching_ids(self, node, query, end):
+    def _matching_ids(self, node: Condition, query: Query, end: float) -> list[str]:
         """Ids of the rows of `query` whose field matches, looked at in pieces; raise QueryTimeout after `end`."""
         pattern, flags = node.operand
         compiled = regex.compile(pattern, flags)
         compiler = self.compiler(self.known)
         is_id = node.path == ("objectId",)
-        item = ("to_jsonb(o.id)", []) if is_id else compiler.field(query.class_name, node.path, "o")["text"]
+        item: Fragment = ("to_jsonb(o.id)", []) if is_id else compiler.field(query.class_name, node.path, "o")["text"]
         present = build("SELECT o.id, {} FROM objects o WHERE {}", item, compiler._matching(query, "o"))
         present = build("{} AND jsonb_typeof({}) IN ('string', 'array')", present, item)
         found = []
@@ -665,19 +684,19 @@ class PostgresqlTransaction(Transaction):
         return found
 
 
-def _everything(query):
+def _everything(query: Query) -> Query:
     """Every row of a query's class that its reader may see."""
     return replace(query, where=Group("and", ()), limit=None, skip=0)
 
 
-def _search(compiled, text):
+def _search(compiled: "regex.Pattern[str]", text: str) -> bool:
     try:
         return compiled.search(text, timeout=REGEX_SECONDS, concurrent=True) is not None
     except TimeoutError as error:
         raise QueryTimeout from error
 
 
-def _has_regex(node):
+def _has_regex(node: Node) -> bool:
     if isinstance(node, Group):
         return any(map(_has_regex, node.nodes))
     if isinstance(node, Not):
@@ -689,6 +708,6 @@ def _has_regex(node):
     return node.op == "regex"
 
 
-def _placeholders(text):
+def _placeholders(text: str) -> str:
     """Our `?` as the driver's `%s`; no statement has either sign elsewhere."""
     return text.replace("%", "%%").replace("?", "%s")

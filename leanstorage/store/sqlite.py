@@ -6,17 +6,19 @@ each in a savepoint of its own, and then commits once. One sync to disk serves t
 import json
 import math
 import os
+import pathlib
 import sqlite3
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import regex
 
-from leanstorage.store import QUERY_SECONDS, QueryTimeout, StoreUnavailable, canonical_text
-from leanstorage.store.sql import Compiler, Transaction, bind, build, index_name, settle
+from leanstorage.store import QUERY_SECONDS, Json, Path, Query, QueryTimeout, Result, StoreUnavailable, canonical_text
+from leanstorage.store.sql import Compiler, Fragment, Item, Seen, Transaction, bind, build, index_name, settle
 
 BUSY_SECONDS = 10  # how long a writer of this process waits for one of another
 REGEX_SECONDS = 1  # of one match
@@ -56,19 +58,20 @@ CREATE INDEX IF NOT EXISTS records_expires ON records (kind, expires) WHERE expi
 class SqliteStore:
     """The store contract on one SQLite file, made on first use, readable by its owner alone."""
 
-    def __init__(self, path, bulk=False, query_seconds=QUERY_SECONDS):
-        self.path = Path(path)
+    def __init__(self, path: str | pathlib.Path, bulk: bool = False, query_seconds: float = QUERY_SECONDS) -> None:
+        self.path = pathlib.Path(path)
         self._query_seconds = query_seconds
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         self._mapped_bytes = 0 if bulk else MAPPED_BYTES
-        self._seen = {}  # classes, see Transaction
-        self._readers = deque()
-        self._waiting = deque()
+        self._seen: Seen = {}  # classes, see Transaction
+        self._readers: deque[_Connection] = deque()
+        self._waiting: deque[_Job] = deque()
         self._turn = threading.Lock()
         self._closed = False
-        self._writer, self._group_writer = self._connect(), None
+        self._writer = self._connect()
+        self._group_writer: _Connection | None = None
         self._writer.executescript(SCHEMA)
         if bulk:
             # Index pages are touched all over: a larger cache, a log that is copied back more rarely, and no mapped
@@ -76,7 +79,7 @@ class SqliteStore:
             self._writer.execute(f"PRAGMA cache_size = -{BULK_CACHE_KIB}")
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {BULK_CHECKPOINT_PAGES}")
 
-    def read(self, work, seconds=None):
+    def read(self, work: Callable[[Transaction], Result], seconds: float | None = None) -> Result:
         """Run `work(transaction)` on a connection of its own; nothing it does may write.
 
         With `seconds`, whatever takes longer than that raises QueryTimeout, and so does what is large; Stale may be
@@ -96,8 +99,8 @@ class SqliteStore:
             else:
                 self._readers.append(connection)
 
-    def write(self, work):
-        """Run `work(transaction)` atomically; it is on disk when this returns."""
+    def write(self, work: Callable[[Transaction], Result]) -> Result:
+        """Run `work(transaction)` atomically; it is on disk when this returns. Raises what `work` does."""
         job = _Job(work)
         self._waiting.append(job)
         with self._turn:
@@ -105,9 +108,10 @@ class SqliteStore:
                 self._commit_waiting()
         if job.error is not None:
             raise job.error
-        return job.result
+        result: Result = job.result
+        return result
 
-    def open_group(self, seconds):
+    def open_group(self, seconds: float) -> "SqliteGroup | None":
         """A SqliteGroup, whose statements take at most `seconds` each; None while another writer is at work or waits."""
         if self._waiting or not self._turn.acquire(blocking=False):
             return None
@@ -120,7 +124,7 @@ class SqliteStore:
             return None
         return SqliteGroup(self._group_writer, self._turn, seconds, self._seen)
 
-    def close(self):
+    def close(self) -> None:
         with self._turn:
             self._closed = True
             self._writer.close()
@@ -129,20 +133,20 @@ class SqliteStore:
             while self._readers:
                 self._readers.pop().close()
 
-    def build_index(self, class_name, keys):
-        """Make the index of `keys` unless it is there; writers wait meanwhile."""
+    def build_index(self, class_name: str, keys: Sequence[str]) -> None:
+        """Make the index of `keys` unless it is there; writers wait meanwhile. Raises ValueError (Compiler.index)."""
 
-        def work(transaction):
+        def work(transaction: Transaction) -> None:
             name, columns = transaction.compiler(transaction.known).index(class_name, keys)
             transaction.change(f"CREATE INDEX IF NOT EXISTS {name} ON objects {columns}")
 
         self.write(work)
 
-    def drop_index(self, class_name, keys):
+    def drop_index(self, class_name: str, keys: Sequence[str]) -> None:
         self.write(lambda transaction: transaction.change(f"DROP INDEX IF EXISTS {index_name(class_name, keys)}"))
 
-    def _commit_waiting(self):
-        jobs = []
+    def _commit_waiting(self) -> None:
+        jobs: list[_Job] = []
         try:
             _execute(self._writer, "BEGIN IMMEDIATE")
             while self._waiting and len(jobs) < MAX_TOGETHER:
@@ -160,7 +164,7 @@ class SqliteStore:
         for job in jobs:
             job.is_done = True
 
-    def _run(self, work, seen):
+    def _run(self, work: Callable[[Transaction], Result], seen: Seen | None) -> Result:
         _begin_work(self._writer)
         is_done = False
         try:
@@ -170,7 +174,7 @@ class SqliteStore:
             _end_work(self._writer, is_done)
         return result
 
-    def _connect(self, busy_seconds=BUSY_SECONDS):
+    def _connect(self, busy_seconds: float = BUSY_SECONDS) -> "_Connection":
         connection = sqlite3.connect(
             self.path, busy_seconds, isolation_level=None, check_same_thread=False, factory=_Connection
         )
@@ -192,12 +196,13 @@ class _Job:
 
     __slots__ = ("work", "result", "error", "is_done")
 
-    def __init__(self, work):
+    def __init__(self, work: Callable[[Transaction], Any]) -> None:
         self.work = work
-        self.result = self.error = None
+        self.result: Any = None
+        self.error: BaseException | None = None
         self.is_done = False
 
-    def run(self, run, seen):
+    def run(self, run: Callable[[Callable[[Transaction], Any], Seen | None], Any], seen: Seen) -> None:
         """Raises StoreUnavailable when the whole transaction is undone; other errors are this work's own."""
         try:
             self.result = settle(lambda seen: run(self.work, seen), seen)
@@ -210,11 +215,11 @@ class _Job:
 class _Undone(StoreUnavailable):
     """The transaction that several works share was rolled back."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("the transaction was rolled back")
 
 
-def _begin_work(connection):
+def _begin_work(connection: _Connection) -> None:
     """Begin one work of several in a transaction.
 
     Raises _Undone when there is none any more: a full disk rolls all of it back. A savepoint would then begin
@@ -225,7 +230,7 @@ def _begin_work(connection):
     connection.execute("SAVEPOINT work")
 
 
-def _end_work(connection, is_kept):
+def _end_work(connection: _Connection, is_kept: bool) -> None:
     """End it, undone unless `is_kept`; raise _Undone when the whole transaction is."""
     if not connection.in_transaction:
         raise _Undone
@@ -238,33 +243,33 @@ class SqliteCompiler(Compiler):
     role_name = "json_extract(o.body, '$.name')"
 
     @staticmethod
-    def text_list(texts):
+    def text_list(texts: Sequence[str]) -> Fragment:
         return "(SELECT value FROM json_each(?))", [json.dumps(texts, ensure_ascii=False)]
 
-    def limits(self, limit, skip):
+    def limits(self, limit: int | None, skip: int) -> Fragment:
         return " LIMIT ? OFFSET ?", [-1 if limit is None else limit, skip]
 
-    def direction(self, descending):
+    def direction(self, descending: bool) -> str:
         return " DESC" if descending else ""  # NULL sorts first, as LeanCloud has it
 
-    def source(self, query, alias):
+    def source(self, query: Query, alias: str) -> str:
         """The table, with the index to use: without figures about it the planner's guess is often another one."""
         keys = self._index_of(query)
         return f"objects {alias}" + (f" INDEXED BY {index_name(query.class_name, keys)}" if keys else "")
 
-    def readable(self, alias, principals):
+    def readable(self, alias: str, principals: list[str]) -> Fragment:
         return build(
             f"({alias}.readers IS NULL OR EXISTS (SELECT 1 FROM json_each({alias}.readers) WHERE value IN {{}}))",
             self.text_list(principals),
         )
 
-    def field(self, class_name, path, alias):
+    def field(self, class_name: str, path: Path, alias: str) -> Item:
         body = f"{alias}.body"
         if path[0] == "ACL":
             return {"kind": ("NULL", []), "value": ("NULL", []), "text": ("NULL", []), "elements": ("'[]'", [])}
         # The path of a whole column stands in the text, where an index on that expression can match it.
         text = '$."' + '"."'.join(path) + '"'
-        where = (f"'{text}'", []) if len(path) == 1 else bind(text)
+        where: Fragment = (f"'{text}'", []) if len(path) == 1 else bind(text)
         return {
             "kind": build(f"json_type({body}, {{}})", where),
             "value": build(f"json_extract({body}, {{}})", where),
@@ -272,11 +277,10 @@ class SqliteCompiler(Compiler):
             "elements": build(f"{body}, {{}}", where),
         }
 
-    def any_element(self, item, test):
+    def any_element(self, item: Item, test: Callable[[Item], Fragment]) -> Fragment:
         return build("({} = 'array' AND {})", item["kind"], self._any(item["elements"], test))
 
-    def any_of(self, item, test):
-        """Whether an object, or one of the elements of an array, passes the test."""
+    def any_of(self, item: Item, test: Callable[[Item], Fragment]) -> Fragment:
         elements = build(
             "CASE {} WHEN 'array' THEN {} WHEN 'object' THEN json_array(json({})) ELSE '[]' END",
             item["kind"],
@@ -285,16 +289,16 @@ class SqliteCompiler(Compiler):
         )
         return self._any(elements, test)
 
-    def _any(self, elements, test):
+    def _any(self, elements: Fragment, test: Callable[[Item], Fragment]) -> Fragment:
         name = f"e{next(self._names)}"
-        element = {
+        element: Item = {
             "kind": (f"{name}.type", []),
             "value": (f"{name}.value", []),
             "text": (f"CASE WHEN {name}.type = 'text' THEN json_quote({name}.value) ELSE {name}.value END", []),
         }
         return build(f"EXISTS (SELECT 1 FROM json_each({{}}) {name} WHERE {{}})", elements, test(element))
 
-    def equal(self, item, operand):
+    def equal(self, item: Item, operand: Json) -> Fragment:
         if operand is None:
             return build("{} = 'null'", item["kind"])
         if isinstance(operand, bool):
@@ -306,7 +310,7 @@ class SqliteCompiler(Compiler):
         kind = "array" if isinstance(operand, list) else "object"
         return build(f"({{}} = '{kind}' AND {{}} = {{}})", item["kind"], item["value"], bind(canonical_text(operand)))
 
-    def compare(self, item, operator, operand):
+    def compare(self, item: Item, operator: str, operand: Json) -> Fragment:
         if isinstance(operand, bool):
             return build(
                 f"({{}} IN ('true', 'false') AND {{}} {operator} {{}})", item["kind"], item["value"], bind(operand)
@@ -328,39 +332,39 @@ class SqliteCompiler(Compiler):
         )
         return build(f"{{}} {operator} {{}}", iso, bind(operand["iso"]))
 
-    def simple_equal(self, item, column_type, operand):
+    def simple_equal(self, item: Item, column_type: str, operand: Json) -> Fragment:
         return self.simple_compare(item, column_type, "=", operand)
 
     indexed_equal = simple_equal
 
-    def simple_compare(self, item, column_type, operator, operand):
+    def simple_compare(self, item: Item, column_type: str, operator: str, operand: Json) -> Fragment:
         if column_type == "Date":
             return build(f"{{}} {operator} {{}}", self.iso(item), bind(operand["iso"]))
         if isinstance(operand, dict):
             return build(f"{{}} {operator} {{}}", item["value"], bind(canonical_text(operand)))
         return build(f"{{}} {operator} {{}}", item["value"], number(operand))
 
-    def iso(self, item):
+    def iso(self, item: Item) -> Fragment:
         """The time of a Date column; the same text as an index on it has."""
         text, params = item["value"]
         return text.replace("\"')", "\".iso')"), params
 
-    def array_length(self, item, length):
+    def array_length(self, item: Item, length: int) -> Fragment:
         return build(
             "({} = 'array' AND (SELECT count(*) FROM json_each({})) = {})", item["kind"], item["elements"], bind(length)
         )
 
-    def search(self, text, operand):
+    def search(self, text: Fragment, operand: tuple[str, int]) -> Fragment:
         pattern, flags = operand
         return build("leanstorage_search({}, {}, {})", bind(pattern), bind(flags), text)
 
-    def text_search(self, item, operand):
+    def text_search(self, item: Item, operand: tuple[str, int]) -> Fragment:
         return build("({} = 'text' AND {})", item["kind"], self.search(item["value"], operand))
 
-    def text_value(self, item):
+    def text_value(self, item: Item) -> Fragment:
         return build("CASE WHEN {} = 'text' THEN {} END", item["kind"], item["value"])
 
-    def points_into(self, item, class_name, inner):
+    def points_into(self, item: Item, class_name: str, inner: Fragment) -> Fragment:
         kind, name = ("File", "id") if class_name == "_File" else ("Pointer", "objectId")
         of_class = "" if class_name == "_File" else " AND json_extract({}, '$.className') = {}"
         parts = [item["kind"], item["value"]]
@@ -374,23 +378,23 @@ class SqliteCompiler(Compiler):
             inner,
         )
 
-    def coordinates(self, item):
-        return tuple(
-            build(
-                f"CASE WHEN {{}} = 'object' AND json_extract({{}}, '$.__type') = 'GeoPoint' "
-                f"THEN json_extract({{}}, '$.{name}') END",
-                item["kind"],
-                item["value"],
-                item["value"],
-            )
-            for name in ("latitude", "longitude")
+    def coordinates(self, item: Item) -> tuple[Fragment, Fragment]:
+        return self._coordinate(item, "latitude"), self._coordinate(item, "longitude")
+
+    @staticmethod
+    def _coordinate(item: Item, name: str) -> Fragment:
+        return build(
+            f"CASE WHEN {{}} = 'object' AND json_extract({{}}, '$.__type') = 'GeoPoint' "
+            f"THEN json_extract({{}}, '$.{name}') END",
+            item["kind"],
+            item["value"],
+            item["value"],
         )
 
-    def distance(self, item, latitude, longitude):
+    def distance(self, item: Item, latitude: float, longitude: float) -> Fragment:
         return build("leanstorage_angle({}, {}, {}, {})", *self.coordinates(item), bind(latitude), bind(longitude))
 
-    def sort_keys(self, class_name, path, alias):
-        """What to order by: a column, or first the rank of the type and then the value."""
+    def sort_keys(self, class_name: str, path: Path, alias: str) -> list[Fragment]:
         item = self.field(class_name, path, alias)
         column_type = self._type(class_name, path)
         if column_type == "Date":
@@ -409,27 +413,28 @@ class SqliteCompiler(Compiler):
 
 class SqliteTransaction(Transaction):
     compiler = SqliteCompiler
+    connection: _Connection
 
-    def execute(self, text, params=()):
+    def execute(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return _execute(self.connection, text, params)
 
-    def change(self, text, params=()):
+    def change(self, text: str, params: Sequence[Any] = ()) -> int:
         with _translated:
             return self.connection.execute(text, params).rowcount
 
-    def change_many(self, text, rows):
+    def change_many(self, text: str, rows: Sequence[Sequence[Any]]) -> int:
         with _translated:
             return max(0, self.connection.executemany(text, rows).rowcount)
 
-    def _select(self, query, more):
+    def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
         with _time_budget(self.connection, self.query_seconds):
             return super()._select(query, more)
 
-    def count(self, query):
+    def count(self, query: Query) -> int:
         with _time_budget(self.connection, self.query_seconds):
             return super().count(query)
 
-    def role_names(self, user_id):
+    def role_names(self, user_id: str) -> list[str]:
         with _time_budget(self.connection, self.query_seconds):
             return super().role_names(user_id)
 
@@ -437,7 +442,7 @@ class SqliteTransaction(Transaction):
 class QuickTransaction(SqliteTransaction):
     """Statements for a thread that has no time: what may take long raises QueryTimeout instead."""
 
-    def execute(self, text, params=()):
+    def execute(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         if "leanstorage_search(" in text:  # a pattern has a budget of its own, which is larger
             raise QueryTimeout
         rows = super().execute(text, params)
@@ -449,21 +454,23 @@ class QuickTransaction(SqliteTransaction):
 class SqliteGroup:
     """Works of one thread that are committed together, on any thread. Each may be undone by itself."""
 
-    def __init__(self, connection, turn, seconds, seen):
+    def __init__(self, connection: _Connection, turn: threading.Lock, seconds: float, seen: Seen) -> None:
         self._connection, self._turn = connection, turn
         self._seconds, self._seen = seconds, seen
 
-    def begin(self):
+    def begin(self) -> None:
+        """Begin a work. Raises StoreUnavailable when the whole group is undone."""
         _begin_work(self._connection)
 
-    def run(self, work):
+    def run(self, work: Callable[[Transaction], Result]) -> Result:
         """`work(transaction)`; raises Stale, see Transaction.run."""
         return QuickTransaction(self._connection, self._seconds, self._seen).run(work)
 
-    def end(self, is_kept):
+    def end(self, is_kept: bool) -> None:
+        """End a work, undone unless `is_kept`. Raises StoreUnavailable when the whole group is undone."""
         _end_work(self._connection, is_kept)
 
-    def commit(self):
+    def commit(self) -> None:
         """Commit, and let other writers in. Raises StoreUnavailable when nothing is kept."""
         try:
             _execute(self._connection, "COMMIT")
@@ -478,28 +485,28 @@ class SqliteGroup:
 class _time_budget:
     """Interrupts statements that run longer than `seconds`."""
 
-    def __init__(self, connection, seconds):
+    def __init__(self, connection: _Connection, seconds: float) -> None:
         self.connection = connection
         self.seconds = seconds
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self.connection.end = end = time.monotonic() + self.seconds
         self.connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.connection.end = math.inf
         self.connection.set_progress_handler(None, 0)
 
 
-def number(value):
+def number(value: Json) -> Fragment:
     """A bound number; SQLite's integers have 64 bits."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
         value = float(value)
     return bind(value)
 
 
-def angle(latitude, longitude, to_latitude, to_longitude):
-    """The angle between two points of the globe in radians (haversine), None when one is missing."""
+def angle(latitude: float | None, longitude: float | None, to_latitude: float, to_longitude: float) -> float | None:
+    """The angle between two points of the globe, in degrees, in radians (haversine); None when the first is missing."""
     if latitude is None or longitude is None:
         return None
     a, b = math.radians(latitude), math.radians(to_latitude)
@@ -509,7 +516,7 @@ def angle(latitude, longitude, to_latitude, to_longitude):
     return 2 * math.asin(min(1.0, math.sqrt(half)))
 
 
-def _search(connection, pattern, flags, text):
+def _search(connection: _Connection, pattern: str, flags: int, text: Any) -> bool:
     """Whether a pattern occurs; the package's timeout stops what `re` could not, and other threads go on meanwhile.
 
     Raises TimeoutError when a match, or all those of the statement, take too long: a match is one step to SQLite, which
@@ -523,7 +530,7 @@ def _search(connection, pattern, flags, text):
     return regex.compile(pattern, flags).search(text, timeout=seconds, concurrent=True) is not None
 
 
-def _execute(connection, text, params=()):
+def _execute(connection: _Connection, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     with _translated:
         return connection.execute(text, params).fetchall()
 
@@ -531,10 +538,10 @@ def _execute(connection, text, params=()):
 class _Translated:
     """The one place where SQLite's errors become the contract's. A class, as each statement passes through it."""
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if not isinstance(error, sqlite3.OperationalError):
             return
         message = str(error)
