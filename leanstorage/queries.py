@@ -79,7 +79,12 @@ def _listing(
     return with_limits(query, options, is_master), frozenset(mentioned)
 
 
-_remembered_listing = lru_cache(maxsize=1000)(_listing)
+@lru_cache(maxsize=1000)
+def _remembered_listing(
+    class_name: str, given: tuple[Json, ...], is_master: bool, principals: Principals
+) -> tuple[Query, frozenset[str]]:
+    query, mentioned = _listing(class_name, given, is_master, principals)
+    return replace(query, comes_again=True), mentioned
 
 
 def parse_json(text: str, name: str = "where") -> Json:

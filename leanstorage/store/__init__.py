@@ -140,7 +140,8 @@ class Query:
     """What a store is asked for: rows of `class_name` that match `where` and that one of `principals` may read.
 
     `order` is ((path, descending), ...); None as `principals` reads everything; None as `limit` is no limit.
-    `near` is the path and the point, latitude and longitude in degrees, to sort by when no order is given.
+    `near` is the path and the point, latitude and longitude in degrees, to sort by when no order is given. A query that
+    `comes_again`, this very object, is worth remembering what was made of it.
     """
 
     class_name: str
@@ -150,6 +151,7 @@ class Query:
     skip: int = 0
     principals: Principals = None
     near: tuple[Path, float, float] | None = None
+    comes_again: bool = False
 
 
 QUERY_SECONDS = 5  # clients give up after 15

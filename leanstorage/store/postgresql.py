@@ -257,7 +257,7 @@ class PostgresqlStore:
     """The store contract on the database of a `postgresql://` URL; raise ValueError when it cannot be opened."""
 
     def __init__(self, url: str, query_seconds: float = QUERY_SECONDS) -> None:
-        self._seen: Seen = {}  # classes, see Transaction
+        self._seen = Seen()
         self._query_seconds = query_seconds  # of one statement, and of all matching of one query
         self._pool = ConnectionPool(
             url,

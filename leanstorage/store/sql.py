@@ -33,7 +33,15 @@ from leanstorage.store import (
 )
 
 Fragment = tuple[str, list[Any]]  # SQL and its parameters
-Seen = dict[str, tuple[str, Document]]  # class name -> (info as it is stored, info)
+MAX_STATEMENTS = 1000  # that are remembered
+
+
+class Seen:
+    """What the transactions of a process saw and made last, for those that come."""
+
+    def __init__(self) -> None:
+        self.classes: dict[str, tuple[str, Document]] = {}  # name -> (info as it is stored, info)
+        self.statements: dict[Any, tuple[Query, Document, Fragment]] = {}  # with what each was made of
 COMPARISONS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 BUILT_IN_COLUMNS = {"objectId": "id", "createdAt": "created", "updatedAt": "updated"}
 TRUE: Fragment = ("TRUE", [])
@@ -156,7 +164,7 @@ class Transaction:
             return
         if not is_so:
             if self._seen:
-                self._seen.pop(name, None)
+                self._seen.classes.pop(name, None)
             raise Stale(name)
         del self._believed[name]
         self._certain.add(name)
@@ -196,7 +204,7 @@ class Transaction:
         if not lock:
             if name in self._certain:
                 return self._infos[name]
-            known = self._seen and self._seen.get(name)
+            known = self._seen and self._seen.classes.get(name)
             if known:
                 self._believed[name], self._infos[name] = known
                 return known[1]
@@ -207,7 +215,7 @@ class Transaction:
         if text is not None:
             info = self.decode(text)
             if not lock and self._seen is not None:
-                self._seen[name] = (text, info)
+                self._seen.classes[name] = (text, info)
         self._certain.add(name)
         self._infos[name] = info
         return info
@@ -332,16 +340,31 @@ class Transaction:
         found = self._select(query, times)
         if not found:
             return [], self.last_write(query.class_name)
-        return [_row(row) for row in found], max(found[0][7] or 0, found[0][8] or 0) or None
+        return list(map(_row, found)), max(found[0][7] or 0, found[0][8] or 0) or None
 
     def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
-        own: Fragment = ("o.id, o.created, o.updated, o.acl, o.body, o.seq", [])
-        columns = [own, self._belief(query.class_name), *more]
-        compiler = self.compiler(self.known)
-        found = self.execute_once(*compiler.select(query, build(", ".join(["{}"] * len(columns)), *columns)))
+        found = self.execute_once(*self._statement(query, more))
         if found:
             self._settle(query.class_name, found[0][6])
         return found
+
+    def _statement(self, query: Query, more: list[Fragment]) -> Fragment:
+        """The statement of a query; remembered for one that comes again, while its class is what it was."""
+        text, info = self._seen and self._seen.classes.get(query.class_name) or (None, None)
+        key = (id(query), len(more), query.class_name in self._believed)
+        if self._seen and query.comes_again and info is not None and self._infos.get(query.class_name) is info:
+            kept = self._seen.statements.get(key)
+            if kept is not None and kept[0] is query and kept[1] is info:
+                return kept[2]
+        own: Fragment = ("o.id, o.created, o.updated, o.acl, o.body, o.seq", [])
+        columns = [own, self._belief(query.class_name), *more]
+        compiler = self.compiler(self.known)
+        statement = compiler.select(query, build(", ".join(["{}"] * len(columns)), *columns))
+        if self._seen and query.comes_again and info is not None and compiler.knows(query.class_name, info):
+            if len(self._seen.statements) >= MAX_STATEMENTS:
+                self._seen.statements.clear()
+            self._seen.statements[key] = (query, info, statement)
+        return statement
 
     def count(self, query: Query) -> int:
         """How many rows match, whatever the query's limit and skip."""
@@ -543,6 +566,10 @@ class Compiler:
         self._infos: dict[str, Document] = {}
         self._inner_queries: list[tuple[str, Fragment]] = []  # each before those that speak of it
         self._served: dict[str, Collection[str]] = {}  # alias -> keys that an index finds
+
+    def knows(self, class_name: str, info: Document) -> bool:
+        """Whether all that was made of classes was made of this info of this one."""
+        return list(self._infos) == [class_name] and self._infos[class_name] is info
 
     # Statements -------------------------------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ class SqliteStore:
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         self._mapped_bytes = 0 if bulk else MAPPED_BYTES
-        self._seen: Seen = {}  # classes, see Transaction
+        self._seen = Seen()
         self._readers: deque[_Connection] = deque()
         self._waiting: deque[_Job] = deque()
         self._turn = threading.Lock()
@@ -446,7 +446,7 @@ class QuickTransaction(SqliteTransaction):
         if "leanstorage_search(" in text:  # a pattern has a budget of its own, which is larger
             raise QueryTimeout
         rows = super().execute(text, params)
-        if len(rows) > QUICK_ROWS or sum(len(row[4]) for row in rows if len(row) > 4) > QUICK_BYTES:
+        if len(rows) > QUICK_ROWS or (rows and len(rows[0]) > 4 and sum([len(row[4]) for row in rows]) > QUICK_BYTES):
             raise QueryTimeout
         return rows
 
