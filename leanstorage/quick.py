@@ -6,10 +6,22 @@ in one transaction, whose commit alone goes to a thread. What turns out to wait 
 again on a thread: the same code with the same checks, only another store under it.
 """
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+from wsgiref.types import WSGIEnvironment
 
+from leanstorage.calls import Service
 from leanstorage.service import explain, respond, take_back
-from leanstorage.store import Later, QueryTimeout, Stale, StoreUnavailable
+from leanstorage.store import Later, QueryTimeout, Result, Stale, StoreUnavailable
+from messages import BytesResponse
+
+if TYPE_CHECKING:
+    from leanstorage.hooks import Engine
+    from leanstorage.store.postgresql import PostgresqlStore
+    from leanstorage.store.sql import Transaction
+    from leanstorage.store.sqlite import SqliteGroup, SqliteStore
+    from leanstorage.store.waiting import Watch
 
 CALL_SECONDS = 0.003  # of one statement
 MAX_BODY_BYTES = 1 << 16
@@ -18,7 +30,7 @@ PATH = re.compile(r"/+1\.1/classes/(?!files(?:/|$))([A-Za-z][A-Za-z0-9_]*)(/[A-Z
 WRITES = {"POST": False, "PUT": True, "DELETE": True}  # whether the path ends in an id
 
 
-def quick_calls(service):
+def quick_calls(service: Service) -> "Quick":
     """The quick calls of a service, as its store can make them."""
     if hasattr(service.store, "open_group"):
         return Quick(service)
@@ -28,12 +40,16 @@ def quick_calls(service):
 class Quick:
     """Those of SQLite: a read is answered at once, or has to wait."""
 
-    def __init__(self, service):
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._reader = replace(service, store=_Store(self._read, _wait), engine=None)
+        self._sqlite = cast("SqliteStore", service.store)  # unless it is a WaitingQuick, which never asks it
+        self._reader = _on(_Store(self._read, _wait), service)
 
-    def kind(self, method, path, length):
-        """`call`, `write` for one that is made in a group, or None for a call that belongs on a thread."""
+    def kind(self, method: str, path: str, length: int) -> str | None:
+        """`call`, `write` for one that is made in a group, or None for a call that belongs on a thread.
+
+        `length` is that of the body in bytes.
+        """
         found = PATH.fullmatch(path)
         if found is None or length > MAX_BODY_BYTES:
             return None
@@ -41,68 +57,71 @@ class Quick:
             return "call"
         return "write" if WRITES.get(method) is bool(found.group(2)) else None
 
-    def start(self, loop):
+    def start(self, loop: "Watch") -> None:
         """Make ready for calls that `loop` (store.waiting.Watch) will make."""
 
-    def call(self, environ, answered):
+    def call(self, environ: WSGIEnvironment, answered: Callable[[BytesResponse | None], None]) -> None:
         """Call `answered(answer)`, at once or in a later turn: (status, headers, body), or None if a thread has to."""
         answered(_answer(self._reader, environ))
 
-    def turn(self):
+    def turn(self) -> None:
         """The loop has made the calls of a turn."""
 
-    def stop(self):
+    def stop(self) -> None:
         """The loop has ended."""
 
-    def open_group(self):
+    def open_group(self) -> "Group | None":
         """A Group for the writes at hand, or None while another writer is at work or waits."""
-        transaction = self._service.store.open_group(CALL_SECONDS)
-        return transaction and Group(self._service, transaction)
+        transaction = self._sqlite.open_group(CALL_SECONDS)
+        return None if transaction is None else Group(self._service, transaction)
 
-    def _read(self, work):
-        return self._service.store.read(work, CALL_SECONDS)
+    def _read(self, work: "Callable[[Transaction], Result]") -> Result:
+        return self._sqlite.read(work, CALL_SECONDS)
 
 
 class WaitingQuick(Quick):
     """Those of PostgreSQL: every call waits for the database, and the loop goes on meanwhile."""
 
-    def kind(self, method, path, length):
+    def kind(self, method: str, path: str, length: int) -> str | None:
         return super().kind(method, path, length) and "call"
 
-    def start(self, loop):
+    def start(self, loop: "Watch") -> None:
         from leanstorage.store.waiting import WaitingStore
 
-        self._store = WaitingStore(self._service.store, loop)
-        self._waiting = replace(self._service, store=self._store, engine=None)
+        self._store = WaitingStore(cast("PostgresqlStore", self._service.store), loop)
+        self._waiting = _on(self._store, self._service)
 
-    def call(self, environ, answered):
+    def call(self, environ: WSGIEnvironment, answered: Callable[[BytesResponse | None], None]) -> None:
         if environ["REQUEST_METHOD"] != "GET" and _is_hooked(self._service.engine, environ):
             answered(None)
         else:
             self._store.spawn(lambda: answered(_answer(self._waiting, environ)))
 
-    def turn(self):
+    def turn(self) -> None:
         self._store.turn()
 
-    def stop(self):
+    def stop(self) -> None:
         self._store.close()
 
 
-def _is_hooked(engine, environ):
+def _is_hooked(engine: "Engine | None", environ: WSGIEnvironment) -> bool:
     """Whether an engine has to be asked, outside of transactions."""
-    return engine is not None and engine.may_hook(PATH.fullmatch(environ["PATH_INFO"]).group(1))
+    if engine is None:
+        return False
+    found = PATH.fullmatch(environ["PATH_INFO"])
+    return found is None or engine.may_hook(found.group(1))
 
 
 class Group:
     """Writes that are committed together; their answers may be sent after `commit`, and only then."""
 
-    def __init__(self, service, transaction):
+    def __init__(self, service: Service, transaction: "SqliteGroup") -> None:
         self._engine = service.engine
         self._transaction = transaction
         run = transaction.run
-        self._service = replace(service, store=_Store(run, run), engine=None)
+        self._service = _on(_Store(run, run), service)
 
-    def write(self, environ):
+    def write(self, environ: WSGIEnvironment) -> BytesResponse | None:
         """(status, headers, body) of one write, or None if it has to wait; without a trace unless it succeeds."""
         if _is_hooked(self._engine, environ):
             return None
@@ -117,11 +136,11 @@ class Group:
             return None
         return answer
 
-    def commit(self):
+    def commit(self) -> None:
         """Raises StoreUnavailable, and then nothing of the group is kept."""
         self._transaction.commit()
 
-    def refusal(self, error):
+    def refusal(self, error: Exception) -> BytesResponse:
         """The answer to all whose commit failed with `error`."""
         return explain(self._service, error, {})
 
@@ -129,18 +148,25 @@ class Group:
 class _Store:
     """The store as a quick call sees it."""
 
-    def __init__(self, read, write):
+    def __init__(self, read: Callable[..., Any], write: Callable[..., Any]) -> None:
         self.read = read
         self.write = write
 
 
-def _wait(work):
+def _on(store: Any, service: Service) -> Service:
+    """A service on another store, of which quick calls want no more than `read` and `write`, and without an engine."""
+    return replace(service, store=store, engine=None)
+
+
+def _wait(work: object) -> NoReturn:
     raise Later
 
 
-def _answer(service, environ):
+def _answer(service: Service, environ: WSGIEnvironment) -> BytesResponse | None:
+    body: Any  # bytes, as it is no file's
     try:
-        return respond(service, environ)
+        status, headers, body = respond(service, environ)
+        return status, headers, body
     except (Later, QueryTimeout, Stale):
         take_back(service, environ)
         return None

@@ -3,13 +3,17 @@
 waitress reads requests, whole, on one loop, and hands them to threads. Quick calls (quick.py) never leave the loop.
 """
 import logging
+import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import partial
-
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from wsgiref.types import WSGIApplication, WSGIEnvironment
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
@@ -18,13 +22,17 @@ from waitress.utilities import Error, RequestEntityTooLarge, build_http_date
 
 import messages
 from leanstorage.errors import Code
+from messages import BytesResponse, Header
 from router import STATUS_LINES
 
+if TYPE_CHECKING:
+    from leanstorage.quick import Group, Quick
 LINGER_SECONDS = 5  # for requests that are being answered when the server is told to stop
 OVERHEAD_BYTES = 1 << 20
 UPLOADS = "/1.1/uploads/"
 SEND_BYTES = 1 << 16  # answers up to this go out in one piece
 MAX_WAITING = 256  # requests in the queue; the next ones are refused at once instead of waiting without end
+Written = tuple[HTTPChannel, BytesResponse | None]  # a channel, and the answer to its request
 
 
 class Server:
@@ -34,12 +42,20 @@ class Server:
     it fills the disk.
     """
 
-    def __init__(self, application, listening, threads, max_bytes, quick=None, max_call_bytes=None):
+    def __init__(
+        self,
+        application: WSGIApplication,
+        listening: socket.socket,
+        threads: int,
+        max_bytes: int,
+        quick: "Quick | None" = None,
+        max_call_bytes: int | None = None,
+    ) -> None:
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
-        self._map = {}
+        self._map: dict[int, Any] = {}  # file -> who reads and writes it
         pool = Dispatcher()
         pool.set_thread_count(threads)
-        self._dispatcher = Loop(pool, quick) if quick else pool
+        self._dispatcher: Loop | Dispatcher = Loop(pool, quick) if quick else pool
         self._server = create_server(
             application,
             map=self._map,
@@ -60,10 +76,10 @@ class Server:
         if quick:
             quick.start(_Watch(self._map, self._server.trigger))
         self._server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
-        self.port = self._server.effective_port
-        self._thread = None
+        self.port: int = self._server.effective_port
+        self._thread: threading.Thread | None = None
 
-    def run(self):
+    def run(self) -> None:
         """Serve until `stop` is called from another thread or a signal handler."""
         try:
             while self._map:
@@ -72,62 +88,64 @@ class Server:
         finally:
             self._dispatcher.shutdown(timeout=LINGER_SECONDS)
 
-    def start(self):
+    def start(self) -> None:
+        """Serve on a thread."""
         self._thread = threading.Thread(target=self.run, name="leanstorage", daemon=True)
         self._thread.start()
 
-    def stop(self):
+    def stop(self) -> None:
         """End the loop: its sockets are closed on its own thread."""
         self._dispatcher.shutdown(cancel_pending=True, timeout=LINGER_SECONDS)
         self._server.trigger.pull_trigger(self._close_all)
         if self._thread is not None:
             self._thread.join(LINGER_SECONDS)
 
-    def _close_all(self):
+    def _close_all(self) -> None:
         for dispatcher in list(self._map.values()):
             dispatcher.close()
 
 
-class Dispatcher(ThreadedTaskDispatcher):
+class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
     """waitress's pool of threads with a bounded queue; one thread more says 503 to those who find it full."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._refusing = ThreadedTaskDispatcher()
 
-    def set_thread_count(self, count):
+    def set_thread_count(self, count: int) -> None:
         super().set_thread_count(count)
         self._refusing.set_thread_count(1 if count else 0)
 
-    def add_task(self, task):
+    def add_task(self, task: HTTPChannel) -> None:
         if len(self.queue) < MAX_WAITING or not task.requests:
             super().add_task(task)
         else:
             task.requests[0].error = Refusal(Code.UNAVAILABLE, [("Retry-After", "1")])
             self._refusing.add_task(task)
 
-    def turn(self, server):
+    def turn(self, server: Any) -> None:
         """Nothing is left for the loop to do."""
 
-    def shutdown(self, cancel_pending=True, timeout=LINGER_SECONDS):
+    def shutdown(self, cancel_pending: bool = True, timeout: float = LINGER_SECONDS) -> None:
         self._refusing.shutdown(cancel_pending, timeout)
-        return super().shutdown(cancel_pending, timeout)
+        super().shutdown(cancel_pending, timeout)
 
 
 class Loop:
     """A dispatcher that answers quick calls on waitress's loop, once a turn, and gives the others to `pool`."""
 
-    def __init__(self, pool, quick):
+    def __init__(self, pool: Dispatcher, quick: "Quick") -> None:
         self._pool, self._quick = pool, quick
-        self._calls, self._writes = [], []  # channels
+        self._calls: list[HTTPChannel] = []
+        self._writes: list[HTTPChannel] = []
         self._is_committing = False
-        self._loop_thread = None
+        self._loop_thread: int | None = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
-    def set_thread_count(self, count):
+    def set_thread_count(self, count: int) -> None:
         self._pool.set_thread_count(count)
 
-    def add_task(self, channel):
+    def add_task(self, channel: HTTPChannel) -> None:
         """Called by waitress with a channel whose first request is complete, while it holds the channel's lock."""
         request = channel.requests[0]
         kind = None
@@ -143,7 +161,7 @@ class Loop:
         else:
             self._pool.add_task(channel)
 
-    def turn(self, server):
+    def turn(self, server: Any) -> None:
         """Answer the quick calls that came since the last turn."""
         self._loop_thread = threading.get_ident()
         calls, self._calls = self._calls, []
@@ -154,7 +172,7 @@ class Loop:
             writes, self._writes = self._writes, []
             self._write(server, writes)
 
-    def _call(self, channel):
+    def _call(self, channel: HTTPChannel) -> None:
         request = channel.requests[0]
         try:
             self._quick.call(_environ(channel), partial(self._give, channel))
@@ -163,13 +181,13 @@ class Loop:
             if channel.requests and channel.requests[0] is request:
                 self._give(channel, None)
 
-    def _write(self, server, channels):
+    def _write(self, server: Any, channels: list[HTTPChannel]) -> None:
         group = self._quick.open_group()
         if group is None:
             for channel in channels:
                 self._pool.add_task(channel)
             return
-        answers = []
+        answers: list[Written] = []
         try:
             for channel in channels:
                 answers.append((channel, _written(group, channel)))
@@ -177,7 +195,7 @@ class Loop:
             self._is_committing = True
             self._committer.submit(self._commit, server, group, answers)
 
-    def _commit(self, server, group, answers):
+    def _commit(self, server: Any, group: "Group", answers: list[Written]) -> None:
         """On a thread, because a disk may take its time; the answers go out on the loop again."""
         try:
             group.commit()
@@ -186,12 +204,12 @@ class Loop:
             answers = [(channel, answer and refusal) for channel, answer in answers]
         server.trigger.pull_trigger(partial(self._committed, answers))
 
-    def _committed(self, answers):
+    def _committed(self, answers: list[Written]) -> None:
         self._is_committing = False
         for channel, answer in answers:
             self._give(channel, answer)
 
-    def _give(self, channel, answer):
+    def _give(self, channel: HTTPChannel, answer: BytesResponse | None) -> None:
         """Send an answer, or give the request to the pool when there is none. One channel's end is not the others'."""
         try:
             self._send(channel, answer)
@@ -199,7 +217,7 @@ class Loop:
             messages.log_exception(error, {})
             channel.handle_close()
 
-    def _send(self, channel, answer):
+    def _send(self, channel: HTTPChannel, answer: BytesResponse | None) -> None:
         try:
             data = answer and _http(*answer)
         except ValueError as error:
@@ -218,13 +236,13 @@ class Loop:
         if channel.connected:
             channel.handle_write()
 
-    def shutdown(self, cancel_pending=True, timeout=LINGER_SECONDS):
+    def shutdown(self, cancel_pending: bool = True, timeout: float = LINGER_SECONDS) -> None:
         self._committer.shutdown(wait=True)
         self._quick.stop()
-        return self._pool.shutdown(cancel_pending, timeout)
+        self._pool.shutdown(cancel_pending, timeout)
 
 
-def _is_plain(channel, request):
+def _is_plain(channel: HTTPChannel, request: HTTPRequestParser) -> bool:
     """Whether a request is the only one of its connection, and nothing about it asks for waitress's own care."""
     return (
         request.error is None
@@ -235,7 +253,7 @@ def _is_plain(channel, request):
     )
 
 
-def _written(group, channel):
+def _written(group: "Group", channel: HTTPChannel) -> BytesResponse | None:
     """The answer to a write, or None after an error that nobody foresaw: a thread says the rest."""
     try:
         return group.write(_environ(channel))
@@ -244,23 +262,24 @@ def _written(group, channel):
         return None
 
 
-def _environ(channel):
-    return WSGITask(channel, channel.requests[0]).get_environment()
+def _environ(channel: HTTPChannel) -> WSGIEnvironment:
+    environ: WSGIEnvironment = WSGITask(channel, channel.requests[0]).get_environment()
+    return environ
 
 
 class _Watch:
     """The loop as store.waiting needs it."""
 
-    def __init__(self, files, trigger):
+    def __init__(self, files: dict[int, Any], trigger: Any) -> None:
         self._files, self._trigger = files, trigger
 
-    def watch(self, file, ready):
+    def watch(self, file: int, ready: Callable[[], None]) -> None:
         self._files[file] = _Watched(ready)
 
-    def unwatch(self, file):
+    def unwatch(self, file: int) -> None:
         self._files.pop(file, None)
 
-    def soon(self, function):
+    def soon(self, function: Callable[[], None]) -> None:
         self._trigger.pull_trigger(function)
 
 
@@ -269,27 +288,29 @@ class _Watched:
 
     accepting = False
 
-    def __init__(self, ready):
+    def __init__(self, ready: Callable[[], None]) -> None:
         self.handle_read_event = self.handle_close = ready
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def writable(self):
+    def writable(self) -> bool:
         return False
 
-    def handle_expt_event(self):
+    def handle_expt_event(self) -> None:
         pass
 
-    def handle_error(self):
-        messages.log_exception(sys.exc_info()[1], {})
+    def handle_error(self) -> None:
+        error = sys.exception()
+        if error is not None:
+            messages.log_exception(error, {})
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 
-def _http(status, headers, body):
-    """An answer as bytes."""
+def _http(status: HTTPStatus, headers: Sequence[Header], body: bytes) -> bytes:
+    """An answer as bytes. Raises ValueError for a header that holds a line break."""
     lines = [f"HTTP/1.1 {STATUS_LINES[status]}"]
     lines += [f"{name}: {value}" for name, value in headers]
     lines += [f"Content-Length: {len(body)}", f"Date: {build_http_date(time.time())}", "", ""]
@@ -299,11 +320,13 @@ def _http(status, headers, body):
     return head.encode("latin-1") + body
 
 
-def _parser(small):
+def _parser(small: Any) -> type[HTTPRequestParser]:
     """waitress's parser, which takes a long body for an upload only; `small` are the adjustments for the others."""
 
-    class Parser(HTTPRequestParser):
-        def parse_header(self, header_plus):
+    class Parser(HTTPRequestParser):  # type: ignore[misc]
+        error: Any
+
+        def parse_header(self, header_plus: bytes) -> None:
             try:
                 super().parse_header(header_plus)
             except ValueError as error:  # `http://[`, a length of 5000 digits
@@ -311,8 +334,8 @@ def _parser(small):
             if self.command != "PUT" or not self.path.startswith(UPLOADS):
                 self.adj = small
 
-        def received(self, data):
-            consumed = super().received(data)
+        def received(self, data: bytes) -> int:
+            consumed: int = super().received(data)
             if isinstance(self.error, RequestEntityTooLarge):
                 self.error = Refusal(Code.TOO_LARGE, limit=self.adj.max_request_body_size - OVERHEAD_BYTES)
             return consumed
@@ -320,16 +343,16 @@ def _parser(small):
     return Parser
 
 
-class Refusal(Error):
+class Refusal(Error):  # type: ignore[misc]
     """waitress's form of an answer that no application made: the SDKs need it to be JSON."""
 
-    def __init__(self, code, headers=(), **details):
+    def __init__(self, code: Code, headers: Iterable[Header] = (), **details: object) -> None:
         super().__init__(code.name)
         self.code, self.reason = code.status.value, code.status.phrase
         self._headers = list(headers)
         self._body = messages.json_bytes({"code": code.number, "error": code.text.format(**details)})
 
-    def to_response(self, ident=None):
+    def to_response(self, ident: str | None = None) -> tuple[str, list[Header], bytes]:
         headers = [
             ("Content-Length", str(len(self._body))),
             ("Content-Type", "application/json;charset=utf-8"),

@@ -741,7 +741,7 @@ class Compiler:
             return build("{} IN {}", item["value"], self.text_list(texts))
         if column_type not in SIMPLE_TYPES and column_type != "Relation" and len(texts) == len(node.operand) > 1:
 
-            def is_listed(item):
+            def is_listed(item: Item) -> Fragment:
                 return build("{} IN {}", self.text_value(item), self.text_list(texts))
 
             item = self.field(class_name, node.path, alias)
