@@ -406,7 +406,9 @@ class PostgresqlCompiler(Compiler):
         return "(SELECT unnest(?::text[]))", [list(texts)]
 
     def limits(self, limit: int | None, skip: int) -> Fragment:
-        return " LIMIT ?::bigint OFFSET ?::bigint", [limit, skip]
+        """In the text where that can be: a plan for any number of rows is seldom the one for twenty."""
+        text = "" if limit is None else f" LIMIT {limit:d}"
+        return (text + " OFFSET ?::bigint", [skip]) if skip else (text, [])
 
     def direction(self, descending: bool) -> str:
         return " DESC NULLS LAST" if descending else " ASC NULLS FIRST"
