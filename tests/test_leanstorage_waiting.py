@@ -107,6 +107,14 @@ class WaitingTest(ServiceTestCase):
         self.assertEqual(self.ask("GET", f"/classes/Lost/{object_id}")[1]["n"], 61)
         self.assertEqual(self.on_threads, [])
 
+    def test_large_answer_is_made_by_a_thread(self):
+        for size, count in ((100, 20), (50_000, 30)):
+            for _ in range(count):
+                self.ask("POST", f"/classes/Size{size}", {"text": "x" * size})
+            self.on_threads.clear()
+            self.assertEqual(len(self.ask("GET", f"/classes/Size{size}")[1]["results"]), count)
+            self.assertEqual(self.on_threads, ["GET"] if size > 100 else [])
+
     def test_refused_write_leaves_no_transaction_open(self):
         self.ask("POST", "/classes/Typed", {"n": 1})
         for _ in range(10):

@@ -48,6 +48,7 @@ WAIT_SECONDS = 5  # for a free connection
 REGEX_SECONDS = 1  # of one match
 TRIES = 5  # of a write that another one got in the way of
 FETCHED = 1000  # rows at a time
+LOOP_BYTES = 1 << 20  # of documents; what is larger would keep a loop from its other calls
 MAX_PREPARED = 100  # statements for clients' queries, per connection
 INDEXED_CHARACTERS = 150  # of a text; four of them fit an index entry
 
@@ -615,7 +616,10 @@ class PostgresqlTransaction(Transaction):
         return super().record(kind, key, lock)
 
     def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
-        return super()._select(self._matched(query), more)
+        found = super()._select(self._matched(query), more)
+        if self.connection.wire.wait is not None and sum([len(row[4]) for row in found]) > LOOP_BYTES:
+            raise Later
+        return found
 
     def count(self, query: Query) -> int:
         return super().count(self._matched(query))

@@ -127,6 +127,8 @@ class WaitingStore:
 
     def _ready(self, lent: _Lent) -> None:
         """Go on with the work that waits for a connection, and with those that wait for any."""
+        if lent.file not in self._lent:
+            return
         waiter, lent.waiter = lent.waiter, None
         if waiter is not None:
             waiter.switch()
