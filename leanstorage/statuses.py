@@ -143,13 +143,14 @@ def _receivers(transaction: "Transaction", call: Call, class_name: str, where: J
     """Ids of the users that match, or that the matching rows point to by `key` (a list of followers).
 
     Who is sent a private status can be read from it, so to choose receivers is to find them: raises 403 where the
-    caller may not. Users whose ids are known need no more than `get`, one's own followers nothing.
+    caller may not. Users whose ids or names are known need no more than `get` (the SDK's own suite sends to a name, and
+    that a name is taken is told by signing up), one's own followers nothing.
     """
     principals = call.principals(transaction)
     query = objects.parse(transaction, call, class_name, where, principals)
     info = classes.load(transaction, class_name)
     if info is not None and not _is_of_own_followers(call, class_name, where):
-        classes.check_permission(info, "get" if _is_by_id(class_name, where) else "find", principals)
+        classes.check_permission(info, "get" if _names_its_users(class_name, where) else "find", principals)
     rows = transaction.find(queries.with_limits(query, {"limit": MAX_RECEIVERS}))
     if class_name == "_User":
         return [row.id for row in rows if acl.allows(row.acl, "read", principals)]
@@ -158,11 +159,11 @@ def _receivers(transaction: "Transaction", call: Call, class_name: str, where: J
     return [value["objectId"] for value in pointers if value["className"] == "_User"]
 
 
-def _is_by_id(class_name: str, where: Json) -> bool:
-    if class_name != "_User" or not isinstance(where, dict) or where.keys() != {"objectId"}:
+def _names_its_users(class_name: str, where: Json) -> bool:
+    if class_name != "_User" or not isinstance(where, dict) or where.keys() not in ({"objectId"}, {"username"}):
         return False
-    ids = where["objectId"]
-    return isinstance(ids, str) or isinstance(ids, dict) and ids.keys() == {"$in"}
+    [known] = where.values()
+    return isinstance(known, str) or isinstance(known, dict) and known.keys() == {"$in"}
 
 
 def _is_of_own_followers(call: Call, class_name: str, where: Json) -> bool:

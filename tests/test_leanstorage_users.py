@@ -589,6 +589,8 @@ class StatusTest(ClassPermissions, ServiceTestCase):
                 self.code(403, "POST", "/statuses", body, status=403, session=eve["sessionToken"])
         for where in (alice["objectId"], {"$in": [alice["objectId"]]}):
             self.assertEqual(self.receivers(eve, {"className": "_User", "where": {"objectId": where}}), {alice["objectId"]})
+        named = {"className": "_User", "where": {"username": "chosen"}}
+        self.assertEqual(self.receivers(eve, named), {alice["objectId"]})
         self.assertEqual(self.receivers(eve, {"className": "Open", "where": {}, "keys": "who"}), {alice["objectId"]})
         before = self.permit("_User", {})
         members = {"$relatedTo": {"object": pointer("Club", club), "key": "members"}}
