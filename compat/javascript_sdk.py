@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from compat.server import serving
+from compat.server import open_users, run, serving
 
 FILES = "test acl av error geopoints object query role user file status".split()
 # Not this server's doing: a console default value; a stream that the SDK itself refuses to send without a size.
@@ -45,11 +45,8 @@ def main(path, files):
         for name, rows in HISTORY.items():
             lines = [f'#filetype:JSON-streaming {{"type":"Class","class":"{name}"}}', *map(json.dumps, rows)]
             Path(export, f"{name}.0.jsonl").write_text("\n".join(lines) + "\n")
-        environment = {**os.environ, "LEANSTORAGE_DATA": data, "PYTHONWARNINGS": "ignore"}
-        command = [sys.executable, "-m", "leanstorage", "import", export]
-        if os.environ.get("LEANSTORAGE_TEST_POSTGRESQL"):
-            command += ["--database", os.environ["LEANSTORAGE_TEST_POSTGRESQL"]]
-        subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
+        run(root, data, "import", export)
+        open_users(root, data)
         with serving(root, data) as (keys, _):
             environment = {
                 **os.environ,

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 
-from compat.server import serving
+from compat.server import open_users, serving
 
 ID = re.compile(r"\b[0-9a-f]{24}\b")
 UNSUPPORTED = re.compile(r"/(leaderboard|rtm|push|installations|LiveQuery|search)|requestSmsCode|requestCaptcha|verify")
@@ -150,6 +150,7 @@ def main(path):
         with ExitStack() as stack:
             data = stack.enter_context(tempfile.TemporaryDirectory())
             keys, _ = stack.enter_context(serving(root, data))
+            open_users(root, data)
             replay = Replay(keys)
             for name in CLASSES:
                 headers = {"X-LC-Id": keys["LEANCLOUD_APP_ID"], "X-LC-Key": keys["LEANCLOUD_APP_MASTER_KEY"] + ",master"}

@@ -43,3 +43,16 @@ def serving(root, data, *more, database=None):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def run(root, data, *words):
+    """Run a command of `python -m leanstorage` on the data of a suite."""
+    url = os.environ.get("LEANSTORAGE_TEST_POSTGRESQL")
+    environment = {**os.environ, "LEANSTORAGE_DATA": str(data), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-m", "leanstorage", *words, *(["--database", url] if url else [])]
+    subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def open_users(root, data):
+    """Let clients find users: the app of the JavaScript SDK is older than the rule that they do not."""
+    run(root, data, "permissions", "_User", "--find", "everyone")
