@@ -390,7 +390,7 @@ class PatternTest(unittest.TestCase):
                     before = time.thread_time()
                     if options != "x" or "#" not in pattern:  # which might be a comment then, and harmless
                         self.assertRaises(patterns.BadPattern, patterns.prepared, pattern, options)
-                    self.assertLess(time.thread_time() - before, 0.05)
+                    self.assertLess(time.thread_time() - before, 1)  # they took minutes, or all memory
 
     def test_plain_pattern_with_braces_classes_and_groups_means_what_it_says(self):
         table = [
@@ -449,7 +449,7 @@ class PatternTest(unittest.TestCase):
                     before = time.thread_time()
                     regex.compile(pattern, flags, cache_pattern=False)
                     seconds.append(time.thread_time() - before)
-                self.assertLess(min(seconds), 0.05)
+                self.assertLess(min(seconds), 0.5)
                 tracemalloc.start()
                 self.addCleanup(tracemalloc.stop)
                 regex.compile(pattern, flags, cache_pattern=False)

@@ -1,10 +1,12 @@
 """Calls that wait for PostgreSQL on the server's loop: what becomes of them when the database is slow, busy or gone."""
 import http.client
 import json
+import os
 import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 from leanstorage.quick import quick_calls
 from leanstorage.server import Server
@@ -18,7 +20,9 @@ CLIENTS = 64
 class WaitingTest(ServiceTestCase):
     @classmethod
     def setUpClass(cls):
-        super().setUpClass()
+        # With a loop of the test's own, its connections and the server's would be all there are.
+        with mock.patch.dict(os.environ, {"LEANSTORAGE_TEST_QUICK": ""}):
+            super().setUpClass()
         cls.on_threads = []
         application = cls.application
 
