@@ -176,9 +176,13 @@ class SqliteStore:
 
     def _connect(self, busy_seconds: float = BUSY_SECONDS) -> "_Connection":
         connection = sqlite3.connect(
-            self.path, busy_seconds, isolation_level=None, check_same_thread=False, factory=_Connection
+            self.path, timeout=busy_seconds, isolation_level=None, check_same_thread=False, factory=_Connection
         )
-        connection.execute("PRAGMA journal_mode = WAL")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except BaseException:  # it is no database
+            connection.close()
+            raise
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -16000")  # KiB
         connection.execute(f"PRAGMA mmap_size = {self._mapped_bytes}")
