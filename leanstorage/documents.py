@@ -72,7 +72,7 @@ def rendered(
 ) -> list[Json] | list[str]:
     """The rows as `render` has them, or, where they are shown as they are stored, as JSON texts: half the time."""
     is_plain = not include and not keys and class_name not in ("_User", "_File")
-    if not is_plain or '"File"' in "".join([row.text or '"File"' for row in rows]):
+    if not is_plain or _may_hold_files(rows):
         return render(transaction, call, class_name, info, rows, principals, with_acl, include, keys)
     stubs = classes.relations(info)
     extra = "," + canonical_text(stubs)[1:-1] if stubs else ""
@@ -86,6 +86,11 @@ def ready(value: Document) -> Document | Ready:
         return value
     rest = {key: child for key, child in value.items() if key != "results"}
     return Ready(f'{{"results":[{",".join(results)}]{"," + canonical_text(rest)[1:-1] if rest else ""}}}')
+
+
+def _may_hold_files(rows: list[Row]) -> bool:
+    """Whether there may be a reference to a file in the bodies; one that was not read may hold anything."""
+    return '"File"' in "".join([row.text or '"File"' for row in rows])
 
 
 def _spliced(row: Row, extra: str, with_acl: bool) -> str:
@@ -115,7 +120,7 @@ def render(
     include_paths, room = _paths(include), Room(call)
     for path in sorted(include_paths, key=len):
         _expand(transaction, call, results, path, principals, room)
-    if include_paths or any(row.text is None or '"File"' in row.text for row in rows):
+    if include_paths or _may_hold_files(rows):
         reader = call.principals(transaction) if principals is None else principals
         expand_files(transaction, call, results, reader, room)
     wanted = queries.parse_names(keys, "keys")
