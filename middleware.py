@@ -189,33 +189,15 @@ def keep_session(application: WSGIApplication, secret: str, max_age: int) -> WSG
     The SDK's cookie has no flags and no signed age, raises when it is malformed, is sent again with every answer, the
     cacheable ones too, and is taken away on excluded paths. Ours is `<seconds>.<signature>.<the SDK's, in base64>`:
     only what we signed and what is young enough reaches the SDK, and it is sent only when it changed or grows old, on
-    answers that no cache may keep.
+    answers that no cache may keep. So the middleware's two halves are called only when there is something for them to
+    do: otherwise they would be half of what a whole request takes.
 
     The SDK is shown no other cookie: its parser reads names otherwise than we do (`name =x`, `"name"=x`), so any other
     could be its session to it, and it takes seconds for one that is full of blanks. Handlers find the header as it
     came in `environ["app.cookies"]`.
     """
-
-    def inner(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        user = leancloud.User.get_current()
-        token = user and user.get_session_token()
-
-        def start(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
-            # The SDK would sign and quote its cookie again for every answer: more work than all the rest of ours. So it
-            # is not told of a user who is the same as before.
-            if not token or leancloud.User.get_current() is not user or user.get_session_token() != token:
-                return start_response(status, headers, exc_info)
-            environ["HTTP_COOKIE"], environ["app.is_same_user"] = "", True
-            leancloud.User.set_current(None)
-            try:
-                return start_response(status, headers, exc_info)
-            finally:
-                leancloud.User.set_current(user)
-
-        return application(environ, start)
-
-    session: WSGIApplication = CookieSessionMiddleware(
-        inner,
+    session = CookieSessionMiddleware(
+        application,
         secret=secret,
         name=COOKIE,
         excluded_paths=EXCLUDED_PATHS,
@@ -227,37 +209,39 @@ def keep_session(application: WSGIApplication, secret: str, max_age: int) -> WSG
     renewal = min(max_age // 2, 24 * 3600)  # seconds after which a cookie in use is issued anew
 
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
-        is_excluded = path.startswith(EXCLUDED_PATHS)
+        is_excluded = environ.get("PATH_INFO", "").startswith(EXCLUDED_PATHS)
         environ["app.cookies"] = header = environ.get("HTTP_COOKIE", "")
+        environ["HTTP_COOKIE"] = ""
         sent = _sent_cookie(header)
         issued, opened = _open_cookie(key, sent, max_age)
-        environ["HTTP_COOKIE"] = "" if opened is None or is_excluded else _pair(opened)
+        if opened and not is_excluded:
+            environ["HTTP_COOKIE"] = _pair(opened)
+            session.pre_process(environ)
+        before = _logged_in()
 
         def start(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
-            given, kept, is_private = [], [], False
-            for name, value in headers:
-                lower = name.lower()
-                if lower == "set-cookie" and value.startswith(COOKIE):
-                    given.append(value)
-                    continue
-                kept.append((name, value))
-                is_private = is_private or (lower == "cache-control" and "no-store" in value)
-            headers[:] = kept
+            is_private = any(name.lower() == "cache-control" and "no-store" in value for name, value in headers)
             if is_private and not is_excluded:
-                value = parse_cookie(given[-1]).get(COOKIE, "") if given else ""
-                if opened and environ.get("app.is_same_user"):
-                    value = opened
-                if value:
-                    if value != opened or time.time() - issued > renewal:
-                        headers.append(("Set-Cookie", _cookie(environ, _seal_cookie(key, value), max_age)))
-                elif sent is not None:  # dead, malformed or logged out
-                    headers.append(("Set-Cookie", _cookie(environ, "", 0)))
+                after = _logged_in()
+                if after is None:
+                    if sent is not None:  # dead, malformed or logged out
+                        headers.append(("Set-Cookie", _cookie(environ, "", 0)))
+                elif after != before or time.time() - issued > renewal:
+                    given: list[messages.Header] = []
+                    session.post_process(environ, given)
+                    value = parse_cookie(given[-1][1])[COOKIE]
+                    headers.append(("Set-Cookie", _cookie(environ, _seal_cookie(key, value), max_age)))
             return start_response(status, headers, exc_info)
 
-        return session(environ, start)
+        return application(environ, start)
 
     return guarded
+
+
+def _logged_in() -> tuple[str, str] | None:
+    """(user id, session token) of this thread's user, or None."""
+    user = leancloud.User.get_current()
+    return (user.id, user.get_session_token()) if user else None
 
 
 def check_same_site(application: WSGIApplication) -> WSGIApplication:
