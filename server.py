@@ -11,10 +11,10 @@ from wsgiref.types import WSGIApplication
 import waitress.server
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.task import ThreadedTaskDispatcher
 
 import messages
 from door import PREFIXES
+from threads import Pool, wake_seldom
 
 # Above the app's limit (`middleware.bound`), so that the app, whose 413 is JSON, is the first to refuse: waitress only
 # keeps what is far too large from being read to its end.
@@ -27,7 +27,7 @@ class TwoPools:
     """A waitress task dispatcher: visitors in one pool, calls of the engine in another."""
 
     def __init__(self) -> None:
-        self._visitors, self._engine = ThreadedTaskDispatcher(), ThreadedTaskDispatcher()
+        self._visitors, self._engine = Pool(), Pool()
 
     def set_thread_count(self, count: int) -> None:
         self._visitors.set_thread_count(count)
@@ -40,6 +40,7 @@ class TwoPools:
         except Exception:
             logging.getLogger("waitress").exception("a request cannot be given to a thread")
             task.cancel()
+            task.server.pull_trigger()
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = LINGER_SECONDS) -> None:
         self._visitors.shutdown(cancel_pending, timeout)
@@ -70,7 +71,6 @@ def create_server(
     application: WSGIApplication, listening: socket.socket, threads: int, max_upload_bytes: int
 ) -> Any:
     """A server on a listening socket; `run` serves, `close` ends it."""
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
     dispatcher = TwoPools()
     dispatcher.set_thread_count(threads)
     server = waitress.server.create_server(
@@ -88,5 +88,6 @@ def create_server(
         asyncore_use_poll=True,
     )
     server.channel_class = _Channel
+    wake_seldom(server)
     server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
     return server

@@ -1,7 +1,8 @@
-"""HTTP with keep-alive: `python wsgi.py` beside its bare server and the official starter's kind: python bench/servers.py
+"""HTTP with keep-alive: `python wsgi.py` beside bare servers and the official starter's kind: python bench/servers.py
 
 Requests for one JSON answer at 16 and 64 connections; 16 again while 40 uploads stall; then a list of todos from the
-cache, without it, and from Flask with the SDK. Every server in every round.
+cache, without it, and from Flask with the SDK. Every server in every round. The bare servers have an application that
+does nothing: waitress as it ships, with as many threads, and as `python wsgi.py` sets it up.
 """
 import argparse
 import contextlib
@@ -19,13 +20,19 @@ from bench.table import median  # noqa: E402
 from tests.support import free_port, running  # noqa: E402
 
 BARE = """
-import sys
+import logging, sys
+import waitress
 from processes import listen
 from server import create_server
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "18")])
     return [b'{"ip":"127.0.0.1"}']
-server = create_server(application, listen("127.0.0.1", int(sys.argv[1])), 16, 1 << 20)
+listening = listen("127.0.0.1", int(sys.argv[1]))
+if sys.argv[2] == "ours":
+    server = create_server(application, listening, 16, 1 << 20)
+else:
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
+    server = waitress.create_server(application, sockets=[listening], threads=16)
 print("ready", flush=True)
 server.run()
 """
@@ -116,7 +123,7 @@ def main():
         storage = [sys.executable, "-m", "leanstorage", "serve", "--port", str(storage_port)]
         keys = {**KEYS, "LEANCLOUD_API_SERVER": f"http://127.0.0.1:{storage_port}"}
         stack.enter_context(running(storage, "listens on", LEANSTORAGE_DATA=data, **keys))
-        ports = {name: free_port() for name in ("app", "bare", "gevent", "flask")} | {"storage": storage_port}
+        ports = {name: free_port() for name in ("app", "waitress", "ours", "gevent", "flask")} | {"storage": storage_port}
         # Embedded Redis, but the storage is a process of its own, as on the platform.
         app = [sys.executable, "-W", "ignore", "wsgi.py"]
         redis = stack.enter_context(embedded_redis(data))
@@ -124,14 +131,16 @@ def main():
         stack.enter_context(running(app, "cache: ", LEANCLOUD_APP_PORT=ports["app"], REDIS_URL_bench=redis, **environment))
         uncached = free_port()
         stack.enter_context(running(app, "cache: ", LEANCLOUD_APP_PORT=uncached, **environment))
-        stack.enter_context(running([sys.executable, "-c", BARE, str(ports["bare"])], "ready"))
+        for name in ("waitress", "ours"):
+            stack.enter_context(running([sys.executable, "-c", BARE, str(ports[name]), name], "ready"))
         for name in ("gevent", "flask"):
             command = [sys.executable, "-W", "ignore", "-c", STARTER, str(ports[name]), name]
             stack.enter_context(running(command, "ready", **environment))
         data = request("GET", "/api/client")
         targets = {
             "this app": (ports["app"], data),
-            "its bare server": (ports["bare"], data),
+            "waitress, empty application": (ports["waitress"], data),
+            "our server, empty application": (ports["ours"], data),
             "the starter: Flask on gevent": (ports["gevent"], data),
             "Flask on our server": (ports["flask"], data),
         }

@@ -2,7 +2,6 @@
 
 waitress reads requests, whole, on one loop, and hands them to threads. Quick calls (quick.py) never leave the loop.
 """
-import logging
 import socket
 import sys
 import threading
@@ -17,13 +16,14 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.task import ThreadedTaskDispatcher, WSGITask
+from waitress.task import WSGITask
 from waitress.utilities import Error, RequestEntityTooLarge, build_http_date
 
 import messages
 from leanstorage.errors import Code
 from messages import BytesResponse, Header
 from router import STATUS_LINES
+from threads import Pool, wake_seldom
 
 if TYPE_CHECKING:
     from leanstorage.quick import Group, Quick
@@ -51,7 +51,6 @@ class Server:
         quick: "Quick | None" = None,
         max_call_bytes: int | None = None,
     ) -> None:
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
         self._map: dict[int, Any] = {}  # file -> who reads and writes it
         pool = Dispatcher()
         pool.set_thread_count(threads)
@@ -70,6 +69,7 @@ class Server:
             clear_untrusted_proxy_headers=False,
             asyncore_use_poll=True,
         )
+        wake_seldom(self._server)
         adjustments = copy(self._server.adj)
         adjustments.max_request_body_size = (max_call_bytes or max_bytes) + OVERHEAD_BYTES
         self._server.channel_class = type("Channel", (HTTPChannel,), {"parser_class": _parser(adjustments)})
@@ -105,12 +105,12 @@ class Server:
             dispatcher.close()
 
 
-class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
-    """waitress's pool of threads with a bounded queue; one thread more says 503 to those who find it full."""
+class Dispatcher(Pool):
+    """A pool of threads with a bounded queue; one thread more says 503 to those who find it full."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._refusing = ThreadedTaskDispatcher()
+        self._refusing = Pool()
 
     def set_thread_count(self, count: int) -> None:
         super().set_thread_count(count)

@@ -44,11 +44,12 @@ class ServerTest(unittest.TestCase):
         thread = threading.Thread(target=self.serve)
         thread.start()
         self.addCleanup(thread.join)
-        self.addCleanup(self.ending.set)
+        self.addCleanup(lambda: self.server.trigger.pull_trigger(self.ending.set))
 
     def serve(self):
         while not self.ending.is_set():
-            self.server.asyncore.loop(timeout=0.1, map=self.server._map, use_poll=True, count=1)
+            # Longer than any test waits: what forgets to wake the loop fails.
+            self.server.asyncore.loop(timeout=60, map=self.server._map, use_poll=True, count=1)
         self.server.task_dispatcher.shutdown()
         for channel in [*self.server.active_channels.values()]:
             channel.handle_close()
@@ -92,6 +93,23 @@ class ServerTest(unittest.TestCase):
             self.answer(GOOD.replace(b"/good", b"/1.1/functions/x") + GOOD)  # the second by the thread of the first
         self.until(lambda: not self.server.active_channels)
         self.assertIn(b"200 OK", self.answer(LAST))
+
+    def test_each_answer_of_many_connections_wakes_the_loop(self):
+        def visit():
+            with self.connect() as connection:
+                for _ in range(200):
+                    connection.sendall(GOOD)
+                    while not connection.recv(65536).endswith(b"ok"):
+                        pass
+                    answered.append(None)
+
+        answered = []
+        visitors = [threading.Thread(target=visit) for _ in range(8)]
+        for visitor in visitors:
+            visitor.start()
+        for visitor in visitors:
+            visitor.join()
+        self.assertEqual(len(answered), 1600)
 
     def until(self, check):
         end = time.monotonic() + 5

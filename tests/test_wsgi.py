@@ -321,10 +321,8 @@ class ProcessTest(unittest.TestCase):
         port = free_port()
         with tempfile.TemporaryDirectory() as folder, storage(self.data) as (keys, _):
             # As deployed: without the folder leanstorage/.
-            for name in ("wsgi.py", "handlers.py", "router.py", "messages.py", "middleware.py", "door.py", "sdk.py"):
-                shutil.copy(ROOT / name, folder)
-            for name in ("cache.py", "server.py", "processes.py"):
-                shutil.copy(ROOT / name, folder)
+            for file in ROOT.glob("*.py"):
+                shutil.copy(file, folder)
             shutil.copytree(ROOT / "static", Path(folder, "static"))
             environment = {"LEANCLOUD_APP_PORT": port, **keys}
             with running(python("wsgi.py"), READY, Path(folder), **environment) as process, Http(port) as browser:

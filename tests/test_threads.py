@@ -1,0 +1,150 @@
+"""Threads that are woken seldom: nothing may be left lying, and nobody be woken in vain."""
+import select
+import sys
+import threading
+import unittest
+from functools import partial
+from unittest import mock
+
+from threads import Pool, Trigger
+
+SECONDS = 5  # until what should happen at once counts as never
+
+
+class Task:
+    """What a pool is given."""
+
+    def __init__(self, service, cancel=lambda: None):
+        self.service, self.cancel = service, cancel
+
+
+class PoolTest(unittest.TestCase):
+    def pool(self, threads):
+        pool = Pool()
+        pool.set_thread_count(threads)
+        self.addCleanup(pool.shutdown)
+        return pool
+
+    def test_as_many_tasks_as_threads_that_wait_for_each_other_all_run_at_once(self):
+        barrier = threading.Barrier(9)
+        pool = self.pool(8)
+        for _ in range(8):
+            pool.add_task(Task(barrier.wait))
+        barrier.wait(SECONDS)
+
+    def test_task_behind_ones_that_wait_is_served_when_a_thread_is_left(self):
+        pool = self.pool(4)
+        release, served = threading.Event(), threading.Event()
+        self.addCleanup(release.set)
+        for _ in range(3):
+            pool.add_task(Task(release.wait))
+        pool.add_task(Task(served.set))
+        self.assertTrue(served.wait(SECONDS))
+
+    def test_tasks_that_come_from_many_threads_are_all_served_once(self):
+        pool, served = self.pool(8), []
+        done = threading.Semaphore(0)
+
+        def serve(number):
+            served.append(number)
+            done.release()
+
+        def add(first):
+            for number in range(first, 20000, 4):
+                pool.add_task(Task(partial(serve, number)))
+                if number % 50 < 4:
+                    self.assertTrue(done.acquire(timeout=SECONDS))  # the queue runs empty from time to time
+
+        adders = [threading.Thread(target=add, args=[first]) for first in range(4)]
+        for adder in adders:
+            adder.start()
+        for adder in adders:
+            adder.join()
+        for _ in range(20000 - len(range(0, 20000, 50)) * 4):
+            self.assertTrue(done.acquire(timeout=SECONDS))
+        self.assertTrue(sorted(served) == list(range(20000)), f"{len(served)} served, {len(set(served))} of them different")
+
+    def test_tasks_that_come_together_wake_one_thread(self):
+        pool, done = self.pool(8), threading.Semaphore(0)
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SECONDS)  # nobody takes the interpreter from this thread while it adds them
+        with mock.patch.object(pool.queue_cv, "notify", wraps=pool.queue_cv.notify) as notify:
+            for _ in range(8):
+                pool.add_task(Task(done.release))
+            woken = notify.call_count
+        self.assertEqual(woken, 1)
+        for _ in range(8):
+            self.assertTrue(done.acquire(timeout=SECONDS))
+
+    def test_task_that_raises_leaves_its_thread_at_work(self):
+        pool, served = self.pool(1), threading.Event()
+        with self.assertLogs("waitress", "ERROR"):
+            pool.add_task(Task(lambda: 1 / 0))
+            pool.add_task(Task(served.set))
+            self.assertTrue(served.wait(SECONDS))
+
+    def test_shutdown_ends_threads_and_cancels_what_waits(self):
+        pool, release, cancelled = Pool(), threading.Event(), threading.Event()
+        pool.set_thread_count(1)
+        entered = threading.Event()
+        pool.add_task(Task(lambda: (entered.set(), release.wait(SECONDS))))
+        self.assertTrue(entered.wait(SECONDS))
+        pool.add_task(Task(lambda: self.fail("it was to be cancelled"), cancelled.set))
+        with self.assertLogs("waitress", "WARNING"):
+            pool.shutdown(timeout=0)
+        self.assertTrue(cancelled.is_set())
+        release.set()
+        pool.shutdown()
+        self.assertFalse(pool.threads)
+
+
+class TriggerTest(unittest.TestCase):
+    def setUp(self):
+        self.files = {}
+        self.trigger = Trigger(self.files)
+        self.addCleanup(self.trigger.close)
+
+    def test_loop_is_woken_once_by_all_who_ask_before_it_looks(self):
+        with mock.patch("os.write", return_value=1) as write:
+            for _ in range(5):
+                self.trigger.pull_trigger()
+        self.assertEqual(write.call_count, 1)
+
+    def test_who_asks_after_the_loop_looked_wakes_it_again(self):
+        for _ in range(3):
+            self.trigger.pull_trigger()
+            self.assertEqual(self.trigger.recv(10), b"x")
+
+    def test_who_asks_while_the_loop_is_about_to_look_keeps_nobody_from_waking_it_later(self):
+        read = self.trigger.socket.recv
+
+        def asked_meanwhile(size):
+            self.trigger.pull_trigger()
+            return read(size)
+
+        self.trigger.pull_trigger()
+        with mock.patch.object(self.trigger.socket, "recv", asked_meanwhile):
+            self.trigger.recv(10)
+        self.trigger.pull_trigger()
+        self.assertTrue(select.select([self.trigger._fds[0]], [], [], 0)[0])
+
+    def test_functions_for_the_loop_all_run_whoever_asks_meanwhile(self):
+        asked = []
+
+        def ask():
+            for _ in range(2000):
+                self.trigger.pull_trigger(lambda: asked.append(None))
+
+        askers = [threading.Thread(target=ask) for _ in range(4)]
+        for asker in askers:
+            asker.start()
+        while len(asked) < 8000:
+            ready, _, _ = select.select([self.trigger._fds[0]], [], [], SECONDS)
+            self.assertTrue(ready, f"nobody woke the loop for the rest: {len(asked)} of 8000 ran")
+            self.trigger.handle_read()
+        for asker in askers:
+            asker.join()
+
+
+if __name__ == "__main__":
+    unittest.main()
