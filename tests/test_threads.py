@@ -2,6 +2,7 @@
 import select
 import sys
 import threading
+import time
 import unittest
 from functools import partial
 from unittest import mock
@@ -24,6 +25,12 @@ class PoolTest(unittest.TestCase):
         pool.set_thread_count(threads)
         self.addCleanup(pool.shutdown)
         return pool
+
+    def until(self, check):
+        end = time.monotonic() + SECONDS
+        while not check():
+            self.assertLess(time.monotonic(), end, "it did not happen")
+            time.sleep(0.001)
 
     def test_as_many_tasks_as_threads_that_wait_for_each_other_all_run_at_once(self):
         barrier = threading.Barrier(9)
@@ -68,13 +75,20 @@ class PoolTest(unittest.TestCase):
         pool, done = self.pool(8), threading.Semaphore(0)
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SECONDS)  # nobody takes the interpreter from this thread while it adds them
-        with mock.patch.object(pool.queue_cv, "notify", wraps=pool.queue_cv.notify) as notify:
-            for _ in range(8):
-                pool.add_task(Task(done.release))
-            woken = notify.call_count
-        self.assertEqual(woken, 1)
+        self.until(lambda: len(pool._idle) == 8)
+        for _ in range(8):
+            pool.add_task(Task(done.release))
+        self.assertEqual(len(pool._idle), 7)
         for _ in range(8):
             self.assertTrue(done.acquire(timeout=SECONDS))
+
+    def test_thread_that_served_last_serves_next(self):
+        pool, served = self.pool(8), []
+        for number in range(20):
+            self.until(lambda: len(pool._idle) == 8)
+            pool.add_task(Task(lambda: served.append(threading.current_thread().name)))
+            self.until(lambda: len(served) > number)  # noqa: B023 it runs at once
+        self.assertEqual(len(set(served)), 1, served)
 
     def test_task_that_raises_leaves_its_thread_at_work(self):
         pool, served = self.pool(1), threading.Event()
