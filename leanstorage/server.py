@@ -77,14 +77,16 @@ class Server:
             quick.start(_Watch(self._map, self._server.trigger))
         self._server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
         self.port: int = self._server.effective_port
+        self._is_ending = False
         self._thread: threading.Thread | None = None
 
     def run(self) -> None:
-        """Serve until `stop` is called from another thread or a signal handler."""
+        """Serve until `stop` is called from another thread, or KeyboardInterrupt."""
         try:
             while self._map:
                 wasyncore.poll2(self._server.adj.asyncore_loop_timeout, self._map)
-                self._dispatcher.turn(self._server)
+                if not self._is_ending:
+                    self._dispatcher.turn(self._server)
         finally:
             self._dispatcher.shutdown(timeout=LINGER_SECONDS)
 
@@ -94,11 +96,19 @@ class Server:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the loop: its sockets are closed on its own thread."""
+        """End the loop from another thread, when what is being answered has been."""
+        ending = threading.Event()
+        self._server.trigger.pull_trigger(partial(self._begin_to_end, ending))
+        ending.wait(LINGER_SECONDS)
         self._dispatcher.shutdown(cancel_pending=True, timeout=LINGER_SECONDS)
         self._server.trigger.pull_trigger(self._close_all)
         if self._thread is not None:
             self._thread.join(LINGER_SECONDS)
+
+    def _begin_to_end(self, ending: threading.Event) -> None:
+        """On the loop: it may be about to begin something that needs what is ended next."""
+        self._is_ending = True
+        ending.set()
 
     def _close_all(self) -> None:
         for dispatcher in list(self._map.values()):

@@ -64,6 +64,37 @@ class ServerTest(unittest.TestCase):
         self.assertEqual(threading.active_count(), before)
 
 
+    def test_server_stopped_amid_writes_answers_those_that_it_commits_and_begins_no_other(self):
+        quick, answers = Quick(), {}
+        quick.committing, quick.commit = threading.Event(), threading.Event()
+        started = server.Server(lambda environ, start: [], listen("127.0.0.1", 0), 2, 1000, quick)
+        started.start()
+
+        def write(path):
+            try:
+                answers[path] = requests.put(f"http://127.0.0.1:{started.port}/{path}", timeout=10).status_code
+            except requests.ConnectionError:
+                answers[path] = None
+
+        with mock.patch.object(threading, "excepthook") as hook:
+            first = threading.Thread(target=write, args=["first"])
+            first.start()
+            self.assertTrue(quick.committing.wait(5))
+            others = [threading.Thread(target=write, args=[path]) for path in ("second", "third")]
+            for other in others:
+                other.start()
+            while len(started._dispatcher._writes) < 2:
+                time.sleep(0.01)
+            stopping = threading.Thread(target=started.stop)
+            stopping.start()
+            time.sleep(0.2)
+            quick.commit.set()
+            for thread in (stopping, first, *others):
+                thread.join()
+        self.assertEqual((answers, quick.commits), ({"first": 200, "second": None, "third": None}, 1))
+        hook.assert_not_called()
+
+
 class Group:
     def __init__(self, quick):
         self.quick = quick
@@ -73,6 +104,9 @@ class Group:
 
     def commit(self):
         self.quick.commits += 1
+        if self.quick.commit:
+            self.quick.committing.set()
+            self.quick.commit.wait(5)
         if self.quick.is_broken:
             raise StoreUnavailable("the disk is full")
 
@@ -84,7 +118,7 @@ class Quick:
     """Quick calls whose path says what becomes of them."""
 
     def __init__(self):
-        self.commits, self.is_broken, self.is_busy = 0, False, False
+        self.commits, self.is_broken, self.is_busy, self.commit = 0, False, False, None
 
     def kind(self, method, path, length):
         return None if path == "/slow" or length > 1000 else "call" if method == "GET" else "write"
