@@ -22,10 +22,10 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def share(number: int, run: Callable[[], None]) -> None:
+def share(number: int, run: Callable[[], None], listening: socket.socket) -> None:
     """Run `run()` in this many forked processes until KeyboardInterrupt; one that ends by itself gets a successor.
 
-    To be called before any thread is started. Returns when all have ended.
+    To be called before any thread is started. Returns when all have ended; `listening`, on which they serve, is closed.
     """
     children: set[int] = set()
     try:
@@ -38,6 +38,7 @@ def share(number: int, run: Callable[[], None]) -> None:
             time.sleep(RESTART_SECONDS)
     except KeyboardInterrupt:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        listening.close()  # as they do: who comes now is refused, and does not wait for their end
         for pid in children:
             os.kill(pid, signal.SIGTERM)
         for pid in children:

@@ -10,24 +10,22 @@ from wsgiref.types import WSGIApplication
 
 import waitress.server
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
 
 import messages
+import serving
 from door import PREFIXES
-from threads import Pool, wake_seldom
 
 # Above the app's limit (`middleware.bound`), so that the app, whose 413 is JSON, is the first to refuse: waitress only
 # keeps what is far too large from being read to its end.
 BODY_OVERHEAD = messages.MAX_JSON_BYTES + messages.MULTIPART_BYTES
 SEND_BYTES = 1 << 16  # answers up to this go out in one piece, from the one thread that is not busy with others
-LINGER_SECONDS = 5  # for requests that are being answered at the end
 
 
 class TwoPools:
     """A waitress task dispatcher: visitors in one pool, calls of the engine in another."""
 
     def __init__(self) -> None:
-        self._visitors, self._engine = Pool(), Pool()
+        self._visitors, self._engine = serving.Pool(), serving.Pool()
 
     def set_thread_count(self, count: int) -> None:
         self._visitors.set_thread_count(count)
@@ -42,7 +40,7 @@ class TwoPools:
             task.cancel()
             task.server.pull_trigger()
 
-    def shutdown(self, cancel_pending: bool = True, timeout: float = LINGER_SECONDS) -> None:
+    def shutdown(self, cancel_pending: bool = True, timeout: float = serving.LINGER_SECONDS) -> None:
         self._visitors.shutdown(cancel_pending, timeout)
         self._engine.shutdown(cancel_pending, timeout)
 
@@ -53,24 +51,14 @@ def _is_engine(request: Any) -> bool:
     return ("/" + str(request.path).lstrip("/")).startswith(PREFIXES)
 
 
-class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
-    """waitress's parser, which raises on some malformed headers (a length of 5000 digits, `http://[`): here they are 400."""
-
-    def parse_header(self, header_plus: bytes) -> None:
-        try:
-            super().parse_header(header_plus)
-        except ValueError:
-            raise ParsingError("Malformed request") from None
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]
-    parser_class = _Parser
+class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+    parser_class = serving.Parser
 
 
 def create_server(
     application: WSGIApplication, listening: socket.socket, threads: int, max_upload_bytes: int
 ) -> Any:
-    """A server on a listening socket; `run` serves, `close` ends it."""
+    """A server on a listening socket, for `serving.run`."""
     dispatcher = TwoPools()
     dispatcher.set_thread_count(threads)
     server = waitress.server.create_server(
@@ -88,6 +76,6 @@ def create_server(
         asyncore_use_poll=True,
     )
     server.channel_class = _Channel
-    wake_seldom(server)
+    serving.prepare(server)
     server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
     return server

@@ -280,6 +280,7 @@ def serve(app: App, environment: Mapping[str, str]) -> bool:
 
     Raises SystemExit when the port cannot be listened on.
     """
+    import serving
     from processes import listen, share, watch
     from server import create_server
 
@@ -298,11 +299,9 @@ def serve(app: App, environment: Mapping[str, str]) -> bool:
             raise KeyboardInterrupt
 
     def run() -> None:
-        server = create_server(app, socket, THREADS, settings.max_upload_bytes)
         try:
-            server.run()
+            serving.run(create_server(app, socket, THREADS, settings.max_upload_bytes))
         finally:
-            server.close()
             app.close()
 
     try:
@@ -313,7 +312,7 @@ def serve(app: App, environment: Mapping[str, str]) -> bool:
             signal.signal(signal.SIGUSR1, stop)
             watch(Path(__file__).resolve().parent, environment)
         print(f"listening on http://{host}:{settings.port} ({settings.app_env})", *app.report, sep="\n", flush=True)
-        share(settings.processes, run) if is_shared else run()
+        share(settings.processes, run, socket) if is_shared else run()
     except KeyboardInterrupt:
         app.close()
     return signal.SIGUSR1 in signals

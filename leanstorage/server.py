@@ -13,21 +13,20 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
-from waitress import create_server, wasyncore
+from waitress import create_server
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.parser import HTTPRequestParser
 from waitress.task import WSGITask
 from waitress.utilities import Error, RequestEntityTooLarge, build_http_date
 
 import messages
+import serving
 from leanstorage.errors import Code
 from messages import BytesResponse, Header
 from router import STATUS_LINES
-from threads import Pool, wake_seldom
 
 if TYPE_CHECKING:
     from leanstorage.quick import Group, Quick
-LINGER_SECONDS = 5  # for requests that are being answered when the server is told to stop
 OVERHEAD_BYTES = 1 << 20
 UPLOADS = "/1.1/uploads/"
 SEND_BYTES = 1 << 16  # answers up to this go out in one piece
@@ -69,7 +68,7 @@ class Server:
             clear_untrusted_proxy_headers=False,
             asyncore_use_poll=True,
         )
-        wake_seldom(self._server)
+        serving.prepare(self._server)
         adjustments = copy(self._server.adj)
         adjustments.max_request_body_size = (max_call_bytes or max_bytes) + OVERHEAD_BYTES
         self._server.channel_class = type("Channel", (HTTPChannel,), {"parser_class": _parser(adjustments)})
@@ -77,18 +76,11 @@ class Server:
             quick.start(_Watch(self._map, self._server.trigger))
         self._server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
         self.port: int = self._server.effective_port
-        self._is_ending = False
         self._thread: threading.Thread | None = None
 
     def run(self) -> None:
         """Serve until `stop` is called from another thread, or KeyboardInterrupt."""
-        try:
-            while self._map:
-                wasyncore.poll2(self._server.adj.asyncore_loop_timeout, self._map)
-                if not self._is_ending:
-                    self._dispatcher.turn(self._server)
-        finally:
-            self._dispatcher.shutdown(timeout=LINGER_SECONDS)
+        serving.run(self._server, lambda: self._dispatcher.turn(self._server))
 
     def start(self) -> None:
         """Serve on a thread."""
@@ -96,31 +88,18 @@ class Server:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the loop from another thread, when what is being answered has been."""
-        ending = threading.Event()
-        self._server.trigger.pull_trigger(partial(self._begin_to_end, ending))
-        ending.wait(LINGER_SECONDS)
-        self._dispatcher.shutdown(cancel_pending=True, timeout=LINGER_SECONDS)
-        self._server.trigger.pull_trigger(self._close_all)
+        """End the loop from another thread, when what has come is answered."""
+        serving.stop(self._server)
         if self._thread is not None:
-            self._thread.join(LINGER_SECONDS)
-
-    def _begin_to_end(self, ending: threading.Event) -> None:
-        """On the loop: it may be about to begin something that needs what is ended next."""
-        self._is_ending = True
-        ending.set()
-
-    def _close_all(self) -> None:
-        for dispatcher in list(self._map.values()):
-            dispatcher.close()
+            self._thread.join(2 * serving.LINGER_SECONDS)
 
 
-class Dispatcher(Pool):
+class Dispatcher(serving.Pool):
     """A pool of threads with a bounded queue; one thread more says 503 to those who find it full."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._refusing = Pool()
+        self._refusing = serving.Pool()
 
     def set_thread_count(self, count: int) -> None:
         super().set_thread_count(count)
@@ -136,7 +115,7 @@ class Dispatcher(Pool):
     def turn(self, server: Any) -> None:
         """Nothing is left for the loop to do."""
 
-    def shutdown(self, cancel_pending: bool = True, timeout: float = LINGER_SECONDS) -> None:
+    def shutdown(self, cancel_pending: bool = True, timeout: float = serving.LINGER_SECONDS) -> None:
         self._refusing.shutdown(cancel_pending, timeout)
         super().shutdown(cancel_pending, timeout)
 
@@ -246,7 +225,7 @@ class Loop:
         if channel.connected:
             channel.handle_write()
 
-    def shutdown(self, cancel_pending: bool = True, timeout: float = LINGER_SECONDS) -> None:
+    def shutdown(self, cancel_pending: bool = True, timeout: float = serving.LINGER_SECONDS) -> None:
         self._committer.shutdown(wait=True)
         self._quick.stop()
         self._pool.shutdown(cancel_pending, timeout)
@@ -330,17 +309,14 @@ def _http(status: HTTPStatus, headers: Sequence[Header], body: bytes) -> bytes:
     return head.encode("latin-1") + body
 
 
-def _parser(small: Any) -> type[HTTPRequestParser]:
-    """waitress's parser, which takes a long body for an upload only; `small` are the adjustments for the others."""
+def _parser(small: Any) -> type[serving.Parser]:
+    """A parser that takes a long body for an upload only; `small` are waitress's adjustments for the others."""
 
-    class Parser(HTTPRequestParser):  # type: ignore[misc]
+    class Parser(serving.Parser):
         error: Any
 
         def parse_header(self, header_plus: bytes) -> None:
-            try:
-                super().parse_header(header_plus)
-            except ValueError as error:  # `http://[`, a length of 5000 digits
-                raise ParsingError("the head is malformed") from error
+            super().parse_header(header_plus)
             if self.command != "PUT" or not self.path.startswith(UPLOADS):
                 self.adj = small
 

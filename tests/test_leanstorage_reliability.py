@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
@@ -83,6 +84,23 @@ class ProcessesTest(Case):
             process.terminate()
             self.assertEqual(process.wait(15), 0)
             self.assertFalse(any(worker.is_running() for worker in workers))
+
+
+class EndTest(Case):
+    def test_write_that_waits_when_the_storage_is_told_to_end_is_stored_and_answered(self):
+        with self.serve(*python("-m", "leanstorage")) as process, ThreadPoolExecutor(1) as pool:
+            self.assertEqual(self.request("POST", "/classes/Foo", {"n": 0}).status_code, 201)
+            with contextlib.closing(sqlite3.connect(Path(self.data, "leanstorage.db"), isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                answer = pool.submit(self.request, "POST", "/classes/Foo", {"n": 1})
+                time.sleep(0.5)
+                process.terminate()
+                time.sleep(0.5)
+                other.execute("COMMIT")
+            self.assertEqual(answer.result().status_code, 201)
+            self.assertEqual(process.wait(10), 0)
+        with self.serve(*python("-m", "leanstorage")):
+            self.assertEqual(len(self.request("GET", "/classes/Foo").json()["results"]), 2)
 
 
 class FullDiskTest(Case):

@@ -3,13 +3,14 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -276,6 +277,23 @@ class ProcessTest(unittest.TestCase):
                 self.assertEqual(process.wait(10), 0)
                 self.assertLess(time.monotonic() - start, 5)
                 self.assertEqual(redis_servers(self.data), [])
+
+    def test_request_that_waits_when_the_app_is_told_to_end_is_answered(self):
+        port = free_port()
+        with self.app(port) as process, Http(port) as browser, ThreadPoolExecutor(1) as pool:
+            browser.sign_up("alice")
+            database = sqlite3.connect(Path(self.data, "leanstorage.db"), isolation_level=None)
+            with closing(database):
+                database.execute("BEGIN IMMEDIATE")
+                answer = pool.submit(browser, "POST", "/api/todos", json={"content": "x"})
+                time.sleep(0.5)
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.5)
+                with self.assertRaises(requests.ConnectionError), Http(port) as other:
+                    other("GET", "/api/client")
+                database.execute("COMMIT")
+            self.assertEqual(answer.result().status_code, 201)
+            self.assertEqual(process.wait(10), 0)
 
     def test_ctrl_c_pressed_again_and_again_ends_as_cleanly(self):
         with self.app(free_port()) as process:

@@ -1,5 +1,6 @@
-"""Threads that are woken seldom: nothing may be left lying, and nobody be woken in vain."""
+"""Threads that are woken seldom: nothing may be left lying, and nobody be woken in vain; an end that answers first."""
 import select
+import socket
 import sys
 import threading
 import time
@@ -7,9 +8,20 @@ import unittest
 from functools import partial
 from unittest import mock
 
-from threads import Pool, Trigger
+import serving
+from processes import listen
+from server import create_server
+from serving import Pool, Trigger
 
 SECONDS = 5  # until what should happen at once counts as never
+
+
+def until(check):
+    end = time.monotonic() + SECONDS
+    while not check():
+        if time.monotonic() > end:
+            raise AssertionError("it did not happen")
+        time.sleep(0.001)
 
 
 class Task:
@@ -25,12 +37,6 @@ class PoolTest(unittest.TestCase):
         pool.set_thread_count(threads)
         self.addCleanup(pool.shutdown)
         return pool
-
-    def until(self, check):
-        end = time.monotonic() + SECONDS
-        while not check():
-            self.assertLess(time.monotonic(), end, "it did not happen")
-            time.sleep(0.001)
 
     def test_as_many_tasks_as_threads_that_wait_for_each_other_all_run_at_once(self):
         barrier = threading.Barrier(9)
@@ -75,7 +81,7 @@ class PoolTest(unittest.TestCase):
         pool, done = self.pool(8), threading.Semaphore(0)
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SECONDS)  # nobody takes the interpreter from this thread while it adds them
-        self.until(lambda: len(pool._idle) == 8)
+        until(lambda: len(pool._idle) == 8)
         for _ in range(8):
             pool.add_task(Task(done.release))
         self.assertEqual(len(pool._idle), 7)
@@ -85,9 +91,9 @@ class PoolTest(unittest.TestCase):
     def test_thread_that_served_last_serves_next(self):
         pool, served = self.pool(8), []
         for number in range(20):
-            self.until(lambda: len(pool._idle) == 8)
+            until(lambda: len(pool._idle) == 8)
             pool.add_task(Task(lambda: served.append(threading.current_thread().name)))
-            self.until(lambda: len(served) > number)  # noqa: B023 it runs at once
+            until(lambda: len(served) > number)  # noqa: B023 it runs at once
         self.assertEqual(len(set(served)), 1, served)
 
     def test_task_that_raises_leaves_its_thread_at_work(self):
@@ -158,6 +164,94 @@ class TriggerTest(unittest.TestCase):
             self.trigger.handle_read()
         for asker in askers:
             asker.join()
+
+
+class EndTest(unittest.TestCase):
+    """`/slow` is answered when the test says so."""
+
+    def setUp(self):
+        self.entered, self.leave = threading.Semaphore(0), threading.Event()
+
+        def application(environ, start_response):
+            if environ["PATH_INFO"] == "/slow":
+                self.entered.release()
+                self.leave.wait(20)
+            start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+            return [b"ok"]
+
+        listening = listen("127.0.0.1", 0)
+        self.port = listening.getsockname()[1]
+        self.server = create_server(application, listening, 2, 1 << 20)
+        self.thread = threading.Thread(target=serving.run, args=[self.server])
+        self.thread.start()
+        self.addCleanup(self.thread.join)
+        self.addCleanup(serving.stop, self.server)
+        self.addCleanup(self.leave.set)
+
+    def ask(self, path="/", more=b""):
+        connection = socket.create_connection(("127.0.0.1", self.port), SECONDS)
+        self.addCleanup(connection.close)
+        connection.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode() + more)
+        return connection
+
+    def refused(self):
+        """Wait until nobody new is let in."""
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), SECONDS).close()
+            except ConnectionRefusedError:
+                return
+            time.sleep(0.01)
+        self.fail("new connections are still taken")
+
+    def everything(self, connection):
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+    def test_what_is_being_answered_or_waits_for_a_thread_is_answered_and_nobody_new_let_in(self):
+        asked = [self.ask("/slow") for _ in range(4)]  # by two threads
+        for _ in range(2):
+            self.assertTrue(self.entered.acquire(timeout=SECONDS))
+        until(lambda: sum(len(channel.requests) for channel in [*self.server.active_channels.values()]) == 4)
+        serving.stop(self.server)
+        self.refused()
+        self.assertTrue(self.thread.is_alive())
+        self.leave.set()
+        for connection in asked:
+            self.assertRegex(self.everything(connection), rb"(?is)^HTTP/1.1 200 OK\r\n.*connection: close\r\n.*\r\n\r\nok$")
+        self.thread.join(SECONDS)
+        self.assertFalse(self.thread.is_alive())
+
+    def test_idle_and_half_sent_connections_do_not_keep_the_server(self):
+        idle = self.ask()
+        self.assertTrue(idle.recv(1 << 16).endswith(b"ok"))
+        half = socket.create_connection(("127.0.0.1", self.port), SECONDS)
+        self.addCleanup(half.close)
+        half.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
+        serving.stop(self.server)
+        for connection in (idle, half):
+            self.assertEqual(connection.recv(1), b"")
+        self.thread.join(1)
+        self.assertFalse(self.thread.is_alive())
+
+    def test_requests_sent_one_behind_the_other_are_answered_up_to_the_one_that_says_it_is_the_last(self):
+        connection = self.ask("/slow", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertTrue(self.entered.acquire(timeout=SECONDS))
+        serving.stop(self.server)
+        self.refused()
+        self.leave.set()
+        answers = self.everything(connection)
+        self.assertEqual(answers.lower().count(b"connection: close"), 1, answers)
+        self.assertTrue(answers.endswith(b"ok"))
+
+    def test_request_that_takes_too_long_is_given_up(self):
+        with mock.patch.object(serving, "LINGER_SECONDS", 0.2), self.assertLogs("waitress", "WARNING"):
+            connection = self.ask("/slow")
+            self.assertTrue(self.entered.acquire(timeout=SECONDS))
+            serving.stop(self.server)
+            self.thread.join(SECONDS)
+            self.assertFalse(self.thread.is_alive())
+            self.assertEqual(connection.recv(1), b"")
 
 
 if __name__ == "__main__":

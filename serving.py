@@ -1,13 +1,19 @@
-"""waitress's threads, woken only when there is work that nobody awake will do.
+"""waitress as both services run it: threads woken only when they are needed, and an end that answers what has come.
 
 Python runs one thread at a time. waitress wakes a thread for every request and its loop for every answer: system calls
 that give Python's lock away, and threads that then wait for it. Woken so, they spend half their time on each other.
 """
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
+from waitress import wasyncore
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ThreadedTaskDispatcher
 from waitress.trigger import trigger
+
+LINGER_SECONDS = 5  # for requests that are being answered at the end
 
 
 class Pool(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
@@ -67,7 +73,7 @@ class Trigger(trigger):  # type: ignore[misc]
     _is_pulled = False
 
     def _physical_pull(self) -> None:
-        if not self._is_pulled:
+        if not self._is_pulled and not self._closed:  # what was its file may be another one by now
             self._is_pulled = True
             super()._physical_pull()
 
@@ -77,7 +83,52 @@ class Trigger(trigger):  # type: ignore[misc]
         return data
 
 
-def wake_seldom(server: Any) -> None:
+class Parser(HTTPRequestParser):  # type: ignore[misc]
+    """waitress's parser, which raises on some malformed headers (a length of 5000 digits, `http://[`): here they are 400."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError:
+            raise ParsingError("Malformed request") from None
+
+
+def prepare(server: Any) -> None:
     """Give a waitress server, before it runs, a Trigger in place of its own."""
     server.trigger.close()
     server.trigger = Trigger(server._map)
+
+
+def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:
+    """Serve until KeyboardInterrupt, or `stop`; then answer what has come. `turn` is called after each turn of the loop.
+
+    waitress's own `run` waits for its threads at the end, but sends nothing any more: what they stored would be lost to
+    those who asked for it.
+    """
+    try:
+        while server.accepting:
+            wasyncore.poll2(server.adj.asyncore_loop_timeout, server._map)
+            turn()
+    finally:
+        wasyncore.dispatcher.close(server)  # nobody else comes
+        _answer_the_rest(server, turn)
+        server.task_dispatcher.shutdown(timeout=1)
+        wasyncore.close_all(server._map, ignore_all=True)
+
+
+def _answer_the_rest(server: Any, turn: Callable[[], None]) -> None:
+    end = time.monotonic() + LINGER_SECONDS
+    while server.active_channels and time.monotonic() < end:
+        for channel in [*server.active_channels.values()]:
+            for request in [*channel.requests]:
+                request.headers["CONNECTION"] = "close"  # the answer says so, and its client does not ask here again
+        wasyncore.poll2(0.05, server._map)
+        turn()
+        for channel in [*server.active_channels.values()]:
+            if not channel.requests and not channel.total_outbufs_len:
+                channel.handle_close()
+
+
+def stop(server: Any) -> None:
+    """Make `run` end, from any thread; nothing happens when it has."""
+    server.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(server))
