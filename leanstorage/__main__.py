@@ -301,14 +301,13 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     threads = options.threads or (ENGINE_THREADS if options.engine else THREADS)
     with listen(options.host, options.port) as listening:
         service = opened()
-        signal.signal(signal.SIGTERM, stop)
-        print(f"LeanStorage listens on http://{options.host}:{listening.getsockname()[1]}", flush=True)
-        print(
-            f"data: {_without_password(database_url(options, data))}, files: {files_place(options, data)}", flush=True
-        )
-        if not is_local:
-            print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
         try:
+            signal.signal(signal.SIGTERM, stop)
+            print(f"LeanStorage listens on http://{options.host}:{listening.getsockname()[1]}", flush=True)
+            place = _without_password(database_url(options, data))
+            print(f"data: {place}, files: {files_place(options, data)}", flush=True)
+            if not is_local:
+                print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
             if options.processes > 1:
                 service.store.close()  # it has threads; each process opens its own
                 share(options.processes, lambda: _run(opened(), listening, threads), listening)

@@ -30,7 +30,10 @@ def place(data: str | Path) -> Path:
 
 
 def load(data: str | Path) -> dict[str, str]:
-    """{name: key} kept in the folder `data`, made on first use. Two processes that start together agree on one set."""
+    """{name: key} kept in the folder `data`, made on first use. Two processes that start together agree on one set.
+
+    Raises ValueError when the file holds something else.
+    """
     path = place(data)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
@@ -51,5 +54,8 @@ def load(data: str | Path) -> dict[str, str]:
             pass
         finally:
             draft.unlink()
-    found: dict[str, str] = json.loads(path.read_text())
-    return found
+    try:
+        found: dict[str, str] = json.loads(path.read_text())
+        return {name: found[name] for name in NAMES}
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} does not hold the four keys {', '.join(NAMES)}: put a copy of it back") from None

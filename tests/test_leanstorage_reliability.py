@@ -103,6 +103,14 @@ class EndTest(Case):
             self.assertEqual(len(self.request("GET", "/classes/Foo").json()["results"]), 2)
 
 
+    def test_storage_told_to_end_as_soon_as_it_listens_ends_cleanly(self):
+        for _ in range(3):
+            with self.serve(*python("-m", "leanstorage")) as process:
+                process.terminate()
+                self.assertEqual(process.wait(10), 0)
+                self.assertNotIn(b"Traceback", process.stdout.read() or b"")
+
+
 class FullDiskTest(Case):
     def test_full_disk_is_a_clear_error_and_nothing_is_damaged(self):
         with self.serve(sys.executable, "-W", "ignore", "-c", LIMITED, "400000"):
@@ -306,6 +314,15 @@ class StartTest(Case):
         with mock.patch.dict(sys.modules, {"leanstorage.store.postgresql": None}):
             with self.assertRaisesRegex(ValueError, "requirements-server.txt"):
                 open_store("postgresql://127.0.0.1:1/x")
+
+    def test_damaged_keys_are_named_and_no_new_ones_made(self):
+        for text in ("{", "[]", '{"id": "x"}'):
+            with self.subTest(text):
+                Path(self.data, "keys.json").write_text(text)
+                done = self.start("env")
+                self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (1, "", 1))
+                self.assertIn("keys.json does not hold the four keys", done.stderr)
+                self.assertEqual(Path(self.data, "keys.json").read_text(), text)
 
     def test_keys_are_readable_by_their_owner_alone(self):
         self.assertEqual(self.start("env").returncode, 0)

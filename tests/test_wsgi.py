@@ -101,13 +101,16 @@ class SettingsTest(unittest.TestCase):
             (Path(folder) / "file").write_text("x")
             for name, what in (("no_database", "leanstorage.db"), ("no_redis", "redis.lock")):
                 (Path(folder) / name / what).mkdir(parents=True)
-            (Path(folder) / "no_keys").mkdir()
-            (Path(folder) / "no_keys" / "keys.json").write_text("{")
-            for data in ("file", "file/below", "no_database", "no_redis", "no_keys", "/proc/x"):
+            damaged = {"no_json": "{", "no_object": "[]", "one_key": '{"id": "x"}'}
+            for name, text in damaged.items():
+                (Path(folder) / name).mkdir()
+                (Path(folder) / name / "keys.json").write_text(text)
+            for data in ("file", "file/below", "no_database", "no_redis", *damaged, "/proc/x"):
                 data = Path(folder) / data
                 with self.subTest(data.name):
                     said = self.stopped(LEANSTORAGE_DATA=str(data))
                     self.assertRegex(said, rf"\ALEANSTORAGE_DATA {data} cannot be used: [^\n]+\n\Z")
+                    self.assertEqual("keys.json" in said, data.name in damaged)
                     self.assertEqual(redis_servers(data), [])
 
     def test_missing_key_stops_the_process_with_one_line_naming_it(self):
