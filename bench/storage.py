@@ -2,6 +2,7 @@
 
 DIR is where `npm install parse-server@8` was run. PostgreSQL is started for the run. Every server is one process; in each
 round all of them run the same load in turn, so that a noisy machine is noisy for all; medians of the rounds are shown.
+The empty ones are HTTP servers with an application that does nothing: waitress as it ships, and as it is set up here.
 """
 import argparse
 import contextlib
@@ -23,24 +24,13 @@ import requests
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from bench.load import load, request  # noqa: E402 after the path is set
+from bench.servers import BARE  # noqa: E402
 from tests.support import clean_environment, free_port, running  # noqa: E402
 
 ROWS = 10_000
 GROUPS = 100
 KEYS = {"LEANCLOUD_APP_ID": "bench", "LEANCLOUD_APP_KEY": "key", "LEANCLOUD_APP_MASTER_KEY": "master"}
 KEYS |= {"LEANCLOUD_APP_HOOK_KEY": "hook"}
-EMPTY = """
-import sys
-sys.path.insert(0, %r)
-from leanstorage.server import Server
-from processes import listen
-def application(environ, start_response):
-    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "120")])
-    return [b"x" * 120]
-server = Server(application, listen("127.0.0.1", int(sys.argv[1])), 32, 1 << 20)
-print("listens on", flush=True)
-server.run()
-"""
 
 
 class Peer:
@@ -177,11 +167,12 @@ def main():
         if options.parse:
             peers.append(stack.enter_context(parse_server(options.parse, f"{base}/parse")))
             databases["Parse Server"] = (f"{base}/parse", None)
-        port = free_port()
-        stack.enter_context(running([sys.executable, "-c", EMPTY % str(ROOT), str(port)], "listens on"))
-        bare = Peer("empty", port, "", {})
-        bare.loads = lambda: {"get": lambda n: request("GET", "/")}
-        results = measure([*peers, bare], databases, options.rounds, options.seconds, options.connections)
+        bare = []
+        for kind, name in (("waitress", "waitress, empty"), ("ours", "our server, empty")):
+            bare.append(Peer(name, free_port(), "", {}))
+            bare[-1].loads = lambda: {"get": lambda n: request("GET", "/")}
+            stack.enter_context(running([sys.executable, "-c", BARE, str(bare[-1].port), kind], "ready"))
+        results = measure([*peers, *bare], databases, options.rounds, options.seconds, options.connections)
     show(results, options.parse)
 
 
