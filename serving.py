@@ -68,19 +68,32 @@ class Pool(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no typ
 
 
 class Trigger(trigger):  # type: ignore[misc]
-    """What wakes waitress's loop, once for all who ask before it looks."""
+    """What wakes waitress's loop, once for all who ask before it looks. A signal handler may ask: there is no lock."""
 
     _is_pulled = False
+
+    def pull_trigger(self, thunk: Callable[[], None] | None = None) -> None:
+        """Wake the loop, and have it call `thunk`."""
+        if thunk:
+            self.thunks.append(thunk)
+        self._physical_pull()
 
     def _physical_pull(self) -> None:
         if not self._is_pulled and not self._closed:  # what was its file may be another one by now
             self._is_pulled = True
             super()._physical_pull()
 
-    def recv(self, size: int) -> bytes:
-        data: bytes = super().recv(size)
+    def handle_read(self) -> None:
+        try:
+            self.recv(8192)
+        except OSError:
+            return
         self._is_pulled = False  # only now does the loop look at what there is to do: who asks from here on wakes it again
-        return data
+        while self.thunks:
+            try:
+                self.thunks.pop(0)()
+            except Exception:
+                self.logger.exception("what the loop was asked for failed")
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
@@ -100,7 +113,7 @@ def prepare(server: Any) -> None:
 
 
 def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:
-    """Serve until KeyboardInterrupt, or `stop`; then answer what has come. `turn` is called after each turn of the loop.
+    """Serve until `stop`, or an exception; then answer what has come. `turn` is called after each turn of the loop.
 
     waitress's own `run` waits for its threads at the end, but sends nothing any more: what they stored would be lost to
     those who asked for it.
@@ -130,5 +143,8 @@ def _answer_the_rest(server: Any, turn: Callable[[], None]) -> None:
 
 
 def stop(server: Any) -> None:
-    """Make `run` end, from any thread; nothing happens when it has."""
+    """Make `run` end, from any thread or a signal handler; nothing happens when it has.
+
+    An exception that a handler raises could strike between the sending of bytes and the note that they were sent.
+    """
     server.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(server))

@@ -292,15 +292,19 @@ def serve(app: App, environment: Mapping[str, str]) -> bool:
         raise SystemExit(f"LEANCLOUD_APP_PORT {settings.port} cannot be listened on: {error.strerror}") from None
     is_shared = settings.processes > 1 and not app.is_embedded
     signals: list[int] = []
+    servers: list[Any] = []
 
     def stop(number: int, _: FrameType | None) -> None:
         signals.append(number)
-        if len(signals) == 1:  # the end takes seconds at the most: asking again makes it no faster, only untidy
+        if servers:
+            serving.stop(servers[0])
+        elif len(signals) == 1:  # the end takes seconds at the most: asking again makes it no faster, only untidy
             raise KeyboardInterrupt
 
     def run() -> None:
+        servers.append(create_server(app, socket, THREADS, settings.max_upload_bytes))
         try:
-            serving.run(create_server(app, socket, THREADS, settings.max_upload_bytes))
+            serving.run(servers[0])
         finally:
             app.close()
 

@@ -322,10 +322,13 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
 
 
 def _run(service: Service, listening: socket.socket, threads: int) -> None:
-    """Serve on a listening socket until KeyboardInterrupt, in a process that may be one of several."""
+    """Serve on a listening socket until SIGTERM or Ctrl-C, in a process that may be one of several."""
     sweeper = Sweeper(service)
     options, quick = service.options, quick_calls(service)
     server = Server(create_application(service), listening, threads, options.max_bytes, quick, options.max_body_bytes)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C is for a script's background job
+            signal.signal(number, lambda *_: server.stop())
     try:
         server.run()
     finally:

@@ -79,7 +79,7 @@ class Server:
         self._thread: threading.Thread | None = None
 
     def run(self) -> None:
-        """Serve until `stop` is called from another thread, or KeyboardInterrupt."""
+        """Serve until `stop` is called, or an exception."""
         serving.run(self._server, lambda: self._dispatcher.turn(self._server))
 
     def start(self) -> None:
@@ -88,7 +88,7 @@ class Server:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the loop from another thread, when what has come is answered."""
+        """End `run` when what has come is answered, from a signal handler or another thread; wait for one that `start` began."""
         serving.stop(self._server)
         if self._thread is not None:
             self._thread.join(2 * serving.LINGER_SECONDS)

@@ -1,5 +1,6 @@
 """Threads that are woken seldom: nothing may be left lying, and nobody be woken in vain; an end that answers first."""
 import select
+import signal
 import socket
 import sys
 import threading
@@ -133,7 +134,9 @@ class TriggerTest(unittest.TestCase):
     def test_who_asks_after_the_loop_looked_wakes_it_again(self):
         for _ in range(3):
             self.trigger.pull_trigger()
-            self.assertEqual(self.trigger.recv(10), b"x")
+            self.assertTrue(self.is_pulled())
+            self.trigger.handle_read()
+            self.assertFalse(self.is_pulled())
 
     def test_who_asks_while_the_loop_is_about_to_look_keeps_nobody_from_waking_it_later(self):
         read = self.trigger.socket.recv
@@ -144,9 +147,40 @@ class TriggerTest(unittest.TestCase):
 
         self.trigger.pull_trigger()
         with mock.patch.object(self.trigger.socket, "recv", asked_meanwhile):
-            self.trigger.recv(10)
+            self.trigger.handle_read()
         self.trigger.pull_trigger()
-        self.assertTrue(select.select([self.trigger._fds[0]], [], [], 0)[0])
+        self.assertTrue(self.is_pulled())
+
+    def test_function_that_raises_keeps_no_other_from_being_called(self):
+        called = []
+        with self.assertLogs("waitress", "ERROR"):
+            self.trigger.pull_trigger(lambda: 1 / 0)
+            self.trigger.pull_trigger(lambda: called.append(1))
+            self.trigger.handle_read()
+        self.assertEqual(called, [1])
+
+    def test_signal_handler_may_ask_while_the_loop_or_a_thread_does(self):
+        asked, called = 0, []
+
+        def handler(*_):
+            nonlocal asked
+            asked += 1
+            self.trigger.pull_trigger(lambda: called.append(None))
+
+        self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, handler))
+        self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+        end = time.monotonic() + SECONDS
+        while asked < 1000 and time.monotonic() < end:
+            self.trigger.pull_trigger(lambda: None)
+            self.trigger.handle_read()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        while self.is_pulled():
+            self.trigger.handle_read()
+        self.assertEqual((len(called), asked >= 1000), (asked, True))
+
+    def is_pulled(self):
+        return bool(select.select([self.trigger._fds[0]], [], [], 0)[0])
 
     def test_functions_for_the_loop_all_run_whoever_asks_meanwhile(self):
         asked = []
