@@ -14,6 +14,7 @@ from waitress.task import ThreadedTaskDispatcher
 from waitress.trigger import trigger
 
 LINGER_SECONDS = 5  # for requests that are being answered at the end
+PAUSE_SECONDS = 0.1  # after which a request that is not whole is not waited for at the end
 
 
 class Pool(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
@@ -123,6 +124,10 @@ def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:
             wasyncore.poll2(server.adj.asyncore_loop_timeout, server._map)
             turn()
     finally:
+        known = 0
+        while known < len(server._map) < server.adj.connection_limit:  # who stands at the door has asked already
+            known = len(server._map)
+            server.handle_accept()
         wasyncore.dispatcher.close(server)  # nobody else comes
         _answer_the_rest(server, turn)
         server.task_dispatcher.shutdown(timeout=1)
@@ -133,13 +138,18 @@ def _answer_the_rest(server: Any, turn: Callable[[], None]) -> None:
     end = time.monotonic() + LINGER_SECONDS
     while server.active_channels and time.monotonic() < end:
         for channel in [*server.active_channels.values()]:
-            for request in [*channel.requests]:
+            for request in [] if _is_coming(channel) else channel.requests[-1:]:
                 request.headers["CONNECTION"] = "close"  # the answer says so, and its client does not ask here again
         wasyncore.poll2(0.05, server._map)
         turn()
         for channel in [*server.active_channels.values()]:
-            if not channel.requests and not channel.total_outbufs_len:
+            if not channel.requests and not channel.total_outbufs_len and not _is_coming(channel):
                 channel.handle_close()
+
+
+def _is_coming(channel: Any) -> bool:
+    """Whether a part of a request is there, and the rest may lie unread in the connection."""
+    return channel.request is not None and channel.last_activity > time.time() - PAUSE_SECONDS
 
 
 def stop(server: Any) -> None:
@@ -147,4 +157,5 @@ def stop(server: Any) -> None:
 
     An exception that a handler raises could strike between the sending of bytes and the note that they were sent.
     """
-    server.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(server))
+    server.accepting = False
+    server.trigger.pull_trigger()

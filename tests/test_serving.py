@@ -216,6 +216,7 @@ class EndTest(unittest.TestCase):
         listening = listen("127.0.0.1", 0)
         self.port = listening.getsockname()[1]
         self.server = create_server(application, listening, 2, 1 << 20)
+        self.server.adj.asyncore_loop_timeout = 60  # longer than any test waits: who forgets to wake the loop fails
         self.thread = threading.Thread(target=serving.run, args=[self.server])
         self.thread.start()
         self.addCleanup(self.thread.join)
@@ -234,7 +235,7 @@ class EndTest(unittest.TestCase):
         while time.monotonic() < end:
             try:
                 socket.create_connection(("127.0.0.1", self.port), SECONDS).close()
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, ConnectionResetError):
                 return
             time.sleep(0.01)
         self.fail("new connections are still taken")
@@ -268,15 +269,31 @@ class EndTest(unittest.TestCase):
         self.thread.join(1)
         self.assertFalse(self.thread.is_alive())
 
-    def test_requests_sent_one_behind_the_other_are_answered_up_to_the_one_that_says_it_is_the_last(self):
-        connection = self.ask("/slow", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    def test_requests_sent_one_behind_the_other_are_all_answered_and_the_last_says_so(self):
+        connection = self.ask("/slow", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
         self.assertTrue(self.entered.acquire(timeout=SECONDS))
         serving.stop(self.server)
         self.refused()
         self.leave.set()
-        answers = self.everything(connection)
-        self.assertEqual(answers.lower().count(b"connection: close"), 1, answers)
-        self.assertTrue(answers.endswith(b"ok"))
+        answers = self.everything(connection).lower()
+        self.assertEqual((answers.count(b"200 ok"), answers.count(b"connection: close")), (4, 1), answers)
+        self.assertGreater(answers.rindex(b"connection: close"), answers.rindex(b"200 ok"))
+
+    def test_what_was_sent_but_not_yet_read_is_answered(self):
+        """Long bodies lie in the connection, and connections at the door, while the loop is busy."""
+        body = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(100000)
+        before = self.ask()
+        self.assertTrue(before.recv(1 << 16).endswith(b"ok"))
+        held, leave = threading.Event(), threading.Event()
+        self.server.trigger.pull_trigger(lambda: (held.set(), leave.wait(SECONDS)))
+        self.assertTrue(held.wait(SECONDS))
+        before.sendall(body)
+        asked = [self.ask() for _ in range(5)]
+        asked[0].sendall(body)
+        serving.stop(self.server)
+        leave.set()
+        for connection, number in ((before, 1), (asked[0], 2), *((other, 1) for other in asked[1:])):
+            self.assertEqual(self.everything(connection).count(b"200 OK"), number)
 
     def test_request_that_takes_too_long_is_given_up(self):
         with mock.patch.object(serving, "LINGER_SECONDS", 0.2), self.assertLogs("waitress", "WARNING"):
