@@ -135,7 +135,7 @@ def measure(peers, databases, rounds, seconds, connections):
                 results.setdefault((peer.name, label or what), []).append(result)
 
     for peer in peers:
-        if peer.name != "empty":
+        if peer.name in databases:
             peer.fill()
     for _ in range(rounds):
         for what in ("get", "query", "update", "create", "login"):

@@ -59,7 +59,7 @@ def check_key(key: str) -> str:
     raise StorageError(Code.BAD_KEY, key=key)
 
 
-@lru_cache(1024)  # the objects that are read most are read again and again
+@lru_cache(8192)  # the objects that are read most are read again and again
 def format_time(ms: int) -> str:
     """Milliseconds UTC as `YYYY-MM-DDTHH:MM:SS.mmmZ`; raise OverflowError outside of the years 1 to 9999."""
     return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")[:23] + "Z"
