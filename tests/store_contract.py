@@ -111,6 +111,18 @@ class StoreContract:
         self.assertTrue(self.write(lambda transaction: transaction.delete_record("kind", "old")))
         self.assertFalse(self.write(lambda transaction: transaction.delete_record("kind", "old")))
 
+    def test_long_body_is_stored_changed_and_read_whole(self):
+        """Longer than what a database's connection takes at once."""
+        for size in (3_000_000, 8_000_000, 15_000_000):
+            with self.subTest(size):
+                self.fill("Long", row(f"l{size}", 1, text="x" * size))
+                found = self.read(lambda transaction: transaction.get("Long", f"l{size}"))
+                self.assertEqual(len(found.body["text"]), size)
+                found.body["text"] = "y" * size
+                self.write(lambda transaction: transaction.update("Long", found))
+                again = self.read(lambda transaction: transaction.get("Long", f"l{size}"))
+                self.assertEqual((again.body["text"][-1], len(again.body["text"])), ("y", size))
+
     def test_writers_at_once_lose_nothing(self):
         self.fill("F", row("f", 0))
 

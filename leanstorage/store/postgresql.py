@@ -190,7 +190,7 @@ class Wire:
             self.pgconn.send_query_params(b"BEGIN", [])
             self.pgconn.send_query_prepared(name, values)
             self.pgconn.pipeline_sync()
-            self.pgconn.flush()
+            self._flush()
             results: list[PGresult] = []
             while not results or results[-1].status != pq.ExecStatus.PIPELINE_SYNC:
                 result = self._next_result()
@@ -206,17 +206,23 @@ class Wire:
     def _awaited(self) -> PGresult:
         """The result of what was sent."""
         result = None
-        self.pgconn.flush()
+        self._flush()
         while (following := self._next_result()) is not None:
             result = following
         return self._checked(result)
+
+    def _flush(self) -> None:
+        """Send what is to be sent, all of it: a long body does not fit into the connection at once."""
+        while self.pgconn.flush():
+            _ready(self.pgconn.socket, select.POLLIN | select.POLLOUT)
+            self.pgconn.consume_input()  # a server that has something to say may not listen before it is heard
 
     def _next_result(self) -> PGresult | None:
         while self.pgconn.is_busy():
             if self.wait is not None:
                 self.wait()
             else:  # not in libpq, which would keep Python's lock meanwhile
-                _readable(self.pgconn.socket)
+                _ready(self.pgconn.socket, select.POLLIN)
             self.pgconn.consume_input()
         return self.pgconn.get_result()
 
@@ -228,10 +234,10 @@ class Wire:
         raise psycopg.errors.error_from_result(result)
 
 
-def _readable(file: int) -> None:
-    """Wait until a file has something to read; `select` could not for files above 1023."""
+def _ready(file: int, events: int) -> None:
+    """Wait until a file can be read or written, as `events` say; `select` could not for files above 1023."""
     poll = select.poll()
-    poll.register(file, select.POLLIN)
+    poll.register(file, events)
     poll.poll()
 
 
