@@ -7,7 +7,12 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from leanstorage.store import StoreUnavailable, open_store
+try:
+    import psycopg
+except ImportError:  # the app needs none
+    psycopg = None
+
+from leanstorage.store import QueryTimeout, StoreUnavailable, open_store
 from leanstorage.store.sqlite import SqliteStore
 from tests import service_support
 from tests.store_contract import StoreContract, row
@@ -116,6 +121,80 @@ class PostgresqlTest(StoreContract, unittest.TestCase):
         cls.addClassCleanup(drop)
         cls.store = open_store(url)
         cls.addClassCleanup(cls.store.close)
+        cls.url = url
+
+    def change(self, object_id, more=lambda transaction: None):
+        def work(transaction):
+            found = transaction.get("Late", object_id, lock=True)
+            found.body["n"] += 1
+            transaction.update("Late", found)
+            more(transaction)
+
+        self.store.write(work)
+
+    def refuse(self, when, code):
+        """Have the database refuse updates of objects of the class Late, `when` and with the error `code`."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("CREATE SEQUENCE IF NOT EXISTS tries")
+            connection.execute("ALTER SEQUENCE tries RESTART")
+            connection.execute(
+                "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                f"IF NEW.class = 'Late' AND {when} THEN RAISE EXCEPTION 'refused' USING ERRCODE = '{code}'; END IF; RETURN NEW; END $$"
+            )
+            connection.execute("CREATE OR REPLACE TRIGGER refuse BEFORE UPDATE ON objects FOR EACH ROW EXECUTE FUNCTION refuse()")
+        self.addCleanup(self.allow)
+
+    def allow(self):
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("DROP TRIGGER IF EXISTS refuse ON objects")
+
+    def number(self, object_id):
+        return self.store.read(lambda transaction: transaction.get("Late", object_id)).body["n"]
+
+    def test_last_statement_that_fails_with_the_commit_keeps_nothing_and_the_next_write_works(self):
+        self.fill("Late", row("a", 0))
+        for code, error in (("22012", psycopg.errors.DivisionByZero), ("57014", QueryTimeout)):
+            with self.subTest(code):
+                self.refuse("NEW.id = 'a'", code)
+                with self.assertRaises(error):
+                    self.change("a")
+                alone = self.store.read(lambda transaction: transaction.get("Late", "a"))
+                with self.assertRaises(error):  # with nothing before it in its transaction
+                    self.store.write(lambda transaction: transaction.update("Late", alone))  # noqa: B023 it runs at once
+                self.allow()
+                self.assertEqual(self.number("a"), 0)
+        for _ in range(20):  # so each connection of the pool
+            self.change("a")
+        self.assertEqual(self.number("a"), 20)
+
+    def test_last_statement_that_met_another_writer_is_tried_again_with_the_whole_write(self):
+        self.fill("Late", row("b", 0))
+        for code in ("40P01", "40001"):  # a deadlock, a conflict
+            with self.subTest(code):
+                self.refuse("nextval('tries') < 3", code)
+                before = self.number("b")
+                self.change("b")
+                self.assertEqual(self.number("b"), before + 1)
+
+    def test_update_is_seen_by_what_comes_after_it_in_its_transaction(self):
+        self.fill("Late", row("c", 0))
+        seen = []
+        self.change("c", lambda transaction: seen.append(transaction.get("Late", "c").body["n"]))
+        self.assertEqual((seen, self.number("c")), ([1], 1))
+
+    def test_connection_lost_before_the_commit_is_unavailable_and_nothing_is_done_twice(self):
+        self.fill("Late", row("d", 0))
+
+        def lose(transaction):
+            pid = transaction.connection.pgconn.backend_pid
+            with psycopg.connect(self.url, autocommit=True) as connection:
+                connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+        with self.assertRaises(StoreUnavailable):
+            self.change("d", lose)
+        self.assertEqual(self.number("d"), 0)
+        self.change("d")
+        self.assertEqual(self.number("d"), 1)
 
 
 class OpenTest(unittest.TestCase):

@@ -106,14 +106,30 @@ class Wire:
         self._passing: OrderedDict[str, bytes | None] = OrderedDict()
         self._rows: abc.Transformer | None = None  # reads results; made late, as it needs what `configure` sets
         self._is_begun = True  # whether the server knows of the transaction
+        self._late: tuple[bytes, Sequence[Any]] | None = None  # name, params
+        self.is_undone = False  # whether the last COMMIT that failed has kept nothing for certain
+
+    def run_late(self, text: str, params: Sequence[Any]) -> None:
+        """As `run`, but sent with what comes next, which saves a wait when that is COMMIT: then its errors are raised."""
+        self._send_late()
+        self._late = self._name(text), params
+
+    def _send_late(self) -> None:
+        if self._late is not None:
+            late, self._late = self._late, None
+            self._prepared(*late)
 
     def run(self, text: str, params: Sequence[Any] = ()) -> PGresult:
         """The PGresult of one of our own statements. Raises psycopg's errors."""
+        self._send_late()
+        return self._prepared(self._name(text), params)
+
+    def _name(self, text: str) -> bytes:
         name = self._statements.get(text)
         if name is None:
             self.really_begin()
             name = self._statements[text] = self._prepare(text)
-        return self._prepared(name, params)
+        return name
 
     def run_passing(self, text: str, params: Sequence[Any] = ()) -> PGresult:
         """The PGresult of a statement for a client's query. Raises psycopg's errors."""
@@ -141,21 +157,40 @@ class Wire:
         return self._rows.load_rows(0, result.ntuples, tuple)
 
     def really_begin(self) -> None:
-        """Let the server know of the transaction, too. Raises psycopg's errors."""
+        """Let the server know of the transaction, too, and of all that was to be done in it. Raises psycopg's errors."""
         if not self._is_begun:
             self._is_begun = True
             self.command(b"BEGIN")
+        self._send_late()
 
     def begin(self) -> None:
         """Begin a transaction: the server hears of it with the first statement, which saves a wait."""
-        self._is_begun = False
+        self._is_begun = self.is_undone = False
 
     def end(self, text: bytes) -> bytes | None:
         """COMMIT or ROLLBACK; return what the server says it has done. Raises psycopg's errors."""
+        late, self._late = self._late, None
+        if late is not None and text == b"COMMIT":
+            return self._commit_with(*late)
         if not self._is_begun:  # there was no statement
             self._is_begun = True
             return text
         return self.command(text).command_status
+
+    def _commit_with(self, name: bytes, params: Sequence[Any]) -> bytes | None:
+        """The last statement of a transaction and COMMIT at once: the server skips COMMIT when the statement fails."""
+        begin = [] if self._is_begun else [(b"BEGIN", b"", ())]
+        self._is_begun = True
+        *changed, committed = self._at_once(*begin, (b"", name, params), (b"COMMIT", b"", ()))
+        try:
+            for result in changed:
+                self._checked(result)
+        except psycopg.Error:
+            if changed[-1] is not None and not self._connection.closed:
+                self.is_undone = True
+                self.command(b"ROLLBACK")
+            raise
+        return self._checked(committed).command_status
 
     def command(self, text: bytes) -> PGresult:
         """The PGresult of a statement without parameters. Raises psycopg's errors."""
@@ -174,24 +209,34 @@ class Wire:
         return name
 
     def _prepared(self, name: bytes, params: Sequence[Any]) -> PGresult:
-        values: list[Any] = [_parameter(value) for value in params]  # psycopg's types forget that one may be None
         if not self._is_begun:
-            return self._first(name, values)
+            return self._first(name, params)
+        values: list[Any] = [_parameter(value) for value in params]  # psycopg's types forget that one may be None
         if self.wait is None:
             return self._checked(self.pgconn.exec_prepared(name, values))
         self.pgconn.send_query_prepared(name, values)
         return self._awaited()
 
-    def _first(self, name: bytes, values: list[Any]) -> PGresult:
+    def _first(self, name: bytes, params: Sequence[Any]) -> PGresult:
         """BEGIN and the first statement of a transaction at once."""
         self._is_begun = True
+        begun, result = self._at_once((b"BEGIN", b"", ()), (b"", name, params))
+        self._checked(begun)
+        return self._checked(result)
+
+    def _at_once(self, *statements: tuple[bytes, bytes, Sequence[Any]]) -> list[PGresult | None]:
+        """The results of statements, (text, b"", ()) or (b"", prepared name, params), None for those that did not come."""
+        results: list[PGresult] = []
         self.pgconn.enter_pipeline_mode()
         try:
-            self.pgconn.send_query_params(b"BEGIN", [])
-            self.pgconn.send_query_prepared(name, values)
+            for text, name, params in statements:
+                if text:
+                    self.pgconn.send_query_params(text, [])
+                else:
+                    values: list[Any] = [_parameter(value) for value in params]
+                    self.pgconn.send_query_prepared(name, values)
             self.pgconn.pipeline_sync()
             self._flush()
-            results: list[PGresult] = []
             while not results or results[-1].status != pq.ExecStatus.PIPELINE_SYNC:
                 result = self._next_result()
                 if result is not None:
@@ -201,7 +246,7 @@ class Wire:
         finally:
             if not self._connection.closed:
                 self.pgconn.exit_pipeline_mode()
-        return [self._checked(result) for result in results[:2]][-1]
+        return [*results, *[None] * len(statements)][: len(statements)]
 
     def _awaited(self) -> PGresult:
         """The result of what was sent."""
@@ -332,7 +377,7 @@ class PostgresqlStore:
             try:
                 status = wire.end(b"COMMIT")
             except psycopg.OperationalError as error:
-                if isinstance(error, CONFLICTS):
+                if isinstance(error, CONFLICTS) or wire.is_undone:
                     raise
                 # A commit whose answer was lost may have happened: doing it again could do it twice.
                 raise StoreUnavailable(type(error).__name__) from error
@@ -599,6 +644,9 @@ class PostgresqlTransaction(Transaction):
 
     def change(self, text: str, params: Sequence[Any] = ()) -> int:
         return self.connection.wire.run(text, params).command_tuples or 0
+
+    def change_late(self, text: str, params: Sequence[Any]) -> None:
+        self.connection.wire.run_late(text, params)
 
     def change_many(self, text: str, rows: Sequence[Sequence[Any]]) -> int:
         with self._cursor() as cursor:

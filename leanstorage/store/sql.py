@@ -186,6 +186,10 @@ class Transaction:
         """Run a statement; return the number of rows that it changed."""
         raise NotImplementedError
 
+    def change_late(self, text: str, params: Sequence[Any]) -> None:
+        """As `change`, but at any time before the next statement or the end, where its errors are raised, too."""
+        self.change(text, params)
+
     def change_many(self, text: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run a statement once for each tuple of parameters; return the number of rows changed in all."""
         return sum(self.change(text, params) for params in rows)
@@ -312,9 +316,9 @@ class Transaction:
         if done != len(rows):
             raise StoreUnavailable("another writer took an object's id")
 
-    def update(self, class_name: str, row: Row) -> int:
-        """Store a Row over what was there; return how many there were, 0 or 1."""
-        return self.change(
+    def update(self, class_name: str, row: Row) -> None:
+        """Store a Row over what was there."""
+        self.change_late(
             "UPDATE objects SET updated = ?, acl = ?, readers = ?, body = ? WHERE class = ? AND id = ?",
             [row.updated, *self._rights(row.acl), self.encode(row.body), class_name, row.id],
         )
