@@ -154,7 +154,8 @@ def batch(server, ledger, shared, session, name):
     if answer.status_code == 200:
         with ledger.lock:
             for index, item in enumerate(answer.json()):
-                ledger.created[item["success"]["objectId"]] = f"{name}-{index}"
+                if "success" in item:  # the database may be lost amid a batch
+                    ledger.created[item["success"]["objectId"]] = f"{name}-{index}"
 
 
 def sign_up(server, ledger, shared, session, name):
