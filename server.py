@@ -8,7 +8,6 @@ import socket
 from typing import Any
 from wsgiref.types import WSGIApplication
 
-import waitress.server
 from waitress.channel import HTTPChannel
 
 import messages
@@ -18,7 +17,6 @@ from door import PREFIXES
 # Above the app's limit (`middleware.bound`), so that the app, whose 413 is JSON, is the first to refuse: waitress only
 # keeps what is far too large from being read to its end.
 BODY_OVERHEAD = messages.MAX_JSON_BYTES + messages.MULTIPART_BYTES
-SEND_BYTES = 1 << 16  # answers up to this go out in one piece, from the one thread that is not busy with others
 
 
 class TwoPools:
@@ -61,21 +59,12 @@ def create_server(
     """A server on a listening socket, for `serving.run`."""
     dispatcher = TwoPools()
     dispatcher.set_thread_count(threads)
-    server = waitress.server.create_server(
+    server = serving.create_server(
         application,
-        _dispatcher=dispatcher,
-        sockets=[listening],
-        threads=threads,
-        connection_limit=1000,
-        channel_timeout=60,
+        listening,
+        dispatcher,
         max_request_header_size=65536,
         max_request_body_size=max_upload_bytes + BODY_OVERHEAD,
-        ident=None,
-        # The app decides whom to believe: waitress could trust one address only.
-        clear_untrusted_proxy_headers=False,
-        asyncore_use_poll=True,
     )
     server.channel_class = _Channel
-    serving.prepare(server)
-    server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
     return server

@@ -3,16 +3,20 @@
 Python runs one thread at a time. waitress wakes a thread for every request and its loop for every answer: system calls
 that give Python's lock away, and threads that then wait for it. Woken so, they spend half their time on each other.
 """
+import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from wsgiref.types import WSGIApplication
 
+import waitress
 from waitress import wasyncore
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ThreadedTaskDispatcher
 from waitress.trigger import trigger
 
+SEND_BYTES = 1 << 16  # answers up to this go out in one piece, from the one thread that is not busy with others
 LINGER_SECONDS = 5  # for requests that are being answered at the end
 PAUSE_SECONDS = 0.1  # after which a request that is not whole is not waited for at the end
 
@@ -107,10 +111,24 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("Malformed request") from None
 
 
-def prepare(server: Any) -> None:
-    """Give a waitress server, before it runs, a Trigger in place of its own."""
+def create_server(application: WSGIApplication, listening: socket.socket, dispatcher: Any, **options: Any) -> Any:
+    """A waitress server on a listening socket, for `run`; `options` are waitress's, beside those that both services share."""
+    server = waitress.create_server(
+        application,
+        _dispatcher=dispatcher,
+        sockets=[listening],
+        connection_limit=1000,
+        channel_timeout=60,
+        ident=None,
+        # The applications decide whom to believe: waitress could trust one address only.
+        clear_untrusted_proxy_headers=False,
+        asyncore_use_poll=True,
+        **options,
+    )
+    server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
     server.trigger.close()
     server.trigger = Trigger(server._map)
+    return server
 
 
 def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:

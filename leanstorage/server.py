@@ -13,7 +13,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
-from waitress import create_server
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.task import WSGITask
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from leanstorage.quick import Group, Quick
 OVERHEAD_BYTES = 1 << 20
 UPLOADS = "/1.1/uploads/"
-SEND_BYTES = 1 << 16  # answers up to this go out in one piece
 MAX_WAITING = 256  # requests in the queue; the next ones are refused at once instead of waiting without end
 Written = tuple[HTTPChannel, BytesResponse | None]  # a channel, and the answer to its request
 
@@ -50,31 +48,18 @@ class Server:
         quick: "Quick | None" = None,
         max_call_bytes: int | None = None,
     ) -> None:
-        self._map: dict[int, Any] = {}  # file -> who reads and writes it
         pool = Dispatcher()
         pool.set_thread_count(threads)
         self._dispatcher: Loop | Dispatcher = Loop(pool, quick) if quick else pool
-        self._server = create_server(
-            application,
-            map=self._map,
-            _dispatcher=self._dispatcher,
-            sockets=[listening],
-            threads=threads,
-            connection_limit=1000,
-            channel_timeout=60,
-            # The application itself answers what is too large, in JSON.
-            max_request_body_size=max_bytes + OVERHEAD_BYTES,
-            ident=None,
-            clear_untrusted_proxy_headers=False,
-            asyncore_use_poll=True,
+        # The application itself answers what is too large, in JSON.
+        self._server = serving.create_server(
+            application, listening, self._dispatcher, max_request_body_size=max_bytes + OVERHEAD_BYTES
         )
-        serving.prepare(self._server)
         adjustments = copy(self._server.adj)
         adjustments.max_request_body_size = (max_call_bytes or max_bytes) + OVERHEAD_BYTES
         self._server.channel_class = type("Channel", (HTTPChannel,), {"parser_class": _parser(adjustments)})
         if quick:
-            quick.start(_Watch(self._map, self._server.trigger))
-        self._server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
+            quick.start(_Watch(self._server._map, self._server.trigger))
         self.port: int = self._server.effective_port
         self._thread: threading.Thread | None = None
 
