@@ -19,10 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from bench.load import request  # noqa: E402 after the path is set
+from bench.servers import KEYS  # noqa: E402
 from tests.support import free_port, running  # noqa: E402
 
-KEYS = {"LEANCLOUD_APP_ID": "bench", "LEANCLOUD_APP_KEY": "key", "LEANCLOUD_APP_MASTER_KEY": "master"}
-KEYS |= {"LEANCLOUD_APP_HOOK_KEY": "hook"}
 HEADERS = {"X-LC-Id": "bench", "X-LC-Key": "key", "Content-Type": "application/json"}
 CLIENTS = 16
 SENT_SECONDS = 0.001  # before the signal, for what may be said to have been sent before it

@@ -24,13 +24,11 @@ import requests
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from bench.load import load, request  # noqa: E402 after the path is set
-from bench.servers import BARE  # noqa: E402
+from bench.servers import BARE, KEYS  # noqa: E402
 from tests.support import clean_environment, free_port, running  # noqa: E402
 
 ROWS = 10_000
 GROUPS = 100
-KEYS = {"LEANCLOUD_APP_ID": "bench", "LEANCLOUD_APP_KEY": "key", "LEANCLOUD_APP_MASTER_KEY": "master"}
-KEYS |= {"LEANCLOUD_APP_HOOK_KEY": "hook"}
 
 
 class Peer:

@@ -205,6 +205,15 @@ def read_until(process, ready):
     raise AssertionError(f"not ready: {text.decode()}")
 
 
+def until(check, seconds=5):
+    """Wait until `check()` is true; AssertionError when that does not come."""
+    end = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > end:
+            raise AssertionError("it did not happen")
+        time.sleep(0.01)
+
+
 def copied_app(case):
     """A folder with a copy of the app and the storage, for a test that changes them; gone after the test."""
     folder = Path(tempfile.mkdtemp(prefix="app-"))

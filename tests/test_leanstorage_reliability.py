@@ -102,7 +102,6 @@ class EndTest(Case):
         with self.serve(*python("-m", "leanstorage")):
             self.assertEqual(len(self.request("GET", "/classes/Foo").json()["results"]), 2)
 
-
     def test_storage_told_to_end_as_soon_as_it_listens_ends_cleanly(self):
         for _ in range(3):
             with self.serve(*python("-m", "leanstorage")) as process:

@@ -6,8 +6,8 @@ import unittest
 
 import psutil
 
-from tests.support import copied_app, free_port, python, read_until, running
-from tests.test_wsgi import Http, storage, until, wait_for
+from tests.support import copied_app, free_port, python, read_until, running, until
+from tests.test_wsgi import Http, storage, wait_for
 
 
 class ShareTest(unittest.TestCase):

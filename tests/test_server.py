@@ -2,12 +2,12 @@
 import logging
 import socket
 import threading
-import time
 import unittest
 from unittest import mock
 
 from processes import listen
 from server import create_server
+from tests.support import until
 
 GOOD = b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -85,13 +85,13 @@ class ServerTest(unittest.TestCase):
                 self.assertTrue(connection.recv(65536))
                 connection.close()
         self.assertIn(b"200 OK", self.answer(LAST))
-        self.until(lambda: not self.server.active_channels)
+        until(lambda: not self.server.active_channels)
 
     def test_request_that_cannot_be_queued_leaves_no_connection(self):
         with mock.patch.object(self.server.task_dispatcher._visitors, "add_task", side_effect=MemoryError):
             self.assertEqual(self.answer(GOOD), b"")
             self.answer(GOOD.replace(b"/good", b"/1.1/functions/x") + GOOD)  # the second by the thread of the first
-        self.until(lambda: not self.server.active_channels)
+        until(lambda: not self.server.active_channels)
         self.assertIn(b"200 OK", self.answer(LAST))
 
     def test_each_answer_of_many_connections_wakes_the_loop(self):
@@ -110,12 +110,6 @@ class ServerTest(unittest.TestCase):
         for visitor in visitors:
             visitor.join()
         self.assertEqual(len(answered), 1600)
-
-    def until(self, check):
-        end = time.monotonic() + 5
-        while not check():
-            self.assertLess(time.monotonic(), end, "it did not happen")
-            time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -13,16 +13,9 @@ import serving
 from processes import listen
 from server import create_server
 from serving import Pool, Trigger
+from tests.support import until
 
 SECONDS = 5  # until what should happen at once counts as never
-
-
-def until(check):
-    end = time.monotonic() + SECONDS
-    while not check():
-        if time.monotonic() > end:
-            raise AssertionError("it did not happen")
-        time.sleep(0.001)
 
 
 class Task:

@@ -21,7 +21,7 @@ import requests
 from requests_toolbelt import MultipartEncoder
 
 import wsgi
-from tests.support import ROOT, application, clean_environment, free_port, python, running
+from tests.support import ROOT, application, clean_environment, free_port, python, running, until
 
 READY = "cache: "
 
@@ -516,14 +516,6 @@ def encode_multipart(file):
 
 def cookie(response):
     return response.headers["Set-Cookie"].split(";")[0]
-
-
-def until(check, seconds=5):
-    end = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > end:
-            raise AssertionError("it did not happen")
-        time.sleep(0.05)
 
 
 def wait_for(browser):
