@@ -25,10 +25,10 @@ import leancloud
 import requests
 from leancloud import client
 
-import messages
-from cache import Cache
-from messages import HTTPError, Response, json_response
-from sdk import Attachment, asking_storage
+from leanwsgi import messages
+from leanengine.cache import Cache
+from leanwsgi.messages import HTTPError, Response, json_response
+from leanengine.sdk import Attachment, asking_storage
 
 Todo = leancloud.Object.extend("Todo")
 Place = tuple[datetime, str]  # in a list: the time and the id of a todo

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-import messages
+from leanwsgi import messages
 
 Handler = Callable[..., messages.Response]  # (environ, **path parameters)
 Explain = Callable[[Exception, WSGIEnvironment], messages.Response]

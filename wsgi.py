@@ -179,13 +179,14 @@ def compose(environment: Mapping[str, str]) -> App:
     if keys is None:
         import sqlite3
 
-        from leanstorage import embedded, embedded_redis
+        from leanengine import local_redis
+        from leanstorage import embedded
 
         try:
             keys = embedded.load_keys(settings.data)
             storage = embedded.start_storage(settings.data, keys)
             parts.append(storage)
-            server = embedded_redis.start_redis(settings.data) if cache_url is None else None
+            server = local_redis.start_redis(settings.data) if cache_url is None else None
         except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: keys.json holds no JSON
             for part in parts:
                 part.close()
@@ -198,9 +199,9 @@ def compose(environment: Mapping[str, str]) -> App:
 
     # From here on the SDK may be imported: it reads its keys when it is.
     import handlers
-    import middleware
-    from cache import Cache
-    from door import guard_engine
+    from leanengine import middleware
+    from leanengine.cache import Cache
+    from leanengine.cloud_code import guard_engine
     from leancloud import Engine, client
     from router import Application, Router
 
@@ -267,7 +268,7 @@ def prepare_sdk(keys: dict[str, str], app_env: str) -> None:
     # Left unset, the SDK's engine would take no key at all for this one.
     os.environ.setdefault("LEANCLOUD_APP_ANDX_KEY", secrets.token_hex(32))
     import leancloud
-    import sdk
+    from leanengine import sdk
 
     app_id, app_key, master_key, hook_key = map(keys.get, KEYS)
     leancloud.init(app_id, app_key=app_key, master_key=master_key, hook_key=hook_key)
@@ -280,9 +281,9 @@ def serve(app: App, environment: Mapping[str, str]) -> bool:
 
     Raises SystemExit when the port cannot be listened on.
     """
-    import serving
-    from processes import listen, share, watch
-    from server import create_server
+    from leanwsgi import waitress_server
+    from leanwsgi.workers import listen, share, watch
+    from leanengine.server import create_server
 
     settings = app.settings
     host = "0.0.0.0" if settings.app_env in PLATFORM_ENVS else "127.0.0.1"
@@ -297,14 +298,14 @@ def serve(app: App, environment: Mapping[str, str]) -> bool:
     def stop(number: int, _: FrameType | None) -> None:
         signals.append(number)
         if servers:
-            serving.stop(servers[0])
+            waitress_server.stop(servers[0])
         elif len(signals) == 1:  # the end takes seconds at the most: asking again makes it no faster, only untidy
             raise KeyboardInterrupt
 
     def run() -> None:
         servers.append(create_server(app, socket, THREADS, settings.max_upload_bytes))
         try:
-            serving.run(servers[0])
+            waitress_server.run(servers[0])
         finally:
             app.close()
 

@@ -24,7 +24,7 @@ def fuzz(arguments):
     import atheris
 
     with atheris.instrument_imports(include=["leanstorage", "messages", "router", "multipart"]):
-        from leanstorage.service import create_application, open_service
+        from leanstorage.http.application import create_application, open_service
         from tests.fuzz_targets import Targets
         from tests.service_support import KEYS
     folder = tempfile.mkdtemp()

@@ -18,9 +18,9 @@ from urllib.parse import urlencode
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from leanstorage import indexes  # noqa: E402
-from leanstorage.calls import Options  # noqa: E402
-from leanstorage.service import create_application, open_service  # noqa: E402
+from leanstorage.rules import indexes  # noqa: E402
+from leanstorage.rules.call import Options  # noqa: E402
+from leanstorage.http.application import create_application, open_service  # noqa: E402
 from leanstorage.store import canonical_text, open_store  # noqa: E402
 
 KEYS = {"id": "appid", "key": "key", "master_key": "master", "hook_key": "hook"}

@@ -22,8 +22,8 @@ from tests.support import free_port, running  # noqa: E402
 BARE = """
 import logging, sys
 import waitress
-from processes import listen
-from server import create_server
+from leanwsgi.workers import listen
+from leanengine.server import create_server
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "18")])
     return [b'{"ip":"127.0.0.1"}']
@@ -57,8 +57,8 @@ server = sys.argv[2]
 if server == "gevent":
     WSGIServer(("127.0.0.1", int(sys.argv[1])), engine, log=None).serve_forever()
 else:
-    from processes import listen
-    from server import create_server
+    from leanwsgi.workers import listen
+    from leanengine.server import create_server
     create_server(engine, listen("127.0.0.1", int(sys.argv[1])), 16, 1 << 20).run()
 """
 KEYS = {"LEANCLOUD_APP_ID": "bench", "LEANCLOUD_APP_KEY": "key", "LEANCLOUD_APP_MASTER_KEY": "master"}
@@ -82,7 +82,7 @@ def stalled_uploads(port, number=40):
 
 @contextlib.contextmanager
 def embedded_redis(data):
-    from leanstorage.embedded_redis import start_redis
+    from leanengine.local_redis import start_redis
 
     server = start_redis(data)
     try:

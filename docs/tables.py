@@ -2,7 +2,7 @@
 
 A link like [`messages.upload`](messages.py#L153-L196) leads to the lines of what it names: a function, a class, a
 value, or else the one line that holds this text. With `--write` everything is put into the documents, the tables of
-leanstorage.reference too; a test checks that it is up to date. The app is read and not imported: wsgi.py starts
+docs.reference too; a test checks that it is up to date. The app is read and not imported: wsgi.py starts
 services when it is.
 """
 import ast
@@ -11,8 +11,8 @@ import re
 import sys
 from pathlib import Path
 
-from leanstorage import reference
-from leanstorage.reference import renewed, table, words
+from docs import reference
+from docs.reference import renewed, table, words
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"\[`([^`]+)`\]\(([^)#\s]+)#L[L0-9-]*\)")

@@ -15,18 +15,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leanstorage import classes, indexes, mail, roles, users
+from leanstorage.resources import mail, roles, users
+from leanstorage.rules import classes, indexes
 from leanstorage import keys as key_files
-from leanstorage.calls import Options, Service
-from leanstorage.errors import StorageError
-from leanstorage.hooks import HttpTransport
-from leanstorage.quick import quick_calls
-from leanstorage.server import Server
-from leanstorage.service import create_application, open_service
+from leanstorage.rules.call import Options, Service
+from leanstorage.rules.errors import StorageError
+from leanstorage.engine.hooks import HttpTransport
+from leanstorage.http.inline_calls import quick_calls
+from leanstorage.http.server import Server
+from leanstorage.http.application import create_application, open_service
 from leanstorage.store import Document, Store, StoreUnavailable, open_store
-from leanstorage.sweep import Sweeper
+from leanstorage.resources.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
-from processes import listen, share
+from leanwsgi.workers import listen, share
 
 if TYPE_CHECKING:
     from leanstorage.store.sql import Transaction

@@ -3,12 +3,12 @@ from pathlib import Path
 from wsgiref.types import WSGIApplication
 
 from leanstorage import keys as key_files
-from leanstorage.hooks import Engine, EngineMemory, WsgiTransport
-from leanstorage.quick import quick_calls
-from leanstorage.server import Server
-from leanstorage.service import create_application, open_service
-from leanstorage.sweep import Sweeper
-from processes import listen
+from leanstorage.engine.hooks import Engine, EngineMemory, WsgiTransport
+from leanstorage.http.inline_calls import quick_calls
+from leanstorage.http.server import Server
+from leanstorage.http.application import create_application, open_service
+from leanstorage.resources.sweep import Sweeper
+from leanwsgi.workers import listen
 
 THREADS = 32  # as many as the app can wait with, and as many again for the hooks that call back
 

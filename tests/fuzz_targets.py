@@ -6,7 +6,7 @@ import io
 import json
 from urllib.parse import quote
 
-import messages
+from leanwsgi import messages
 from tests.service_support import KEYS
 from tests.support import call
 

@@ -17,9 +17,9 @@ import unittest
 from pathlib import Path
 from urllib.parse import urlencode
 
-from leanstorage.calls import Options
-from leanstorage.quick import quick_calls
-from leanstorage.service import create_application, open_service
+from leanstorage.rules.call import Options
+from leanstorage.http.inline_calls import quick_calls
+from leanstorage.http.application import create_application, open_service
 from router import STATUS_LINES
 from tests.support import call
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 from leanstorage import keys as key_files
-from leanstorage.calls import Options
-from leanstorage.quick import quick_calls
-from leanstorage.server import Server
-from leanstorage.service import create_application, open_service
-from processes import listen
+from leanstorage.rules.call import Options
+from leanstorage.http.inline_calls import quick_calls
+from leanstorage.http.server import Server
+from leanstorage.http.application import create_application, open_service
+from leanwsgi.workers import listen
 
 
 class Storage:

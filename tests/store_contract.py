@@ -163,7 +163,7 @@ class StoreContract:
         self.assertEqual(results.count(True), 1)
 
     def test_columns_added_at_once_are_all_kept(self):
-        from leanstorage import classes
+        from leanstorage.rules import classes
 
         def add(name):
             def work(transaction):

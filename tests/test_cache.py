@@ -8,9 +8,9 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from unittest import mock
 
-import cache as cache_module
-from cache import Cache
-from leanstorage.embedded_redis import start_redis
+from leanengine import cache as cache_module
+from leanengine.cache import Cache
+from leanengine.local_redis import start_redis
 from tests.support import AppTestCase, application
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import wsgi
 from docs import tables
-from leanstorage import reference
+from docs import reference
 from tests.support import ROOT
 
 DOCUMENTS = tables.documents()
@@ -208,7 +208,7 @@ class TroubleshootingTest(unittest.TestCase):
                 self.assertTrue(one in text, one)
 
     def test_error_codes_of_the_storage_are_in_its_reference(self):
-        from leanstorage.errors import Code
+        from leanstorage.rules.errors import Code
 
         text = reference.FILE.read_text()
         for code in Code:

@@ -30,7 +30,8 @@ import requests
 
 import wsgi
 from leanstorage import __main__ as command_line
-from leanstorage import mail, reference
+from docs import reference
+from leanstorage.resources import mail
 from leanstorage.store import now, open_store
 from leanstorage.takeout import exporter
 from tests.service_support import SERVER, open_database

@@ -12,7 +12,7 @@ import leancloud
 from leancloud import Engine
 from leancloud.object_ import object_class_map
 
-import door
+from leanengine import cloud_code
 from tests.support import call
 
 KEYS = {
@@ -55,7 +55,7 @@ class DoorTest(unittest.TestCase):
         def check(thing):
             self.seen.append(thing)
 
-        self.guarded = door.guard_engine(self.engine, KEYS)
+        self.guarded = cloud_code.guard_engine(self.engine, KEYS)
         self.addCleanup(leancloud.User.set_current, None)
 
     def post(self, path, body=None, headers=APP, app=None, data=None, method="POST", **more):
@@ -251,12 +251,12 @@ class DoorTest(unittest.TestCase):
 
     def test_class_names_of_callers_are_not_remembered_for_ever(self):
         leancloud.Object.extend("OwnClass")
-        self.addCleanup(door._own_classes.cache_clear)
-        door._own_classes.cache_clear()
+        self.addCleanup(cloud_code._own_classes.cache_clear)
+        cloud_code._own_classes.cache_clear()
         for call_number in range(4):
             values = [{"__type": "Pointer", "className": f"C{call_number}_{i}", "objectId": "a"} for i in range(1000)]
             self.assertNotEqual(self.post("/1.1/call/add", {"a": values, "b": []}).status, 400)
-        self.assertLess(len(object_class_map), len(door._own_classes()) + 2 * door.MAX_CLASSES + 1)
+        self.assertLess(len(object_class_map), len(cloud_code._own_classes()) + 2 * cloud_code.MAX_CLASSES + 1)
         self.assertIn("OwnClass", object_class_map)
 
     def test_preflight_is_answered_without_a_body(self):

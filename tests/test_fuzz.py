@@ -10,7 +10,7 @@ import unittest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import messages
+from leanwsgi import messages
 from router import Router
 from tests.fuzz_targets import SEEDS, Targets
 from tests.service_support import KEYS, ServiceTestCase

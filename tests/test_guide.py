@@ -13,7 +13,7 @@ import leancloud
 from leancloud import client
 from leancloud.engine import CookieSessionMiddleware
 
-import middleware
+from leanengine import middleware
 from tests.support import ROOT, AppTestCase, call, clean_environment, free_port, python
 from tests.test_middleware import Forget, logging_in, plain
 

@@ -4,9 +4,9 @@ import statistics
 import time
 from urllib.parse import urlencode
 
-from leanstorage.calls import Options
-from leanstorage.classes import NOBODY
-from leanstorage import classes
+from leanstorage.rules.call import Options
+from leanstorage.rules.classes import NOBODY
+from leanstorage.rules import classes
 from tests.service_support import KEYS, ServiceTestCase, pointer
 
 INJECTIONS = ["a'b", 'a"b', "a`b", "a;b", "a--", "a) OR 1=1 --", "a\\", "a b", "a/*", "$a", "a.$b", "a\0", "\u200ba", "a%27", "ａ", "a.b'c", 'a.b"c', "a'; DROP TABLE objects; --"]

@@ -7,8 +7,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from leanstorage import classes
-from leanstorage.service import create_application, open_service
+from leanstorage.rules import classes
+from leanstorage.http.application import create_application, open_service
 from leanstorage.store import Stale
 from tests.service_support import KEYS, ServiceTestCase
 

@@ -4,10 +4,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 from unittest import mock
 
-from leanstorage import documents, files
-from leanstorage.calls import Call, Caller
-from leanstorage.classes import NOBODY
-from leanstorage.errors import StorageError
+from leanstorage.resources import files
+from leanstorage.rules import rendering
+from leanstorage.rules.call import Call, Caller
+from leanstorage.rules.classes import NOBODY
+from leanstorage.rules.errors import StorageError
 from leanstorage.store import QueryTimeout, StoreUnavailable, now
 from tests.service_support import KEYS, QuickApplication, ServiceTestCase, pointer
 
@@ -185,10 +186,10 @@ class FilesTest(ServiceTestCase):
         quick = replace(self.service, store=SimpleNamespace(read=store.read, write=store.write))
         for service, error in ((quick, QueryTimeout), (self.service, StorageError)):
             call = Call(service, Caller(), "GET", {}, {}, "")
-            documents.Room(call).take(1000, 1 << 18)
-            self.assertRaises(error, documents.Room(call).take, documents.MAX_EXPANDED + 1, 0)
-            self.assertRaises(error, documents.Room(call).take, 0, documents.MAX_EXPANDED_SIZE + 1)
-        self.assertRaises(QueryTimeout, documents.Room(Call(quick, Caller(), "GET", {}, {}, "")).take, 1001, 0)
+            rendering.Room(call).take(1000, 1 << 18)
+            self.assertRaises(error, rendering.Room(call).take, rendering.MAX_EXPANDED + 1, 0)
+            self.assertRaises(error, rendering.Room(call).take, 0, rendering.MAX_EXPANDED_SIZE + 1)
+        self.assertRaises(QueryTimeout, rendering.Room(Call(quick, Caller(), "GET", {}, {}, "")).take, 1001, 0)
 
     def test_external_file_keeps_its_url_and_delete_answers_200(self):
         value = self.api("POST", "/files", {"name": "x", "url": "http://elsewhere.example/x.png", "ACL": None}, 201)

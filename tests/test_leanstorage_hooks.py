@@ -9,8 +9,9 @@ from contextlib import redirect_stderr
 from unittest import mock
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from leanstorage import documents, hooks
-from leanstorage.hooks import EngineDown, EngineTimeout
+from leanstorage.engine import hooks
+from leanstorage.rules import rendering
+from leanstorage.engine.hooks import EngineDown, EngineTimeout
 from tests.service_support import KEYS, ServiceTestCase, pointer
 
 DATE = {"__type": "Date", "iso": "2020-01-01T00:00:00.000Z"}
@@ -139,7 +140,7 @@ class HooksTest(HookCase):
 
     def test_after_hook_of_what_is_too_large_to_be_sent_is_left_out(self):
         self.on("Large", "afterSave", lambda sent: (200, {}))
-        with mock.patch.object(documents, "MAX_EXPANDED", 10), mock.patch.object(documents, "QUICK_EXPANDED", 10):
+        with mock.patch.object(rendering, "MAX_EXPANDED", 10), mock.patch.object(rendering, "QUICK_EXPANDED", 10):
             object_id = self.make("Large", files=[{"__type": "File", "id": "gone"}] * 11)
         self.assertEqual(self.engine.calls, [])
         self.assertEqual(len(self.get("Large", object_id)["files"]), 11)

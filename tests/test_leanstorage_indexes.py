@@ -5,7 +5,8 @@ import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
-from leanstorage import indexes, queries
+from leanstorage.rules import indexes
+from leanstorage.rules.where import parse_where, with_limits
 from leanstorage.__main__ import main
 from leanstorage.store import Row
 from tests.service_support import KEYS, ServiceTestCase
@@ -62,8 +63,8 @@ class IndexTest(ServiceTestCase):
 
     def plan(self, where, order):
         """The database's own words on how it finds the first 20 of a query."""
-        query, _ = queries.parse("Job", where)
-        query = queries.with_limits(query, {"order": order, "limit": 20})
+        query, _ = parse_where("Job", where)
+        query = with_limits(query, {"order": order, "limit": 20})
 
         def work(transaction):
             text, params = transaction.compiler(transaction.known).select(query, ("o.id", []))

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 from urllib.parse import urlencode
 
-from leanstorage import changes, quick
+from leanstorage.http import inline_calls
+from leanstorage.rules import write
 from tests.service_support import ServiceTestCase, pointer
 
 GEO = {"__type": "GeoPoint", "latitude": 40.0, "longitude": -30.0}
@@ -247,7 +248,7 @@ class UpdateTest(ServiceTestCase):
         ):
             with self.subTest(name):
                 start = time.process_time()
-                changes.apply(fields, body, None, {}, creating=False)
+                write.apply(fields, body, None, {}, creating=False)
                 self.assertLess(time.process_time() - start, 1)
 
     def test_array_that_gets_too_long_is_refused_and_one_that_does_not_is_kept(self):
@@ -328,7 +329,7 @@ class UpdateTest(ServiceTestCase):
                         return write(work)
 
                     body = {"lost": 1} if method == "PUT" else None
-                    with mock.patch.object(quick, "PATH", re.compile("nothing is quick")):
+                    with mock.patch.object(inline_calls, "PATH", re.compile("nothing is quick")):
                         with mock.patch.object(self.service.store, "write", write_late):
                             self.code(305, method, path, body, where=where)
                     self.assertEqual(self.get("Foo", object_id)["seen"], 1)

@@ -7,7 +7,8 @@ import unittest
 
 import regex
 
-from leanstorage import patterns, queries
+from leanstorage.rules import patterns
+from leanstorage.rules.where import parse_where
 from leanstorage.store import Row
 from tests.model import matches
 from tests.service_support import KEYS, ServiceTestCase, pointer
@@ -761,7 +762,7 @@ class NestingTest(ServiceTestCase):
                 where = {"p": {"$inQuery": {"className": "Nested", "where": where}}}
             with self.subTest(depth):
                 self.assertEqual(len(self.find("Nested", where)), depth <= 3)
-                query, _ = queries.parse("Nested", where)
+                query, _ = parse_where("Nested", where)
                 text, _ = self.service.store.read(
                     lambda transaction: transaction.compiler(transaction.known).select(query, ("o.id", []))
                 )

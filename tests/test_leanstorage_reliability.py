@@ -18,9 +18,9 @@ from unittest import mock
 import psutil
 import requests
 
-from leanstorage import batch
+from leanstorage.resources import batch
 from leanstorage.__main__ import main
-from leanstorage.calls import Call, Caller
+from leanstorage.rules.call import Call, Caller
 from leanstorage.store import QueryTimeout, StoreUnavailable, open_store
 from tests.service_support import KEYS, SERVER, ServiceTestCase, open_database
 from tests.support import ROOT, clean_environment, free_port, python, running
@@ -310,7 +310,7 @@ class StartTest(Case):
         self.assertIn(str(Path(self.data).resolve() / "keys.json"), first.stderr)
 
     def test_postgresql_without_its_driver_names_what_to_install(self):
-        with mock.patch.dict(sys.modules, {"leanstorage.store.postgresql": None}):
+        with mock.patch.dict(sys.modules, {"leanstorage.store.postgresql.store": None}):
             with self.assertRaisesRegex(ValueError, "requirements-server.txt"):
                 open_store("postgresql://127.0.0.1:1/x")
 
@@ -375,7 +375,7 @@ class LimitsTest(ServiceTestCase):
 
     def test_batch_that_takes_too_long_does_no_more(self):
         requests = [{"method": "POST", "path": "/1.1/classes/Late", "body": {"n": n}} for n in range(3)]
-        with mock.patch("leanstorage.batch.time") as clock:
+        with mock.patch("leanstorage.resources.batch.time") as clock:
             clock.monotonic.side_effect = [0, 1, batch.BATCH_SECONDS, batch.BATCH_SECONDS + 1]
             answers = self.api("POST", "/batch", {"requests": requests})
         self.assertEqual([list(answer) for answer in answers], [["success"], ["success"], ["error"]])
@@ -403,7 +403,7 @@ class LimitsTest(ServiceTestCase):
                 transaction.insert("Slow", Row(f"i{index}", index, index, None, {"n": index, "l": list(range(20))}))
 
         self.service.store.write(seed)
-        with mock.patch.object(self.service.store, "_query_seconds", 0.01), mock.patch("leanstorage.store.sqlite.STEPS", 100):
+        with mock.patch.object(self.service.store, "_query_seconds", 0.01), mock.patch("leanstorage.store.sqlite.store.STEPS", 100):
             self.code(124, "GET", "/classes/Slow", where={"$or": [{"l": {"$all": [n, 30]}} for n in range(50)]})
 
     @unittest.skipIf(SERVER, "SQLite's own budget")

@@ -9,10 +9,10 @@ from unittest import mock
 
 import requests
 
-from leanstorage import files
-from leanstorage.blobs import open_blobs
+from leanstorage.resources import files
+from leanstorage.blobs.folder import open_blobs
 from leanstorage.store import StoreUnavailable, now
-from leanstorage.sweep import sweep
+from leanstorage.resources.sweep import sweep
 from tests.service_support import KEYS, ServiceTestCase
 from tests.support import ROOT, clean_environment, free_port, python, running
 
@@ -147,12 +147,12 @@ class S3Test(S3Case):
         token, empty = self.token(), self.token()
         self.put(token)
         later = now() + files.UNCLAIMED_MS + 1
-        with mock.patch("leanstorage.files.now", return_value=later):
+        with mock.patch("leanstorage.resources.files.now", return_value=later):
             sweep(self.service)
         self.assertEqual(self.api("GET", f"/files/{token['objectId']}")["metaData"]["size"], len(DATA))
         pending = self.service.store.read(lambda transaction: transaction.records("direct"))
         self.assertEqual([key for key, _ in pending if key == empty["key"]], [empty["key"]])
-        with mock.patch("leanstorage.files.now", return_value=later + files.UPLOAD_MS):
+        with mock.patch("leanstorage.resources.files.now", return_value=later + files.UPLOAD_MS):
             sweep(self.service)
         self.assertEqual(self.service.store.read(lambda transaction: transaction.records("direct")), [])
 

@@ -11,9 +11,9 @@ from unittest import mock
 
 import requests
 
-from leanstorage import server
+from leanstorage.http import server
 from leanstorage.store import StoreUnavailable
-from processes import listen
+from leanwsgi.workers import listen
 
 
 class ServerTest(unittest.TestCase):

@@ -13,7 +13,7 @@ except ImportError:  # the app needs none
     psycopg = None
 
 from leanstorage.store import QueryTimeout, StoreUnavailable, open_store
-from leanstorage.store.sqlite import SqliteStore
+from leanstorage.store.sqlite.store import SqliteStore
 from tests import service_support
 from tests.store_contract import StoreContract, row
 

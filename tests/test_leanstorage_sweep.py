@@ -6,9 +6,10 @@ import threading
 import time
 from unittest import mock
 
-from leanstorage import blobs, files
+from leanstorage.blobs.folder import folder
+from leanstorage.resources import files
 from leanstorage.store import StoreUnavailable, now
-from leanstorage.sweep import BATCH, Sweeper, sweep
+from leanstorage.resources.sweep import BATCH, Sweeper, sweep
 from tests.service_support import ServiceTestCase
 
 
@@ -68,7 +69,7 @@ class SweepTest(ServiceTestCase):
     def test_staged_bytes_of_a_dead_process_go_after_a_day(self):
         young, _, _ = self.service.blobs.write([b"young"])
         old, _, _ = self.service.blobs.write([b"old"])
-        past = time.time() - blobs.ABANDONED_SECONDS - 1
+        past = time.time() - folder.ABANDONED_SECONDS - 1
         os.utime(old, (past, past))
         sweep(self.service)
         self.assertEqual((os.path.exists(young), os.path.exists(old)), (True, False))
@@ -81,7 +82,7 @@ class SweepTest(ServiceTestCase):
         self.api("POST", "/fileCallback", {"token": token["token"], "result": True})
         self.assertEqual(self.raw("GET", "/" + token["key"]).status, 404)
         later = now() + files.UPLOAD_MS + files.UNCLAIMED_MS + 1
-        with mock.patch("leanstorage.files.now", return_value=later):
+        with mock.patch("leanstorage.resources.files.now", return_value=later):
             sweep(self.service)
         self.assertEqual(self.kinds("direct"), [])
 
@@ -114,7 +115,7 @@ class SweeperTest(ServiceTestCase):
                 third.set()
             raise StoreUnavailable("gone") if len(runs) == 1 else RuntimeError("a defect")
 
-        with mock.patch("leanstorage.sweep.PERIOD_SECONDS", 0.01), mock.patch("leanstorage.sweep.sweep", failing):
+        with mock.patch("leanstorage.resources.sweep.PERIOD_SECONDS", 0.01), mock.patch("leanstorage.resources.sweep.sweep", failing):
             with contextlib.redirect_stderr(io.StringIO()) as log:
                 sweeper = Sweeper(self.service)
                 self.assertTrue(third.wait(10))

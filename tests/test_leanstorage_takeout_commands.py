@@ -87,10 +87,10 @@ class CommandsTest(StorageTestCase):
         self.assertEqual(self.run_command("import", self.folder / "nothing")[0], 0)
 
     def test_postgresql_without_psycopg_is_one_line_that_names_what_to_install(self):
-        missing = {"psycopg": None, "leanstorage.store.postgresql": None}
+        missing = {"psycopg": None, "leanstorage.store.postgresql.store": None}
         for arguments in (["import", self.post()], ["export", self.folder / "out"], ["outbox"], ["serve", "--port", "0"]):
             with self.subTest(arguments[0]), mock.patch.dict(sys.modules, missing):
-                sys.modules.pop("leanstorage.store.postgresql")
+                sys.modules.pop("leanstorage.store.postgresql.store")
                 code, text = self.run_command(*arguments, "--database", "postgresql://nobody@localhost/none", **KEYS)
                 self.assertEqual((code, text.count("\n")), (1, 1), text)
                 self.assertIn("pip install --no-deps -r requirements-server.txt", text)

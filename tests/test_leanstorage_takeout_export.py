@@ -7,12 +7,12 @@ import re
 import stat
 from unittest import mock
 
-from leanstorage import indexes
+from leanstorage.rules import indexes
 from leanstorage import keys as key_files
 from leanstorage.store import Row, open_store
 from leanstorage.takeout import exporter, importer, inboxes
 from leanstorage.takeout.report import Report
-from leanstorage.values import pointer
+from leanstorage.rules.values import pointer
 from tests.storage_support import StorageTestCase
 
 

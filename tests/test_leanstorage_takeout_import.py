@@ -14,7 +14,7 @@ import zipfile
 from unittest import mock
 
 from leanstorage import keys as key_files
-from leanstorage import passwords
+from leanstorage.rules import passwords
 from leanstorage.store import Query, open_store
 from leanstorage.takeout import bson_rows, formats, importer, sources
 from leanstorage.takeout import report as report_module

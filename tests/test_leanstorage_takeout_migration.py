@@ -5,9 +5,9 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from leanstorage import indexes
-from leanstorage.calls import Options
-from leanstorage.service import create_application, open_service
+from leanstorage.rules import indexes
+from leanstorage.rules.call import Options
+from leanstorage.http.application import create_application, open_service
 from leanstorage.takeout import migration
 from tests.service_support import KEYS, ServiceTestCase, open_database
 

@@ -11,13 +11,13 @@ from unittest import mock
 
 import requests
 
-from leanstorage import blobs
+from leanstorage.blobs.folder import folder
 from leanstorage import keys as key_files
-from leanstorage.blobs import FolderBlobs
+from leanstorage.blobs.folder import FolderBlobs
 from leanstorage.store import Row
 from leanstorage.takeout import exporter, importer, puller, remote
 from leanstorage.takeout.report import Report
-from leanstorage.values import pointer
+from leanstorage.rules.values import pointer
 from tests.storage_support import StorageTestCase
 
 
@@ -368,7 +368,7 @@ class PullTest(PullTestCase):
 
     def test_files_that_do_not_fit_are_refused_and_the_pull_goes_on(self):
         small, large = self.upload("small.bin", b"x"), self.upload("large.bin", b"x" * 5000)
-        written = blobs.write_hashed
+        written = folder.write_hashed
 
         def full(chunks, file):
             size, digest = written(chunks, file)
@@ -377,7 +377,7 @@ class PullTest(PullTestCase):
             return size, digest
 
         self.source.request("POST", "/classes/Many", {"n": 1})
-        with mock.patch.object(blobs, "write_hashed", full):
+        with mock.patch.object(folder, "write_hashed", full):
             self.assertEqual(self.pull(blobs=self.blobs), 1)
         self.assertIn("it cannot be stored: a file cannot be written: No space left", self.output.getvalue())
         self.assertRegex(self.output.getvalue(), r"\nfiles +2 +1 +0 +1\n")

@@ -10,10 +10,11 @@ from time import sleep
 from unittest import mock
 
 from leanstorage import __main__ as command_line
-from leanstorage import classes, mail, users
-from leanstorage.calls import Options
+from leanstorage.resources import mail, users
+from leanstorage.rules import classes
+from leanstorage.rules.call import Options
 from leanstorage.store import now
-from leanstorage.values import parse_time
+from leanstorage.rules.values import parse_time
 from tests.service_support import KEYS, ServiceTestCase, pointer
 from tests.support import call
 
@@ -102,7 +103,7 @@ class LoginTest(ServiceTestCase):
             return user_id
 
         check = users.check_password
-        with mock.patch("leanstorage.users.check_password", delete):
+        with mock.patch("leanstorage.resources.users.check_password", delete):
             self.code(211, "POST", "/login", {"username": "gone", "password": "pw"})
 
     def test_seven_wrong_passwords_lock_the_account_for_a_while(self):
@@ -111,7 +112,7 @@ class LoginTest(ServiceTestCase):
             self.code(210, "POST", "/login", {"username": "locked", "password": "x"})
         self.code(219, "POST", "/login", {"username": "locked", "password": "pw"})
         later = now() + users.LOCK_MS + 1
-        with mock.patch("leanstorage.store.sql.now", return_value=later), mock.patch("leanstorage.users.now", return_value=later):
+        with mock.patch("leanstorage.store.sql.now", return_value=later), mock.patch("leanstorage.resources.users.now", return_value=later):
             self.login(username="locked", password="pw")
 
     def test_right_password_clears_earlier_failures(self):
@@ -181,7 +182,7 @@ class ChangeTest(ServiceTestCase):
 
     def test_password_that_a_stranger_sets_is_refused_before_it_is_hashed(self):
         other = self.user(self.name + "3")
-        with mock.patch("leanstorage.passwords.hash_password", side_effect=AssertionError("hashed")):
+        with mock.patch("leanstorage.rules.passwords.hash_password", side_effect=AssertionError("hashed")):
             self.code(206, "PUT", self.path, {"password": "new"}, status=403)
             self.code(403, "PUT", self.path, {"password": "new"}, status=403, session=other["sessionToken"])
             self.code(1, "PUT", "/users/unknown", {"password": "new"}, status=404)

@@ -8,9 +8,9 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
-from leanstorage.quick import quick_calls
-from leanstorage.server import Server
-from processes import listen
+from leanstorage.http.inline_calls import quick_calls
+from leanstorage.http.server import Server
+from leanwsgi.workers import listen
 from tests.service_support import KEYS, SERVER, ServiceTestCase
 
 CLIENTS = 64

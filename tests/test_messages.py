@@ -2,7 +2,7 @@ import io
 import tracemalloc
 import unittest
 
-import messages
+from leanwsgi import messages
 from tests.support import multipart
 
 

@@ -14,9 +14,9 @@ import leancloud
 from leancloud.engine import CookieSessionMiddleware
 from werkzeug.http import parse_cookie
 
-import messages
-import middleware
-import server
+from leanwsgi import messages
+from leanengine import middleware
+from leanengine import server
 from tests.support import AppTestCase, Visitor, application, call, multipart
 
 

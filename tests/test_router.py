@@ -1,7 +1,7 @@
 import unittest
 from http import HTTPStatus
 
-import messages
+from leanwsgi import messages
 from router import Application, RouteConflict, Router
 from tests.support import call
 

@@ -11,8 +11,8 @@ import leancloud
 import requests
 from leancloud import client
 
-import sdk
-from messages import HTTPError
+from leanengine import sdk
+from leanwsgi.messages import HTTPError
 from tests.support import AppTestCase, Visitor
 
 

@@ -5,8 +5,8 @@ import threading
 import unittest
 from unittest import mock
 
-from processes import listen
-from server import create_server
+from leanwsgi.workers import listen
+from leanengine.server import create_server
 from tests.support import until
 
 GOOD = b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -9,10 +9,10 @@ import unittest
 from functools import partial
 from unittest import mock
 
-import serving
-from processes import listen
-from server import create_server
-from serving import Pool, Trigger
+from leanwsgi import waitress_server
+from leanwsgi.workers import listen
+from leanengine.server import create_server
+from leanwsgi.waitress_server import Pool, Trigger
 from tests.support import until
 
 SECONDS = 5  # until what should happen at once counts as never
@@ -210,10 +210,10 @@ class EndTest(unittest.TestCase):
         self.port = listening.getsockname()[1]
         self.server = create_server(application, listening, 2, 1 << 20)
         self.server.adj.asyncore_loop_timeout = 60  # longer than any test waits: who forgets to wake the loop fails
-        self.thread = threading.Thread(target=serving.run, args=[self.server])
+        self.thread = threading.Thread(target=waitress_server.run, args=[self.server])
         self.thread.start()
         self.addCleanup(self.thread.join)
-        self.addCleanup(serving.stop, self.server)
+        self.addCleanup(waitress_server.stop, self.server)
         self.addCleanup(self.leave.set)
 
     def ask(self, path="/", more=b""):
@@ -241,7 +241,7 @@ class EndTest(unittest.TestCase):
         for _ in range(2):
             self.assertTrue(self.entered.acquire(timeout=SECONDS))
         until(lambda: sum(len(channel.requests) for channel in [*self.server.active_channels.values()]) == 4)
-        serving.stop(self.server)
+        waitress_server.stop(self.server)
         self.refused()
         self.assertTrue(self.thread.is_alive())
         self.leave.set()
@@ -256,7 +256,7 @@ class EndTest(unittest.TestCase):
         half = socket.create_connection(("127.0.0.1", self.port), SECONDS)
         self.addCleanup(half.close)
         half.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
-        serving.stop(self.server)
+        waitress_server.stop(self.server)
         for connection in (idle, half):
             self.assertEqual(connection.recv(1), b"")
         self.thread.join(1)
@@ -265,7 +265,7 @@ class EndTest(unittest.TestCase):
     def test_requests_sent_one_behind_the_other_are_all_answered_and_the_last_says_so(self):
         connection = self.ask("/slow", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
         self.assertTrue(self.entered.acquire(timeout=SECONDS))
-        serving.stop(self.server)
+        waitress_server.stop(self.server)
         self.refused()
         self.leave.set()
         answers = self.everything(connection).lower()
@@ -283,16 +283,16 @@ class EndTest(unittest.TestCase):
         before.sendall(body)
         asked = [self.ask() for _ in range(5)]
         asked[0].sendall(body)
-        serving.stop(self.server)
+        waitress_server.stop(self.server)
         leave.set()
         for connection, number in ((before, 1), (asked[0], 2), *((other, 1) for other in asked[1:])):
             self.assertEqual(self.everything(connection).count(b"200 OK"), number)
 
     def test_request_that_takes_too_long_is_given_up(self):
-        with mock.patch.object(serving, "LINGER_SECONDS", 0.2), self.assertLogs("waitress", "WARNING"):
+        with mock.patch.object(waitress_server, "LINGER_SECONDS", 0.2), self.assertLogs("waitress", "WARNING"):
             connection = self.ask("/slow")
             self.assertTrue(self.entered.acquire(timeout=SECONDS))
-            serving.stop(self.server)
+            waitress_server.stop(self.server)
             self.thread.join(SECONDS)
             self.assertFalse(self.thread.is_alive())
             self.assertEqual(connection.recv(1), b"")

@@ -180,12 +180,12 @@ def open_store(url: str, bulk: bool = False, query_seconds: float = QUERY_SECOND
     than `query_seconds` is stopped with QueryTimeout.
     """
     if url.startswith("sqlite:///"):
-        from leanstorage.store.sqlite import SqliteStore
+        from leanstorage.store.sqlite.store import SqliteStore
 
         return SqliteStore(url.removeprefix("sqlite:///"), bulk, query_seconds)
     if url.startswith(("postgresql://", "postgres://")):
         try:
-            from leanstorage.store.postgresql import PostgresqlStore
+            from leanstorage.store.postgresql.store import PostgresqlStore
         except ImportError:  # of psycopg, or of the libpq that it needs
             raise ValueError("PostgreSQL needs psycopg: pip install --no-deps -r requirements-server.txt") from None
         return PostgresqlStore(url, query_seconds)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from leanstorage import values
+from leanstorage.rules import values
 from leanstorage.store import Document, Json
 from leanstorage.takeout.convert import Refused, as_bytes
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leanstorage.blobs import open_blobs
+from leanstorage.blobs.folder import open_blobs
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

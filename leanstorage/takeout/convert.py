@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
-import messages
-from leanstorage import acl, passwords, values
-from leanstorage.changes import MAX_OBJECT_BYTES
-from leanstorage.errors import StorageError
+from leanwsgi import messages
+from leanstorage.rules import acl, passwords, values
+from leanstorage.rules.write import MAX_OBJECT_BYTES
+from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Rights, canonical_text, now
 from leanstorage.takeout import inboxes
-from leanstorage.users import UNIQUE, identity_of, unique_key
+from leanstorage.resources.users import UNIQUE, identity_of, unique_key
 
 if TYPE_CHECKING:
     from leanstorage.takeout.formats import Batch

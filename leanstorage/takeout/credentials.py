@@ -9,7 +9,7 @@ replaces what was not touched here, and an older one nothing.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from leanstorage import passwords
+from leanstorage.rules import passwords
 from leanstorage.store import Condition, Document, Query, Row, Store
 from leanstorage.takeout.convert import Entry
 

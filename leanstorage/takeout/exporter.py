@@ -14,11 +14,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from leanstorage import acl, classes, passwords
+from leanstorage.rules import acl, classes, passwords
 from leanstorage.store import Document, Row, Store, canonical_text, open_store
 from leanstorage.takeout import inboxes
 from leanstorage.takeout.report import PLAIN_SECONDS, peak_memory
-from leanstorage.values import format_time
+from leanstorage.rules.values import format_time
 
 if TYPE_CHECKING:
     from leanstorage.store.sql import Transaction

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from leanstorage import values
-from leanstorage.errors import StorageError
+from leanstorage.rules import values
+from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json
 from leanstorage.takeout import inboxes
 from leanstorage.takeout.sources import CHUNK_BYTES, Member, SourceError, Stream, printable

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanstorage import indexes, passwords
-from leanstorage.errors import StorageError
+from leanstorage.rules import indexes, passwords
+from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Store, open_store
 from leanstorage.takeout import bson_rows, convert, formats, inboxes, load, sources
 from leanstorage.takeout.convert import Job, Prepared

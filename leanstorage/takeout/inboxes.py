@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from leanstorage import values
-from leanstorage.errors import StorageError
-from leanstorage.statuses import COUNTERS, line_key, lines_kind
+from leanstorage.rules import values
+from leanstorage.rules.errors import StorageError
+from leanstorage.resources.statuses import COUNTERS, line_key, lines_kind
 from leanstorage.store import Document, Json, Store
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from leanstorage import acl, classes, sessions, values
-from leanstorage.errors import StorageError
+from leanstorage.resources import sessions
+from leanstorage.rules import acl, classes, values
+from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json, Result, Row, Store, StoreUnavailable, type_of
 from leanstorage.takeout import credentials
 from leanstorage.takeout.convert import PRIVATE_KEYS, Column, Entry, Extra, Prepared, Record, unique_names

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from leanstorage import classes, indexes
+from leanstorage.rules import classes, indexes
 from leanstorage.store import Document, Json, Store, canonical_text, open_store
 from leanstorage.takeout.exporter import Digest
 from leanstorage.takeout.load import stored

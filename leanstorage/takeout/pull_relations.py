@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from leanstorage import classes, values
+from leanstorage.rules import classes, values
 from leanstorage.store import Condition, Document, Query, Store
 from leanstorage.takeout import load
 from leanstorage.takeout.remote import RemoteError

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanstorage import passwords, values
-from leanstorage.errors import StorageError
+from leanstorage.rules import passwords, values
+from leanstorage.rules.errors import StorageError
 from leanstorage.store import Condition, Document, Json, Query, Result, Row, Store, now, open_store
 from leanstorage.takeout import convert, credentials, formats, load, pull_files, pull_relations
 from leanstorage.takeout.formats import Columns

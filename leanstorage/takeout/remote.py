@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from leanstorage import values
-from leanstorage.errors import StorageError
+from leanstorage.rules import values
+from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json, Result
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer

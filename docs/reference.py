@@ -1,0 +1,117 @@
+"""`python -m docs.reference`: the tables of docs/leanstorage.md, made from the route tables, the error enum and
+the command line.
+
+With `--write` it puts them into the file, between the markers; a test checks that they are up to date.
+"""
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from leanstorage import __main__ as command_line
+from leanstorage.http import refused, routes
+from leanstorage.rules.call import Route
+from leanstorage.rules.errors import Code
+
+FILE = Path(__file__).resolve().parent.parent / "docs" / "leanstorage.md"
+
+
+def endpoints(_: str = "") -> str:
+    """The supported endpoints, one row a template."""
+    return _endpoints(routes.ROUTES)
+
+
+def refusals(_: str = "") -> str:
+    """The refused endpoints."""
+    return _endpoints(refused.ROUTES)
+
+
+def errors(_: str = "") -> str:
+    """The error codes: number, status, text."""
+    rows = []
+    for code in sorted(Code, key=lambda code: (code.number, code.status)):
+        text = code.text.replace("{{", "{").replace("}}", "}").replace("|", "\\|")
+        rows.append((code.number, code.status.value, text.strip()))
+    return table(("code", "HTTP", "text"), dict.fromkeys(rows))
+
+
+def commands(old: str = "") -> str:
+    """The commands of `python -m leanstorage` with what they take, in the words there were, else in those of --help."""
+    kept, rows = words(old), []
+    for name, parser, help_text in _commands():
+        actions = [action for action in parser._actions if action.dest != "help"]
+        taken = [_shown(action) for action in actions if action.required or not action.option_strings]
+        title = f"`{' '.join([name, *taken])}`"
+        options = [action.option_strings[0] for action in actions if action.option_strings and not action.required]
+        listed = "the table above" if name == "serve" else ", ".join(f"`{option}`" for option in options) or "none"
+        rows.append((title, listed, kept.get(title) or help_text))
+    return table(("command", "options", "what it does"), rows)
+
+
+def options(old: str = "") -> str:
+    """The options of `serve`, in the words there were, else in those of --help."""
+    kept, rows = words(old), []
+    [serve] = [parser for name, parser, _ in _commands() if name == "serve"]
+    for action in serve._actions:
+        if action.dest != "help":
+            title = f"`{action.option_strings[0]}`"
+            default = {None: "none", "": "none", False: "off"}.get(action.default, f"`{action.default}`")
+            rows.append((title, default, kept.get(title) or action.help or ""))
+    return table(("option of `serve`", "default", "meaning"), rows)
+
+
+TABLES = {"endpoints": endpoints, "refused": refusals, "errors": errors, "commands": commands, "options": options}
+
+
+def with_tables(text: str) -> str:
+    """The document with every table between its markers renewed."""
+    return renewed(text, TABLES)
+
+
+def renewed(text: str, tables: Mapping[str, Callable[[str], str]]) -> str:
+    """A document with its tables made anew; `tables` has for each marker a function of the table that there is."""
+    for name, make in tables.items():
+        pattern = rf"(<!-- {name} -->\n)(.*?)(\n<!-- end of {name} -->)"
+        text = re.sub(pattern, lambda found: found[1] + make(found[2]) + found[3], text, flags=re.DOTALL)
+    return text
+
+
+def words(old: str) -> dict[str, str]:
+    """{first cell: last cell} of a table: what was written by hand in it, to be kept."""
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in old.splitlines()[2:]]
+    return {cells[0].strip(): cells[-1].strip() for cells in rows}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
+
+
+def _endpoints(table_of_routes: Iterable[Route]) -> str:
+    methods: dict[str, list[str]] = {}
+    for method, template, _ in table_of_routes:
+        methods.setdefault(template.replace("<path:path>", "..."), []).append(method)
+    rows = [(f"`/1.1{template}`", ", ".join(sorted(found))) for template, found in sorted(methods.items())]
+    return table(("path", "methods"), rows)
+
+
+def _commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
+    """(name, parser, help) of each command, as argparse keeps them."""
+    [found] = [one for one in command_line.parser()._actions if isinstance(one, argparse._SubParsersAction)]
+    for choice in found._choices_actions:
+        yield choice.dest, found.choices[choice.dest], choice.help or ""
+
+
+def _shown(action: argparse.Action) -> str:
+    """An argument as a reader writes it."""
+    metavar = str(action.metavar or action.dest.upper())
+    shown = {"+": f"{metavar}...", "*": f"[{metavar}...]"}.get(str(action.nargs), metavar)
+    return f"{action.option_strings[0]} {shown}" if action.option_strings else shown
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        FILE.write_text(with_tables(FILE.read_text()))
+    else:
+        print(*(make("") for make in TABLES.values()), sep="\n\n")

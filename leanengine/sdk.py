@@ -1,0 +1,159 @@
+"""The SDK made fit for service: its connections, its file uploads, and every way in which it can fail.
+
+Its session has a pool of 10, waits 15 s for a server that is lost, never tries again, uploads files outside of that
+session without any timeout, and raises whatever comes when an answer is not what it expects.
+"""
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+import leancloud
+import requests
+from leancloud import client
+from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
+from urllib3.util.retry import Retry
+
+from leanwsgi import messages
+
+POOL = 64  # connections; as many as there are threads that may wait for storage
+CONNECT_SECONDS = 2
+READ_SECONDS = 4  # for the answer to a GET, which is asked once more when none comes
+ANSWER_SECONDS = 12  # to a write, whose hooks may take 10
+LOST_SECONDS = 2  # how long a lost server is left alone before one request tries it again
+PROBE_SECONDS = 0.8  # how long that one request waits
+UPLOAD_SECONDS = 60  # between two pieces, not in all
+# LeanCloud's codes that are the visitor's doing, as statuses of ours; every other code is storage's own trouble.
+STATUSES = {
+    101: HTTPStatus.NOT_FOUND,
+    111: HTTPStatus.BAD_REQUEST,
+    125: HTTPStatus.BAD_REQUEST,
+    142: HTTPStatus.BAD_REQUEST,
+    202: HTTPStatus.CONFLICT,
+    210: HTTPStatus.UNAUTHORIZED,
+    211: HTTPStatus.UNAUTHORIZED,
+    217: HTTPStatus.BAD_REQUEST,
+    218: HTTPStatus.BAD_REQUEST,
+    219: HTTPStatus.TOO_MANY_REQUESTS,
+    403: HTTPStatus.NOT_FOUND,  # another's object: who may not write it is not told that it is there
+    413: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    429: HTTPStatus.TOO_MANY_REQUESTS,
+}
+REFUSED_CODE = 401  # the app's id or key, not the visitor's session
+BUSY_CODES = frozenset([124, 141, 502, 503])
+LOCK_SECONDS = 15 * 60
+
+
+class StorageLost(requests.ConnectionError):  # type: ignore[misc]  # requests has no types
+    """Storage did not answer a moment ago; nobody waits for it until somebody finds it well again."""
+
+
+class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requests_toolbelt
+    """The SDK's adapter with a larger pool, time limits, retries of GETs, and a breaker for a server that is lost."""
+
+    def __init__(self) -> None:
+        retries = Retry(total=1, connect=1, read=1, status=0, allowed_methods=["GET"], backoff_factor=0)
+        super().__init__(pool_connections=4, pool_maxsize=POOL, max_retries=retries)
+        self._lock = threading.Lock()
+        self._retry_at: float | None = None  # on the monotonic clock; None while all is well
+
+    def send(self, request: requests.PreparedRequest, timeout: object = None, **options: Any) -> requests.Response:
+        """Send with our own limits, whatever `timeout` says; raise StorageLost at once while storage is lost."""
+        is_probe = self._enter()
+        wait = READ_SECONDS if request.method == "GET" else ANSWER_SECONDS
+        if hasattr(request.body, "read"):
+            wait = UPLOAD_SECONDS
+        limits = (PROBE_SECONDS, PROBE_SECONDS) if is_probe else (CONNECT_SECONDS, wait)
+        try:
+            response = super().send(request, timeout=limits, **options)
+        except (requests.ConnectionError, requests.Timeout):
+            self._note(is_lost=True)
+            raise
+        self._note(is_lost=False)
+        return response
+
+    def _enter(self) -> bool:
+        """Whether this request is the one that tries a lost server again; raise StorageLost for the others."""
+        with self._lock:
+            if self._retry_at is None:
+                return False
+            if time.monotonic() < self._retry_at:
+                raise StorageLost("storage is lost")
+            self._retry_at = time.monotonic() + LOST_SECONDS
+            return True
+
+    def _note(self, is_lost: bool) -> None:
+        if is_lost or self._retry_at is not None:
+            with self._lock:
+                self._retry_at = time.monotonic() + LOST_SECONDS if is_lost else None
+
+
+def mount() -> None:
+    """Give the SDK's session our adapter. It answers to nobody but the configured server: no proxies, no netrc."""
+    client.session.trust_env = False
+    for scheme in ("http://", "https://"):
+        client.session.mount(scheme, StorageAdapter())
+
+
+class Attachment(leancloud.File):  # type: ignore[misc]  # nor has the SDK
+    """A File whose upload goes through the SDK's session, and whose callback starts no thread."""
+
+    def _save_to_s3(self, token: str | None, upload_url: str) -> None:
+        self._source.seek(0)
+        response = client.session.put(upload_url, data=self._source, headers={"Content-Type": self.mime_type})
+        is_saved = response.status_code == 200
+        self._save_callback(token, is_saved)
+        if not is_saved:
+            raise leancloud.LeanCloudError(1, "the file was not saved")
+
+    def _save_callback(self, token: str | None, successed: bool) -> None:
+        if token:
+            try:
+                client.post("/fileCallback", {"token": token, "result": successed})
+            except (leancloud.LeanCloudError, requests.RequestException, ValueError):
+                pass  # the file is there without it; storage drops what was never called back
+
+
+@contextmanager
+def asking_storage() -> Iterator[None]:
+    """Every failure of the SDK as one HTTPError: 4xx for the visitor's doing, 503 while storage is lost, else 502."""
+    try:
+        yield
+    except leancloud.LeanCloudError as error:
+        raise as_http_error(error) from error
+    except requests.JSONDecodeError as error:
+        raise _nonsense() from error
+    except requests.RequestException as error:
+        raise messages.HTTPError(
+            HTTPStatus.SERVICE_UNAVAILABLE, "storage cannot be reached, try again", headers=[("Retry-After", "2")]
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        # An answer without the keys that the SDK takes for granted, or not JSON at all.
+        raise _nonsense() from error
+
+
+def as_http_error(error: leancloud.LeanCloudError) -> messages.HTTPError:
+    """The HTTPError of a LeanCloudError: its code and text for the visitor's doing, ours when storage is in trouble."""
+    status = STATUSES.get(error.code)
+    if error.code == 1 and "find object" in str(error.error):
+        status = HTTPStatus.NOT_FOUND
+    if status is not None:
+        wait = {219: LOCK_SECONDS, 429: 60}.get(error.code)
+        headers = [("Retry-After", str(wait))] if wait else []
+        return messages.HTTPError(status, str(error.error)[:300], error.code, headers)
+    if error.code in BUSY_CODES:
+        return messages.HTTPError(
+            HTTPStatus.SERVICE_UNAVAILABLE, "storage is busy, try again", error.code, [("Retry-After", "2")]
+        )
+    if error.code == REFUSED_CODE:
+        text = "storage refuses this app's keys"
+        print(f"{text}: is LEANCLOUD_API_SERVER that of LEANCLOUD_APP_ID, LEANCLOUD_APP_KEY?", file=sys.stderr, flush=True)
+        return messages.HTTPError(HTTPStatus.BAD_GATEWAY, text)
+    return _nonsense()
+
+
+def _nonsense() -> messages.HTTPError:
+    return messages.HTTPError(HTTPStatus.BAD_GATEWAY, "storage gave an answer that makes no sense")

@@ -1,0 +1,138 @@
+"""The bytes of files, in a folder. A file is there completely or not at all, and on disk before anybody is told.
+
+`FolderBlobs` and `s3_blobs.S3Blobs` have the functions of `calls.Blobs`. New bytes are *staged* under a random name;
+`keep` gives them their key. Both raise StoreUnavailable when the place of the bytes does not do what it should.
+"""
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+from leanstorage.rules.call import Blobs
+from leanstorage.store import StoreUnavailable
+
+CHUNK_BYTES = 1 << 16
+ABANDONED_SECONDS = 24 * 60 * 60  # a staged file of this age is nobody's: its process is gone
+
+
+def open_blobs(place: str | Path) -> Blobs:
+    """The bytes at `s3://BUCKET/PREFIX` or in a folder. Raises ValueError for an URL that is neither."""
+    if str(place).startswith("s3://"):
+        try:
+            from leanstorage.blobs.s3 import S3Blobs  # only here, so that nobody else needs boto3
+        except ImportError as error:
+            raise ValueError("files on S3 need boto3: pip install boto3") from error
+        return S3Blobs(str(place))
+    if "://" in str(place):
+        raise ValueError("files lie in a folder or at s3://BUCKET/PREFIX")
+    return FolderBlobs(place)
+
+
+class FolderBlobs:
+    """Files by key in one folder, readable by its owner alone."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def path(self, key: str) -> Path:
+        """Where a key's bytes lie: its name with everything but letters, digits and `_.-~` escaped, so one name only."""
+        name = quote(key, safe="")
+        if len(name) > 200 or name.startswith("."):
+            name = "sha256-" + hashlib.sha256(key.encode("utf-8")).hexdigest()
+        return self.folder / name
+
+    def direct_upload(self) -> tuple[str, str] | None:
+        """(staged name, URL for a PUT) where clients can bring their bytes past this server; here they cannot."""
+        return None
+
+    def staged(self, staged: str) -> tuple[int, str | None, str] | None:
+        """(size, MD5 in hex or None, version) of bytes that a client has brought past this server: here, never."""
+        return None
+
+    def write(self, chunks: Iterable[bytes]) -> tuple[str, int, str]:
+        """Stage pieces of bytes; return (staged name, size, MD5 in hex). The caller keeps and drops it."""
+        staged = str(self._new_name())
+        try:
+            with open(os.open(staged, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+                size, digest = write_hashed(chunks, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException as error:
+            self.drop(staged)
+            if isinstance(error, OSError):  # the disk is full, or read-only
+                raise _unavailable(error) from error
+            raise
+        return staged, size, digest
+
+    def keep(self, staged: str, key: str, version: str | None = None) -> None:
+        """Give staged bytes their key, durably. They stay staged too, so that a repeated transaction can keep them again."""
+        name = self._new_name()
+        try:
+            os.link(staged, name)
+            os.replace(name, self.path(key))
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def drop(self, staged: str) -> None:
+        """Forget staged bytes. Where that fails, `sweep` has another try."""
+        with suppress(OSError):
+            os.unlink(staged)
+
+    def read_url(self, key: str, method: str, content_type: str, disposition: str) -> str | None:
+        """Where a client can read a key's bytes past this server; from a folder it cannot."""
+        return None
+
+    def open(self, key: str) -> tuple[IO[bytes], int] | None:
+        """The open file of a key and its size in bytes, or None."""
+        try:
+            file = open(self.path(key), "rb")
+        except OSError:
+            return None
+        return file, os.fstat(file.fileno()).st_size
+
+    def size(self, key: str) -> int | None:
+        """The bytes that a key has, or None."""
+        try:
+            return self.path(key).stat().st_size
+        except OSError:
+            return None
+
+    def delete(self, key: str) -> None:
+        try:
+            self.path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def sweep(self) -> None:
+        """Drop what processes that died left behind."""
+        for path in self.folder.glob(".upload-*"):
+            if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                self.drop(str(path))
+
+    def _new_name(self) -> Path:
+        return self.folder / f".upload-{secrets.token_hex(16)}"
+
+
+def write_hashed(chunks: Iterable[bytes], file: IO[bytes]) -> tuple[int, str]:
+    """Write pieces of bytes to an open file; return (their size, their MD5 in hex)."""
+    size, digest = 0, hashlib.md5(usedforsecurity=False)
+    for chunk in chunks:
+        file.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+    return size, digest.hexdigest()
+
+
+def _unavailable(error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(f"a file cannot be written: {error.strerror}")

@@ -1,0 +1,1 @@
+"""The app's engine: its hooks and cloud functions, and how it is reached."""

@@ -1,0 +1,371 @@
+"""The app's engine: asking it which hooks and functions it has, and calling them. Protocol section 7.
+
+An engine is reached through a transport, `(method, path, headers, body, timeout) -> (status, body)`, over HTTP or, for
+the embedded service, in process. No transaction may be open while it is called: a hook calls back into this service.
+"""
+import io
+import json
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Protocol
+from urllib.parse import unquote_to_bytes
+from wsgiref.types import WSGIApplication, WSGIEnvironment
+
+from leanwsgi import messages
+import requests
+from requests.adapters import HTTPAdapter
+
+from leanstorage.rules import acl, values
+from leanstorage.rules.call import Call
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.rules.operations import MISSING
+from leanstorage.store import Document, Json, Store
+
+BEFORE_SECONDS = 10
+AFTER_SECONDS = 3
+FUNCTION_SECONDS = 14  # below the SDKs' 15
+LIST_SECONDS = 60  # how long a list of hooks is believed
+RETRY_SECONDS = 1  # between two tries to reach an engine that is down
+MAX_DEPTH = 5  # hooks called by hooks
+MAX_THREADS = 64
+DEPTH_HEADER = "X-LeanStorage-Depth"
+PREFIXES = {
+    "beforeSave": "__before_save_for_",
+    "afterSave": "__after_save_for_",
+    "beforeUpdate": "__before_update_for_",
+    "afterUpdate": "__after_update_for_",
+    "beforeDelete": "__before_delete_for_",
+    "afterDelete": "__after_delete_for_",
+}
+PLAIN_CODES = (1, 142, 400)  # codes of an engine's error that are not repeated to the client
+UNHOOKED = frozenset(["_Installation"])
+
+
+class EngineDown(Exception):
+    """The engine cannot be reached. The text, if any, says what it does instead of what it should."""
+
+
+class EngineTimeout(Exception):
+    """The engine did not answer in time."""
+
+
+class Transport(Protocol):
+    """How an engine is reached; raises EngineDown and EngineTimeout. `path` as it stands in a URL, `timeout` in seconds."""
+
+    name: str  # of the engine, for the operator
+
+    def __call__(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, timeout: float
+    ) -> tuple[int, bytes]: ...
+
+    def close(self) -> None: ...
+
+
+class Engine:
+    """An app's engine. `keys` are those of the service; `memory` keeps the last list, see EngineMemory."""
+
+    def __init__(self, transport: Transport, keys: dict[str, str], memory: "EngineMemory | None" = None) -> None:
+        self.transport = transport
+        self.keys = keys
+        self.memory = memory
+        self._lock = threading.Lock()
+        self._names: frozenset[str] | None = None
+        self._asked = 0.0
+        self._is_down = False  # as the operator was told last
+
+    def names(self) -> frozenset[str]:
+        """The names of its hooks and functions, at most a minute old where it answers; raise EngineDown."""
+        names = self._fresh_names()
+        if names is not None:
+            return names
+        with self._lock:
+            names = self._fresh_names()
+            if names is not None:
+                return names
+            if self._asked and time.monotonic() - self._asked < RETRY_SECONDS:
+                raise EngineDown
+            try:
+                self._names = self._ask()
+                self._tell(None)
+                if self.memory:
+                    self.memory.write(self._names)
+            except (EngineDown, EngineTimeout) as error:
+                if self._names is None and self.memory:
+                    self._names = self.memory.read()
+                self._tell(error)
+                if self._names is None:
+                    raise EngineDown from None
+            finally:
+                self._asked = time.monotonic()
+            return self._names
+
+    def may_hook(self, class_name: str) -> bool:
+        """Whether a class has a hook, or may have one: nobody is asked."""
+        names = self._fresh_names()
+        return names is None or any(prefix + class_name in names for prefix in PREFIXES.values())
+
+    def _fresh_names(self) -> frozenset[str] | None:
+        return self._names if time.monotonic() - self._asked < LIST_SECONDS else None
+
+    def post(self, path: str, body: Json, timeout: float, headers: dict[str, str]) -> tuple[int, Json]:
+        """POST JSON; return (status, decoded body). Raises EngineDown, EngineTimeout, ValueError for other than JSON."""
+        data = messages.json_bytes(body)
+        try:
+            status, answer = self.transport("POST", path, {"Content-Type": "application/json", **headers}, data, timeout)
+        except EngineDown as error:
+            self._tell(error)
+            raise
+        self._tell(None)
+        return status, json.loads(answer)
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def _tell(self, error: Exception | None) -> None:
+        """A line for the operator when the engine is lost, and one when it is back: not one for each refused call."""
+        if (error is not None) is self._is_down:
+            return
+        self._is_down = error is not None
+        if error is None:
+            line = f"{self.transport.name} is back"
+        else:
+            refused = "writes" if self._names is None else "writes that have hooks"
+            line = f"{self.transport.name} {str(error) or 'cannot be reached'}: {refused} are refused"
+        print(line, file=sys.stderr, flush=True)
+
+    def _ask(self) -> frozenset[str]:
+        headers = {"X-LC-Id": self.keys["id"], "X-LC-Key": f"{self.keys['master_key']},master"}
+        status, body = self.transport("GET", "/1.1/functions/_ops/metadatas", headers, b"", AFTER_SECONDS)
+        try:
+            names = json.loads(body)["result"]
+        except (ValueError, KeyError, TypeError):
+            names = None
+        if status != 200 or not isinstance(names, list):
+            raise EngineDown(f"answers {status} and no list of its hooks, is it an engine with our keys?")
+        return frozenset(map(str, names))
+
+
+class EngineMemory:
+    """The last list of hooks, kept in the store: after a restart writes must not slip past a hook."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def read(self) -> frozenset[str] | None:
+        names = self.store.read(lambda transaction: transaction.record("engine", "names"))
+        return None if names is None else frozenset(names)
+
+    def write(self, names: frozenset[str]) -> None:
+        known = self.read()
+        if known != names:
+            self.store.write(lambda transaction: transaction.put_record("engine", "names", sorted(names)))
+
+
+class HttpTransport:
+    """An engine on a URL of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self.name = "the engine at " + re.sub("//[^/]*@", "//", self.url)
+        self.session = requests.Session()
+        self.session.trust_env = False
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=MAX_THREADS)
+        self.session.mount("http://", adapter)
+        self.session.mount("https://", adapter)
+
+    def __call__(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, timeout: float
+    ) -> tuple[int, bytes]:
+        try:
+            answer = self.session.request(
+                method, self.url + path, headers=headers, data=body, timeout=timeout, allow_redirects=False
+            )
+        except requests.Timeout as error:
+            raise EngineTimeout from error
+        except requests.RequestException as error:
+            raise EngineDown from error
+        return answer.status_code, answer.content
+
+    def close(self) -> None:
+        self.session.close()
+
+
+class WsgiTransport:
+    """An engine in this process, a WSGI callable run on threads of its own: the SDK keeps the user per thread."""
+
+    name = "the engine in this process"
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self.application = application
+        self.pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="engine")
+
+    def __call__(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, timeout: float
+    ) -> tuple[int, bytes]:
+        try:
+            return self.pool.submit(self._run, method, path, headers, body).result(timeout)
+        except FutureTimeout as error:
+            raise EngineTimeout from error
+        except RuntimeError as error:  # the pool is closed: the process is ending
+            raise EngineDown from error
+
+    def _run(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        environ: WSGIEnvironment = {
+            "REQUEST_METHOD": method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
+            "QUERY_STRING": "",
+            "SERVER_NAME": "engine",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": "127.0.0.1",
+            "HTTP_HOST": "engine",
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+        }
+        for name, value in headers.items():
+            key = name.upper().replace("-", "_")
+            environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
+        answer: list[int] = []
+
+        def start_response(
+            status: str, response_headers: list[messages.Header], exc_info: object = None
+        ) -> Callable[[bytes], object]:
+            answer[:] = [int(status.split(" ", 1)[0])]
+            return lambda data: None
+
+        result = self.application(environ, start_response)
+        try:
+            content = b"".join(result)
+        finally:
+            if hasattr(result, "close"):
+                result.close()
+        return answer[0], content
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def wanted(call: Call, class_name: str, hook: str) -> bool:
+    """Whether a write must call this hook. Raises 142 when the engine was never reached: nothing slips past it."""
+    engine = call.service.engine
+    if engine is None or class_name in UNHOOKED or hook in call.skipped_hooks:
+        return False
+    try:
+        is_wanted = PREFIXES[hook] + class_name in engine.names()
+    except EngineDown:
+        if call.caller.is_master:
+            return False
+        raise StorageError(Code.HOOK_REFUSED, detail="Application not found") from None
+    if is_wanted and call.depth >= MAX_DEPTH:
+        raise StorageError(Code.HOOK_REFUSED, detail=f"Hooks call each other more than {MAX_DEPTH} levels deep.")
+    return is_wanted
+
+
+def before(call: Call, class_name: str, hook: str, document: Document, user: Document | None) -> Document:
+    """Call a before hook; return its answer, an object. Raises 142 or 141 with the engine's text."""
+    body = {"object": document} | ({"user": user} if user else {})
+    return _ask(call, f"/1.1/functions/{class_name}/{hook}", body, BEFORE_SECONDS, Code.HOOK_REFUSED)
+
+
+def after(call: Call, class_name: str, hook: str, document: Document, user: Document | None) -> None:
+    """Call an after hook and wait for it, since clients read its effects at once; its failure is only logged."""
+    body = {"object": document} | ({"user": user} if user else {})
+    try:
+        _ask(call, f"/1.1/functions/{class_name}/{hook}", body, AFTER_SECONDS, Code.HOOK_REFUSED)
+    except StorageError as error:
+        print(f"{hook} of {class_name} failed: {error.message[:200]!r}", file=sys.stderr, flush=True)
+
+
+def user_hook(call: Call, name: str, path: str, body: Document, code: Code) -> Document | None:
+    """Call onLogin, onAuthData or onVerified when the engine has it; return its answer, or None without one.
+
+    Raises `code` or 141 with the engine's text, `code` also when the engine was never reached: as with `wanted`.
+    """
+    engine = call.service.engine
+    try:
+        if engine is None or name not in engine.names():
+            return None
+    except EngineDown:
+        if call.caller.is_master:
+            return None
+        raise StorageError(code, detail="Application not found") from None
+    return _ask(call, path, body, AFTER_SECONDS, code)
+
+
+def merge(fields: Document, preview: Document, answer: Document) -> Document:
+    """The fields to save after a before hook answered `answer` to the object `preview`.
+
+    What the hook changed overwrites the client's value or operation; what it left out of the client's keys is not
+    saved; what it left alone keeps the client's operation. `null` for Bytes is the SDK's inability to read them.
+    """
+    merged = dict(fields)
+    for key, value in answer.items():
+        if key in values.IGNORED or key.startswith("_"):
+            continue
+        if isinstance(value, dict) and value.get("__type") == "Relation":
+            continue
+        sent = preview.get(key, MISSING)
+        if key == "ACL":
+            changed = acl.normalise(value) != (None if sent is MISSING else acl.normalise(sent))
+        else:
+            sent = sent if sent is MISSING else values.normalise(sent)
+            if value is None and isinstance(sent, dict) and sent.get("__type") == "Bytes":
+                continue
+            changed = sent is MISSING or not values.same(values.normalise(value), sent)
+        if changed:
+            merged = {name: kept for name, kept in merged.items() if name.split(".")[0] != key}
+            merged[key] = value
+    for key in list(merged):
+        top = key.split(".")[0]
+        sent = preview.get(top)
+        if top in preview and top not in answer and not (isinstance(sent, dict) and sent.get("__type") == "Relation"):
+            del merged[key]
+    return merged
+
+
+def headers(call: Call, **more: str) -> dict[str, str]:
+    """The headers of a call to the engine: our own credentials, never those that a client sent."""
+    keys = call.service.keys
+    return {
+        "X-LC-Id": keys["id"],
+        "X-LC-Key": keys["key"],
+        "X-LC-Hook-Key": keys["hook_key"],
+        "X-LC-Prod": "1" if call.caller.is_production else "0",
+        "X-Real-IP": call.caller.address,
+        DEPTH_HEADER: str(call.depth + 1),
+        **more,
+    }
+
+
+def _ask(call: Call, path: str, body: Document, timeout: float, code: Code) -> Document:
+    engine = call.service.engine
+    try:
+        if engine is None:
+            raise EngineDown
+        status, answer = engine.post(path, body, timeout, headers(call))
+    except EngineDown:
+        raise StorageError(code, detail="Application not found") from None
+    except EngineTimeout:
+        raise StorageError(Code.SCRIPT_ERROR, detail="LeanEngine request timeout.") from None
+    except ValueError:
+        raise StorageError(code, detail="The engine's answer is not JSON.") from None
+    if not isinstance(answer, dict):
+        answer = {}
+    if 200 <= status < 300:
+        return answer
+    number, text = answer.get("code", 1), str(answer.get("error", "Unknown error."))
+    if number not in PLAIN_CODES:
+        text = json.dumps({"code": number, "message": text}, ensure_ascii=False, separators=(",", ":"))
+    raise StorageError(code, detail=text)

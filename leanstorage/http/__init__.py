@@ -1,0 +1,1 @@
+"""HTTP: the WSGI application, credentials, routes, the server."""

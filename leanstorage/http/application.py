@@ -1,0 +1,282 @@
+"""The service as a WSGI application: routes, credentials, and the one place where answers and errors become HTTP.
+
+Wire rules are those of protocol section 0: every answer is JSON, never empty, never 204; a failure has `error` at its
+top level and a success has not. Credentials are decided in the order of section 1.2.
+"""
+import gzip
+import hashlib
+import hmac
+import re
+import sys
+from collections.abc import Sequence
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from wsgiref.types import WSGIEnvironment
+
+from leanwsgi import messages
+from leanstorage.resources import files, sessions
+from leanstorage.rules import passwords, values
+from leanstorage.blobs.folder import open_blobs
+from leanstorage.rules.call import LOOPBACK, Call, Caller, Options, Service, limit_traffic, take_back_traffic
+from leanstorage.rules.rendering import Ready
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.engine.hooks import DEPTH_HEADER, Engine, EngineMemory, Transport
+from leanstorage.http.routes import EVERY_ROUTE, OPEN
+from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable, now, open_store
+from leanwsgi.messages import BytesResponse, Header, Response
+from router import Application, Router
+
+GZIP_BYTES = 2048  # smaller answers are sent as they are
+ID_HEADERS = ("X-LC-Id", "X-AVOSCloud-Application-Id", "X-Uluru-Application-Id")
+KEY_HEADERS = ("X-LC-Key", "X-AVOSCloud-Application-Key", "X-Uluru-Application-Key")
+MASTER_HEADERS = ("X-AVOSCloud-Master-Key", "X-Uluru-Master-Key", "X-AVOSCloud-Super-Key")
+SIGN_HEADERS = ("X-LC-Sign", "X-AVOSCloud-Request-Sign")
+SESSION_HEADERS = ("X-LC-Session", "X-AVOSCloud-Session-Token", "X-Uluru-Session-Token")
+PROD_HEADERS = ("X-LC-Prod", "X-AVOSCloud-Application-Production", "X-Uluru-Application-Production")
+OTHER_HEADERS = ("X-LC-Hook-Key", "X-LC-UA", "X-AVOSCloud-Client-Version", "X-Uluru-Client-Version")
+# Body keys of the text/plain form, and the header that each stands for.
+BODY_CREDENTIALS = {
+    "_ApplicationId": ID_HEADERS[0],
+    "_ApplicationKey": KEY_HEADERS[0],
+    "_MasterKey": MASTER_HEADERS[0],
+    "_SessionToken": SESSION_HEADERS[0],
+    "_ApplicationProduction": PROD_HEADERS[0],
+}
+CORS = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "Location, Last-Modified")]
+PREFLIGHT = [
+    ("Access-Control-Allow-Methods", "HEAD, GET, POST, PUT, DELETE, OPTIONS"),
+    ("Access-Control-Max-Age", "86400"),
+    (
+        "Access-Control-Allow-Headers",
+        ", ".join(
+            ("Content-Type", "Cache-Control", "X-Requested-With")
+            + ID_HEADERS
+            + KEY_HEADERS
+            + MASTER_HEADERS
+            + SIGN_HEADERS
+            + SESSION_HEADERS
+            + PROD_HEADERS
+            + OTHER_HEADERS
+        ),
+    ),
+]
+JSON_HEADERS = [
+    ("Content-Type", "application/json;charset=utf-8"),
+    ("Cache-Control", "no-cache,no-store"),
+    ("Pragma", "no-cache"),
+    ("X-Content-Type-Options", "nosniff"),
+]
+VARIABLES = {  # of environ, for each of these headers
+    name: "HTTP_" + name.upper().replace("-", "_")
+    for name in (*ID_HEADERS, *KEY_HEADERS, *MASTER_HEADERS, *SIGN_HEADERS, *SESSION_HEADERS, *PROD_HEADERS, DEPTH_HEADER)
+}
+API = re.compile(r"/1(?:\.1)?(/.*)", re.DOTALL)
+HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+DEPTH = re.compile("[0-9]{1,3}")
+UPLOAD = re.compile(r"/1\.1/uploads/([A-Za-z0-9_-]{20,100})")
+
+
+def open_service(
+    keys: dict[str, str],
+    database: str,
+    files_place: str | Path,
+    transport: Transport | None = None,
+    options: Options | None = None,
+) -> Service:
+    """The Service on a database URL and a place for files; `transport` reaches the app's engine, if there is one.
+
+    Raises ValueError for a place that is none or cannot be used.
+    """
+    options = options or Options()
+    store = open_store(database, query_seconds=options.query_seconds)
+    engine = Engine(transport, keys, EngineMemory(store)) if transport else None
+    token_secret, router = passwords.token_secret(keys), Router(EVERY_ROUTE)
+    return Service(store, open_blobs(files_place), engine, keys, token_secret, options, router)
+
+
+def create_application(service: Service) -> Application:
+    """The WSGI application of a Service."""
+    return Application(lambda environ: respond(service, environ), partial(explain, service))
+
+
+def respond(service: Service, environ: WSGIEnvironment) -> Response:
+    """The answer to one request: (status, headers, body). Raises what `explain` turns into answers."""
+    method = environ["REQUEST_METHOD"]
+    if method == "OPTIONS":
+        return _json_answer(environ, HTTPStatus.OK, PREFLIGHT, {})
+    path = messages.path(environ)
+    if "//" in path:
+        path = re.sub("/{2,}", "/", path)  # the Python SDK doubles the first slash
+    values.check_storable(path)
+    limit_traffic(service, _address(environ), _has_hook_key(service, environ))
+    upload = UPLOAD.fullmatch(path) if method == "PUT" else None
+    if upload:
+        files.receive(service, upload.group(1), messages.body_chunks(environ, service.options.max_upload_bytes))
+        return _json_answer(environ, HTTPStatus.OK, (), {})
+    api = API.fullmatch(path)
+    if api is None:
+        if method not in ("GET", "HEAD") or path == "/":
+            raise StorageError(Code.NO_ROUTE)
+        status, headers, body = files.serve(service, environ, path[1:])
+        return status, [*headers, *CORS[:1]], body
+    query, body, credentials, method = _read(service, environ, method)
+    function, parameters = service.router.match(method, api.group(1))
+    caller = Caller() if function in OPEN else authenticate(service, environ, credentials, method)
+    call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ, caller))
+    return _json_answer(environ, *function(call, **parameters))
+
+
+def take_back(service: Service, environ: WSGIEnvironment) -> None:
+    """A request that `respond` began did not take place: it will be made, and counted, again."""
+    take_back_traffic(service, _address(environ), _has_hook_key(service, environ))
+
+
+def authenticate(service: Service, environ: WSGIEnvironment, credentials: Document, method: str) -> Caller:
+    """Who calls; raise 401 unless the app id and a key or signature of it are there.
+
+    `credentials` are headers that the body held.
+    """
+    keys = service.keys
+
+    def sent(names: Sequence[str]) -> str | None:
+        for name in names:
+            value = environ.get(VARIABLES[name]) or credentials.get(name)
+            if value:
+                return str(value)
+        return None
+
+    if not _equal(sent(ID_HEADERS), keys["id"]):
+        raise StorageError(Code.UNAUTHORIZED)
+    key, master, sign = sent(KEY_HEADERS), sent(MASTER_HEADERS), sent(SIGN_HEADERS)
+    if key is not None:
+        is_master = key.endswith(",master")
+        wanted = keys["master_key"] if is_master else keys["key"]
+        allowed = _equal(key.removesuffix(",master") if is_master else key, wanted)
+        if not is_master and master is not None:
+            is_master = allowed = _equal(master, keys["master_key"])
+    elif master is not None:
+        is_master = allowed = _equal(master, keys["master_key"])
+    elif sign is not None:
+        is_master, allowed = _check_signature(service, sign)
+    else:
+        is_master = allowed = False
+    if not allowed:
+        raise StorageError(Code.UNAUTHORIZED)
+    token = sent(SESSION_HEADERS)
+    user_id = service.store.read(lambda transaction: sessions.user_of(transaction, service, token)) if token else None
+    return Caller(
+        is_master=is_master,
+        user_id=user_id,
+        token=token,
+        has_hook_key=_has_hook_key(service, environ),
+        address=_address(environ),
+        is_production=sent(PROD_HEADERS) not in ("0", "false"),
+    )
+
+
+def explain(service: Service, error: Exception, environ: WSGIEnvironment) -> BytesResponse:
+    """An exception as an answer; what was not foreseen is logged and becomes a bare 500."""
+    headers: Sequence[Header] = ()
+    if isinstance(error, StorageError):
+        status, number, text, headers = error.status, error.code, error.message, error.headers
+    elif isinstance(error, messages.HTTPError):
+        code = {404: Code.NO_ROUTE, 405: Code.WRONG_METHOD, 413: Code.TOO_LARGE}.get(error.status, Code.BAD_JSON)
+        status, number, headers = code.status, code.number, error.headers
+        text = code.text.format(detail=error.message, limit=service.options.max_body_bytes)
+    elif isinstance(error, QueryTimeout):
+        status, number, text = Code.QUERY_TIMEOUT.status, Code.QUERY_TIMEOUT.number, Code.QUERY_TIMEOUT.text
+    else:
+        code = Code.UNAVAILABLE if isinstance(error, StoreUnavailable) else Code.INTERNAL
+        if code is Code.UNAVAILABLE:  # many of them may come at once: a line each
+            print(f"the store is not available: {error}", file=sys.stderr, flush=True)
+        else:
+            messages.log_exception(error, environ)
+        status, number, text = code.status, code.number, code.text
+        headers = [("Retry-After", "1")] if code is Code.UNAVAILABLE else ()
+    return _json_answer(environ, status, headers, {"code": number, "error": text})
+
+
+def _read(service: Service, environ: WSGIEnvironment, method: str) -> tuple[Document, Json, Document, str]:
+    """(query, body, credentials from the body, method). The text/plain form of old browsers is unfolded here."""
+    query = messages.query(environ)
+    data = messages.read_body(environ, service.options.max_body_bytes)
+    is_text = environ.get("CONTENT_TYPE", "").lower().startswith("text/plain")
+    if method in ("GET", "HEAD") or (method == "DELETE" and not data):
+        return query, {}, {}, method  # clients send `null` along
+    if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+        form = messages.query({"QUERY_STRING": data.decode("latin-1")})  # the reset form's
+        values.check_storable(*form, *form.values())
+        return query, form, {}, method
+    body = messages.parse_json(data, service.options.max_json_depth) if data.strip() else {}
+    if body is None:
+        body = {}
+    credentials = {}
+    if method == "POST" and is_text and isinstance(body, dict):
+        credentials = {header: body[key] for key, header in BODY_CREDENTIALS.items() if body.get(key) is not None}
+        asked = str(body.get("_method", "POST")).upper()
+        method = asked if asked in ("GET", "PUT", "DELETE", "POST") else "POST"
+        body = {key: value for key, value in body.items() if not key.startswith("_") or key.startswith("__")}
+        if method == "GET":
+            query, body = {**query, **body}, {}
+    return query, body, credentials, method
+
+
+def _check_signature(service: Service, sign: str) -> tuple[bool, bool]:
+    """(whether it is the master's, whether it is right) of `md5,ms[,master]`."""
+    parts = sign.split(",")
+    if len(parts) not in (2, 3) or not re.fullmatch("[0-9]{1,20}", parts[1]):
+        return False, False
+    digest, ms, kind = parts[0], parts[1], parts[2] if len(parts) == 3 else None
+    max_age = service.options.sign_max_age_s
+    if max_age is not None and abs(now() - int(ms)) > max_age * 1000:
+        return False, False
+    names = {None: service.keys["key"], "master": service.keys["master_key"], "ax-sig-1": service.options.andx_key}
+    key = names.get(kind)
+    if not key:
+        return False, False
+    return kind == "master", _equal(digest, hashlib.md5((ms + key).encode(), usedforsecurity=False).hexdigest())
+
+
+def _equal(sent: str | None, wanted: str | None) -> bool:
+    """Constant-time comparison; nothing sent equals nothing."""
+    if not sent or not wanted:
+        return False
+    return hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode())
+
+
+def _has_hook_key(service: Service, environ: WSGIEnvironment) -> bool:
+    return _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"])
+
+
+def _address(environ: WSGIEnvironment) -> str:
+    return messages.client_address(environ, LOOPBACK)
+
+
+def _api_url(service: Service, environ: WSGIEnvironment) -> str:
+    if service.options.public_url:
+        return service.options.public_url.rstrip("/")
+    host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME')}:{environ.get('SERVER_PORT')}"
+    if not HOST.fullmatch(host):
+        raise StorageError(Code.BAD_REQUEST, detail="The Host header is malformed.")
+    return f"{environ.get('wsgi.url_scheme', 'http')}://{host}{environ.get('SCRIPT_NAME', '')}"
+
+
+def _depth(environ: WSGIEnvironment, caller: Caller) -> int:
+    """How many hooks lead to this call, if one does: a stranger who says so would have after hooks left out."""
+    if not caller.has_hook_key and not caller.is_master:
+        return 0
+    text = environ.get(VARIABLES[DEPTH_HEADER], "0")
+    return int(text) if DEPTH.fullmatch(text) else 0
+
+
+def _json_answer(environ: WSGIEnvironment, status: int, headers: Sequence[Header], value: Json) -> BytesResponse:
+    if isinstance(value, str):  # a page, with headers of its own
+        return HTTPStatus(status), [*headers, ("X-Content-Type-Options", "nosniff")], value.encode("utf-8")
+    data = value.text.encode() if isinstance(value, Ready) else messages.json_bytes(value)
+    headers = [*JSON_HEADERS, *headers, *CORS]
+    if len(data) >= GZIP_BYTES and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
+        data = gzip.compress(data, 1, mtime=0)
+        headers.append(("Content-Encoding", "gzip"))
+        headers.append(("Vary", "Accept-Encoding"))
+    return HTTPStatus(status), headers, data

@@ -1,0 +1,73 @@
+"""What this server does not do, refused in so many words. Protocol section 2.3.
+
+The codes are those that the SDKs' own tests tolerate.
+"""
+from collections.abc import Iterable
+from typing import NoReturn
+
+from leanstorage.rules.call import Call, Resource, Route
+from leanstorage.rules.errors import Code, StorageError
+
+SMS, CAPTCHA = "SMS", "Captcha"
+
+
+def refuse(feature: str, code: Code = Code.UNSUPPORTED) -> Resource:
+    """A resource function that refuses."""
+
+    def refused(call: Call, **_: str) -> NoReturn:
+        raise StorageError(code, feature=feature)
+
+    return refused
+
+
+def needs_known_phone(feature: str) -> Resource:
+    """Refuses as well, but says first that nobody has the number, 213: apps show that to their users."""
+
+    def refused(call: Call, **_: str) -> NoReturn:
+        phone = call.json_body().get("mobilePhoneNumber")
+        key = phone if isinstance(phone, str) else ""
+        found = key and call.service.store.read(
+            lambda transaction: transaction.record("unique:_User:mobilePhoneNumber", key)
+        )
+        raise StorageError(Code.UNSUPPORTED if found else Code.UNKNOWN_PHONE, feature=feature)
+
+    return refused
+
+
+def _every(template: str, feature: str, methods: Iterable[str] = ("GET", "POST", "PUT", "DELETE")) -> list[Route]:
+    return [(method, template, refuse(feature)) for method in methods]
+
+
+ROUTES: list[Route] = [
+    ("POST", "/push", refuse("Push")),
+    ("GET", "/tables/Notifications/<notification_id>", refuse("Push")),
+    *_every("/installations", "Push", ("GET", "POST")),
+    *_every("/installations/<path:path>", "Push"),
+    *_every("/rtm/<path:path>", "Messaging"),
+    ("POST", "/LiveQuery/subscribe", refuse("LiveQuery")),
+    ("POST", "/LiveQuery/unsubscribe", refuse("LiveQuery")),
+    *_every("/leaderboard/<path:path>", "Leaderboard"),
+    ("GET", "/search/select", refuse("Full-text search")),
+    ("POST", "/bigquery/jobs", refuse("BigQuery")),
+    *_every("/bigquery/jobs/<path:path>", "BigQuery", ("GET", "POST")),
+    ("POST", "/engine/cloud-queue/tasks", refuse("Cloud queue")),
+    *_every("/engine/cloud-queue/tasks/<path:path>", "Cloud queue", ("GET", "POST")),
+    ("POST", "/files/<object_id>/censor", refuse("File censorship")),
+    *_every("/collect", "Statistics", ("POST",)),
+    ("POST", "/users/friendshipRequests", refuse("Friend requests")),
+    ("PUT", "/users/friendshipRequests/<request_id>/accept", refuse("Friend requests")),
+    ("PUT", "/users/friendshipRequests/<request_id>/decline", refuse("Friend requests")),
+    ("GET", "/login", refuse("A password in the URL", Code.UNSUPPORTED_METHOD)),
+    ("POST", "/requestSmsCode", refuse(SMS, Code.UNSUPPORTED_SMS)),
+    ("GET", "/requestCaptcha", refuse(CAPTCHA, Code.UNSUPPORTED_SMS)),
+    ("POST", "/verifyCaptcha", refuse(CAPTCHA, Code.UNSUPPORTED_SMS)),
+    ("POST", "/verifySmsCode/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
+    ("POST", "/verifyMobilePhone/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
+    ("POST", "/usersByMobilePhone", refuse(SMS, Code.BAD_SMS_CODE)),
+    ("POST", "/changePhoneNumber", refuse(SMS, Code.BAD_SMS_CODE)),
+    ("PUT", "/resetPasswordBySmsCode/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
+    ("POST", "/requestMobilePhoneVerify", needs_known_phone(SMS)),
+    ("POST", "/requestPasswordResetBySmsCode", needs_known_phone(SMS)),
+    ("POST", "/requestLoginSmsCode", needs_known_phone(SMS)),
+    ("POST", "/requestChangePhoneNumber", refuse(SMS, Code.UNSUPPORTED_SMS)),
+]

@@ -1,0 +1,1 @@
+"""What the API's routes do, one module for each kind of thing."""

@@ -1,0 +1,90 @@
+"""Batch: several calls in one, through the same routes, with the same rights. Protocol section 2.4."""
+import re
+import sys
+import time
+from dataclasses import replace
+from urllib.parse import parse_qsl, unquote
+
+from leanwsgi import messages
+from leanstorage.rules import values
+from leanstorage.rules.call import Answer, Call, limit_traffic, ok
+from leanstorage.rules.rendering import Ready
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable
+
+MAX_REQUESTS = 1000
+BATCH_SECONDS = 14  # below the SDKs' 15; a call that has begun by then is answered
+METHODS = frozenset(["GET", "POST", "PUT", "DELETE"])
+PREFIX = re.compile(r"/1(\.1)?(/.*)", re.DOTALL)
+
+
+def run(call: Call) -> Answer:
+    """POST /batch: 200 and, in order, `{"success": body}` or `{"error": {"code", "error"}}` for each.
+
+    Raises 1, 107, 429. What the time was not enough for is not done: 124.
+    """
+    requests = call.json_body().get("requests")
+    if not isinstance(requests, list) or not requests:
+        raise StorageError(Code.BAD_JSON, detail="requests must be a non-empty array")
+    if len(requests) > MAX_REQUESTS:
+        raise StorageError(Code.BATCH_TOO_LONG, limit=MAX_REQUESTS)
+    limit_traffic(call.service, call.caller.address, call.caller.has_hook_key, len(requests) - 1)
+    deadline = time.monotonic() + BATCH_SECONDS
+    return ok([_run_one(call, request, deadline) for request in requests])
+
+
+def _run_one(call: Call, request: Json, deadline: float) -> Document:
+    if time.monotonic() > deadline:
+        return _failure(Code.TIMEOUT)
+    try:
+        method, value = _answer(call, request)
+    except messages.HTTPError as error:
+        code = error.code if isinstance(error, StorageError) else Code.NO_ROUTE.number
+        return {"error": {"code": code, "error": error.message}}
+    except QueryTimeout:
+        return _failure(Code.QUERY_TIMEOUT)
+    except StoreUnavailable as error:
+        print(f"the store is not available: {error}", file=sys.stderr, flush=True)
+        return _failure(Code.UNAVAILABLE)
+    except Exception as error:  # one item's fault must not hide what the others did
+        messages.log_exception(error, {"REQUEST_METHOD": "BATCH"})
+        return _failure(Code.INTERNAL)
+    return {"success": None if method == "GET" and value == {} else value}
+
+
+def _failure(code: Code) -> Document:
+    return {"error": {"code": code.number, "error": code.text}}
+
+
+def _answer(call: Call, request: Json) -> tuple[str, Json]:
+    """(method, body of the answer) of one call; raise what it raises."""
+    if not isinstance(request, dict) or not isinstance(request.get("path"), str):
+        raise StorageError(Code.BAD_JSON, detail="each request needs method and path")
+    method = request.get("method", "GET")
+    if not isinstance(method, str) or method not in METHODS:
+        raise StorageError(Code.WRONG_METHOD)
+    path, _, text = request["path"].partition("?")
+    found = PREFIX.fullmatch(path)
+    if found is None:
+        raise StorageError(Code.NO_ROUTE)
+    # Decoded once, and a separator that only decoding brings to light is no separator.
+    parts = [unquote(part) for part in found.group(2).split("/")]
+    values.check_storable(*parts)
+    if any("/" in part or part in (".", "..") for part in parts) or "" in parts[1:]:
+        raise StorageError(Code.NO_ROUTE)
+    function, parameters = call.service.router.match(method, "/".join(parts))
+    if function in (run, None):
+        raise StorageError(Code.NO_ROUTE)
+    pairs = parse_qsl(text, keep_blank_values=True)
+    query = dict(pairs)
+    if len(query) != len(pairs):
+        raise StorageError(Code.BAD_JSON, detail="the query string repeats a name")
+    params = request.get("params")
+    if params is not None and not isinstance(params, dict):
+        raise StorageError(Code.BAD_JSON, detail="params must be an object")
+    body = request.get("body")
+    inner = replace(call, method=method, query={**query, **(params or {})}, body={} if body is None else body)
+    _, _, value = function(inner, **parameters)
+    if isinstance(value, str):  # a page, which has no place in a list of answers
+        raise StorageError(Code.NO_ROUTE)
+    return method, value.decoded() if isinstance(value, Ready) else value

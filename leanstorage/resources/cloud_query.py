@@ -1,0 +1,49 @@
+"""GET /cloudQuery: a CQL select, answered as a find is. Protocol section 4."""
+from typing import TYPE_CHECKING
+
+from leanstorage.resources import objects
+from leanstorage.rules import classes, cql, rendering
+from leanstorage.rules.where import with_limits
+from leanstorage.rules.call import Answer, Call, ok
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.store import Document
+from leanstorage.rules.values import check_class_name
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
+
+
+def run(call: Call) -> Answer:
+    """`{"results": [...], "className": C}`, with `count` when the statement asks for it. Raises 101, 102, 300, 403."""
+    text = call.query.get("cql")
+    if not isinstance(text, str) or not text.strip():
+        raise StorageError(Code.CQL_SYNTAX, detail="cql is missing")
+    statement = cql.parse(text, cql.parse_pvalues(call.query.get("pvalues")))
+    class_name = check_class_name(statement.class_name)
+
+    def work(transaction: "Transaction") -> Document:
+        info = classes.existing(transaction, class_name)
+        principals = call.principals(transaction)
+        classes.check_permission(info, "find", principals)
+        query = objects.parse(transaction, call, class_name, statement.where, principals)
+        query = with_limits(query, statement.options, call.caller.is_master)
+        rows = transaction.find(query) if query.limit and statement.is_listed else []
+        options = statement.options
+        value: Document = {
+            "results": rendering.render(
+                transaction,
+                call,
+                class_name,
+                info,
+                rows,
+                principals,
+                include=options.get("include", ""),
+                keys=options.get("keys", ""),
+            ),
+            "className": class_name,
+        }
+        if statement.is_counted:
+            value["count"] = transaction.count(query)
+        return value
+
+    return ok(call.service.store.read(work))

@@ -1,0 +1,402 @@
+"""Files: upload tokens, uploads, external files, and serving the bytes. Protocol section 6.
+
+An upload is a record until its bytes are complete; only then is there a `_File` object. The upload URL is the
+credential: random, used once, good for an hour. Where the bytes go to an object storage directly, this server learns of
+them by the client's call back, by the first reader, or by `sweep`.
+"""
+import mimetypes
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from typing import IO, TYPE_CHECKING, NoReturn
+from urllib.parse import quote
+from wsgiref.types import WSGIEnvironment
+
+from leanstorage.resources import objects
+from leanstorage.rules import acl, classes, rendering, write
+from leanstorage.rules.call import Answer, Call, Service, created, ok
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.rules.passwords import TOKEN_ALPHABET, token_lookup
+from leanstorage.store import Document, Json, Later, Row, now
+from leanstorage.rules.values import format_time
+from leanwsgi.messages import Response
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
+
+UPLOAD_MS = 60 * 60 * 1000
+UNCLAIMED_MS = 5 * 60 * 1000  # after this a client that brought its bytes will not call back any more
+DIRECT_KEPT_MS = 7 * 24 * UPLOAD_MS
+MAX_KEY = 255  # characters
+MAX_NAME = 1000
+CHUNK_BYTES = 1 << 16
+EXTENSION = re.compile(r"\.([A-Za-z0-9]{1,10})$")
+MIME_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*(; ?[a-zA-Z0-9-]+=[a-zA-Z0-9-]+)?")
+# What a browser may show in place; the rest is a download, because it could run as a page of this origin.
+SHOWN = re.compile(r"(image/(png|jpeg|gif|webp|bmp|avif)|audio/.*|video/.*|text/plain.*|application/(pdf|json))")
+FOREVER = "public, max-age=31536000"
+MOMENT = "private, max-age=120"  # of a redirect to a URL that is good for some minutes
+
+
+def create_token(call: Call) -> Answer:
+    """POST /fileTokens: where and how to upload; nothing is visible before that is complete. Raises 1, 123, 403."""
+    body = call.json_body()
+    name, mime_type, key = body.get("name"), body.get("mime_type"), body.get("key")
+    meta = body.get("metaData") if isinstance(body.get("metaData"), dict) else {}
+    if not isinstance(name, str) or len(name) > MAX_NAME:
+        raise StorageError(Code.BAD_REQUEST, detail="A file needs a name.")
+    extension = EXTENSION.search(name)
+    if not isinstance(mime_type, str) or not MIME_TYPE.fullmatch(mime_type):
+        mime_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    if key is not None:
+        _check_chosen_key(call, key)
+    else:
+        key = "".join(secrets.choice(TOKEN_ALPHABET) for _ in range(32))
+        if body.get("keep_file_name") and name:
+            key += "/" + name
+        elif extension:
+            key += extension.group(0).lower()
+    token = secrets.token_urlsafe(32)
+    lookup = token_lookup(call.service.token_secret, token)
+    direct = call.service.blobs.direct_upload()
+    ms = now()
+    upload: Document = {
+        "id": objects.new_id(ms),
+        "created": ms,
+        "key": key,
+        "acl": acl.normalise(body.get("ACL")),
+        "body": {
+            "name": name,
+            "key": key,
+            "bucket": "leanstorage",
+            "mime_type": mime_type,
+            "metaData": rendering.copied(meta),
+        },
+    }
+
+    def work(transaction: "Transaction") -> None:
+        info = classes.existing(transaction, "_File")
+        classes.check_permission(info, "create", call.principals(transaction))
+        if transaction.record("file", key):
+            raise StorageError(Code.BAD_FILE_KEY)
+        if direct:
+            transaction.put_record("direct", key, {"upload": lookup, "created": ms})
+            upload["staged"] = direct[0]
+        transaction.put_record("upload", lookup, upload, ms + (DIRECT_KEPT_MS if direct else UPLOAD_MS))
+
+    call.service.store.write(work)
+    value = {
+        "objectId": upload["id"],
+        "createdAt": format_time(ms),
+        "token": token,
+        "url": rendering.file_url(call, quote(key)),
+        "key": key,
+        "bucket": "leanstorage",
+        "mime_type": mime_type,
+        "provider": "s3",
+        "upload_url": direct[1] if direct else f"{call.api_url}/1.1/uploads/{token}",
+    }
+    return created("_File", upload["id"], value)
+
+
+def receive(service: Service, token: str, chunks: Iterable[bytes]) -> None:
+    """PUT of the upload URL: store the pieces of bytes in `chunks`.
+
+    Raises 401 for a used or expired URL, 413 above the limit, 1 for another file than was announced.
+    """
+    lookup = token_lookup(service.token_secret, token)
+    upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
+    if upload is None or upload.get("done"):
+        raise StorageError(Code.UNAUTHORIZED)
+    staged, size, digest = service.blobs.write(_limited(chunks, _limit(service, upload)))
+    try:
+        _complete(service, lookup, upload, staged, size, digest)
+    finally:
+        service.blobs.drop(staged)
+
+
+def _limit(service: Service, upload: Document) -> float:
+    """How many bytes an upload may have."""
+    announced = upload["body"]["metaData"].get("size")
+    is_number = isinstance(announced, (int, float)) and not isinstance(announced, bool)
+    return min(service.options.max_upload_bytes, announced) if is_number else service.options.max_upload_bytes
+
+
+def _complete(
+    service: Service, lookup: str, upload: Document, staged: str, size: int, digest: str | None, *version: str
+) -> None:
+    """Make the file of an upload whose bytes are staged; raise 1 if they were not announced so, 401 if it is made."""
+    meta = upload["body"]["metaData"]
+    announced, checksum = meta.get("size"), meta.get("_checksum")
+    if (announced is not None and size != announced) or (
+        isinstance(checksum, str) and digest is not None and checksum.lower() != digest
+    ):
+        raise StorageError(Code.BAD_REQUEST, detail="The upload is not the file that was announced.")
+
+    def work(transaction: "Transaction") -> None:
+        current = transaction.record("upload", lookup, lock=True)
+        if current is None or current.get("done"):
+            raise StorageError(Code.UNAUTHORIZED)
+        if not transaction.add_record("file", upload["key"], {"id": upload["id"]}):
+            raise StorageError(Code.BAD_FILE_KEY)
+        body = {**upload["body"], "metaData": {**meta, "size": size}}
+        info = classes.existing(transaction, "_File")
+        if info.pop("is_new", False):
+            transaction.save_class("_File", info)
+        row = Row(upload["id"], upload["created"], upload["created"], upload["acl"], body)
+        transaction.insert("_File", row)
+        expires = upload["created"] + UPLOAD_MS
+        transaction.put_record("upload", lookup, {"done": True, "id": row.id, "key": upload["key"]}, expires)
+        transaction.delete_record("direct", upload["key"])
+        # With the record locked, so that of several uploads to one URL the one that is answered 200 is the one kept;
+        # before the commit, because a row without bytes would be a lie, and bytes without a row are only litter.
+        service.blobs.keep(staged, upload["key"], *version)
+
+    service.store.write(work)
+
+
+def claim(service: Service, lookup: str) -> bool:
+    """Make the file of an upload that went to the object storage directly, if its bytes are there; return whether.
+
+    Raises 413 above the limit, 1 for another file than was announced: those bytes are dropped.
+    """
+    upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
+    if upload is None or not upload.get("staged"):
+        return False
+    found = service.blobs.staged(upload["staged"])
+    if found is None:
+        return False
+    size, digest, version = found
+    limit = _limit(service, upload)
+    try:
+        if size > limit:
+            raise StorageError(Code.TOO_LARGE, limit=limit)
+        _complete(service, lookup, upload, upload["staged"], size, digest, version)
+    except StorageError as error:
+        if error.kind is Code.UNAUTHORIZED:  # another one was faster, and drops what is staged
+            return True
+        service.blobs.drop(upload["staged"])
+        raise
+    service.blobs.drop(upload["staged"])
+    return True
+
+
+def callback(call: Call) -> Answer:
+    """POST /fileCallback: `result` false takes the file away again, within the hour of its token."""
+    body = call.json_body()
+    token = body.get("token")
+    if not isinstance(token, str):
+        return ok({})
+    lookup = token_lookup(call.service.token_secret, token)
+    if body.get("result") is not False:
+        claim(call.service, lookup)
+        return ok({})
+
+    def work(transaction: "Transaction") -> tuple[str | None, str | None]:
+        upload = transaction.record("upload", lookup, lock=True) or {}
+        transaction.delete_record("upload", lookup)
+        if upload.get("done"):
+            row = transaction.get("_File", upload["id"])
+            transaction.delete("_File", upload["id"], now())
+            return None, None if row is None else _forget(transaction, row)
+        if upload.get("staged"):
+            transaction.delete_record("direct", upload["key"])
+        return upload.get("staged"), None
+
+    staged, key = call.service.store.write(work)
+    if staged:
+        call.service.blobs.drop(staged)
+    if key:
+        call.service.blobs.delete(key)
+    return ok({})
+
+
+def create_external(call: Call) -> Answer:
+    """POST /files: a file that lies elsewhere, by its URL. Raises 1 without one."""
+    body = call.json_body()
+    if not isinstance(body.get("url"), str) or not body["url"]:
+        raise StorageError(Code.BAD_REQUEST, detail="An external file needs a url.")
+    fields = {key: body[key] for key in ("name", "url", "mime_type", "metaData", "ACL") if body.get(key) is not None}
+    meta = fields.get("metaData")
+    fields["metaData"] = {**(meta if isinstance(meta, dict) else {}), "__source": "external"}
+    inner = call.with_body({**write.clean(fields, creating=True), "__ignore_hooks": sorted(call.skipped_hooks)})
+    return objects.create(inner, "_File")
+
+
+def update(call: Call, file_id: str) -> NoReturn:
+    """Files never change: 119."""
+    raise StorageError(Code.NOT_FOR_CLIENTS, detail="A file cannot be changed.")
+
+
+def delete(call: Call, file_ids: str) -> Answer:
+    """DELETE: the object, and its bytes once that is committed, for which a quick call would not wait."""
+    if call.service.is_quick:
+        raise Later
+    blobs = call.service.blobs
+
+    def forgotten(key: str | None) -> None:
+        if key:
+            blobs.delete(key)
+
+    return objects.delete(call, "_File", file_ids, objects.Rules(forget=_forget, forgotten=forgotten))
+
+
+def serve(service: Service, environ: WSGIEnvironment, key: str) -> Response:
+    """GET of a file's bytes: (status, headers, iterable of bytes), with ranges. Raises 101 for an unknown key."""
+    row = _row(service, key)
+    if row is None:
+        raise StorageError(Code.NO_CLASS)
+    mime_type = row.body.get("mime_type")
+    mime_type = mime_type if isinstance(mime_type, str) and MIME_TYPE.fullmatch(mime_type) else "application/octet-stream"
+    disposition = _disposition(mime_type, row.body.get("name"))
+    url = service.blobs.read_url(key, environ["REQUEST_METHOD"], mime_type, disposition)
+    if url:
+        headers = [("Content-Type", "text/plain"), ("Location", url), ("Cache-Control", MOMENT), ("Content-Length", "0")]
+        return HTTPStatus.FOUND, headers, [b""]
+    opened = service.blobs.open(key)
+    if not opened:
+        raise StorageError(Code.NO_CLASS)
+    file, size = opened
+    etag = f'"{row.id}"'
+    headers = [
+        ("Content-Type", mime_type),
+        ("ETag", etag),
+        ("Cache-Control", FOREVER),
+        ("Accept-Ranges", "bytes"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Content-Disposition", disposition),
+    ]
+    if etag in environ.get("HTTP_IF_NONE_MATCH", ""):
+        file.close()
+        return HTTPStatus.NOT_MODIFIED, [header for header in headers if header[0] != "Content-Type"], [b""]
+    part = _range(environ.get("HTTP_RANGE", ""), size)
+    if part is None:
+        file.close()
+        headers += [("Content-Range", f"bytes */{size}"), ("Content-Length", "0")]
+        return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers, [b""]
+    start, end, is_part = part
+    headers.append(("Content-Length", str(end - start)))
+    status = HTTPStatus.OK
+    if is_part:
+        status = HTTPStatus.PARTIAL_CONTENT
+        headers.append(("Content-Range", f"bytes {start}-{end - 1}/{size}"))
+    if environ["REQUEST_METHOD"] == "HEAD":
+        file.close()
+        return status, headers, [b""]
+    return status, headers, Reader(file, start, end)
+
+
+class Reader:
+    """An open file's bytes from `start` to `end`, in pieces; a server calls close at its end, whatever happened."""
+
+    def __init__(self, file: IO[bytes], start: int, end: int) -> None:
+        self.file = file
+        self.left = end - start
+        file.seek(start)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.left > 0:
+            chunk = self.file.read(min(CHUNK_BYTES, self.left))
+            if not chunk:
+                return
+            self.left -= len(chunk)
+            yield chunk
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def _row(service: Service, key: str) -> Row | None:
+    """The `_File` row of a key or None; a reader may come before the client that brought the bytes called back."""
+
+    def look(transaction: "Transaction") -> tuple[Row | None, Document | None]:
+        found = transaction.record("file", key)
+        if found:
+            return transaction.get("_File", found["id"]), None
+        return None, transaction.record("direct", key)
+
+    row, direct = service.store.read(look)
+    if direct and claim(service, direct["upload"]):
+        row, _ = service.store.read(look)
+    return row
+
+
+def sweep(service: Service) -> None:
+    """Make the files whose clients never called back, and drop what is left of uploads that never came."""
+    for key, direct in service.store.read(lambda transaction: transaction.records("direct")):
+        age = now() - direct["created"]
+        if age < UNCLAIMED_MS:
+            continue
+        try:
+            is_made = claim(service, direct["upload"])
+        except StorageError:  # not what was announced: nobody can be told any more
+            is_made = False
+        if not is_made and age > UPLOAD_MS + UNCLAIMED_MS:
+            service.store.write(lambda transaction: transaction.delete_record("direct", key))  # noqa: B023 it runs at once
+    expired = service.store.read(lambda transaction: transaction.expired_records("upload"))
+    for lookup, upload in expired:
+        if not upload.get("done") and not upload.get("staged"):
+            _drop_litter(service, upload["key"])
+        service.store.write(lambda transaction: transaction.delete_record("upload", lookup))  # noqa: B023
+    service.blobs.sweep()
+
+
+def _drop_litter(service: Service, key: str) -> None:
+    """Drop bytes that were kept by a transaction which then failed, unless another one has the key, or is about to."""
+
+    def work(transaction: "Transaction") -> None:
+        if transaction.add_record("file", key, {}):
+            service.blobs.delete(key)
+            transaction.delete_record("file", key)
+
+    service.store.write(work)
+
+
+def _forget(transaction: "Transaction", row: Row) -> str | None:
+    """Free the key of a row that goes; return it if its bytes go too: imported rows may share one."""
+    key: str | None = row.body.get("key")
+    found = transaction.record("file", key) if key else None
+    if not key or not found or found["id"] != row.id:
+        return None
+    transaction.delete_record("file", key)
+    return key
+
+
+def _check_chosen_key(call: Call, key: Json) -> None:
+    if (
+        not call.caller.is_master
+        or not isinstance(key, str)
+        or not 0 < len(key) <= MAX_KEY
+        or key.startswith("/")
+        or any(part in ("", ".", "..") for part in key.split("/"))
+        or any(ord(char) < 32 or char in "\\\x7f" for char in key)
+    ):
+        raise StorageError(Code.BAD_FILE_KEY)
+
+
+def _limited(chunks: Iterable[bytes], limit: float) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise StorageError(Code.TOO_LARGE, limit=limit)
+        yield chunk
+
+
+def _disposition(mime_type: str, name: Json) -> str:
+    kind = "inline" if SHOWN.fullmatch(mime_type) else "attachment"
+    return f"{kind}; filename*=UTF-8''{quote(name, safe='')}" if isinstance(name, str) and name else kind
+
+
+def _range(text: str, size: int) -> tuple[int, int, bool] | None:
+    """One byte range as (start, end, whether it is a part): the whole for none or several; None if it cannot be."""
+    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", text)
+    if not found or found.groups() == ("", ""):
+        return 0, size, False
+    first, last = found.groups()
+    if not first:
+        start, end = max(0, size - int(last)), size
+    else:
+        start, end = int(first), min(size, int(last) + 1 if last else size)
+    return (start, end, True) if start < end else None

@@ -1,0 +1,215 @@
+"""E-mail: reset and verification links, written to an outbox that the operator reads. Protocol section 5.7.
+
+There is no mail server in this process: a message is a record, which `python -m leanstorage outbox` prints and
+`outbox --send COMMAND` hands on. A link's token is random, good once and for a while, and kept only as a keyed hash.
+"""
+import html
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import EmailPolicy
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from leanstorage.engine import hooks
+from leanstorage.resources import users
+from leanstorage.rules import rendering
+from leanstorage.rules.call import Answer, Call, ok
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.rules.passwords import token_lookup
+from leanstorage.store import Document, Row, Store, now
+from leanstorage.rules.values import format_time
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
+
+RESET_MS = 24 * 60 * 60 * 1000
+VERIFY_MS = 7 * 24 * 60 * 60 * 1000
+PAUSE_MS = 60 * 1000  # between two messages to one address
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+KEPT_MS = 30 * 24 * 60 * 60 * 1000
+POLICY = EmailPolicy(utf8=True)  # headers in UTF-8, where an address is not ASCII
+
+
+def request_password_reset(call: Call) -> Answer:
+    """POST {email}: a link to the address. Raises 204, 205, 1 (too soon, or the link could lead anywhere)."""
+    _send_link(call, "reset", "resetPassword", RESET_MS, "Reset your password")
+    return ok({})
+
+
+def request_email_verify(call: Call) -> Answer:
+    """POST {email}: a link that verifies it, where the option is on. Raises 1, 204, 205."""
+    if not call.service.options.verify_emails:
+        raise StorageError(Code.EMAIL_VERIFY_OFF)
+    _send_link(call, "verify", "verifyEmail", VERIFY_MS, "Verify your email address")
+    return ok({})
+
+
+def verify_email(call: Call, token: str) -> Answer:
+    """GET of a verification link: the address is verified, then the app's hook hears of it. Raises 211, 142."""
+    lookup = token_lookup(call.service.token_secret, token)
+
+    def work(transaction: "Transaction") -> Document:
+        row = _receiver(transaction, lookup, "verify")
+        transaction.delete_record("link", lookup)
+        row.body["emailVerified"] = True
+        row.updated = max(now(), row.updated + 1)
+        transaction.update("_User", row)
+        own = replace(call, caller=replace(call.caller, user_id=row.id))
+        shown: Document = rendering.copied(rendering.document(own, "_User", row))
+        return shown
+
+    user = call.service.store.write(work)
+    hooks.user_hook(
+        call, "__on_verified_email", "/1.1/functions/onVerified/email", {"object": user}, Code.HOOK_REFUSED
+    )
+    return ok({})
+
+
+def reset_form(call: Call, token: str) -> Answer:
+    """GET of a reset link: a small page with one field. The token stays good until the form is sent. Raises 211."""
+    lookup = token_lookup(call.service.token_secret, token)
+    call.service.store.read(lambda transaction: _receiver(transaction, lookup, "reset"))
+    page = (
+        "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        "<title>Reset your password</title><form method=post>"
+        "<label>New password <input name=password type=password required autocomplete=new-password></label> "
+        "<button>Set password</button></form>"
+    )
+    return HTTPStatus.OK, [("Content-Type", "text/html; charset=utf-8"), *_PAGE_HEADERS], page
+
+
+def reset_password(call: Call, token: str) -> Answer:
+    """POST of a reset link, `password` as JSON or from the form: sets it and ends the old session. Raises 201, 211."""
+    body = call.json_body()
+    password = body.get("password")
+    if not isinstance(password, str) or not password.strip() or len(password) > users.MAX_PASSWORD:
+        raise StorageError(Code.NO_PASSWORD)
+    lookup = token_lookup(call.service.token_secret, token)
+
+    def take(transaction: "Transaction") -> str:
+        row = _receiver(transaction, lookup, "reset")
+        transaction.delete_record("link", lookup)
+        return row.id
+
+    users.set_password(call, call.service.store.write(take), password)
+    return ok({})
+
+
+def outbox(store: Store) -> list[Document]:
+    """The messages of the last thirty days, oldest first: `{"id", "time", "to", "subject", "text"}`.
+
+    One that was handed on has "sent", when that was; one that cannot be has "refused", why.
+    """
+    found = store.read(lambda transaction: transaction.records("outbox"))
+    return [{"id": key, "time": format_time(_time_of(key)), **message} for key, message in found]
+
+
+def hand_on(store: Store, deliver: Callable[[bytes], bool]) -> tuple[int, int]:
+    """Give each message that was not handed on yet to `deliver`, as an e-mail; return how many it took and how many not.
+
+    A message is marked before: two that do this at the same time share them out. Those that `deliver` did not take are
+    tried again the next time.
+    """
+    sent = failed = 0
+    for message in outbox(store):
+        data = _as_email(message)
+        mark = {"refused": "not an address"} if data is None else {"sent": format_time(now())}
+        if not _mark(store, message["id"], mark):
+            continue
+        if data is not None and deliver(data):
+            sent += 1
+            continue
+        failed += 1
+        if data is not None:
+            _mark(store, message["id"], {})
+    return sent, failed
+
+
+_PAGE_HEADERS = [
+    ("Content-Security-Policy", "default-src 'none'; form-action 'self'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+]
+
+
+def _time_of(key: str) -> int:
+    """When a message was written, in ms."""
+    return int(key.split("-")[0])
+
+
+def _as_email(message: Document) -> bytes | None:
+    """A message as RFC 5322 has it, None for what is no single address: `a@b,c` would be two."""
+    name, _, domain = message["to"].rpartition("@")
+    if not users.EMAIL.fullmatch(message["to"]) or any(char in ',;:<>()[]"\\' for char in domain):
+        return None
+    found = EmailMessage(POLICY)
+    found["To"] = Address(username=name, domain=domain)
+    found["Subject"] = message["subject"]
+    found.set_content(message["text"])
+    return bytes(found)
+
+
+def _mark(store: Store, key: str, mark: Document) -> bool:
+    """Mark a message as handed on or refused, or with {} as neither; return whether that changed anything."""
+
+    def work(transaction: "Transaction") -> bool:
+        message = transaction.record("outbox", key, lock=True)
+        if message is None or mark and ("sent" in message or "refused" in message):
+            return False
+        kept = {name: message[name] for name in ("to", "subject", "text")}
+        transaction.put_record("outbox", key, {**kept, **mark}, _time_of(key) + KEPT_MS)
+        return True
+
+    return store.write(work)
+
+
+def _receiver(transaction: "Transaction", lookup: str, kind: str) -> Row:
+    """The user that a link was sent to; raise 211 when there is no such link, or it is good no more.
+
+    Who has another address or another password by now is not to be had with the mail in an old mailbox.
+    """
+    link = transaction.record("link", lookup, lock=True) or {}
+    row: Row | None = transaction.get("_User", link["user"], lock=True) if link.get("kind") == kind else None
+    if row is None or row.body.get("email") != link["email"]:
+        raise StorageError(Code.NO_USER)
+    if kind == "reset" and link.get("made", 0) < users.password_time(transaction, row.id):
+        raise StorageError(Code.NO_USER)
+    return row
+
+
+def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) -> None:
+    """Put a link into the outbox that is good for `lifetime` ms. Raises 1, 204, 205."""
+    email = call.json_body().get("email")
+    if not isinstance(email, str) or not email:
+        raise StorageError(Code.NO_EMAIL)
+    token = secrets.token_urlsafe(32)
+    url = f"{_origin(call)}/1.1/{path}/{token}"
+
+    def work(transaction: "Transaction") -> None:
+        found = transaction.record("unique:_User:email", users.unique_key(email))
+        if found is None:
+            raise StorageError(Code.UNKNOWN_EMAIL)
+        ms = now()
+        if not transaction.add_record("mailed", users.unique_key(email), {"kind": kind}, ms + PAUSE_MS):
+            raise StorageError(Code.TOO_MANY_EMAILS)
+        link = {"kind": kind, "user": found["id"], "email": email, "made": ms}
+        transaction.put_record("link", token_lookup(call.service.token_secret, token), link, ms + lifetime)
+        message = {"to": email, "subject": subject, "text": f"{subject}: {html.unescape(url)}"}
+        transaction.put_record("outbox", f"{ms:014d}-{secrets.token_hex(4)}", message, ms + KEPT_MS)
+
+    call.service.store.write(work)
+
+
+def _origin(call: Call) -> str:
+    """Where links lead to; raise 1 when only the request says so.
+
+    Whoever asks chooses the Host header, and would be sent the token of whoever clicks. On loopback there is nobody
+    else to send it to.
+    """
+    if call.service.options.public_url or urlsplit(call.api_url).hostname in LOOPBACK_HOSTS:
+        return call.api_url
+    raise StorageError(Code.NO_PUBLIC_URL)

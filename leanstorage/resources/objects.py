@@ -1,0 +1,556 @@
+"""Objects of any class: create, get, find, update, delete. Protocol sections 2.1 (2 to 6), 3 and 7.2.
+
+A write goes: permission and `where`, then the before hook with no transaction open, then one transaction in which
+everything is checked again and applied, then the after hook, then the answer.
+"""
+import secrets
+import time
+from collections.abc import Callable, Collection, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from operator import is_
+from wsgiref.handlers import format_date_time
+
+from leanstorage.engine import hooks
+from leanstorage.rules import acl, classes, rendering, values, write
+from leanstorage.rules.where import bad, conjunction, parse_json, parse_listing, parse_where
+from leanstorage.rules.call import Answer, Call, created, ok
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.store import (
+    Condition,
+    Document,
+    Group,
+    Json,
+    Node,
+    Not,
+    Principals,
+    Query,
+    QueryTimeout,
+    Result,
+    Row,
+    now,
+)
+from leanstorage.rules.values import format_time
+from leanwsgi.messages import Header
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
+
+MAX_IDS = 1000  # in the path of one DELETE
+LOCKED_SECONDS = 0.2  # that a condition may take while others wait to write
+OF_OTHERS = frozenset(["$inQuery", "$notInQuery", "$select", "$dontSelect", "$relatedTo"])  # not of the object alone
+
+
+def _nothing(*_: object) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a system class adds to a write. All but the last are called inside the transaction, so that it holds or
+    nothing does.
+
+    `admit(transaction, call, row, fields)` may refuse a write, `row` None for a new object, and return other fields;
+    `store(transaction, call, old, new, fields)` keeps what lies outside the object; `forget(transaction, row)` drops it.
+    `forgotten(what forget returned)` is for what no transaction brings back, and called once the deletion is committed.
+    """
+
+    admit: "Callable[[Transaction, Call, Row | None, Any], Any]" = lambda transaction, call, row, fields: fields
+    store: "Callable[[Transaction, Call, Row | None, Row, Document], Any]" = _nothing
+    forget: "Callable[[Transaction, Row], Any]" = _nothing
+    forgotten: Callable[[Any], object] = _nothing
+
+
+PLAIN = Rules()
+
+
+class Guard:
+    """The `where` of a conditional write. Its verdict falls under the lock, as the write; what is slow is asked before.
+
+    As long as the object is still as it was when it matched, what was asked of it alone still holds. What was asked of
+    others has to be asked again.
+    """
+
+    def __init__(self, where: Json) -> None:
+        self.where = where
+        self._is_alone = not _mentions(where, OF_OTHERS)
+        self._is_slow = not self._is_alone or _mentions(where, {"$regex"})
+        self._seen: int | None = None  # the `updated` of the row that matched
+        self._seconds = 0.0  # that it took
+
+    def look(self, call: Call, read: "Callable[[Transaction], object]") -> None:
+        """Evaluate what is slow by `read(transaction)`, which calls `check`, without a lock."""
+        if self._is_slow and self._seen is None:
+            call.service.store.read(read)
+
+    def check(self, transaction: "Transaction", query: Query, row: Row, lock: bool) -> None:
+        """Raise 305 unless the row matches; 124 when that would keep others waiting."""
+        this = Condition("eq", ("objectId",), row.id)
+        query = replace(query, where=conjunction([this, query.where]), principals=None)
+        if not lock or not self._is_slow:
+            started = time.monotonic()
+            is_met = transaction.count(query)
+            self._seconds = time.monotonic() - started
+        elif self._is_alone and row.updated == self._seen:
+            return
+        elif self._seconds > LOCKED_SECONDS:
+            raise StorageError(Code.TIMEOUT)
+        else:
+            is_met = _counted_quickly(transaction, query)
+        if not is_met:
+            raise StorageError(Code.NO_EFFECT)
+        self._seen = row.updated
+
+
+def _mentions(value: Json, names: Set[str]) -> bool:
+    """Whether one of these operators stands anywhere in a decoded `where`."""
+    if isinstance(value, dict):
+        return any(key in names or _mentions(child, names) for key, child in value.items())
+    return isinstance(value, list) and any(_mentions(child, names) for child in value)
+
+
+def _counted_quickly(transaction: "Transaction", query: Query) -> int:
+    seconds = transaction.query_seconds
+    transaction.query_seconds = min(seconds, LOCKED_SECONDS)
+    try:
+        matches: int = transaction.count(query)
+        return matches
+    except QueryTimeout:
+        if seconds <= LOCKED_SECONDS:  # a quick call's: a thread has more
+            raise
+        raise StorageError(Code.TIMEOUT) from None
+    finally:
+        transaction.query_seconds = seconds
+
+
+def new_id(ms: int) -> str:
+    """24 hex digits, the first 8 being the seconds of creation."""
+    return f"{ms // 1000 & 0xFFFFFFFF:08x}{secrets.token_hex(8)}"
+
+
+def create(call: Call, class_name: str, rules: Rules = PLAIN) -> Answer:
+    """POST of a new object: 201 with `objectId` and `createdAt`, the whole object with `fetchWhenSave` or `new`."""
+    if "where" in call.query:
+        raise StorageError(Code.BAD_JSON, detail="where has no meaning for a new object")
+    fields = write.clean(call.json_body(), creating=True)
+    row, _ = store_new(call, class_name, fields, rules)
+    value = {"objectId": row.id, "createdAt": format_time(row.created)}
+    if call.flag("fetchWhenSave", "new"):
+        value = _shown(call, lambda transaction: _whole(transaction, call, class_name, row.id), value)
+    return created(class_name, row.id, value)
+
+
+def store_new(call: Call, class_name: str, fields: Document, rules: Rules = PLAIN) -> tuple[Row, Any]:
+    """Store a new object with its hooks; return (Row, what `rules.store` returned)."""
+    store = call.service.store
+
+    def admitted(
+        transaction: "Transaction", fields: Document
+    ) -> tuple[Document, Document, Principals, write.Change]:
+        info = classes.for_writing(transaction, call, class_name)
+        principals = call.principals(transaction)
+        classes.check_permission(info, "create", principals)
+        rights = classes.default_acl(info, call.caller.user_id)
+        fields = rules.admit(transaction, call, None, fields)
+        return fields, info, principals, write.apply(fields, {}, rights, info["columns"], creating=True)
+
+    if hooks.wanted(call, class_name, "beforeSave"):
+
+        def preview(transaction: "Transaction") -> tuple[Document, Document | None]:
+            _, info, _, change = admitted(transaction, fields)
+            document = rendering.hook_object(transaction, call, change.body, _with_new(info, change))
+            if change.acl is not None:
+                document["ACL"] = change.acl
+            return document, hook_user(transaction, call)
+
+        document, user = store.read(preview)
+        fields = hooks.merge(fields, document, hooks.before(call, class_name, "beforeSave", document, user))
+
+    def work(transaction: "Transaction") -> tuple[Row, Any]:
+        final, info, principals, change = admitted(transaction, fields)
+        classes.add_columns(transaction, class_name, info, change.found, principals)
+        ms = now()
+        row = Row(new_id(ms), ms, ms, change.acl, change.body)
+        kept = rules.store(transaction, call, None, row, final)
+        transaction.insert(class_name, row)
+        _store_relations(transaction, class_name, row.id, change)
+        return row, kept
+
+    row, kept = store.write(work)
+    _after(call, class_name, "afterSave", row)
+    return row, kept
+
+
+def find(call: Call, class_name: str) -> Answer:
+    """GET of a class: `{"results": [...]}`, with `count` when asked for."""
+    options = call.query
+
+    def work(transaction: "Transaction") -> tuple[Document, int | None]:
+        name, extra = class_name, {}
+        principals = call.principals(transaction)
+        redirect = options.get("redirectClassNameForKey")
+        info = classes.load(transaction, name)
+        if redirect:
+            if not isinstance(redirect, str):
+                raise bad("redirectClassNameForKey must be a key")
+            column = (info or {"columns": {}})["columns"].get(redirect)
+            if column is None or "className" not in column:
+                return {"results": []}, None
+            name = column["className"]
+            extra = {"className": name}
+            info = classes.load(transaction, name)
+        if info is None:
+            raise StorageError(Code.NO_CLASS)
+        classes.check_permission(info, "find", principals)
+        query, mentioned = parse_listing(name, options, call.caller.is_master, principals)
+        query = _within_rights(transaction, query, mentioned, principals)
+        rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(name))
+        results = rendering.rendered(
+            transaction,
+            call,
+            name,
+            info,
+            rows,
+            principals,
+            call.flag("returnACL"),
+            options.get("include", ""),
+            options.get("keys", ""),
+        )
+        value = {"results": results, **extra}
+        if call.flag("count"):
+            value["count"] = transaction.count(query)
+        return value, written
+
+    value, written = call.service.store.read(work)
+    return ok(rendering.ready(value), _last_modified(written))
+
+
+def parse(
+    transaction: "Transaction", call: Call, class_name: str, where: Json, principals: Principals
+) -> Query:
+    """A `where`, JSON text or decoded, as the caller's Query: inner classes need `find`, owners of relations `read`."""
+    if where is None:
+        where = {}
+    elif isinstance(where, str):
+        where = parse_json(where)
+    query, mentioned = parse_where(class_name, where, call.caller.is_master, principals)
+    return _within_rights(transaction, query, mentioned, principals)
+
+
+def _within_rights(
+    transaction: "Transaction", query: Query, mentioned: Collection[str], principals: Principals
+) -> Query:
+    """The query as its caller may make it; raise 403 where finding in a class that it mentions is closed."""
+    for name in mentioned:
+        info = classes.load(transaction, name)
+        if info is not None:
+            classes.check_permission(info, "find", principals)
+    where = _without_hidden_owners(transaction, query.where, principals)
+    return query if where is query.where else replace(query, where=where)
+
+
+def get(call: Call, class_name: str, object_id: str) -> Answer:
+    """GET by id: the object, `{}` when there is none that the caller may read."""
+    values.check_object_id(object_id)
+
+    def work(transaction: "Transaction") -> tuple[Json, int | None]:
+        info = classes.existing(transaction, class_name)
+        principals = call.principals(transaction)
+        classes.check_permission(info, "get", principals)
+        row = transaction.get(class_name, object_id)
+        if row is None or not acl.allows(row.acl, "read", principals):
+            return {}, None
+        include, keys = call.query.get("include", ""), call.query.get("keys", "")
+        with_acl = call.flag("returnACL")
+        [value] = rendering.rendered(transaction, call, class_name, info, [row], principals, with_acl, include, keys)
+        return rendering.Ready(value) if isinstance(value, str) else value, row.updated
+
+    value, updated = call.service.store.read(work)
+    if not value and class_name == "_User":
+        raise StorageError(Code.NO_USER)
+    if not value and class_name == "_File":
+        raise StorageError(Code.NO_CLASS)
+    return ok(value, _last_modified(updated))
+
+
+def update(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN) -> Answer:
+    """PUT: `updatedAt` and `objectId`, with `fetchWhenSave` or `new` the written keys as well, to who may read them."""
+    fields = write.clean(call.json_body(), creating=False)
+    row, written, _ = store_change(call, class_name, object_id, fields, rules, _condition(call))
+    value: Document = {"updatedAt": format_time(row.updated), "objectId": row.id}
+    if call.flag("fetchWhenSave", "new"):
+
+        def work(transaction: "Transaction") -> Document:
+            info = classes.existing(transaction, class_name)
+            principals = call.principals(transaction)
+            if not acl.allows(row.acl, "read", principals) or not classes.may(info, "get", principals):
+                return {}  # an operation that changes nothing would show what is there
+            stubs = classes.relations(info)
+            whole = rendering.document(call, class_name, row, stubs)
+            shown: Document = rendering.copied({key: whole[key] for key in (*written, *stubs) if key in whole})
+            rendering.expand_files(transaction, call, shown, call.principals(transaction))
+            return shown
+
+        nothing: Document = {}
+        value |= _shown(call, work, nothing)
+    return ok(value)
+
+
+def store_change(
+    call: Call, class_name: str, object_id: str, fields: Document, rules: Rules = PLAIN, where: Json = None
+) -> tuple[Row, list[str], Any]:
+    """Change an object with its hooks; return (Row, written keys, what `rules.store` returned).
+
+    `where`, decoded, must match as well. Raises 101, 1 (no such object), 305, 403 and the errors of `changes`.
+    """
+    store = call.service.store
+    values.check_object_id(object_id)
+    guard = None if where is None else Guard(where)
+
+    def permitted(transaction: "Transaction", lock: bool) -> tuple[Document, Principals, Row]:
+        info = classes.existing(transaction, class_name)
+        principals = call.principals(transaction)
+        classes.check_permission(info, "update", principals)
+        return info, principals, _writable(transaction, call, class_name, object_id, guard, principals, lock)
+
+    def admitted(
+        transaction: "Transaction", fields: Document, lock: bool
+    ) -> tuple[Row, Document, Principals, write.Change, Document]:
+        info, principals, row = permitted(transaction, lock)
+        fields = rules.admit(transaction, call, row, fields)
+        return row, info, principals, write.apply(fields, row.body, row.acl, info["columns"], creating=False), fields
+
+    if hooks.wanted(call, class_name, "beforeUpdate"):
+
+        def preview(transaction: "Transaction") -> tuple[Document, Document | None]:
+            row, info, _, change, _ = admitted(transaction, fields, lock=False)
+            document = rendering.hook_object(transaction, call, change.body, _with_new(info, change))
+            document |= {
+                "objectId": row.id,
+                "createdAt": format_time(row.created),
+                "updatedAt": format_time(row.updated),
+                "_updatedKeys": change.written,
+            }
+            if change.acl is not None:
+                document["ACL"] = change.acl
+            return document, hook_user(transaction, call)
+
+        document, user = store.read(preview)
+        fields = hooks.merge(fields, document, hooks.before(call, class_name, "beforeUpdate", document, user))
+
+    def work(transaction: "Transaction") -> tuple[Row, list[str], Any]:
+        old, info, principals, change, final = admitted(transaction, fields, lock=True)
+        classes.add_columns(transaction, class_name, info, change.found, principals)
+        # Two writes within one millisecond must still be told apart by updatedAt.
+        row = Row(old.id, old.created, max(now(), old.updated + 1), change.acl, change.body, old.seq)
+        kept = rules.store(transaction, call, old, row, final)
+        transaction.update(class_name, row)
+        _store_relations(transaction, class_name, row.id, change)
+        return row, change.written, kept
+
+    if guard is not None:
+        guard.look(call, lambda transaction: permitted(transaction, lock=False))
+    row, written, kept = store.write(work)
+    _after(call, class_name, "afterUpdate", row, written)
+    return row, written, kept
+
+
+def delete(call: Call, class_name: str, object_ids: str, rules: Rules = PLAIN) -> Answer:
+    """DELETE of one id, or of several joined by commas, of which unknown ones are passed over."""
+    ids = object_ids.split(",")
+    if len(ids) > MAX_IDS:
+        raise StorageError(Code.BAD_REQUEST, detail=f"More than {MAX_IDS} ids.")
+    for object_id in ids:
+        values.check_object_id(object_id)
+    where = _condition(call)
+    for object_id in ids:
+        try:
+            remove(call, class_name, object_id, rules, where)
+        except StorageError as error:
+            if len(ids) == 1 or error.kind is not Code.NO_CLASS:
+                raise
+    return ok({})
+
+
+def remove(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN, where: Json = None) -> Row:
+    """Delete one object with its hooks; raise 101, 305 or 403."""
+    store = call.service.store
+    guard = None if where is None else Guard(where)
+
+    def admitted(transaction: "Transaction", lock: bool) -> tuple[Row, Document]:
+        info = classes.existing(transaction, class_name)
+        principals = call.principals(transaction)
+        classes.check_permission(info, "delete", principals)
+        if where is None and transaction.get(class_name, object_id) is None:
+            raise StorageError(Code.NO_CLASS)
+        row = _writable(transaction, call, class_name, object_id, guard, principals, lock)
+        rules.admit(transaction, call, row, None)
+        return row, info
+
+    if hooks.wanted(call, class_name, "beforeDelete"):
+
+        def preview(transaction: "Transaction") -> tuple[Document, Document | None]:
+            row, info = admitted(transaction, lock=False)
+            return _hook_row(transaction, call, row, info), hook_user(transaction, call)
+
+        hooks.before(call, class_name, "beforeDelete", *store.read(preview))
+
+    def work(transaction: "Transaction") -> tuple[Row, Any]:
+        row, _ = admitted(transaction, lock=True)
+        transaction.delete(class_name, object_id, now())
+        return row, rules.forget(transaction, row)
+
+    if guard is not None:
+        guard.look(call, lambda transaction: admitted(transaction, lock=False))
+    row, dropped = store.write(work)
+    rules.forgotten(dropped)
+    _after(call, class_name, "afterDelete", row)
+    return row
+
+
+def hook_user(transaction: "Transaction", call: Call) -> Document | None:
+    """The caller as hooks are told of it: the whole user and its session token, None for nobody."""
+    if call.caller.user_id is None:
+        return None
+    row = transaction.get("_User", call.caller.user_id)
+    if row is None:
+        return None
+    info = classes.existing(transaction, "_User")
+    user: Document = rendering.copied(rendering.document(call, "_User", row, classes.relations(info)))
+    rendering.expand_files(transaction, call, user, None)
+    return user | {"sessionToken": call.caller.token}
+
+
+def _condition(call: Call) -> Json:
+    """The `where` of a conditional write, decoded; None without one. Whatever is malformed fails closed."""
+    if "where" not in call.query:
+        return None
+    where = call.query["where"]
+    if isinstance(where, str):
+        where = parse_json(where)
+    if not isinstance(where, (dict, list)):
+        raise StorageError(Code.BAD_JSON, detail="where must be an object")
+    return where
+
+
+def _writable(
+    transaction: "Transaction",
+    call: Call,
+    class_name: str,
+    object_id: str,
+    guard: Guard | None,
+    principals: Principals,
+    lock: bool,
+) -> Row:
+    """The row to be changed; raise 1/404 when there is none, 305 when its condition does not match, 403 by its ACL.
+
+    A condition is answered to those who may read what it asks about; to the others every object is one that is not there.
+    """
+    query = None if guard is None else parse(transaction, call, class_name, guard.where, principals)
+    row: Row | None = transaction.get(class_name, object_id, lock)
+    if guard is not None and query is not None:
+        if row is None or not _readable(transaction, class_name, row, principals):
+            raise StorageError(Code.NO_EFFECT)
+        guard.check(transaction, query, row, lock)
+    if row is None:
+        raise StorageError(Code.NO_OBJECT, id=object_id, class_name=class_name)
+    if not acl.allows(row.acl, "write", principals):
+        raise StorageError(Code.ACL_FORBIDDEN)
+    return row
+
+
+def _readable(transaction: "Transaction", class_name: str, row: Row, principals: Principals) -> bool:
+    """Whether somebody sees an object at all, by its id or in a list."""
+    info = classes.existing(transaction, class_name)
+    is_open = any(classes.may(info, action, principals) for action in ("get", "find"))
+    return is_open and acl.allows(row.acl, "read", principals)
+
+
+def _without_hidden_owners(transaction: "Transaction", node: Node, principals: Principals) -> Node:
+    """A where in which relations of owners that the caller may not read have no members."""
+    if isinstance(node, Group):
+        nodes = tuple(_without_hidden_owners(transaction, child, principals) for child in node.nodes)
+        return node if all(map(is_, nodes, node.nodes)) else Group(node.op, nodes)
+    if isinstance(node, Not):
+        inside = _without_hidden_owners(transaction, node.node, principals)
+        return node if inside is node.node else Not(inside)
+    if node.op == "related" and principals is not None:
+        owner = transaction.get(*node.operand[:2])
+        if owner is None or not acl.allows(owner.acl, "read", principals):
+            return Group("or", ())
+    if node.op == "in_query":
+        inner = replace(node.operand, where=_without_hidden_owners(transaction, node.operand.where, principals))
+        return replace(node, operand=inner)
+    if node.op == "select":
+        key, query = node.operand
+        inner = replace(query, where=_without_hidden_owners(transaction, query.where, principals))
+        return replace(node, operand=(key, inner))
+    return node
+
+
+def _store_relations(transaction: "Transaction", class_name: str, owner: str, change: write.Change) -> None:
+    for key in change.cleared:
+        transaction.forget_relation(class_name, key, owner)
+    for key, adds, target_class, ids in change.relations:
+        act = transaction.relate if adds else transaction.unrelate
+        act(class_name, key, owner, target_class, ids)
+
+
+def _whole(transaction: "Transaction", call: Call, class_name: str, object_id: str) -> Document:
+    row = transaction.get(class_name, object_id)
+    if row is None:  # deleted by an after hook
+        return {"objectId": object_id}
+    info = classes.existing(transaction, class_name)
+    [value] = rendering.render(transaction, call, class_name, info, [row], None)
+    return value
+
+
+def _shown(call: Call, work: "Callable[[Transaction], Result]", otherwise: Result) -> Result:
+    """What `work` reads of an object that was just written; `otherwise` where it is too large to be shown."""
+    try:
+        return call.service.store.read(work)
+    except StorageError:  # the write has happened, and must not be taken for one that has not
+        return otherwise
+
+
+def _with_new(info: Document, change: write.Change) -> Document:
+    """The info of a class as it will be after a change: a hook sees relations that the change declares."""
+    columns = {**info["columns"], **{key: column for key, (column, _) in change.found.items()}}
+    return {**info, "columns": columns}
+
+
+def _hook_row(transaction: "Transaction", call: Call, row: Row, info: Document) -> Document:
+    document = rendering.hook_object(transaction, call, row.body, info)
+    document |= {
+        "objectId": row.id,
+        "createdAt": format_time(row.created),
+        "updatedAt": format_time(row.updated),
+    }
+    if row.acl is not None:
+        document["ACL"] = row.acl
+    return document
+
+
+def _after(call: Call, class_name: str, hook: str, row: Row, written: list[str] | None = None) -> None:
+    def work(transaction: "Transaction") -> tuple[Document, Document | None]:
+        info = classes.existing(transaction, class_name)
+        document = _hook_row(transaction, call, row, info)
+        if written is not None:
+            document["_updatedKeys"] = written
+        return document, hook_user(transaction, call)
+
+    try:
+        if not hooks.wanted(call, class_name, hook):
+            return
+        told = call.service.store.read(work)
+    except StorageError:
+        return  # the write has happened; without an engine, or with what is too large for it, there is nobody to tell
+    hooks.after(call, class_name, hook, *told)
+
+
+def _last_modified(ms: int | None) -> Sequence[Header]:
+    """LeanCloud's own form: an HTTP date with milliseconds."""
+    if ms is None:
+        return ()
+    seconds, rest = divmod(ms, 1000)
+    return [("Last-Modified", format_date_time(seconds).replace(" GMT", f".{rest:03d} GMT"))]

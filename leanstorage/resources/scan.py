@@ -1,0 +1,93 @@
+"""Scan: every object of a class, page by page, for the master. Protocol section 3.6.
+
+A cursor holds the whole query and the place in it, signed: it needs no state here, any process can go on with it.
+"""
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from leanstorage.resources import objects
+from leanstorage.rules import classes, rendering
+from leanstorage.rules.where import DEFAULT_LIMIT, bad, parse_json, parse_limit, parse_order
+from leanstorage.rules.call import Answer, Call, ok
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.store import Condition, Document, Group, Json, Row, now
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
+
+CURSOR_MS = 10 * 60 * 1000
+
+
+def scan(call: Call, class_name: str) -> Answer:
+    """GET /scan/classes/C: `{"results": [...], "cursor": text or null}`, null at the end. Raises 1, 101, 102, 107."""
+    call.needs_master()
+    if call.query.get("cursor"):
+        state = _opened(call, class_name, call.query["cursor"])
+    else:
+        where = call.query.get("where")
+        where = parse_json(where) if isinstance(where, str) else (where or {})
+        scan_key = call.query.get("scan_key") or "objectId"
+        if not isinstance(scan_key, str):
+            raise bad("scan_key must be a key")
+        if isinstance(where, dict) and scan_key.lstrip("-+") in where and scan_key != "objectId":
+            raise StorageError(Code.SCAN_KEY_IN_WHERE)
+        limit = parse_limit(call.query.get("limit")) or DEFAULT_LIMIT
+        names = ("keys", "returnACL")
+        state = {"class": class_name, "where": where, "order": scan_key, "limit": limit, "skip": 0, "after": None}
+        state |= {name: call.query.get(name) for name in names}
+
+    def work(transaction: "Transaction") -> tuple[list[Row], list[Document]]:
+        info = classes.existing(transaction, class_name)
+        query = objects.parse(transaction, call, class_name, state["where"], None)
+        order = parse_order(state["order"], class_name, True)
+        if not order:
+            raise bad("scan_key must be a key")
+        query = replace(query, order=order, limit=state["limit"], skip=state["skip"], near=None)
+        if order[0][0] == ("objectId",) and state["after"] is not None:
+            # By id a place is a condition, which no insertion moves; by another key it is a count of rows.
+            op = "lt" if order[0][1] else "gt"
+            place = Condition(op, ("objectId",), state["after"])
+            query = replace(query, where=Group("and", (query.where, place)), skip=0)
+        rows = transaction.find(query)
+        with_acl = state["returnACL"] in ("true", "1", True, 1)
+        results = rendering.render(
+            transaction, call, class_name, info, rows, None, with_acl, keys=state["keys"] or ""
+        )
+        for row, result in zip(rows, results):
+            if class_name == "_File" and row.body.get("key"):
+                result.pop("url", None)
+        return rows, results
+
+    rows, results = call.service.store.read(work)
+    cursor = None
+    if len(rows) == state["limit"]:
+        after = {"skip": state["skip"] + len(rows), "after": rows[-1].id}
+        cursor = _sealed(call, {**state, **after, "until": now() + CURSOR_MS})
+    return ok({"results": results, "cursor": cursor})
+
+
+def _sealed(call: Call, state: Document) -> str:
+    data = base64.urlsafe_b64encode(json.dumps(state, separators=(",", ":")).encode()).decode()
+    return f"{data}.{_signature(call, data)}"
+
+
+def _opened(call: Call, class_name: str, cursor: Json) -> Document:
+    data, _, signature = str(cursor).partition(".")
+    try:
+        if not hmac.compare_digest(signature.encode(), _signature(call, data).encode()):
+            raise ValueError
+        state: Document = json.loads(base64.urlsafe_b64decode(data.encode()))
+    except (ValueError, binascii.Error):
+        raise StorageError(Code.BAD_CURSOR) from None
+    if state["class"] != class_name or state["until"] < now():
+        raise StorageError(Code.BAD_CURSOR)
+    return state
+
+
+def _signature(call: Call, data: str) -> str:
+    return hmac.new(call.service.token_secret, b"cursor:" + data.encode(), hashlib.sha256).hexdigest()

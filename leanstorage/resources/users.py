@@ -1,0 +1,601 @@
+"""Users: sign-up, login, sessions, passwords, third-party accounts. Protocol section 5.
+
+Passwords never enter an object: they are taken out of the fields before anything else sees them, hashed while no
+transaction is open, and kept as records of their own.
+"""
+import hashlib
+import re
+import secrets
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from leanstorage.engine import hooks
+from leanstorage.resources import objects, sessions
+from leanstorage.rules import classes, passwords, rendering, values, write
+from leanstorage.rules.call import Answer, Call, Service, created, ok
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.store import Document, Json, Row, now
+from leanstorage.rules.values import format_time
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
+
+EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,255}")
+PHONE = re.compile(r"\+?[0-9]{5,20}")
+LOCK_MS = 15 * 60 * 1000
+MAX_FAILURES = 6  # wrong passwords before the account is locked
+MAX_PASSWORD = 1024  # characters; hashing longer ones would only cost
+UNIQUE = {
+    "username": Code.USERNAME_TAKEN,
+    "email": Code.EMAIL_TAKEN,
+    "mobilePhoneNumber": Code.PHONE_TAKEN,
+}
+FLAGS = ("emailVerified", "mobilePhoneVerified")
+MAX_PROVIDER = 100  # characters; index entries are limited
+NEVER_WRITTEN = ("password", "sessionToken", "salt")
+
+
+def sign_up(call: Call) -> Answer:
+    """POST of a user: 201 with the whole user and its session token; a known third-party account is a login, 200.
+
+    Raises 125, 127, 200, 201, 202, 203, 208, 214, 217, 218, 250, 251.
+    """
+    call = replace(call, caller=replace(call.caller, user_id=None, token=None))  # an old session means nothing here
+    fields, password = _taken_apart(call, write.clean(call.json_body(), creating=True))
+    if _is_auth(fields.get("authData")):
+        return _sign_in_with(call, fields, password)
+    fields.pop("authData", None)
+    _check_name(fields.get("username"))
+    _check_password(password)
+    return _create(call, fields, password)
+
+
+def login(call: Call) -> Answer:
+    """POST /login: the whole user and its session token.
+
+    Raises 201, 210, 211, 215, 216, 219, 429 and, from onLogin, 142.
+    """
+    body = call.json_body()
+    if "smsCode" in body:
+        raise StorageError(Code.BAD_SMS_CODE, feature="SMS login")
+    # A whole user may be sent, so the first identity that is there decides, in this order.
+    field = next((name for name in UNIQUE if isinstance(body.get(name), str) and body[name]), None)
+    if field is None:
+        raise StorageError(Code.NO_USERNAME)
+    password = body.get("password")
+    if not isinstance(password, str) or not password:
+        raise StorageError(Code.NO_PASSWORD)
+    user_id = check_password(call, field, body[field], password)
+    user = call.service.store.read(lambda transaction: _hook_user(transaction, call, user_id))
+    _check_verified(call.service, user)
+    hooks.user_hook(
+        call, "__on_login__User", "/1.1/functions/_User/onLogin", {"object": user}, Code.LOGIN_REFUSED
+    )
+    return ok(call.service.store.write(lambda transaction: whole_user(transaction, call, user_id)))
+
+
+def check_password(call: Call, field: str, identity: str, password: str) -> str:
+    """The id of the user with this identity and password; failures are counted. Raises 210, 211, 219, 429."""
+    service = call.service
+    limited = not call.caller.has_hook_key and bool(call.caller.address)
+
+    def look(transaction: "Transaction") -> tuple[str | None, Document | None, Document | None]:
+        found = transaction.record(f"unique:_User:{field}", unique_key(identity))
+        user_id = found["id"] if found else None
+        address = transaction.record("address", call.caller.address) if limited else None
+        return user_id, transaction.record("credential", user_id) if user_id else None, address
+
+    user_id, credential, address = service.store.read(look)
+    if address and address["count"] >= service.options.max_logins_per_address:
+        raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", str(LOCK_MS // 1000))])
+    if user_id:
+        service.store.read(lambda transaction: _refuse_locked(transaction, user_id))
+    record = (credential or {}).get("password") if user_id else None
+    with service.hashing:
+        # Somebody who is unknown takes as long as somebody whose password is wrong.
+        is_right = len(password) <= MAX_PASSWORD and passwords.verify(record, password)
+        is_upgrade = is_right and record is not None and record["scheme"] != "scrypt"
+        upgraded = passwords.hash_password(password) if is_upgrade else None
+
+    def count(transaction: "Transaction") -> Code | None:
+        if limited and not is_right:
+            seen = transaction.record("address", call.caller.address, lock=True) or {"count": 0}
+            transaction.put_record("address", call.caller.address, {"count": seen["count"] + 1}, now() + LOCK_MS)
+        if user_id is None:
+            return Code.NO_USER
+        # Guesses made side by side all passed the look above; here they stand in line.
+        _refuse_locked(transaction, user_id)
+        if not is_right:
+            failures = transaction.record("failures", user_id, lock=True) or {"count": 0}
+            transaction.put_record("failures", user_id, {"count": failures["count"] + 1}, now() + LOCK_MS)
+            return Code.WRONG_PASSWORD
+        transaction.delete_record("failures", user_id)
+        if upgraded:
+            current = transaction.record("credential", user_id, lock=True)
+            if current and current.get("password") == record:
+                transaction.put_record("credential", user_id, {**current, "password": upgraded})
+        return None
+
+    if user_id and is_right and not upgraded:
+        # The way of nearly every login: nothing to write unless there were failures before.
+        clean = service.store.read(lambda transaction: transaction.record("failures", user_id) is None)
+        if clean:
+            return user_id
+    refusal = service.store.write(count)
+    if refusal or user_id is None:
+        raise StorageError(refusal or Code.NO_USER)
+    return user_id
+
+
+def _check_verified(service: Service, user: Document) -> None:
+    """Raise 216 or 215 for a user whose address or number has to be verified first, by an option, and is not."""
+    options = service.options
+    if options.login_needs_verified_email and user.get("email") and not user.get("emailVerified"):
+        raise StorageError(Code.EMAIL_UNVERIFIED)
+    if options.login_needs_verified_phone and user.get("mobilePhoneNumber") and not user.get("mobilePhoneVerified"):
+        raise StorageError(Code.PHONE_UNVERIFIED)
+
+
+def me(call: Call) -> Answer:
+    """GET /users/me: the user of the session; raise 211. A token in the query beats the header, as `become` needs."""
+    token = call.query.get("session_token") or call.caller.token
+
+    def work(transaction: "Transaction") -> Document:
+        user_id = sessions.user_of(transaction, call.service, token)
+        row = transaction.get("_User", user_id) if user_id else None
+        if row is None:
+            raise StorageError(Code.NO_USER)
+        own = replace(call, caller=replace(call.caller, user_id=user_id))
+        return {**_shown(transaction, own, row), "sessionToken": token}
+
+    return ok(call.service.store.read(work))
+
+
+def update(call: Call, user_id: str) -> Answer:
+    """PUT of a user, by itself or the master; with a new password also the new session token."""
+    fields, password = _taken_apart(call, write.clean(call.json_body(), creating=False))
+    hashed = None
+    if password is not None:
+        _check_password(password)
+    if password is not None or _is_auth(fields.get("authData")):
+        call.service.store.read(lambda transaction: _check_writable(transaction, call, user_id))
+    if password is not None:
+        hashed = _hashed(call, password)
+    if _is_auth(fields.get("authData")):
+        fields["authData"] = _checked_auth(call, fields["authData"])
+    inner = call.with_body({**fields, "__ignore_hooks": sorted(call.skipped_hooks)})
+    had_password = hashed and _has_password(call, user_id)
+    status, headers, value = objects.update(inner, "_User", user_id, rules(call, hashed))
+    if had_password and call.service.options.rotate_token_on_password:
+        value["sessionToken"] = call.service.store.write(
+            lambda transaction: sessions.current(transaction, call.service, user_id)
+        )
+    return status, headers, value
+
+
+def delete(call: Call, user_id: str) -> Answer:
+    return objects.delete(call, "_User", user_id, rules(call))
+
+
+def update_password(call: Call, object_id: str) -> Answer:
+    """PUT /users/ID/updatePassword: the old password has to be right; the session token changes.
+
+    Raises 201, 206, 210, 211, 218, 219, 403.
+    """
+    body = call.json_body()
+    new = body.get("new_password")
+    if not isinstance(new, str) or not new:
+        raise StorageError(Code.NO_PASSWORD)
+    _check_password(new)
+
+    def look(transaction: "Transaction") -> Document | None:
+        _own(call, object_id, transaction.get("_User", object_id))
+        _refuse_locked(transaction, object_id)
+        return (transaction.record("credential", object_id) or {}).get("password")
+
+    record = call.service.store.read(look)
+    if not call.caller.is_master:
+        old = body.get("old_password")
+        with call.service.hashing:
+            is_right = isinstance(old, str) and len(old) <= MAX_PASSWORD and passwords.verify(record, old)
+        if not is_right:
+            call.service.store.write(lambda transaction: _count_failure(transaction, object_id))
+            raise StorageError(Code.WRONG_PASSWORD)
+    return ok(set_password(call, object_id, new))
+
+
+def set_password(call: Call, user_id: str, password: str) -> Document:
+    """Store a new password and end the old session; return `updatedAt`, `objectId`, `sessionToken`. Raises 211."""
+    hashed = _hashed(call, password)
+
+    def work(transaction: "Transaction") -> Document:
+        row = transaction.get("_User", user_id, lock=True)
+        if row is None:
+            raise StorageError(Code.NO_USER)
+        row.updated = max(now(), row.updated + 1)
+        transaction.update("_User", row)
+        _put_password(transaction, user_id, hashed)
+        transaction.delete_record("failures", user_id)
+        token = sessions.replace(transaction, call.service, user_id)
+        return {"updatedAt": format_time(row.updated), "objectId": user_id, "sessionToken": token}
+
+    return call.service.store.write(work)
+
+
+def refresh_token(call: Call, object_id: str) -> Answer:
+    """PUT /users/ID/refreshSessionToken, by the user itself or the master. Raises 206, 211, 403."""
+
+    def work(transaction: "Transaction") -> Document:
+        row = _own(call, object_id, transaction.get("_User", object_id, lock=True))
+        row.updated = max(now(), row.updated + 1)
+        transaction.update("_User", row)
+        token = sessions.replace(transaction, call.service, object_id)
+        return {"updatedAt": format_time(row.updated), "objectId": object_id, "sessionToken": token}
+
+    return ok(call.service.store.write(work))
+
+
+def rules(call: Call, hashed: Document | None = None) -> objects.Rules:
+    """What a write to `_User` adds to that of any class; `hashed` is the record of a new password."""
+    return objects.Rules(
+        admit=partial(_admit, hashed is not None),
+        store=partial(_store, hashed),
+        forget=partial(_forget, call.service),
+    )
+
+
+def unique_key(value: str) -> str:
+    """A value as the key of a record; long ones by their digest, because index entries are limited."""
+    if len(value) <= 200:
+        return value
+    return "sha256:" + hashlib.sha256(value.encode("utf-8")).hexdigest()
+
+
+def whole_user(transaction: "Transaction", call: Call, user_id: str) -> Document:
+    """The user as itself sees it, with its session token; raise 211."""
+    row = transaction.get("_User", user_id)
+    if row is None:
+        raise StorageError(Code.NO_USER)
+    own = replace(call, caller=replace(call.caller, user_id=user_id))
+    return {**_shown(transaction, own, row), "sessionToken": sessions.current(transaction, call.service, user_id)}
+
+
+def identity_of(data: Json) -> str | None:
+    """The id of one third-party account, None where it has none."""
+    if not isinstance(data, dict):
+        return None
+    identity = data.get("uid") or data.get("openid") or data.get("id")
+    if isinstance(identity, int) and not isinstance(identity, bool):
+        identity = str(identity)
+    return identity if isinstance(identity, str) and identity else None
+
+
+def identities(auth_data: Document | None, stored: Document | None = None) -> set[tuple[str, str]]:
+    """{(provider, identity)} of authData; raise 250 for a provider without one.
+
+    What is `stored` already may lack one: imported users keep whatever LeanCloud had of them.
+    """
+    found = set()
+    for provider, data in (auth_data or {}).items():
+        identity = identity_of(data)
+        if identity is not None:
+            found.add((provider, identity))
+        elif not stored or provider not in stored or stored[provider] != data:
+            raise StorageError(Code.NO_AUTH_ID)
+    return found
+
+
+def find_identity(transaction: "Transaction", provider: str, identity: str) -> str | None:
+    """The id of the user that a third-party account belongs to, or None."""
+    found = transaction.record(f"auth:{provider}", unique_key(identity))
+    return found["id"] if found else None
+
+
+def password_time(transaction: "Transaction", user_id: str) -> int:
+    """When the password was set here last, in ms; 0 for never."""
+    changed: int = (transaction.record("credential", user_id) or {}).get("changed", 0)
+    return changed
+
+
+def _taken_apart(call: Call, fields: Document) -> tuple[Document, Json]:
+    """The fields without what is never stored as a field; and the password, None when there is none."""
+    password = fields.get("password")
+    for key in fields:
+        if "." in key and key.split(".")[0] in NEVER_WRITTEN:
+            raise StorageError(Code.BAD_KEY, key=key)
+    for key in NEVER_WRITTEN:
+        fields.pop(key, None)
+    if not call.caller.is_master:
+        for key in FLAGS:
+            fields.pop(key, None)
+    return fields, password
+
+
+def _check_name(name: Json) -> None:
+    if not isinstance(name, str) or not name:
+        raise StorageError(Code.NO_USERNAME)
+    if not name.strip():
+        raise StorageError(Code.BLANK_USERNAME)
+
+
+def _check_password(password: Json) -> None:
+    if not isinstance(password, str) or not password:
+        raise StorageError(Code.NO_PASSWORD)
+    if not password.strip():
+        raise StorageError(Code.BLANK_PASSWORD)
+    if len(password) > MAX_PASSWORD:
+        raise StorageError(Code.BAD_REQUEST, detail=f"The password is longer than {MAX_PASSWORD} characters.")
+
+
+def _hashed(call: Call, password: str) -> Document:
+    with call.service.hashing:
+        return passwords.hash_password(password)
+
+
+def _create(call: Call, fields: Document, password: str | None) -> Answer:
+    if isinstance(fields.get("username"), str):
+        # The cheap answer first: a taken name costs no hashing. The claim in the transaction decides.
+        taken = call.service.store.read(
+            lambda transaction: transaction.record("unique:_User:username", unique_key(fields["username"]))
+        )
+        if taken:
+            raise StorageError(Code.USERNAME_TAKEN)
+    hashed = _hashed(call, password) if password is not None else None
+    row, token = objects.store_new(call, "_User", fields, rules(call, hashed))
+    own = replace(call, caller=replace(call.caller, user_id=row.id))
+    value = call.service.store.read(lambda transaction: _shown(transaction, own, row))
+    return created("_User", row.id, {**value, "sessionToken": token})
+
+
+def _shown(transaction: "Transaction", call: Call, row: Row) -> Document:
+    info = classes.existing(transaction, "_User")
+    [value] = rendering.render(transaction, call, "_User", info, [row], None)
+    return value
+
+
+def _hook_user(transaction: "Transaction", call: Call, user_id: str) -> Document:
+    row = transaction.get("_User", user_id)
+    if row is None:  # deleted a moment ago
+        raise StorageError(Code.NO_USER)
+    own = replace(call, caller=replace(call.caller, user_id=user_id))
+    user: Document = rendering.copied(_shown(transaction, own, row))
+    return user
+
+
+def _own(call: Call, user_id: str, row: Row | None) -> Row:
+    """The row, if the caller is this user or the master; raise 206 without a session, 403 with another's, 211."""
+    if row is None:
+        raise StorageError(Code.NO_USER)
+    if not call.caller.is_master and call.caller.user_id is None:
+        raise StorageError(Code.NO_SESSION)
+    if not call.caller.is_master and call.caller.user_id != user_id:
+        raise StorageError(Code.OTHER_USER)
+    return row
+
+
+def _check_writable(transaction: "Transaction", call: Call, user_id: str) -> None:
+    """What the write itself will check again: a stranger is not worth the hashing of a password, or a hook."""
+    row = transaction.get("_User", values.check_object_id(user_id))
+    if row is None:
+        raise StorageError(Code.NO_OBJECT, id=user_id, class_name="_User")
+    _own(call, user_id, row)
+
+
+def _admit(
+    has_password: bool, transaction: "Transaction", call: Call, row: Row | None, fields: Document | None
+) -> Document | None:
+    if row is not None:
+        _own(call, row.id, row)
+    if fields is None:
+        return None
+    # Once more: a before hook may have named them.
+    fields = {key: value for key, value in fields.items() if key.split(".")[0] not in NEVER_WRITTEN}
+    if not call.caller.is_master:
+        for key in FLAGS:
+            fields.pop(key, None)
+    _merge_auth(row, fields, has_password)
+    if "username" in fields and fields["username"] in (None, ""):
+        raise StorageError(Code.NO_USERNAME)
+    if isinstance(fields.get("username"), str) and not fields["username"].strip():
+        raise StorageError(Code.BLANK_USERNAME)
+    email, phone = fields.get("email"), fields.get("mobilePhoneNumber")
+    if isinstance(email, str) and email and not EMAIL.fullmatch(email):
+        raise StorageError(Code.BAD_EMAIL)
+    if isinstance(phone, str) and phone and not PHONE.fullmatch(phone):
+        raise StorageError(Code.BAD_PHONE)
+    if row is not None and "email" in fields and fields["email"] != row.body.get("email"):
+        fields["emailVerified"] = False
+    return fields
+
+
+def _merge_auth(row: Row | None, fields: Document, has_password: bool) -> None:
+    """Turn every way of writing authData into the whole new value, which is what gets stored."""
+    old = dict((row.body.get("authData") if row else None) or {})
+    merged = dict(old)
+    if "authData" in fields:
+        value = fields.pop("authData")
+        if value is None or (isinstance(value, dict) and value.get("__op") == "Delete"):
+            merged = {}
+        elif not isinstance(value, dict) or "__op" in value:
+            raise StorageError(Code.BAD_JSON, detail="authData must be an object")
+        else:
+            merged.update(value)
+    for key in [key for key in fields if key.startswith("authData.")]:
+        value, provider = fields.pop(key), key.split(".", 1)[1]
+        if "." in provider or not (isinstance(value, dict) and value.get("__op") == "Delete"):
+            raise StorageError(Code.BAD_KEY, key=key)
+        merged[provider] = None
+    merged = {provider: data for provider, data in merged.items() if data}
+    if "anonymous" in merged:
+        named = has_password and (fields.get("username") or (row and row.body.get("username")))
+        if any(provider != "anonymous" for provider in merged) or (named and "username" in fields):
+            del merged["anonymous"]
+    if merged != old or (row is not None and merged == {} and old):
+        fields["authData"] = merged
+
+
+def _store(
+    hashed: Document | None, transaction: "Transaction", call: Call, old: Row | None, new: Row, fields: Document
+) -> str | None:
+    """Keep what lies outside of a user's object: unique values, accounts, password, token. Returns a new token."""
+    before = old.body if old else {}
+    if new.body.get("username") is None and (old is None or before.get("username") is not None):
+        raise StorageError(Code.REQUIRED_FIELD, key="username")  # an operation took it away
+    for field, code in UNIQUE.items():
+        was, value = before.get(field), new.body.get(field)
+        if was == value:
+            continue
+        kind = f"unique:_User:{field}"
+        if was:
+            transaction.delete_record(kind, unique_key(was))
+        if value and not transaction.add_record(kind, unique_key(value), {"id": new.id}):
+            raise StorageError(code)
+    stored = before.get("authData")
+    had = identities(stored, stored)
+    has = identities(new.body.get("authData"), stored)
+    for provider, identity in had - has:
+        transaction.delete_record(f"auth:{provider}", unique_key(identity))
+    for provider, identity in has - had:
+        if not transaction.add_record(f"auth:{provider}", unique_key(identity), {"id": new.id}):
+            raise StorageError(Code.ACCOUNT_LINKED)
+    token = None
+    if old is None:
+        token = sessions.replace(transaction, call.service, new.id)
+    if hashed is not None:
+        had_password = bool((transaction.record("credential", new.id) or {}).get("password"))
+        _put_password(transaction, new.id, hashed)
+        transaction.delete_record("failures", new.id)
+        # A first password, of somebody anonymous so far, changes nothing for the sessions that there are.
+        if had_password and call.service.options.rotate_token_on_password:
+            token = sessions.replace(transaction, call.service, new.id)
+    return token
+
+
+def _forget(service: Service, transaction: "Transaction", row: Row) -> None:
+    """A deleted user's names and accounts are free again, and its session is dead at once."""
+    for field in UNIQUE:
+        if row.body.get(field):
+            transaction.delete_record(f"unique:_User:{field}", unique_key(row.body[field]))
+    stored = row.body.get("authData")
+    for provider, identity in identities(stored, stored):
+        transaction.delete_record(f"auth:{provider}", unique_key(identity))
+    sessions.forget(transaction, service, row.id)
+
+
+def _put_password(transaction: "Transaction", user_id: str, hashed: Document) -> None:
+    credential = transaction.record("credential", user_id, lock=True) or {}
+    transaction.put_record("credential", user_id, {**credential, "password": hashed, "changed": now()})
+
+
+def _has_password(call: Call, user_id: str) -> bool:
+    credential = call.service.store.read(lambda transaction: transaction.record("credential", user_id))
+    return bool((credential or {}).get("password"))
+
+
+def _refuse_locked(transaction: "Transaction", user_id: str) -> None:
+    failures = transaction.record("failures", user_id)
+    if failures and failures["count"] > MAX_FAILURES:
+        raise StorageError(Code.LOCKED)
+
+
+def _count_failure(transaction: "Transaction", user_id: str) -> None:
+    failures = transaction.record("failures", user_id, lock=True) or {"count": 0}
+    transaction.put_record("failures", user_id, {"count": failures["count"] + 1}, now() + LOCK_MS)
+
+
+# Third-party accounts ---------------------------------------------------------------------------------------------
+
+
+def _is_auth(auth_data: Json) -> bool:
+    return isinstance(auth_data, dict) and any(auth_data.values())
+
+
+def _checked_auth(call: Call, auth_data: Document) -> Document:
+    """authData that this server may believe: what the onAuthData hook made of it, or trusted providers. Raises 251."""
+    answer = hooks.user_hook(
+        call,
+        "__on_authdata__User",
+        "/1.1/functions/_User/onAuthData",
+        {"authData": auth_data},
+        Code.HOOK_REFUSED,
+    )
+    if answer is not None:
+        result = answer.get("result")
+        auth_data = result if isinstance(result, dict) else auth_data
+    elif not call.caller.is_master:
+        trusted = call.service.options.trusted_providers
+        for provider, data in auth_data.items():
+            union = _union(provider, data)
+            if data and provider not in trusted and "*" not in trusted:
+                raise StorageError(Code.AUTH_UNTRUSTED, provider=provider)
+            if union and not _speaks_for(provider, union[0], trusted):
+                raise StorageError(Code.AUTH_UNTRUSTED, provider=union[0])
+    for provider in auth_data:
+        if len(provider) > MAX_PROVIDER:
+            raise StorageError(Code.BAD_KEY, key=provider)
+    return _with_union_ids({provider: values.normalise(data) for provider, data in auth_data.items()})
+
+
+def _with_union_ids(auth_data: Document) -> Document:
+    """A main account also stands under its platform's union id, shared by all apps of one vendor."""
+    result = dict(auth_data)
+    for provider, data in auth_data.items():
+        union = _union(provider, data)
+        if union and data.get("main_account") in (True, "true"):
+            result[_union_provider(union)] = {"uid": union[1]}
+    return result
+
+
+def _union(provider: str, data: Json) -> tuple[str, str] | None:
+    """(platform, union id) of one provider's data, or None. Nobody answers for what stands in `anonymous`."""
+    if provider == "anonymous" or not isinstance(data, dict):
+        return None
+    union_id, platform = data.get("unionid"), data.get("platform")
+    if isinstance(platform, str) and len(platform) > MAX_PROVIDER:
+        raise StorageError(Code.BAD_KEY, key=platform)
+    if isinstance(union_id, str) and isinstance(platform, str) and union_id and platform.isidentifier():
+        return platform, union_id
+    return None
+
+
+def _union_provider(union: tuple[str, str]) -> str:
+    return f"_{union[0]}_unionid"
+
+
+def _speaks_for(provider: str, platform: str, trusted: frozenset[str]) -> bool:
+    """Whether a trusted provider's union ids are believed: its own platform's (`weixin_1`), or a trusted one's."""
+    return provider == platform or provider.startswith(f"{platform}_") or not trusted.isdisjoint([platform, "*"])
+
+
+def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
+    auth_data = {provider: data for provider, data in _checked_auth(call, fields["authData"]).items() if data}
+    wanted = identities(auth_data)
+
+    def look(transaction: "Transaction") -> str | None:
+        for provider, data in auth_data.items():
+            union = _union(provider, data)
+            if union and data.get("main_account") in (False, "false"):
+                main = find_identity(transaction, _union_provider(union), union[1])
+                if main:
+                    return main
+        owners = {find_identity(transaction, *identity) for identity in wanted} - {None}
+        if len(owners) > 1:
+            raise StorageError(Code.ACCOUNT_LINKED)
+        return owners.pop() if owners else None
+
+    user_id = call.service.store.read(look)
+    if user_id is None:
+        if call.flag("failOnNotExist"):
+            raise StorageError(Code.NO_USER)
+        fields = {**fields, "authData": auth_data}
+        if not fields.get("username"):
+            fields["username"] = "".join(secrets.choice(passwords.TOKEN_ALPHABET) for _ in range(25))
+        if password is not None:
+            _check_password(password)
+        return _create(call, fields, password)
+    # A login: the provider's data is refreshed as the user itself would, with its update hooks.
+    own = replace(call, caller=replace(call.caller, user_id=user_id))
+    objects.store_change(own, "_User", user_id, {"authData": auth_data}, rules(own))
+    return HTTPStatus.OK, (), call.service.store.write(lambda transaction: whole_user(transaction, own, user_id))

@@ -1,0 +1,205 @@
+"""What a resource function is given: the call, who makes it, and the service it is made to.
+
+No part of it is WSGI, so that a batch can make calls of its own. A resource function answers
+(status, headers, value): `value` is what becomes the JSON body.
+"""
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.store import QUERY_SECONDS, Document, Json, Principals, Store
+from leanwsgi.messages import MAX_JSON_DEPTH, Header
+
+if TYPE_CHECKING:
+    from leanstorage.engine.hooks import Engine
+    from leanstorage.store.sql import Transaction
+
+MAX_HASHING = 4
+LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy, whose X-Real-IP is believed, and the app may be
+Answer = tuple[HTTPStatus, Sequence[Header], Json]
+Resource = Callable[..., Answer]  # (call, **path parameters)
+Route = tuple[str, str, Resource]  # method, template, function
+
+
+@dataclass
+class Options:
+    """Settings of a service, with the defaults of the protocol."""
+
+    trusted_providers: frozenset[str] = frozenset(["anonymous"])  # "*" trusts every one, see section 5.6
+    public_url: str | None = None  # of the API; else what requests say in Host, which no link in an e-mail is made of
+    files_url: str | None = None  # of the files, when they have an origin of their own
+    max_upload_bytes: int = 1 << 30
+    max_body_bytes: int = 20 << 20  # of a call of the API
+    max_json_depth: int = MAX_JSON_DEPTH
+    query_seconds: float = QUERY_SECONDS  # of one statement
+    role_create: str = "client"  # or "master", which production should choose
+    class_create: str = "client"
+    rotate_token_on_password: bool = True
+    verify_emails: bool = False
+    login_needs_verified_email: bool = False  # of those who have one
+    login_needs_verified_phone: bool = False
+    sign_max_age_s: int | None = None
+    andx_key: str | None = None
+    max_logins_per_address: int = 100  # failures in 15 minutes
+    max_requests_per_minute: int = 6000  # of one address, by one process; 0 for no limit
+
+    @property
+    def max_bytes(self) -> int:
+        """Of any request."""
+        return max(self.max_upload_bytes, self.max_body_bytes)
+
+
+class Traffic:
+    """Requests of each address in the current minute. It is this process's own: overload is a process's own, too."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._minute: int | None = None
+        self._counts: dict[str, int] = {}
+
+    def count(self, address: str, number: int) -> int:
+        """Note a number of calls; return how many the address has made this minute, these included."""
+        minute = int(time.monotonic() // 60)
+        with self._lock:
+            if minute != self._minute:
+                self._minute, self._counts = minute, {}
+            self._counts[address] = total = self._counts.get(address, 0) + number
+            return total
+
+    def take_back(self, address: str) -> None:
+        """A call that was counted will be again."""
+        with self._lock:
+            if self._counts.get(address, 0) > 0:
+                self._counts[address] -= 1
+
+
+class Blobs(Protocol):
+    """The bytes of files by key; new ones are staged under a name of their own. See blobs.FolderBlobs and s3_blobs."""
+
+    def direct_upload(self) -> tuple[str, str] | None: ...
+
+    def staged(self, staged: str) -> tuple[int, str | None, str] | None: ...
+
+    def write(self, chunks: Iterable[bytes]) -> tuple[str, int, str]: ...
+
+    def keep(self, staged: str, key: str, version: str | None = None) -> None: ...
+
+    def drop(self, staged: str) -> None: ...
+
+    def read_url(self, key: str, method: str, content_type: str, disposition: str) -> str | None: ...
+
+    def open(self, key: str) -> tuple[IO[bytes], int] | None: ...
+
+    def size(self, key: str) -> int | None: ...
+
+    def delete(self, key: str) -> None: ...
+
+    def sweep(self) -> None: ...
+
+
+@dataclass
+class Service:
+    """What every call shares; nothing in it changes while it serves."""
+
+    store: Store
+    blobs: Blobs
+    engine: "Engine | None"
+    keys: dict[str, str]  # id, key, master_key, hook_key
+    token_secret: bytes
+    options: Options = field(default_factory=Options)
+    router: Any = None  # a Router of Resources
+    # Hashing a password takes memory and time on purpose: this many at once, whatever the number of threads.
+    hashing: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_HASHING))
+    traffic: Traffic = field(default_factory=Traffic)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether this is the service as quick calls see it, whose store reads and writes and no more: see quick.py.
+
+        Others wait meanwhile, and a write is not committed yet when it returns.
+        """
+        return not hasattr(self.store, "build_index")
+
+
+@dataclass(frozen=True)
+class Caller:
+    is_master: bool = False
+    user_id: str | None = None
+    token: str | None = None  # the session as sent, valid or not
+    has_hook_key: bool = False
+    address: str = ""
+    is_production: bool = True
+
+
+@dataclass(frozen=True)
+class Call:
+    service: Service
+    caller: Caller
+    method: str
+    query: Document
+    body: Json  # decoded JSON, {} when there was none
+    api_url: str  # the origin that the caller knows this server by, without a trailing slash
+    depth: int = 0  # how many hooks lead here
+
+    def with_body(self, body: Json, **changes: Any) -> "Call":
+        return replace(self, body=body, **changes)
+
+    @property
+    def skipped_hooks(self) -> set[str]:
+        """Hooks that this call asks to be left out, which needs the hook key or the master key."""
+        names = self.body.get("__ignore_hooks") if isinstance(self.body, dict) else None
+        allowed = self.caller.has_hook_key or self.caller.is_master
+        return set(map(str, names)) if allowed and isinstance(names, list) else set()
+
+    def principals(self, transaction: "Transaction") -> Principals:
+        """The names that the caller goes by in an ACL; None for the master, who needs none."""
+        if self.caller.is_master:
+            return None
+        if self.caller.user_id is None:
+            return ("*",)
+        roles = (f"role:{name}" for name in transaction.role_names(self.caller.user_id))
+        return ("*", self.caller.user_id, *roles)
+
+    def json_body(self) -> Document:
+        """The body as an object; raise 107."""
+        if not isinstance(self.body, dict):
+            raise StorageError(Code.BAD_JSON, detail="the body must be an object")
+        return self.body
+
+    def needs_master(self) -> None:
+        if not self.caller.is_master:
+            raise StorageError(Code.NEEDS_MASTER)
+
+    def flag(self, *names: str) -> bool:
+        """Whether one of these query options is on."""
+        return any(self.query.get(name) in (True, 1, "true", "1") for name in names)
+
+
+def limit_traffic(service: Service, address: str, has_hook_key: bool, number: int = 1) -> None:
+    """Count calls; raise 429 for an address that makes too many."""
+    if _is_limited(service, address, has_hook_key):
+        if service.traffic.count(address, number) > service.options.max_requests_per_minute:
+            raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", "60")])
+
+
+def take_back_traffic(service: Service, address: str, has_hook_key: bool) -> None:
+    """A call that was counted will be again."""
+    if _is_limited(service, address, has_hook_key):
+        service.traffic.take_back(address)
+
+
+def _is_limited(service: Service, address: str, has_hook_key: bool) -> bool:
+    """Whether calls of an address count; the app speaks for many visitors, so its hook key spares it."""
+    return service.options.max_requests_per_minute > 0 and address not in LOOPBACK and not has_hook_key
+
+
+def ok(value: Json, headers: Sequence[Header] = ()) -> Answer:
+    return HTTPStatus.OK, headers, value
+
+
+def created(class_name: str, object_id: str, value: Json) -> Answer:
+    return HTTPStatus.CREATED, [("Location", f"/1.1/classes/{class_name}/{object_id}")], value

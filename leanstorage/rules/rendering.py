@@ -1,0 +1,318 @@
+"""Objects as clients see them: built-ins, relation stubs, expanded files and pointers, chosen keys.
+
+Protocol sections 3.5, 5.1 and 6.2.
+"""
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from leanstorage.rules import acl, classes
+from leanstorage.rules.where import ALWAYS_PRIVATE, bad, parse_names, parse_path
+from leanstorage.rules.call import Call
+from leanstorage.store import Document, Json, Path, Principals, QueryTimeout, Row, canonical_text, decode_bodies
+from leanstorage.rules.values import format_time
+
+if TYPE_CHECKING:
+    from leanstorage.store.sql import Transaction
+
+MAX_INCLUDE_DEPTH = 10
+MAX_INCLUDES = 100
+MAX_EXPANDED = 100_000  # pointers and files in one answer
+MAX_EXPANDED_SIZE = 32 << 20  # characters of what is put in their places
+QUICK_EXPANDED, QUICK_EXPANDED_SIZE = 1000, 1 << 18  # on the server's loop, where others wait meanwhile
+STUB_SIZE = 80  # characters of a relation, about
+ALWAYS_KEPT = ("objectId", "createdAt", "updatedAt")
+USER_FLAGS = ("emailVerified", "mobilePhoneVerified")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A JSON value that is text already."""
+
+    text: str
+
+    def decoded(self) -> Json:
+        return json.loads(self.text)
+
+
+class Room:
+    """How much one answer may still grow by what is put in the places of pointers and files.
+
+    A few bytes can ask for any amount of it: 1000 pointers to their own object, two levels deep, are a million copies.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._is_quick = call.service.is_quick
+        self._objects = QUICK_EXPANDED if self._is_quick else MAX_EXPANDED
+        self._size = QUICK_EXPANDED_SIZE if self._is_quick else MAX_EXPANDED_SIZE
+
+    def take(self, objects: int, size: int) -> None:
+        """Raise 102 when there is no room, or QueryTimeout where a thread has more."""
+        self._objects -= objects
+        self._size -= size
+        if self._objects >= 0 and self._size >= 0:
+            return
+        if self._is_quick:
+            raise QueryTimeout
+        raise bad(
+            f"pointers and files would be expanded to more than {MAX_EXPANDED} objects or {MAX_EXPANDED_SIZE} characters"
+        )
+
+
+def rendered(
+    transaction: "Transaction",
+    call: Call,
+    class_name: str,
+    info: Document,
+    rows: list[Row],
+    principals: Principals,
+    with_acl: bool = False,
+    include: str = "",
+    keys: str = "",
+) -> list[Json] | list[str]:
+    """The rows as `render` has them, or, where they are shown as they are stored, as JSON texts: half the time."""
+    is_plain = not include and not keys and class_name not in ("_User", "_File")
+    if not is_plain or _may_hold_files(rows):
+        return render(transaction, call, class_name, info, rows, principals, with_acl, include, keys)
+    stubs = classes.relations(info)
+    extra = "," + canonical_text(stubs)[1:-1] if stubs else ""
+    return [_spliced(row, extra, with_acl) for row in rows]
+
+
+def ready(value: Document) -> Document | Ready:
+    """The answer of a find, whose "results" come first, as one text if they are texts."""
+    results = value["results"]
+    if not results or not isinstance(results[0], str):
+        return value
+    rest = {key: child for key, child in value.items() if key != "results"}
+    return Ready(f'{{"results":[{",".join(results)}]{"," + canonical_text(rest)[1:-1] if rest else ""}}}')
+
+
+def _may_hold_files(rows: list[Row]) -> bool:
+    """Whether there may be a reference to a file in the bodies; one that was not read may hold anything."""
+    return '"File"' in "".join([row.text or '"File"' for row in rows])
+
+
+def _spliced(row: Row, extra: str, with_acl: bool) -> str:
+    """A row as `document` has it: a reader takes the last of two equal keys, so ours stand behind the stored ones."""
+    if with_acl:
+        extra += f',"ACL":{row.acl_text or canonical_text(acl.PUBLIC)}'
+    times = f'"createdAt":"{format_time(row.created)}","updatedAt":"{format_time(row.updated)}"'
+    stored = row.text[1:-1] if row.text else ""
+    return f'{{{stored}{"," if stored else ""}"objectId":"{row.id}",{times}{extra}}}'
+
+
+def render(
+    transaction: "Transaction",
+    call: Call,
+    class_name: str,
+    info: Document,
+    rows: list[Row],
+    principals: Principals,
+    with_acl: bool = False,
+    include: str = "",
+    keys: str = "",
+) -> list[Document]:
+    """The rows of one class as a list of JSON objects, read with the caller's rights. Raises 102."""
+    decode_bodies(rows)
+    stubs = classes.relations(info)
+    results = [document(call, class_name, row, stubs, with_acl) for row in rows]
+    include_paths, room = _paths(include), Room(call)
+    for path in sorted(include_paths, key=len):
+        _expand(transaction, call, results, path, principals, room)
+    if include_paths or _may_hold_files(rows):
+        reader = call.principals(transaction) if principals is None else principals
+        expand_files(transaction, call, results, reader, room)
+    wanted = parse_names(keys, "keys")
+    if wanted:
+        for part in wanted:
+            parse_path(part.lstrip("-"), class_name, call.caller.is_master)
+        results = [_selected(result, wanted) for result in results]
+    return results
+
+
+def document(
+    call: Call, class_name: str, row: Row, stubs: dict[str, Document] | None = None, with_acl: bool = False
+) -> Document:
+    """One row as JSON, without what only its owner may see."""
+    result = dict(row.body)
+    if class_name == "_User":
+        for key in ALWAYS_PRIVATE:
+            result.pop(key, None)
+        if not call.caller.is_master and call.caller.user_id != row.id:
+            result.pop("authData", None)
+        for key in USER_FLAGS:
+            result.setdefault(key, False)
+    elif class_name == "_File" and result.get("key"):
+        result["url"] = file_url(call, result["key"])
+    if stubs:
+        result.update(stubs)
+    result["objectId"] = row.id
+    result["createdAt"] = format_time(row.created)
+    result["updatedAt"] = format_time(row.updated)
+    if with_acl:
+        result["ACL"] = row.acl if row.acl is not None else acl.PUBLIC
+    return result
+
+
+def file_url(call: Call, key: str) -> str:
+    base = call.service.options.files_url or call.api_url
+    return f"{base}/{key}"
+
+
+def expand_files(
+    transaction: "Transaction", call: Call, value: Json, principals: Principals, room: Room | None = None
+) -> None:
+    """Put the whole file in the place of every stored reference, however deep: Python's SDK needs name and url.
+
+    A file that its reader may not get looks like one that is gone. Raises 102 when it would be too much.
+    """
+    found: dict[str, list[Document]] = {}
+    _find_files(value, found)
+    if not found:
+        return
+    room = room or Room(call)
+    room.take(sum(map(len, found.values())), 0)
+    is_open = classes.may(classes.existing(transaction, "_File"), "get", principals)
+    rows = transaction.get_many("_File", list(found)) if is_open else {}
+    for file_id, references in found.items():
+        full: Document = {"name": "", "url": "", "objectId": file_id}
+        if file_id in rows and acl.allows(rows[file_id].acl, "read", principals):
+            room.take(0, len(references) * len(rows[file_id].text or ""))
+            full = document(call, "_File", rows[file_id])
+        for reference in references:
+            reference.update(full, id=file_id)
+
+
+def copied(value: Json) -> Json:
+    """A deep copy of JSON; rendering writes into what it is given."""
+    if isinstance(value, dict):
+        return {key: copied(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [copied(child) for child in value]
+    return value
+
+
+def _find_files(value: Json, found: dict[str, list[Document]]) -> None:
+    if isinstance(value, dict):
+        if value.get("__type") == "File" and "url" not in value:
+            found.setdefault(value["id"], []).append(value)
+            return
+        for child in value.values():
+            if isinstance(child, (dict, list)):
+                _find_files(child, found)
+    elif isinstance(value, list):
+        for child in value:
+            if isinstance(child, (dict, list)):
+                _find_files(child, found)
+
+
+def _paths(include: str) -> set[Path]:
+    """`a,b.c` as {("a",), ("b",), ("b", "c")}: every level on the way is expanded too."""
+    paths: set[Path] = set()
+    for part in parse_names(include, "include"):
+        names = part.split(".")[:MAX_INCLUDE_DEPTH]
+        if names[0]:
+            paths.update(tuple(names[:length]) for length in range(1, len(names) + 1))
+    if len(paths) > MAX_INCLUDES:
+        raise bad(f"include has more than {MAX_INCLUDES} keys")
+    return paths
+
+
+def _expand(
+    transaction: "Transaction", call: Call, results: list[Document], path: Path, principals: Principals, room: Room
+) -> None:
+    """Replace the pointers at `path` by what they point to, where the caller may read it."""
+    holders = results
+    for name in path[:-1]:
+        holders = [child for holder in holders for child in _objects(holder.get(name))]
+    pointers = [
+        value
+        for holder in holders
+        for value in _objects(holder.get(path[-1]))
+        if value.get("__type") == "Pointer" and "createdAt" not in value
+    ]
+    room.take(len(pointers), 0)
+    by_class: dict[str, list[Document]] = {}
+    for value in pointers:
+        by_class.setdefault(value["className"], []).append(value)
+    for class_name, group in by_class.items():
+        info = classes.load(transaction, class_name)
+        if info is None or not classes.may(info, "get", principals):
+            continue
+        stubs = classes.relations(info)
+        rows = transaction.get_many(class_name, [value["objectId"] for value in group])
+        for value in group:
+            row = rows.get(value["objectId"])
+            if row is not None and acl.allows(row.acl, "read", principals):
+                room.take(0, len(row.text or "") + len(stubs) * STUB_SIZE)
+                value.update(copied(document(call, class_name, row, stubs)))
+
+
+def _objects(value: Json) -> list[Document]:
+    if isinstance(value, dict):
+        return [value]
+    if isinstance(value, list):
+        return [child for child in value if isinstance(child, dict)]
+    return []
+
+
+def _selected(result: Document, wanted: list[str]) -> Document:
+    """Only the wanted keys and the built-ins; `-key` takes one away, whatever else was said."""
+    excluded = [part[1:].split(".") for part in wanted if part.startswith("-")]
+    included = [part.split(".") for part in wanted if not part.startswith("-")]
+    if included:
+        kept = {key: result[key] for key in (*ALWAYS_KEPT, "ACL") if key in result}
+        for path in included:
+            _copy_path(result, kept, path)
+        result = kept
+    for path in excluded:
+        _remove_path(result, path)
+    return result
+
+
+def _copy_path(source: Json, target: Document, path: Sequence[str]) -> None:
+    name, rest = path[0], path[1:]
+    if not isinstance(source, dict) or name not in source:
+        return
+    value = source[name]
+    if not rest or not isinstance(value, (dict, list)):
+        target[name] = value
+        return
+    if isinstance(value, list):
+        if not isinstance(target.get(name), list):
+            target[name] = [_shell(child) for child in value]
+        for child, kept in zip(value, target[name]):
+            if isinstance(kept, dict):
+                _copy_path(child, kept, rest)
+        return
+    if not isinstance(target.get(name), dict):
+        target[name] = _shell(value)
+    _copy_path(value, target[name], rest)
+
+
+def _shell(value: Json) -> Json:
+    """What is left of an object before its chosen keys: a pointer keeps its built-ins, which SDKs need."""
+    if not isinstance(value, dict):
+        return value
+    return {key: value[key] for key in ("__type", "className", *ALWAYS_KEPT) if key in value}
+
+
+def _remove_path(value: Json, path: Sequence[str]) -> None:
+    if isinstance(value, list):
+        for child in value:
+            _remove_path(child, path)
+    elif isinstance(value, dict):
+        if len(path) == 1:
+            value.pop(path[0], None)
+        else:
+            _remove_path(value.get(path[0]), path[1:])
+
+
+def hook_object(transaction: "Transaction", call: Call, body: Document, info: Document) -> Document:
+    """A body as the engine is sent it: files expanded, relations as stubs, no password."""
+    result: Document = copied({key: value for key, value in body.items() if key not in ALWAYS_PRIVATE})
+    result.update({key: stub for key, stub in classes.relations(info).items()})
+    expand_files(transaction, call, result, None)  # the engine is the app's own, and reads what it likes
+    return result

@@ -1,0 +1,1 @@
+"""Plain WSGI, without any SDK: requests and responses, files, waitress, worker processes."""
