@@ -220,7 +220,7 @@ def copied_app(case):
     case.addCleanup(shutil.rmtree, folder)
     for file in ROOT.glob("*.py"):
         shutil.copy(file, folder)
-    for name in ("static", "leanstorage"):
+    for name in ("static", "leanengine", "leanwsgi", "leanstorage"):
         shutil.copytree(ROOT / name, folder / name)
     return folder
 
