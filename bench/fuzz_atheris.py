@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Coverage-guided fuzzing of everything that reads what clients send: python bench/fuzz_atheris.py all|TARGET,... SECONDS.
 
-Needs `pip install atheris`. Each target (see tests/fuzz_targets.py) runs for SECONDS. A finding ends its run with the bytes
+Needs `pip install atheris`. Each target (see tests/repository/fuzz_targets.py) runs for SECONDS. A finding ends its run with the bytes
 in a file `TARGET-crash-...`, to become a test with a name. What reached new code is kept in tests/corpus/TARGET, as the
 smallest set of inputs that reaches the same.
 """
@@ -25,8 +25,8 @@ def fuzz(arguments):
 
     with atheris.instrument_imports(include=["leanstorage", "messages", "router", "multipart"]):
         from leanstorage.http.application import create_application, open_service
-        from tests.fuzz_targets import Targets
-        from tests.service_support import KEYS
+        from tests.repository.fuzz_targets import Targets
+        from tests.leanstorage.service_support import KEYS
     folder = tempfile.mkdtemp()
     application = create_application(open_service(KEYS, f"sqlite:///{folder}/a.db", f"{folder}/files"))
     function = getattr(Targets(application), os.environ["FUZZ_TARGET"])
@@ -41,7 +41,7 @@ def fuzz(arguments):
 
 def run_all(names, seconds):
     """Fuzz each target, or every one, for so many seconds; return the names of those that failed."""
-    from tests.fuzz_targets import SEEDS
+    from tests.repository.fuzz_targets import SEEDS
 
     return [name for name in names or SEEDS if not run_target(name, seconds, SEEDS[name])]
 

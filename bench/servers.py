@@ -29,7 +29,7 @@ def application(environ, start_response):
     return [b'{"ip":"127.0.0.1"}']
 listening = listen("127.0.0.1", int(sys.argv[1]))
 if sys.argv[2] == "ours":
-    server = create_server(application, listening, 16, 1 << 20)
+    server = create_server(application, [listening], 16, 1 << 20)
 else:
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a moment
     server = waitress.create_server(application, sockets=[listening], threads=16)
@@ -59,7 +59,7 @@ if server == "gevent":
 else:
     from leanwsgi.workers import listen
     from leanengine.server import create_server
-    create_server(engine, listen("127.0.0.1", int(sys.argv[1])), 16, 1 << 20).run()
+    create_server(engine, [listen("127.0.0.1", int(sys.argv[1]))], 16, 1 << 20).run()
 """
 KEYS = {"LEANCLOUD_APP_ID": "bench", "LEANCLOUD_APP_KEY": "key", "LEANCLOUD_APP_MASTER_KEY": "master"}
 KEYS |= {"LEANCLOUD_APP_HOOK_KEY": "hook"}

@@ -1,6 +1,6 @@
-"""Redis that may be missing: every call answers, and a lost server is not waited for at every request.
+"""Redis that may be missing: every call answers, and no request waits for a server that is lost.
 
-After a failure Redis is left alone for a while; when it comes back, everything cached before is void, because
+After a failure Redis is left alone for a while. When it is back, everything cached before is void, because
 invalidations were missed meanwhile.
 """
 import json
@@ -12,26 +12,24 @@ from typing import Any
 
 import redis
 
-TIMEOUT = 0.5  # seconds to connect or to answer; Redis answers in a millisecond or is not well
+# For redis.from_url. A healthy Redis answers within a millisecond.
+CONNECTION = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "decode_responses": True}
 RETRY_SECONDS = 5
 GENERATION = "generation"  # part of every version: raising it voids the whole cache
 
 
 class Cache:
-    """`status` is "ok", "down" or "off"; `url` None means off. `revive` is called before Redis is tried again."""
+    """A cache on `connection`, made with CONNECTION; without one it is off. `revive` is called before a new try."""
 
-    def __init__(self, url: str | None, revive: Callable[[], None] | None = None) -> None:
+    def __init__(self, connection: redis.Redis | None, revive: Callable[[], None] | None = None) -> None:
+        self._redis = connection
         self._revive = revive
         self._lock = threading.Lock()
         self._down_until = 0.0
         self._lost = False
-        self._redis: redis.Redis | None = None
-        if url is not None:
-            self._redis = redis.from_url(
-                url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, decode_responses=True
-            )
 
     def status(self) -> str:
+        """Return "ok", "down" or "off"."""
         if self._redis is None:
             return "off"
         return "ok" if self._ask(lambda connection: connection.ping()) else "down"

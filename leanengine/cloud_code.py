@@ -62,7 +62,7 @@ PREFLIGHT = [
 
 
 def guard_engine(engine: leancloud.Engine, keys: dict[str, str]) -> WSGIApplication:
-    """A WSGI application around `engine`, which wraps the rest of the app. `keys`: id, key, master_key, hook_key."""
+    """A WSGI application around `engine`, which wraps the rest of the app. `keys` are the platform's four."""
     application: WSGIApplication = engine
     cloud_codes = engine.app.cloud_codes
 
@@ -113,7 +113,7 @@ def _admit(environ: WSGIEnvironment, path: str, method: str, keys: dict[str, str
         )
     body = _body(environ)
     is_master = _check_credentials(environ, keys)
-    has_hook_key = _equal(environ.get("HTTP_X_LC_HOOK_KEY"), keys["hook_key"])
+    has_hook_key = _equal(environ.get("HTTP_X_LC_HOOK_KEY"), keys["LEANCLOUD_APP_HOOK_KEY"])
     if is_list:
         if not is_master:
             raise _unauthorized()
@@ -175,21 +175,21 @@ def _check_credentials(environ: WSGIEnvironment, keys: dict[str, str]) -> bool:
     is_master = False
     if key is not None:
         is_master = key.endswith(",master")
-        wanted = keys["master_key"] if is_master else keys["key"]
+        wanted = keys["LEANCLOUD_APP_MASTER_KEY"] if is_master else keys["LEANCLOUD_APP_KEY"]
         is_right = _equal(key.removesuffix(",master"), wanted)
     elif master is not None:
-        is_master = is_right = _equal(master, keys["master_key"])
+        is_master = is_right = _equal(master, keys["LEANCLOUD_APP_MASTER_KEY"])
     else:
         found = re.fullmatch(r"([0-9a-f]{32}),([0-9]{1,20})(,master)?", sign or "")
         is_master = bool(found and found.group(3))
-        secret = keys["master_key"] if is_master else keys["key"]
+        secret = keys["LEANCLOUD_APP_MASTER_KEY"] if is_master else keys["LEANCLOUD_APP_KEY"]
         is_right = found is not None and _equal(
             found.group(1), hashlib.md5((found.group(2) + secret).encode(), usedforsecurity=False).hexdigest()
         )
-    if not is_right or not _equal(app_id, keys["id"]):
+    if not is_right or not _equal(app_id, keys["LEANCLOUD_APP_ID"]):
         raise _unauthorized()
-    environ[ID_HEADERS[0]] = keys["id"]
-    environ[KEY_HEADERS[0]] = f"{keys['master_key']},master" if is_master else keys["key"]
+    environ[ID_HEADERS[0]] = keys["LEANCLOUD_APP_ID"]
+    environ[KEY_HEADERS[0]] = f"{keys['LEANCLOUD_APP_MASTER_KEY']},master" if is_master else keys["LEANCLOUD_APP_KEY"]
     return is_master
 
 

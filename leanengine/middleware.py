@@ -1,33 +1,22 @@
-"""The guards around the SDK: one small WSGI middleware each, composed by wsgi.py from the outside in.
+"""The guards around the whole application, one small WSGI middleware each; wsgi.py composes them.
 
-Each says what it guards against; docs/security.md has the table with the test of every one.
+Each says what it guards against; the table in docs/security.md names the test of every one. The guards around the
+SDK's own objects are in session.py, https.py and cloud_code.py.
 """
-import base64
 import gzip
-import hashlib
-import hmac
 import random
 import re
-import time
 from collections.abc import Collection, Iterable, Iterator
-from email.utils import formatdate
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import leancloud
-from leancloud.engine import CookieSessionMiddleware
-from werkzeug.http import dump_cookie, parse_cookie
 
 from leanwsgi import messages
 
-COOKIE = "leancloud:session"
-EXCLUDED_PATHS = ("/static/",)
 MAX_PATH = 8192  # bytes
 HOST = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
-SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS"])
 FORWARDED = ("HTTP_X_FORWARDED_PROTO", "HTTP_X_REAL_IP", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED")
 SECURITY_HEADERS = [
     (
@@ -155,100 +144,11 @@ def _of_gzipped(header: messages.Header, length: int) -> messages.Header:
     return (name, f"W/{value}") if name == "ETag" else header  # the same file, but not the same bytes
 
 
-def redirect_to_https(application: WSGIApplication) -> WSGIApplication:
-    """The SDK's HttpsRedirectMiddleware, whose redirects are put right.
-
-    It adds a `?` to every URL, answers 302 to a POST, which then arrives as a GET, and raises on a query that is not
-    UTF-8. The Host was checked before.
-    """
-
-    def inner(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ["app.is_inside"] = True
-        return application(environ, start_response)
-
-    redirecting: WSGIApplication = leancloud.HttpsRedirectMiddleware(inner)
-
-    def redirected(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        def start(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
-            if environ.get("app.is_inside") or not status.startswith("302"):
-                return start_response(status, headers, exc_info)
-            code = "302 Found" if environ["REQUEST_METHOD"] in SAFE_METHODS else "308 Permanent Redirect"
-            kept = [header for header in headers if header[0].lower() not in ("location", "cache-control")]
-            return start_response(code, [*kept, ("Location", _https_url(environ)), messages.PRIVATE], exc_info)
-
-        messages.path(environ)  # the SDK would raise where these two answer 400
-        messages.check_query(environ)
-        return redirecting(environ, start)
-
-    return redirected
-
-
-def keep_session(application: WSGIApplication, secret: str, max_age: int) -> WSGIApplication:
-    """The SDK's CookieSessionMiddleware with a cookie of ours around its own.
-
-    The SDK's cookie has no flags and no signed age, raises when it is malformed, is sent again with every answer, the
-    cacheable ones too, and is taken away on excluded paths. Ours is `<seconds>.<signature>.<the SDK's, in base64>`:
-    only what we signed and what is young enough reaches the SDK, and it is sent only when it changed or grows old, on
-    answers that no cache may keep. So the middleware's two halves are called only when there is something for them to
-    do: otherwise they would be half of what a whole request takes.
-
-    The SDK is shown no other cookie: its parser reads names otherwise than we do (`name =x`, `"name"=x`), so any other
-    could be its session to it, and it takes seconds for one that is full of blanks. Handlers find the header as it
-    came in `environ["app.cookies"]`.
-    """
-    session = CookieSessionMiddleware(
-        application,
-        secret=secret,
-        name=COOKIE,
-        excluded_paths=EXCLUDED_PATHS,
-        fetch_user=False,
-        expires=None,
-        max_age=max_age,
-    )
-    key = hashlib.sha256(b"session cookie:" + secret.encode()).digest()
-    renewal = min(max_age // 2, 24 * 3600)  # seconds after which a cookie in use is issued anew
-
-    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        is_excluded = environ.get("PATH_INFO", "").startswith(EXCLUDED_PATHS)
-        environ["app.cookies"] = header = environ.get("HTTP_COOKIE", "")
-        environ["HTTP_COOKIE"] = ""
-        sent = _sent_cookie(header)
-        issued, opened = _open_cookie(key, sent, max_age)
-        if opened and not is_excluded:
-            environ["HTTP_COOKIE"] = _pair(opened)
-            session.pre_process(environ)
-        before = _logged_in()
-
-        def start(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
-            is_private = any(name.lower() == "cache-control" and "no-store" in value for name, value in headers)
-            if is_private and not is_excluded:
-                after = _logged_in()
-                if after is None:
-                    if sent is not None:  # dead, malformed or logged out
-                        headers.append(("Set-Cookie", _cookie(environ, "", 0)))
-                elif after != before or time.time() - issued > renewal:
-                    given: list[messages.Header] = []
-                    session.post_process(environ, given)
-                    value = parse_cookie(given[-1][1])[COOKIE]
-                    headers.append(("Set-Cookie", _cookie(environ, _seal_cookie(key, value), max_age)))
-            return start_response(status, headers, exc_info)
-
-        return application(environ, start)
-
-    return guarded
-
-
-def _logged_in() -> tuple[str, str] | None:
-    """(user id, session token) of this thread's user, or None."""
-    user = leancloud.User.get_current()
-    return (user.id, user.get_session_token()) if user else None
-
-
 def check_same_site(application: WSGIApplication) -> WSGIApplication:
     """Writes come from our own pages, or from clients that are no browsers: others' pages could ride on the cookie."""
 
     def checked(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] not in SAFE_METHODS and not _is_same_site(environ):
+        if environ["REQUEST_METHOD"] not in messages.SAFE_METHODS and not _is_same_site(environ):
             error = messages.HTTPError(HTTPStatus.FORBIDDEN, "this request comes from another site")
             return messages.send(environ, start_response, messages.explain(error, environ))
         return application(environ, start_response)
@@ -297,15 +197,6 @@ def _check_request(environ: WSGIEnvironment, allowed_hosts: Collection[str], max
     messages.content_length(environ, max_bytes)
 
 
-def _https_url(environ: WSGIEnvironment) -> str:
-    host = environ.get("HTTP_HOST") or environ["SERVER_NAME"]
-    path = quote((environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1"), safe="/:@!$&'()*+,;=~-._")
-    if not path.startswith("/") or path.startswith("//"):
-        path = "/" + path.lstrip("/")  # `//host` would be another host
-    query = quote(environ.get("QUERY_STRING", "").encode("latin-1"), safe="/?:@!$&'()*+,;=~-._%")
-    return f"https://{host.removesuffix(':80')}{path}" + (f"?{query}" if query else "")
-
-
 def _is_same_site(environ: WSGIEnvironment) -> bool:
     site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
@@ -316,47 +207,3 @@ def _is_same_site(environ: WSGIEnvironment) -> bool:
     scheme, _, host = origin.lower().partition("://")
     default = {"http": ":80", "https": ":443"}.get(scheme, "")
     return bool(default) and host.removesuffix(default) == environ.get("HTTP_HOST", "").lower().removesuffix(default)
-
-
-@lru_cache(maxsize=1000)
-def _pair(inner: str) -> str:
-    """The SDK's cookie as a browser would send it; quoting takes werkzeug as long as many a whole request."""
-    return str(dump_cookie(COOKIE, inner)).split(";", 1)[0]
-
-
-def _sent_cookie(header: str) -> str | None:
-    """Our cookie's value, "" when it is there twice: somebody planted one, so neither counts."""
-    found = [value for name, _, value in (part.partition("=") for part in header.split(";")) if name.strip() == COOKIE]
-    if len(found) > 1:
-        return ""
-    return found[0].strip().strip('"') if found else None
-
-
-def _sign(key: bytes, text: str) -> str:
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-
-
-def _seal_cookie(key: bytes, inner: str) -> str:
-    text = f"{int(time.time())}.{base64.urlsafe_b64encode(inner.encode()).decode()}"
-    issued, data = text.split(".")
-    return f"{issued}.{_sign(key, text)}.{data}"
-
-
-def _open_cookie(key: bytes, value: str | None, max_age: int) -> tuple[int, str | None]:
-    """(seconds of issue, the SDK's cookie) of a cookie that we signed and that is not too old, else (0, None)."""
-    if not value:
-        return 0, None
-    found = re.fullmatch(r"([0-9]{1,12})\.([0-9a-f]{64})\.([A-Za-z0-9_=-]{1,4096})", value)
-    if found is None:
-        return 0, None
-    issued, signature, data = found.groups()
-    age = time.time() - int(issued)
-    if not hmac.compare_digest(signature, _sign(key, f"{issued}.{data}")) or not -60 <= age < max_age:
-        return 0, None
-    return int(issued), base64.urlsafe_b64decode(data).decode()
-
-
-def _cookie(environ: WSGIEnvironment, value: str, max_age: int) -> str:
-    secure = "; Secure" if environ["wsgi.url_scheme"] == "https" else ""
-    expires = formatdate(time.time() + max_age if max_age else 0, usegmt=True)
-    return f"{COOKIE}={value}; Path=/; Max-Age={max_age}; Expires={expires}; HttpOnly; SameSite=Lax{secure}"

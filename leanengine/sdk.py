@@ -91,11 +91,12 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
                 self._retry_at = time.monotonic() + LOST_SECONDS if is_lost else None
 
 
-def mount() -> None:
-    """Give the SDK's session our adapter. It answers to nobody but the configured server: no proxies, no netrc."""
+def mount() -> requests.Session:
+    """Give the SDK's HTTP session our adapter, and return it. It talks to the configured server only: no proxies, no netrc."""
     client.session.trust_env = False
     for scheme in ("http://", "https://"):
         client.session.mount(scheme, StorageAdapter())
+    return client.session
 
 
 class Attachment(leancloud.File):  # type: ignore[misc]  # nor has the SDK

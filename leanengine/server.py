@@ -5,6 +5,7 @@ each other for ever. waitress reads bodies before it hands a request to a thread
 """
 import logging
 import socket
+from collections.abc import Sequence
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -54,14 +55,14 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
 
 def create_server(
-    application: WSGIApplication, listening: socket.socket, threads: int, max_upload_bytes: int
+    application: WSGIApplication, sockets: Sequence[socket.socket], threads: int, max_upload_bytes: int
 ) -> Any:
-    """A server on a listening socket, for `waitress_server.run`."""
+    """A server on listening sockets, for `waitress_server.run`."""
     dispatcher = TwoPools()
     dispatcher.set_thread_count(threads)
     server = waitress_server.create_server(
         application,
-        listening,
+        sockets,
         dispatcher,
         max_request_header_size=65536,
         max_request_body_size=max_upload_bytes + BODY_OVERHEAD,

@@ -311,7 +311,7 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
                 print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
             if options.processes > 1:
                 service.store.close()  # it has threads; each process opens its own
-                share(options.processes, lambda: _run(opened(), listening, threads), listening)
+                share(options.processes, lambda: _run(opened(), listening, threads), [listening])
             else:
                 _run(service, listening, threads)
         except KeyboardInterrupt:

@@ -26,6 +26,7 @@ MAX_JSON_DEPTH = 100  # levels; far above what any client sends, far below Pytho
 MAX_QUERY_FIELDS = 100
 MULTIPART_BYTES = 1 << 16  # what a form may add to its file: boundaries, part headers, small other fields
 CHUNK_BYTES = 1 << 16
+SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS"])
 PRIVATE = ("Cache-Control", "no-store")  # the platform's edge nodes cache what does not say otherwise
 
 

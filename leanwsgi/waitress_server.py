@@ -6,7 +6,7 @@ that give Python's lock away, and threads that then wait for it. Woken so, they 
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -111,12 +111,34 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("Malformed request") from None
 
 
-def create_server(application: WSGIApplication, listening: socket.socket, dispatcher: Any, **options: Any) -> Any:
-    """A waitress server on a listening socket, for `run`; `options` are waitress's, beside those that both services share."""
+class _Entrance(wasyncore.dispatcher):  # type: ignore[misc]
+    """One more listening socket of a server: its connections are the server's."""
+
+    def __init__(self, server: Any, listening: socket.socket) -> None:
+        super().__init__(listening, server._map)
+        self.accepting = True
+        self._server = server
+
+    def readable(self) -> bool:
+        return bool(self._server.accepting) and not self._server.in_connection_overflow
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_accept(self) -> None:
+        accepted = self.accept()
+        if accepted is not None:
+            self._server.channel_class(self._server, *accepted, self._server.adj, map=self._server._map)
+
+
+def create_server(
+    application: WSGIApplication, sockets: Sequence[socket.socket], dispatcher: Any, **options: Any
+) -> Any:
+    """A waitress server on listening sockets, for `run`; `options` are waitress's, beside those that both services share."""
     server = waitress.create_server(
         application,
         _dispatcher=dispatcher,
-        sockets=[listening],
+        sockets=[sockets[0]],
         connection_limit=1000,
         channel_timeout=60,
         ident=None,
@@ -128,6 +150,7 @@ def create_server(application: WSGIApplication, listening: socket.socket, dispat
     server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
     server.trigger.close()
     server.trigger = Trigger(server._map)
+    server.entrances = [server, *(_Entrance(server, listening) for listening in sockets[1:])]
     return server
 
 
@@ -145,8 +168,10 @@ def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:
         known = 0
         while known < len(server._map) < server.adj.connection_limit:  # who stands at the door has asked already
             known = len(server._map)
-            server.handle_accept()
-        wasyncore.dispatcher.close(server)  # nobody else comes
+            for entrance in server.entrances:
+                entrance.handle_accept()
+        for entrance in server.entrances:
+            wasyncore.dispatcher.close(entrance)  # nobody else comes
         _answer_the_rest(server, turn)
         server.task_dispatcher.shutdown(timeout=1)
         wasyncore.close_all(server._map, ignore_all=True)

@@ -7,11 +7,12 @@ import unittest
 from pathlib import Path
 
 import tests
+import wsgi
 
 
 class LeftBehindTest(unittest.TestCase):
     def test_run_leaves_no_thread_process_socket_or_problem(self):
-        tests.application.close()
+        wsgi.parts.close()
         gc.collect()
         end = time.monotonic() + 5
         while time.monotonic() < end and (self.threads() or self.children() or self.sockets()):

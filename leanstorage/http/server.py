@@ -53,7 +53,7 @@ class Server:
         self._dispatcher: Loop | Dispatcher = Loop(pool, quick) if quick else pool
         # The application itself answers what is too large, in JSON.
         self._server = waitress_server.create_server(
-            application, listening, self._dispatcher, max_request_body_size=max_bytes + OVERHEAD_BYTES
+            application, [listening], self._dispatcher, max_request_body_size=max_bytes + OVERHEAD_BYTES
         )
         adjustments = copy(self._server.adj)
         adjustments.max_request_body_size = (max_call_bytes or max_bytes) + OVERHEAD_BYTES

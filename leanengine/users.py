@@ -1,0 +1,141 @@
+"""Who is logged in: what the session's cookie claims, confirmed by storage and cached for a while.
+
+A dead session looks like a visitor without one to the SDK (`fetch_user=False`), so whoever needs a user asks here.
+Handlers give their `environ`, which holds the cache under `app.cache`.
+"""
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from wsgiref.types import WSGIEnvironment
+
+import leancloud
+
+from leanengine.cache import Cache
+from leanengine.sdk import asking_storage
+from leanwsgi.messages import HTTPError
+
+User = dict[str, str]  # {"id", "username"}
+
+SESSION_SECONDS = 60  # how long a session is believed without asking storage
+THROTTLE_SECONDS = 15 * 60
+WRONG_PER_ACCOUNT = 5  # wrong passwords per account and address that reach storage, which locks at its seventh
+WRONG_PER_ADDRESS = 50
+
+
+def sign_up(username: str, password: str) -> User:
+    """A new account, logged in; HTTPError 409 for a taken name."""
+    user = leancloud.User()
+    with asking_storage():
+        user.sign_up(username, password)
+        _check_whole(user, None)
+    return {"id": user.id, "username": username}
+
+
+def log_in(username: str, password: str) -> User:
+    """The account, logged in; HTTPError 401, with the same text for a wrong password and an unknown name."""
+    user = leancloud.User()
+    try:
+        with asking_storage():
+            user.login(username, password)
+            _check_whole(user, None)
+    except HTTPError as error:
+        if error.code in (210, 211):
+            raise HTTPError(HTTPStatus.UNAUTHORIZED, "the username or the password is wrong") from None
+        raise
+    return {"id": user.id, "username": user.get("username")}
+
+
+def log_out(environ: WSGIEnvironment) -> None:
+    """Forget the session; also fine without one. The cookie goes with the user."""
+    user = leancloud.User.get_current()
+    if user is not None:
+        environ["app.cache"].drop(session_key(user.get_session_token()))
+        leancloud.User.set_current(None)
+
+
+def session_user(environ: WSGIEnvironment) -> User | None:
+    """The user of the session, or None. The cookie alone proves nothing: its token may be dead."""
+    user = leancloud.User.get_current()
+    if user is None:
+        return None
+    known: User | None = environ["app.cache"].get(session_key(user.get_session_token()))
+    return known or ask_user(environ, user)
+
+
+def needs_user(environ: WSGIEnvironment, is_sure: bool = False) -> User:
+    """The user of the session, or HTTPError 401. `is_sure` asks storage, however lately it was asked."""
+    session = leancloud.User.get_current()
+    user = ask_user(environ, session) if is_sure and session else session_user(environ)
+    if user is None:
+        raise nobody()
+    return user
+
+
+def ask_user(environ: WSGIEnvironment, session: leancloud.User) -> User | None:
+    """What storage says of a session: its user, believed for SESSION_SECONDS, or None, and then nobody is logged in."""
+    token = session.get_session_token()
+    try:
+        with asking_storage():
+            user = leancloud.User.become(token)
+            _check_whole(user, session)
+    except HTTPError as error:
+        if error.code != 211:
+            raise
+        leancloud.User.set_current(None)
+        return None
+    known = {"id": user.id, "username": user.get("username")}
+    environ["app.cache"].put(session_key(token), known, SESSION_SECONDS)
+    return known
+
+
+def nobody() -> HTTPError:
+    return HTTPError(HTTPStatus.UNAUTHORIZED, "log in first")
+
+
+def session_key(token: str) -> str:
+    """The cache's key for what is known of a session."""
+    return f"session:{digest(token)}"
+
+
+def digest(text: str) -> str:
+    """A text as part of a cache key: short, and no secret."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def limiting_guesses(cache: Cache, username: str, address: str) -> Iterator[None]:
+    """Around a log-in: HTTPError 429 with Retry-After for too many wrong passwords.
+
+    Counted before storage is asked, so that guesses made at the same time count as well, and given back unless the
+    password was wrong.
+    """
+    counters = {
+        f"login:{digest(username)}:{address}": WRONG_PER_ACCOUNT,
+        f"login:{address}": WRONG_PER_ADDRESS,
+    }
+    for key, limit in counters.items():
+        counted = cache.count(key, THROTTLE_SECONDS)
+        if counted is not None and counted[0] > limit:
+            raise HTTPError(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too many wrong passwords, try again later",
+                headers=[("Retry-After", str(counted[1]))],
+            )
+    try:
+        yield
+    except HTTPError as error:
+        if error.status is HTTPStatus.UNAUTHORIZED:
+            raise
+        for key in counters:  # storage is lost: nobody guessed
+            cache.uncount(key)
+        raise
+    for key in counters:
+        cache.uncount(key)
+
+
+def _check_whole(user: leancloud.User, previous: leancloud.User | None) -> None:
+    """Raise ValueError, with `previous` current again, if storage's answer made a user without id or session."""
+    if not (user.id and user.get_session_token() and user.get("username")):
+        leancloud.User.set_current(previous)
+        raise ValueError("the answer is no user")

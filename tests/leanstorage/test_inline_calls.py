@@ -1,0 +1,70 @@
+"""Quick calls: which there are, and that one that begins on the loop and ends on a thread is the same call."""
+import unittest
+from unittest import mock
+
+from tests.leanstorage.service_support import KEYS, QuickApplication, ServiceTestCase
+
+THERE = "8.8.8.8"
+
+
+class QuickTest(ServiceTestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        if not isinstance(cls.application, QuickApplication):
+            cls.application = QuickApplication(cls.service, cls.application)
+            cls.addClassCleanup(cls.application.quick.stop)
+
+    def test_kind_with_table(self):
+        cases = [
+            ("GET", "/1.1/classes/A/1", 0, True),
+            ("GET", "//1.1/classes/A", 0, True),
+            ("POST", "/1.1/classes/A", 10, True),
+            ("PUT", "/1.1/classes/A/1", 10, True),
+            ("DELETE", "/1.1/classes/A/1", 0, True),
+            ("POST", "/1.1/classes/filesystem", 10, True),
+            ("POST", "/1.1/classes/A/1", 10, False),
+            ("PUT", "/1.1/classes/A", 10, False),
+            ("PATCH", "/1.1/classes/A/1", 10, False),
+            ("POST", "/1.1/classes/A", 1 << 20, False),
+            ("DELETE", "/1.1/classes/A/1,2", 0, False),
+            ("POST", "/1.1/classes/_User", 10, False),
+            ("POST", "/1.1/classes/files", 10, False),
+            ("DELETE", "/1.1/classes/files/1", 0, False),
+            ("GET", "/1.1/login", 0, False),
+        ]
+        for method, path, length, is_quick in cases:
+            with self.subTest(method=method, path=path, length=length):
+                self.assertEqual(bool(self.application.quick.kind(method, path, length)), is_quick)
+
+    def test_plain_calls_are_answered_without_a_thread(self):
+        self.make("Plain", n=0)
+        before = self.application.answered
+        object_id = self.make("Plain", n=1)
+        self.api("PUT", f"/classes/Plain/{object_id}", {"n": 2}, 200)
+        self.assertEqual(self.get("Plain", object_id)["n"], 2)
+        self.assertEqual(len(self.find("Plain", {"n": 2})), 1)
+        self.api("DELETE", f"/classes/Plain/{object_id}", status=200)
+        self.assertEqual(self.application.answered, before + 5)
+
+    def test_write_that_needs_a_thread_keeps_its_body(self):
+        object_id = self.make("Whole", word="abc")
+        before = self.application.answered
+        self.api("PUT", f"/classes/Whole/{object_id}", {"n": 2}, 200, where='{"word": {"$regex": "b"}}')
+        self.assertEqual(self.application.answered, before)
+        self.assertEqual(self.get("Whole", object_id)["n"], 2)
+
+    def test_call_that_needs_a_thread_counts_once(self):
+        self.make("Counted", word="abc")
+        headers = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"]}
+        pattern = "where=%7B%22word%22%3A%7B%22%24regex%22%3A%22b%22%7D%7D"
+        with mock.patch.object(self.service.options, "max_requests_per_minute", 4):
+            statuses = [
+                self.raw("GET", "/1.1/classes/Counted", headers=headers, REMOTE_ADDR=THERE, QUERY_STRING=pattern).status
+                for _ in range(6)
+            ]
+        self.assertEqual(statuses, [200] * 4 + [429] * 2)
+
+
+if __name__ == "__main__":
+    unittest.main()

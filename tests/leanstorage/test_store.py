@@ -1,0 +1,209 @@
+import shutil
+import stat
+import tempfile
+import threading
+import time
+import unittest
+from pathlib import Path
+from unittest import mock
+
+try:
+    import psycopg
+except ImportError:  # the app needs none
+    psycopg = None
+
+from leanstorage.store import QueryTimeout, StoreUnavailable, open_store
+from leanstorage.store.sqlite.store import SqliteStore
+from tests.leanstorage import service_support
+from tests.leanstorage.store_contract import StoreContract, row
+
+
+class SqliteTest(StoreContract, unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="store-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.store = SqliteStore(self.folder / "x.db")
+        self.addCleanup(self.store.close)
+
+    def test_file_is_its_owners_alone(self):
+        self.assertEqual(stat.S_IMODE((self.folder / "x.db").stat().st_mode), 0o600)
+
+    def test_every_connection_syncs_fully_to_a_write_ahead_log(self):
+        for connection in (self.store._writer, self.store._connect()):
+            self.assertEqual(connection.execute("PRAGMA synchronous").fetchone(), (2,))
+            self.assertEqual(connection.execute("PRAGMA journal_mode").fetchone(), ("wal",))
+        connection.close()
+
+    def test_transaction_that_a_full_disk_rolls_back_keeps_none_of_its_works(self):
+        self.fill("Foo")
+
+        def full(transaction):
+            transaction.connection.execute("ROLLBACK")  # as SQLite itself does then
+            raise StoreUnavailable("database or disk is full")
+
+        group = self.store.open_group(1)
+        group.begin()
+        group.run(lambda transaction: transaction.insert("Foo", row("a")))
+        group.end(True)
+        group.begin()
+        with self.assertRaises(StoreUnavailable):
+            group.run(full)
+        with self.assertRaises(StoreUnavailable):
+            group.end(False)
+        with self.assertRaises(StoreUnavailable):
+            group.begin()
+        with self.assertRaises(StoreUnavailable):
+            group.commit()
+        self.assertEqual(self.ids("Foo"), [])
+        with self.assertRaises(StoreUnavailable):
+            self.write(full)
+        self.write(lambda transaction: transaction.insert("Foo", row("b")))
+        self.assertEqual(self.ids("Foo"), ["b"])
+
+    def test_works_waiting_behind_one_that_a_full_disk_rolls_back_are_refused_and_not_kept(self):
+        self.fill("Foo")
+        jobs = []
+
+        def full(transaction):
+            transaction.connection.execute("ROLLBACK")
+            raise StoreUnavailable("database or disk is full")
+
+        def run(work):
+            try:
+                self.write(work)
+                jobs.append("kept")
+            except StoreUnavailable:
+                jobs.append("refused")
+
+        works = [full, *(lambda transaction, name=name: transaction.insert("Foo", row(name)) for name in "abc")]
+        with self.store._turn:  # so that they all wait, and are then committed together
+            threads = [threading.Thread(target=run, args=[work]) for work in works]
+            for thread in threads:
+                thread.start()
+                time.sleep(0.05)
+        for thread in threads:
+            thread.join()
+        self.assertEqual(len(self.ids("Foo")), jobs.count("kept"))
+        self.assertGreaterEqual(jobs.count("refused"), 1)
+
+    def test_commit_that_fails_fails_every_work_of_it(self):
+        self.fill("Foo")
+
+        class Broken:
+            """The writer's connection, whose commits fail."""
+
+            def __init__(self, connection):
+                self.connection = connection
+
+            def __getattr__(self, name):
+                return getattr(self.connection, name)
+
+            def execute(self, text, *params):
+                if text == "COMMIT":
+                    import sqlite3
+
+                    raise sqlite3.OperationalError("database or disk is full")
+                return self.connection.execute(text, *params)
+
+        with mock.patch.object(self.store, "_writer", Broken(self.store._writer)):
+            with self.assertRaises(StoreUnavailable):
+                self.write(lambda transaction: transaction.insert("Foo", row("a")))
+        self.assertEqual(self.ids("Foo"), [])
+        self.write(lambda transaction: transaction.insert("Foo", row("b")))
+        self.assertEqual(self.ids("Foo"), ["b"])
+
+
+@unittest.skipUnless(service_support.SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
+class PostgresqlTest(StoreContract, unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        url, drop = service_support.open_database(None)
+        cls.addClassCleanup(drop)
+        cls.store = open_store(url)
+        cls.addClassCleanup(cls.store.close)
+        cls.url = url
+
+    def change(self, object_id, more=lambda transaction: None):
+        def work(transaction):
+            found = transaction.get("Late", object_id, lock=True)
+            found.body["n"] += 1
+            transaction.update("Late", found)
+            more(transaction)
+
+        self.store.write(work)
+
+    def refuse(self, when, code):
+        """Have the database refuse updates of objects of the class Late, `when` and with the error `code`."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("CREATE SEQUENCE IF NOT EXISTS tries")
+            connection.execute("ALTER SEQUENCE tries RESTART")
+            connection.execute(
+                "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                f"IF NEW.class = 'Late' AND {when} THEN RAISE EXCEPTION 'refused' USING ERRCODE = '{code}'; END IF; RETURN NEW; END $$"
+            )
+            connection.execute("CREATE OR REPLACE TRIGGER refuse BEFORE UPDATE ON objects FOR EACH ROW EXECUTE FUNCTION refuse()")
+        self.addCleanup(self.allow)
+
+    def allow(self):
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("DROP TRIGGER IF EXISTS refuse ON objects")
+
+    def number(self, object_id):
+        return self.store.read(lambda transaction: transaction.get("Late", object_id)).body["n"]
+
+    def test_last_statement_that_fails_with_the_commit_keeps_nothing_and_the_next_write_works(self):
+        self.fill("Late", row("a", 0))
+        for code, error in (("22012", psycopg.errors.DivisionByZero), ("57014", QueryTimeout)):
+            with self.subTest(code):
+                self.refuse("NEW.id = 'a'", code)
+                with self.assertRaises(error):
+                    self.change("a")
+                alone = self.store.read(lambda transaction: transaction.get("Late", "a"))
+                with self.assertRaises(error):  # with nothing before it in its transaction
+                    self.store.write(lambda transaction: transaction.update("Late", alone))  # noqa: B023 it runs at once
+                self.allow()
+                self.assertEqual(self.number("a"), 0)
+        for _ in range(20):  # so each connection of the pool
+            self.change("a")
+        self.assertEqual(self.number("a"), 20)
+
+    def test_last_statement_that_met_another_writer_is_tried_again_with_the_whole_write(self):
+        self.fill("Late", row("b", 0))
+        for code in ("40P01", "40001"):  # a deadlock, a conflict
+            with self.subTest(code):
+                self.refuse("nextval('tries') < 3", code)
+                before = self.number("b")
+                self.change("b")
+                self.assertEqual(self.number("b"), before + 1)
+
+    def test_update_is_seen_by_what_comes_after_it_in_its_transaction(self):
+        self.fill("Late", row("c", 0))
+        seen = []
+        self.change("c", lambda transaction: seen.append(transaction.get("Late", "c").body["n"]))
+        self.assertEqual((seen, self.number("c")), ([1], 1))
+
+    def test_connection_lost_before_the_commit_is_unavailable_and_nothing_is_done_twice(self):
+        self.fill("Late", row("d", 0))
+
+        def lose(transaction):
+            pid = transaction.connection.pgconn.backend_pid
+            with psycopg.connect(self.url, autocommit=True) as connection:
+                connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+        with self.assertRaises(StoreUnavailable):
+            self.change("d", lose)
+        self.assertEqual(self.number("d"), 0)
+        self.change("d")
+        self.assertEqual(self.number("d"), 1)
+
+
+class OpenTest(unittest.TestCase):
+    def test_unknown_url_is_refused(self):
+        for url in ("mysql://x", "sqlite:x", "/tmp/x", ""):
+            with self.assertRaises(ValueError):
+                open_store(url)
+
+    def test_database_that_cannot_be_reached_is_refused_without_its_password(self):
+        with self.assertLogs("psycopg.pool") as logged, self.assertRaises(ValueError) as caught:
+            open_store("postgresql://user:topsecret@127.0.0.1:9/x?connect_timeout=1")
+        self.assertNotIn("topsecret", str(caught.exception) + "".join(logged.output))

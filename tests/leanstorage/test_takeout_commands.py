@@ -1,0 +1,100 @@
+"""The command line: what it makes and what it does not, and mistakes of an operator that end in one line."""
+
+import io
+import os
+import stat
+import sys
+import unittest
+from contextlib import redirect_stderr, redirect_stdout
+from unittest import mock
+
+from leanstorage import keys as key_files
+from leanstorage.__main__ import main
+from tests.leanstorage.storage_support import StorageTestCase
+
+KEYS = {variable: f"{name}-0123456789" for name, variable in key_files.NAMES.items()}
+ROW = '{"objectId": "5c710c95c05a807a4d9d7101", "n": 1}\n'
+
+
+class CommandsTest(StorageTestCase):
+    def setUp(self):
+        super().setUp()
+        self.data = self.folder / "data"
+        umask = os.umask(0o022)
+        self.addCleanup(os.umask, umask)
+
+    def run_command(self, *arguments, **environment):
+        """(exit code, all that was printed)."""
+        out = io.StringIO()
+        kept = {name: value for name, value in os.environ.items() if name not in KEYS}
+        variables = {**kept, "LEANSTORAGE_DATA": str(self.data), **environment}
+        with mock.patch.dict(os.environ, variables, clear=True), redirect_stdout(out), redirect_stderr(out):
+            code = main([str(argument) for argument in arguments])
+        self.assertNotIn("Traceback", out.getvalue())
+        return code, out.getvalue()
+
+    def post(self):
+        path = self.folder / "in" / "Post.0.jsonl"
+        path.parent.mkdir()
+        path.write_text(ROW)
+        return path.parent
+
+    def test_commands_that_make_nothing_say_that_there_is_none(self):
+        for environment in ({}, KEYS):
+            for arguments in (
+                ["export", self.folder / "out"],
+                ["permissions", "Post"],
+                ["permissions", "Post", "--database", f"sqlite:///{self.folder}/nonexist/x.db"],
+                ["index", "Post", "n"],
+                ["outbox"],
+                ["migrate", "--from", f"sqlite:///{self.folder}/none.db", "--to", f"sqlite:///{self.folder}/to.db"],
+            ):
+                with self.subTest(arguments=arguments, keys=bool(environment)):
+                    code, text = self.run_command(*arguments, **environment)
+                    self.assertEqual((code, text.count("\n")), (1, 1), text)
+                    self.assertIn("there is no ", text)
+                    self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_commands_that_make_a_database_make_it_for_its_owner_alone(self):
+        source = self.post()
+        self.assertEqual(self.run_command("import", source, **KEYS)[0], 0)
+        self.assertEqual(stat.S_IMODE(self.data.stat().st_mode), 0o700)
+        self.assertFalse((self.data / "keys.json").exists())
+        elsewhere = self.folder / "elsewhere"
+        self.assertEqual(self.run_command("import", source, "--database", f"sqlite:///{elsewhere}/x.db", **KEYS)[0], 0)
+        self.assertEqual(stat.S_IMODE(elsewhere.stat().st_mode), 0o700)
+        self.assertEqual(os.umask(0o022), 0o022)  # what called main() keeps its own
+
+    def test_export_without_keys_or_of_an_empty_database_is_refused(self):
+        self.assertEqual(self.run_command("import", self.post(), **KEYS)[0], 0)
+        code, text = self.run_command("export", self.folder / "out")
+        self.assertEqual(code, 1)
+        self.assertIn("there are no keys in", text)
+        self.start("empty")
+        url = f"sqlite:///{self.folder}/empty/leanstorage.db"
+        code, text = self.run_command("export", self.folder / "out", "--database", url, **KEYS)
+        self.assertEqual((code, text), (1, "cannot go on: nothing was exported: the database is empty\n"))
+        self.assertFalse((self.folder / "out").exists())
+        self.assertEqual(self.run_command("export", self.folder / "out", **KEYS)[0], 0)
+
+    def test_import_that_found_nothing_fails_and_an_empty_class_is_something(self):
+        (self.folder / "nothing").mkdir()
+        (self.folder / "nothing" / "Post.0.jsonl").touch()
+        code, text = self.run_command("import", self.folder / "nothing")
+        self.assertEqual(code, 1)
+        self.assertIn(f"failed: nothing that could be imported is in {self.folder / 'nothing'}", text)
+        (self.folder / "nothing" / "Post.0.jsonl").write_text('#filetype:JSON-streaming {"type":"Class","class":"Post"}\n')
+        self.assertEqual(self.run_command("import", self.folder / "nothing")[0], 0)
+
+    def test_postgresql_without_psycopg_is_one_line_that_names_what_to_install(self):
+        missing = {"psycopg": None, "leanstorage.store.postgresql.store": None}
+        for arguments in (["import", self.post()], ["export", self.folder / "out"], ["outbox"], ["serve", "--port", "0"]):
+            with self.subTest(arguments[0]), mock.patch.dict(sys.modules, missing):
+                sys.modules.pop("leanstorage.store.postgresql.store")
+                code, text = self.run_command(*arguments, "--database", "postgresql://nobody@localhost/none", **KEYS)
+                self.assertEqual((code, text.count("\n")), (1, 1), text)
+                self.assertIn("pip install --no-deps -r requirements-server.txt", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
