@@ -17,6 +17,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import redis
 
+import old_werkzeug  # noqa: F401  # before the SDK
+
 KEYS = ("LEANCLOUD_APP_ID", "LEANCLOUD_APP_KEY", "LEANCLOUD_APP_MASTER_KEY", "LEANCLOUD_APP_HOOK_KEY")
 PLATFORM_ENVS = ("stage", "production")  # where a balancer stands in front
 THREADS = 16  # for visitors, and as many again for the hooks and functions that storage calls

@@ -1,0 +1,23 @@
+"""Werkzeug 1.0.1, which the SDK pins, on Python 3.14: its router builds functions of `ast.Str`, which is gone there.
+
+It alone gets a view of `ast` that has the name; the module that everybody else imports stays as it is. To be imported
+before the SDK, which makes routes as it is imported. On every Python, so that there is one way to test.
+"""
+import ast
+from types import SimpleNamespace
+
+from werkzeug import routing
+
+
+class Str(ast.Constant):
+    """A string in a syntax tree."""
+
+    def __init__(self, s: str) -> None:
+        super().__init__(s)
+
+    @property
+    def s(self) -> str:  # type: ignore[override]  # deprecated in ast's own class, and gone in 3.14
+        return str(self.value)
+
+
+routing.ast = SimpleNamespace(**{**vars(ast), "Str": Str})
