@@ -10,14 +10,11 @@ from werkzeug import routing
 
 
 class Str(ast.Constant):
-    """A string in a syntax tree."""
+    """A string in a syntax tree, with its text as `s`."""
 
     def __init__(self, s: str) -> None:
         super().__init__(s)
-
-    @property
-    def s(self) -> str:  # type: ignore[override]  # deprecated in ast's own class, and gone in 3.14
-        return str(self.value)
+        self.s = s
 
 
 routing.ast = SimpleNamespace(**{**vars(ast), "Str": Str})
