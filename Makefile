@@ -1,4 +1,4 @@
-.PHONY: run test lint docs bench
+.PHONY: run test lint docs locks bench
 run:
 	python wsgi.py
 test:
@@ -8,6 +8,8 @@ lint:
 	mypy
 docs:
 	python -m docs.tables --write
+locks:
+	python -m compat.locks
 bench:
 	python bench/routers.py
 	python -W ignore bench/application.py

@@ -34,6 +34,7 @@ if keys is None:
 os.environ.update(keys, LEANCLOUD_APP_ENV=settings.app_env)  # the SDK reads it when it is imported
 os.environ.setdefault("LEANCLOUD_APP_ANDX_KEY", secrets.token_hex(32))  # unset, its engine would ask for no key here
 
+from leanengine import old_werkzeug  # noqa: F401  the SDK's Werkzeug on Python 3.14
 import leancloud
 import redis
 from leancloud.engine import CookieSessionMiddleware, HttpsRedirectMiddleware
