@@ -5,7 +5,6 @@ With `--write` it puts them into the file, between the markers; a test checks th
 """
 import argparse
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from leanstorage.http import refused, routes
 from leanstorage.rules.call import Route
 from leanstorage.rules.errors import Code
 
-FILE = Path(__file__).resolve().parent.parent / "docs" / "leanstorage.md"
+FILE = Path(__file__).resolve().parent / "leanstorage.md"
 
 
 def endpoints(_: str = "") -> str:
@@ -64,11 +63,6 @@ def options(old: str = "") -> str:
 TABLES = {"endpoints": endpoints, "refused": refusals, "errors": errors, "commands": commands, "options": options}
 
 
-def with_tables(text: str) -> str:
-    """The document with every table between its markers renewed."""
-    return renewed(text, TABLES)
-
-
 def renewed(text: str, tables: Mapping[str, Callable[[str], str]]) -> str:
     """A document with its tables made anew; `tables` has for each marker a function of the table that there is."""
     for name, make in tables.items():
@@ -108,10 +102,3 @@ def _shown(action: argparse.Action) -> str:
     metavar = str(action.metavar or action.dest.upper())
     shown = {"+": f"{metavar}...", "*": f"[{metavar}...]"}.get(str(action.nargs), metavar)
     return f"{action.option_strings[0]} {shown}" if action.option_strings else shown
-
-
-if __name__ == "__main__":
-    if "--write" in sys.argv:
-        FILE.write_text(with_tables(FILE.read_text()))
-    else:
-        print(*(make("") for make in TABLES.values()), sep="\n\n")

@@ -1,13 +1,9 @@
-"""`python -m docs.tables`: what the documents take from the code, which is tables of routes and settings, and lines.
+"""`python -m docs.tables`: the tables of routes, settings, options and errors in the documents, made from the code.
 
-A link like [`messages.upload`](messages.py#L153-L196) leads to the lines of what it names: a function, a class, a
-value, or else the one line that holds this text. With `--write` everything is put into the documents, the tables of
-docs.reference too; a test checks that it is up to date. The app is read and not imported: wsgi.py starts
-services when it is.
+With `--write` they are put into the documents; a test checks that they are up to date. The code is read, not imported:
+importing wsgi.py starts services.
 """
 import ast
-import functools
-import re
 import sys
 from pathlib import Path
 
@@ -15,24 +11,10 @@ from docs import reference
 from docs.reference import renewed, table, words
 
 ROOT = Path(__file__).resolve().parent.parent
-LINK = re.compile(r"\[`([^`]+)`\]\(([^)#\s]+)#L[L0-9-]*\)")
 
 
 def documents():
     return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-
-
-def lines_of(file, name):
-    """(first, last) line of what is named so in a file; raise ValueError when nothing is, or more than one line."""
-    text = file.read_text()
-    if file.suffix == ".py":
-        found = _definition(_parsed(text).body, name.removeprefix(f"{file.stem}.").split("."))
-        if found is not None:
-            return min([found.lineno, *(one.lineno for one in getattr(found, "decorator_list", []))]), found.end_lineno
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if name in line]
-    if len(lines) != 1:
-        raise ValueError(f"{file.name} has {len(lines)} lines with {name}")
-    return lines[0], lines[0]
 
 
 def _definition(body, names):
@@ -41,17 +23,6 @@ def _definition(body, names):
         if names[0] in [getattr(node, "name", None), *(getattr(target, "id", None) for target in targets)]:
             return node if len(names) == 1 else _definition(getattr(node, "body", []), names[1:])
     return None
-
-
-def with_lines(document, text):
-    """The text of a document with the line numbers of its links to code made anew."""
-
-    def link(found):
-        name, target = found.groups()
-        first, last = lines_of(document.parent / target, name)
-        return f"[`{name}`]({target}#L{first}{f'-L{last}' if last > first else ''})"
-
-    return LINK.sub(link, text)
 
 
 def routes(old=""):
@@ -64,14 +35,14 @@ def routes(old=""):
         title = f"`{method.value} {template.value}`"
         said = (ast.get_docstring(_definition(_tree("handlers").body, [handler.attr])) or "").split("\n")[0]
         said = said.removeprefix(f"{method.value} ").replace("|", "\\|")
-        rows.append((title, f"[`{handler.attr}`](../handlers.py#L)", said or kept.get(title, "")))
+        rows.append((title, f"[`{handler.attr}`](../handlers.py)", said or kept.get(title, "")))
     return table(("route", "handler", "what it does"), rows)
 
 
 def settings(old=""):
     """The app's settings with their defaults, in the words there were."""
     kept, rows = words(old), []
-    for row in _definition(_tree("wsgi").body, ["SETTINGS"]).value.elts:
+    for row in _definition(_tree("leanengine/settings").body, ["SETTINGS"]).value.elts:
         _, variable, _, default = row.elts
         title = f"`{variable.value}`"
         rows.append((title, f"`{default.value}`" if default.value else "none", kept.get(title, "")))
@@ -80,17 +51,11 @@ def settings(old=""):
 
 def up_to_date(document):
     """The text that a document should have."""
-    text = reference.with_tables(document.read_text())
-    return with_lines(document, renewed(text, {"routes": routes, "settings": settings}))
+    return renewed(document.read_text(), {**reference.TABLES, "routes": routes, "settings": settings})
 
 
 def _tree(name):
-    return _parsed((ROOT / f"{name}.py").read_text())
-
-
-@functools.cache
-def _parsed(text):
-    return ast.parse(text)
+    return ast.parse((ROOT / f"{name}.py").read_text())
 
 
 if __name__ == "__main__":

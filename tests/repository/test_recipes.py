@@ -13,7 +13,7 @@ import requests
 from tests.support import ROOT, clean_environment, copied_app, free_port, python, read_until, running
 
 RECIPES = ROOT / "docs" / "recipes.md"
-BLOCK = re.compile(r"^```python (\S+) (after|before) (.*)\n((?:.*\n)*?)```$", re.MULTILINE)
+BLOCK = re.compile(r"^```python (\S+) (after|before|new) ?(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 STARTED_AGAIN = r"starting again(.*\n)+.*cache: "
 
 
@@ -22,6 +22,9 @@ def carry_out(folder):
     blocks = BLOCK.findall(RECIPES.read_text())
     for name, where, anchor, text in blocks:
         file = folder / name
+        if where == "new":
+            file.write_text(text)
+            continue
         lines = file.read_text().splitlines(keepends=True)
         [index] = [index for index, line in enumerate(lines) if line.strip().startswith(anchor.strip())][:1]
         lines.insert(index + (where == "after"), text)
@@ -51,7 +54,7 @@ class RecipesTest(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_every_recipe_works_as_it_stands(self):
-        self.assertEqual(carry_out(self.folder), 9)
+        self.assertEqual(carry_out(self.folder), 10)
         port = free_port()
         data = self.folder / "data"
         variables = {"LEANCLOUD_APP_PORT": port, "LEANSTORAGE_DATA": data, "GREETING": "hi"}
@@ -81,7 +84,7 @@ class RecipesTest(unittest.TestCase):
         text = (ROOT / "README.md").read_text().split("## Make it yours")[1].split("\n## ")[0]
         function, route = (textwrap.dedent(block) for block in re.findall(r" *```python\n(.*?) *```", text, re.DOTALL))
         self.assertIn(function, RECIPES.read_text())
-        [(path, answer)] = re.findall(r"`curl http://127.0.0.1:3000(\S+)` answers `(.+?)`", text)
+        [(path, answer)] = re.findall(r"`curl http://localhost:3000(\S+)` answers `(.+?)`", text)
         [place] = re.findall(r"begins after `(.+)`:", text)
         port = free_port()
         variables = {"LEANCLOUD_APP_PORT": port, "LEANSTORAGE_DATA": self.folder / "data"}
@@ -90,8 +93,8 @@ class RecipesTest(unittest.TestCase):
                 file.write("\n\n" + function)
             read_until(process, STARTED_AGAIN)
             file = self.folder / "wsgi.py"
-            before, after = file.read_text().split(f"{place}\n        [\n")
-            file.write_text(f"{before}{place}\n        [\n{route}{after}")
+            before, after = file.read_text().split(f"{place}\n    [\n")
+            file.write_text(f"{before}{place}\n    [\n{route}{after}")
             read_until(process, STARTED_AGAIN)
             self.assertEqual(requests.get(f"http://127.0.0.1:{port}{path}", timeout=10).text, answer)
 
