@@ -2,8 +2,10 @@
 
 This is the only place that names leanstorage, and it imports it only when it is needed.
 """
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from wsgiref.types import WSGIApplication
 
 from leanengine import local_redis
@@ -26,13 +28,17 @@ class LocalServices(AbstractContextManager["LocalServices"]):
         self._storage: embedded.EmbeddedStorage | None = None
         self._redis: local_redis.LocalRedis | None = None
         try:
-            keys = embedded.load_keys(data)
-            self._storage = embedded.start_storage(data, keys)
-            if needs_redis:
-                self._redis = local_redis.start_redis(data)
+            with holding_signals():  # what is half started could not be ended
+                keys = embedded.load_keys(data)
+                self._storage = embedded.start_storage(data, keys)
+                if needs_redis:
+                    self._redis = local_redis.start_redis(data)
         except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: keys.json is damaged
             self.close()
             raise SystemExit(f"LEANSTORAGE_DATA {data} cannot be used: {error}") from None
+        except BaseException:
+            self.close()
+            raise
         self.keys = {**keys, "LEANCLOUD_API_SERVER": self._storage.url}
         self.redis_url = self._redis.url if self._redis else None
         self.revive_redis: Callable[[], None] | None = self._redis.revive if self._redis else None
@@ -56,3 +62,21 @@ class LocalServices(AbstractContextManager["LocalServices"]):
             self._redis.close()
         if self._storage is not None:
             self._storage.close()
+
+
+@contextmanager
+def holding_signals() -> Iterator[None]:
+    """Keep Ctrl-C and SIGTERM for afterwards. Only Python's handlers wait: a process started meanwhile gets its signals."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's alone
+        yield
+        return
+    held: list[int] = []
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number))]
+    handlers = {number: signal.signal(number, lambda number, _: held.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in held[:1]:
+            signal.raise_signal(number)

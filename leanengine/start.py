@@ -43,7 +43,7 @@ class Process:
         except OSError as error:
             raise SystemExit(
                 f"port {settings.port} cannot be listened on: {os.strerror(error.errno or 0).lower()}. "
-                "End what listens there, or set LEANCLOUD_APP_PORT to another port."
+                + "End what listens there, or set LEANCLOUD_APP_PORT to another port."
             ) from None
 
     def serve(
@@ -58,6 +58,8 @@ class Process:
 
         def run() -> None:
             self._servers.append(create_server(application, self._sockets, THREADS, settings.max_upload_bytes))
+            if self._signals:  # an exception out of a signal handler can get lost, in a destructor for one
+                waitress_server.stop(self._servers[0])
             try:
                 waitress_server.run(self._servers[0])
             finally:

@@ -137,7 +137,7 @@ class ProcessTest(unittest.TestCase):
     def test_app_killed_and_started_again_has_everything_that_it_answered(self):
         port = free_port()
         with self.app(port) as process, Http(port) as browser:
-            self.assertRegex(process.output, rf"http://127.0.0.1:{port} \(development\)\nstorage: embedded, in .*\ncache: embedded Redis")
+            self.assertRegex(process.output, rf"http://localhost:{port} \(development, Ctrl-C ends it\)\nstorage: embedded, in .*\ncache: embedded Redis")
             browser.sign_up("alice")
             todos = [browser("POST", "/api/todos", json={"content": f"t{i}"}).json() for i in range(5)]
             path = f"/api/todos/{todos[0]['id']}/attachment"
@@ -249,7 +249,8 @@ class ProcessTest(unittest.TestCase):
             # As deployed: without the folder leanstorage/.
             for file in ROOT.glob("*.py"):
                 shutil.copy(file, folder)
-            shutil.copytree(ROOT / "static", Path(folder, "static"))
+            for name in ("static", "leanengine", "leanwsgi"):
+                shutil.copytree(ROOT / name, Path(folder, name))
             environment = {"LEANCLOUD_APP_PORT": port, **keys}
             with running(python("wsgi.py"), READY, Path(folder), **environment) as process, Http(port) as browser:
                 self.assertIn(f"storage: {keys['LEANCLOUD_API_SERVER']}\ncache: off", process.output)

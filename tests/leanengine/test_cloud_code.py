@@ -3,7 +3,6 @@ import hashlib
 import io
 import json
 import os
-import time
 import unittest
 from contextlib import redirect_stderr
 from unittest import mock
@@ -243,9 +242,8 @@ class DoorTest(unittest.TestCase):
                 value = {"__type": "Object", "className": "Thing", "x": value}
             return json.dumps({"a": value}, separators=(",", ":")).encode()
 
-        start = time.monotonic()
-        self.assertEqual(self.post("/1.1/call/add", data=nested(90)).status, 400)  # the SDK copies it at every level
-        self.assertLess(time.monotonic() - start, 1.5)
+        with mock.patch.object(leancloud.utils, "decode", side_effect=AssertionError("decoded")):
+            self.assertEqual(self.post("/1.1/call/add", data=nested(90)).status, 400)  # the SDK copies it at every level
         with redirect_stderr(io.StringIO()):  # the function, which cannot add it
             self.assertNotEqual(self.post("/1.1/call/add", data=nested(8)).status, 400)
 

@@ -37,7 +37,7 @@ class OldWerkzeugTest(unittest.TestCase):
         self.assertEqual(done.stdout, "/a/x%20y/b/?more=1 /c/d ('one', {'name': 'z'})\n", done.stderr)
 
     def test_sdk_is_imported_after_the_view_and_wsgi_imports_both(self):
-        for statement in ("from leanengine from leanengine import old_werkzeug; import leancloud", "import wsgi; wsgi.parts.close()"):
+        for statement in ("from leanengine import old_werkzeug; import leancloud", "import wsgi; wsgi.parts.close()"):
             with self.subTest(statement):
                 done = run(WITHOUT_STR + statement)
                 self.assertEqual(done.returncode, 0, done.stderr)

@@ -223,7 +223,7 @@ class SyncTest(Case):
     @unittest.skipUnless(shutil.which("strace"), "strace is not installed: syncs cannot be counted")
     def test_every_answered_write_was_synced(self):
         log = Path(self.data, "strace.log")
-        trace = ["strace", "-f", "-e", "trace=fsync,fdatasync", "-o", str(log)]
+        trace = ["strace", "-f", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o", str(log)]
         with self.serve(*trace, *python("-m", "leanstorage")):
             self.request("POST", "/classes/Foo", {"n": 0})
             before = self.syncs(log)

@@ -6,7 +6,7 @@ import threading
 import time
 from unittest import mock
 
-from leanstorage.blobs.folder import folder
+from leanstorage.blobs import folder
 from leanstorage.resources import files
 from leanstorage.store import StoreUnavailable, now
 from leanstorage.resources.sweep import BATCH, Sweeper, sweep

@@ -11,7 +11,7 @@ from unittest import mock
 
 import requests
 
-from leanstorage.blobs.folder import folder
+from leanstorage.blobs import folder
 from leanstorage import keys as key_files
 from leanstorage.blobs.folder import FolderBlobs
 from leanstorage.store import Row

@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 import unittest
 
-import wsgi
+from leanengine.settings import KEYS, platform_keys, read_settings, redis_url
 from leanstorage import __main__ as command_line
 from tests.support import ROOT, clean_environment, python
 
@@ -31,11 +31,11 @@ class ComposeTest(unittest.TestCase):
     def test_app_is_started_with_every_variable_that_it_needs(self):
         app = COMPOSE.split("  storage:")[0]
         given = dict(re.findall(r"^      ([A-Z_a-z]+): (.+?)(?: #.*)?$", app, re.MULTILINE))
-        self.assertEqual(wsgi.platform_keys(given).keys(), {*wsgi.KEYS, "LEANCLOUD_API_SERVER"})
-        settings = wsgi.read_settings(given)
+        self.assertEqual(platform_keys(given).keys(), {*KEYS, "LEANCLOUD_API_SERVER"})
+        settings = read_settings(given)
         self.assertEqual((settings.app_env, settings.processes, settings.port), ("stage", 2, 3000))
         self.assertIn('ports: ["3000:3000"]', app)
-        self.assertEqual(wsgi.redis_url(given, ""), "redis://redis:6379")
+        self.assertEqual(redis_url(given, ""), "redis://redis:6379")
         # Not by another server: hooks would have no threads of their own.
         self.assertNotIn("command:", app)
         self.assertIn('CMD ["python", "wsgi.py"]', DOCKERFILE)
@@ -47,7 +47,7 @@ class ComposeTest(unittest.TestCase):
             environment = clean_environment(LEANSTORAGE_DATA=data)
             done = subprocess.run(["sh", "-c", with_python], cwd=ROOT, env=environment, capture_output=True, text=True)
         names = [line.split("=")[0] for line in done.stdout.splitlines()]
-        self.assertEqual(sorted(names), sorted({*wsgi.KEYS, "LEANCLOUD_API_SERVER"}), done.stderr)
+        self.assertEqual(sorted(names), sorted({*KEYS, "LEANCLOUD_API_SERVER"}), done.stderr)
 
 
 class ImageTest(unittest.TestCase):

@@ -28,7 +28,7 @@ from unittest import mock
 
 import requests
 
-import wsgi
+from leanengine.settings import KEYS, read_settings
 from leanstorage import __main__ as command_line
 from docs import reference
 from leanstorage.resources import mail
@@ -199,7 +199,7 @@ def answers(process):
 PLACES = (
     (r"https://YOUR-API-DOMAIN", lambda reader: reader.case.source.url),
     (r"(?<=curl -F file=@picture\.png )\.\.\.", lambda reader: reader.case.upload),
-    (r"http://127\.0\.0\.1:3000", lambda reader: reader.case.app),
+    (r"http://(127\.0\.0\.1|localhost):3000", lambda reader: reader.case.app),
     (r"redis://127\.0\.0\.1:6379", lambda _: f"redis://127.0.0.1:{free_port()}"),
     (r"(?<=LEANCLOUD_APP_PORT=)3001", lambda _: str(free_port())),
     (r"/srv/leanstorage", lambda reader: str(reader.data)),
@@ -364,7 +364,7 @@ def served_on_s3(reader, command):
 
 
 def refused_beyond_loopback(reader, command):
-    keys = "".join(f"-u {name} " for name in (*wsgi.KEYS, "LEANCLOUD_API_SERVER"))
+    keys = "".join(f"-u {name} " for name in (*KEYS, "LEANCLOUD_API_SERVER"))
     said = reader.run(f"env {keys}{command}", code=2)
     reader.case.assertIn("beyond loopback the keys must come from the environment", said)
 
@@ -426,7 +426,9 @@ def dumped(reader, command):
 
 # Pattern of the whole command, how it is looked at, why it is not simply run.
 OTHERWISE = (
+    (r"(sudo (apt|dnf)|brew) install .*|wsl --install", as_text, "it changes the machine, and not every system has it"),
     (r"([a-z]+ )?--[a-z-]+|--[a-z-]+ .*", option_of_storage, "only an option is named"),
+    (r"git clone URL .*", as_text, "the repository's address is left to the reader; .ci/bare_machines clones it"),
     (r"lean (switch|deploy|publish)", as_text, "LeanEngine's command line needs an account there"),
     (r"python3 -m venv \.venv", without_pip, "pip takes seconds to be put in; .ci/run makes the whole environment"),
     (r"\. \.venv/bin/activate", in_a_shell_of_its_own, "the packages are not in it"),
@@ -610,7 +612,7 @@ class CommandsTest(unittest.TestCase):
                         headers = set(re.findall(r"proxy_set_header (\S+)", block))
                         self.assertEqual(headers, {"Host", "X-Real-IP", "X-Forwarded-Proto"})
                         [megabytes] = re.findall(r"client_max_body_size ([0-9]+)m;", block)
-                        self.assertGreater(int(megabytes) << 20, wsgi.read_settings({}).max_upload_bytes)
+                        self.assertGreater(int(megabytes) << 20, read_settings({}).max_upload_bytes)
                     elif language.startswith("python"):  # those are carried out by test_recipes
                         self.assertTrue(document.name.startswith("README") or BLOCK.match(f"```{language}\n{block}```"))
                     else:

@@ -13,9 +13,9 @@ import leancloud
 from leancloud import client
 from leancloud.engine import CookieSessionMiddleware
 
-from leanengine import middleware
+import wsgi
 from tests.support import ROOT, AppTestCase, call, clean_environment, free_port, python
-from tests.leanengine.test_middleware import Forget, logging_in, plain
+from tests.leanengine.sdk_support import Forget, logging_in, plain, session
 
 # The blocks of the guide's template, in its order, and the section between two of them that has none.
 BLOCKS = (
@@ -62,25 +62,23 @@ class TableTest(unittest.TestCase):
             [cells] = [cells for cells in rows(name) if "`cookie_session`" in cells[0]]
             for option in SESSION_OPTIONS:
                 self.assertIn(f"`{option}`", cells[0])
-                self.assertRegex(cells[1], rf"\[`{option}=[^`]+`\]\(middleware\.py#L[0-9]+\)")
+                self.assertRegex(cells[1], rf"\[`{option}=`\]\(wsgi\.py\)")
 
 
 class SessionTest(Forget):
     def test_every_option_of_the_session_is_decided_in_one_place(self):
-        given = {}
-
-        def session(application, **options):
-            given.update(options)
-            return application
-
-        with mock.patch.object(middleware, "CookieSessionMiddleware", session):
-            middleware.keep_session(plain, "secret", 1000)
-        self.assertEqual(list(given), list(inspect.signature(CookieSessionMiddleware).parameters)[1:])
+        [call] = re.findall(r"CookieSessionMiddleware\(\n(.*?)^\)", (ROOT / "wsgi.py").read_text(), re.MULTILINE | re.DOTALL)
+        given = re.findall(r"^    (\w+)=", call, re.MULTILINE)
+        self.assertEqual(given, list(inspect.signature(CookieSessionMiddleware).parameters)[1:])
         self.assertEqual(tuple(given), SESSION_OPTIONS)
-        self.assertEqual((given["secret"], given["name"], given["max_age"]), ("secret", "leancloud:session", 1000))
+        options = {name: getattr(wsgi.session, name) for name in SESSION_OPTIONS if name != "excluded_paths"}
+        secret = f"session:{wsgi.keys['LEANCLOUD_APP_MASTER_KEY']}"
+        wanted = {"secret": secret, "name": "leancloud:session", "fetch_user": False, "expires": None, "max_age": 2592000}
+        self.assertEqual(options, wanted)
+        self.assertIn("/static/", wsgi.session.excluded_paths)
 
     def test_session_signed_with_another_secret_is_nobody(self):
-        [line] = call(middleware.keep_session(logging_in, "one secret", 1000), "GET", "/").all("Set-Cookie")
+        [line] = call(session(logging_in, "one secret", 1000), "GET", "/").all("Set-Cookie")
         seen = []
 
         def looking(environ, start_response):
@@ -89,20 +87,20 @@ class SessionTest(Forget):
 
         for secret in ("one secret", "another secret"):
             leancloud.User.set_current(None)
-            call(middleware.keep_session(looking, secret, 1000), "GET", "/", headers={"Cookie": line.split(";")[0]})
+            call(session(looking, secret, 1000), "GET", "/", headers={"Cookie": line.split(";")[0]})
         self.assertEqual([user and user.id for user in seen], ["u1", None])
 
     def test_session_is_read_without_asking_storage(self):
-        application = middleware.keep_session(logging_in, "secret", 1000)
+        application = session(logging_in, "secret", 1000)
         [line] = call(application, "GET", "/").all("Set-Cookie")
         leancloud.User.set_current(None)
         headers = {"Cookie": line.split(";")[0]}
         with mock.patch.object(client.session, "request", side_effect=AssertionError("storage was asked")):
-            response = call(middleware.keep_session(plain, "secret", 1000), "GET", "/", headers=headers)
+            response = call(session(plain, "secret", 1000), "GET", "/", headers=headers)
         self.assertEqual((response.status, leancloud.User.get_current().id), (200, "u1"))
 
     def test_cookie_ends_at_the_same_time_by_expires_and_by_max_age(self):
-        [line] = call(middleware.keep_session(logging_in, "secret", 1000), "GET", "/").all("Set-Cookie")
+        [line] = call(session(logging_in, "secret", 1000), "GET", "/").all("Set-Cookie")
         self.assertIn("Max-Age=1000;", line)
         [expires] = re.findall("Expires=([^;]+)", line)
         self.assertAlmostEqual(parsedate_to_datetime(expires).timestamp(), time.time() + 1000, delta=10)
@@ -133,7 +131,7 @@ class LogsTest(unittest.TestCase):
                 text=True,
             )
             with process:
-                self.assertIn(f"listening on http://127.0.0.1:{port}", process.stdout.readline())
+                self.assertIn(f"listening on http://localhost:{port}", process.stdout.readline())
                 second = subprocess.run(
                     python("wsgi.py"),
                     cwd=ROOT,
@@ -144,7 +142,7 @@ class LogsTest(unittest.TestCase):
                 process.send_signal(signal.SIGTERM)
                 self.assertEqual(process.stderr.read(), "")
         self.assertEqual((process.returncode, second.returncode, second.stdout), (0, 1, ""))
-        self.assertIn(f"LEANCLOUD_APP_PORT {port} cannot be listened on", second.stderr)
+        self.assertIn(f"port {port} cannot be listened on", second.stderr)
 
 
 if __name__ == "__main__":
