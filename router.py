@@ -18,8 +18,6 @@ from leanwsgi import messages
 Handler = Callable[..., messages.Response]  # (environ, **path parameters)
 Explain = Callable[[Exception, WSGIEnvironment], messages.Response]
 
-STATUS_LINES = {status: f"{status.value} {status.phrase}" for status in HTTPStatus}
-WITHOUT_BODY = frozenset([HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED])
 PARAMETER = re.compile(r"<([a-z_]+)(:path)?>")
 
 
@@ -141,8 +139,7 @@ class Router:
 class Application:
     """The WSGI callable around a router: every answer of a handler goes out here.
 
-    `explain(error, environ)` turns an exception into (status, headers, body). Headers are handed out as a copy,
-    because middleware appends to the list it is given: a handler's constant list would collect cookies.
+    `explain(error, environ)` turns an exception into (status, headers, body).
     """
 
     def __init__(self, respond: Callable[[WSGIEnvironment], messages.Response], explain: Explain | None = None) -> None:
@@ -154,19 +151,7 @@ class Application:
             status, headers, body = self.respond(environ)
         except Exception as error:
             status, headers, body = self.explain(error, environ)
-        headers = list(headers)
-        if isinstance(body, bytes) and status not in WITHOUT_BODY:
-            for name, _ in headers:
-                if name.lower() == "content-length":
-                    break
-            else:
-                headers.append(("Content-Length", str(len(body))))
-        start_response(STATUS_LINES[status], headers)
-        if environ["REQUEST_METHOD"] == "HEAD":
-            if hasattr(body, "close"):
-                body.close()
-            return [b""]
-        return [body] if isinstance(body, bytes) else body
+        return messages.start(environ, start_response, (status, headers, body))
 
 
 def _put(methods: dict[str, Handler], method: str, function: Handler, template: str) -> None:

@@ -75,21 +75,21 @@ def guard_engine(engine: leancloud.Engine, keys: dict[str, str]) -> WSGIApplicat
         method = environ["REQUEST_METHOD"]
         try:
             if path in PINGS:
-                return messages.send(environ, start_response, _ping())
+                return messages.start(environ, start_response, _ping())
             if method == "OPTIONS":
-                return messages.send(environ, start_response, (HTTPStatus.NO_CONTENT, PREFLIGHT, b""))
+                return messages.start(environ, start_response, (HTTPStatus.NO_CONTENT, PREFLIGHT, b""))
             _admit(environ, path, method, keys, cloud_codes)
             return application(environ, start_response)
         except messages.HTTPError as error:
-            return messages.send(environ, start_response, messages.explain(error, environ))
+            return messages.start(environ, start_response, messages.explain(error, environ))
         except leancloud.LeanCloudError as error:  # the session was looked up
             if error.code != 211:
-                return messages.send(environ, start_response, messages.explain(as_http_error(error), environ))
+                return messages.start(environ, start_response, messages.explain(as_http_error(error), environ))
             answer = messages.error_response(HTTPStatus.UNAUTHORIZED, error.code, "the session is not valid")
-            return messages.send(environ, start_response, answer)
+            return messages.start(environ, start_response, answer)
         except (requests.RequestException, ValueError):
             answer = messages.error_response(HTTPStatus.SERVICE_UNAVAILABLE, 503, "storage cannot be reached")
-            return messages.send(environ, start_response, answer)
+            return messages.start(environ, start_response, answer)
 
     return guarded
 

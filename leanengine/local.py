@@ -71,12 +71,12 @@ def holding_signals() -> Iterator[None]:
         yield
         return
     held: list[int] = []
-    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number))]
-    handlers = {number: signal.signal(number, lambda number, _: held.append(number)) for number in numbers}
+    wanted = [one for one in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(one))]
+    handlers = {one: signal.signal(one, lambda number, _: held.append(number)) for one in wanted}
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
         for number in held[:1]:
             signal.raise_signal(number)

@@ -102,7 +102,7 @@ def bound(
         except Exception as error:
             if is_started:  # too late for another answer: the server must break the connection
                 raise
-            return messages.send(environ, start, messages.explain(error, environ))
+            return messages.start(environ, start, messages.explain(error, environ))
 
     return bounded
 
@@ -150,7 +150,7 @@ def check_same_site(application: WSGIApplication) -> WSGIApplication:
     def checked(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in messages.SAFE_METHODS and not _is_same_site(environ):
             error = messages.HTTPError(HTTPStatus.FORBIDDEN, "this request comes from another site")
-            return messages.send(environ, start_response, messages.explain(error, environ))
+            return messages.start(environ, start_response, messages.explain(error, environ))
         return application(environ, start_response)
 
     return checked

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 from wsgiref.types import WSGIApplication
 
-from waitress.channel import HTTPChannel
-
 from leanwsgi import messages
 from leanwsgi import waitress_server
 from leanengine.cloud_code import PREFIXES
@@ -50,7 +48,7 @@ def _is_engine(request: Any) -> bool:
     return ("/" + str(request.path).lstrip("/")).startswith(PREFIXES)
 
 
-class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+class _Channel(waitress_server.HTTPChannel):  # type: ignore[misc]  # waitress has no types
     parser_class = waitress_server.Parser
 
 

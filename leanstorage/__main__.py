@@ -13,9 +13,8 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from leanstorage.resources import mail, roles, users
+from leanstorage.resources import mail, roles, third_parties
 from leanstorage.rules import classes, indexes
 from leanstorage import keys as key_files
 from leanstorage.rules.call import Options, Service
@@ -24,13 +23,11 @@ from leanstorage.engine.hooks import HttpTransport
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.server import Server
 from leanstorage.http.application import create_application, open_service
-from leanstorage.store import Document, Store, StoreUnavailable, open_store
+from leanstorage.store import Document, open_store, Store, StoreUnavailable, Transaction
 from leanstorage.resources.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
 from leanwsgi.workers import listen, share
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 DEFAULT_PORT = 8126
 SEND_SECONDS = 60  # that a command may take for one e-mail
@@ -100,82 +97,101 @@ def parser() -> argparse.ArgumentParser:
     storage.add_argument(
         "--files", metavar="PLACE", help="a folder or s3://BUCKET/PREFIX (default: files in LEANSTORAGE_DATA)"
     )
-    serve_command = commands.add_parser("serve", parents=[storage], help="serve the storage API")
-    serve_command.add_argument(
+    _add_serve(commands, storage)
+    _add_env(commands)
+    _add_outbox(commands, storage)
+    _add_permissions(commands, storage)
+    _add_index(commands, storage)
+    add_commands(commands, storage, database_url, files_place)
+    return top
+
+
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
+    command = commands.add_parser("serve", parents=[storage], help="serve the storage API")
+    command.add_argument(
         "--host",
         default="127.0.0.1",
         help="where it listens (default: %(default)s); beyond loopback TLS must stand in front, as signatures can be "
         "replayed",
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--port", type=_port, default=DEFAULT_PORT, help="0 for a free one (default: %(default)s)"
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--engine", metavar="URL", help="the app, for its hooks and cloud functions (default: none)"
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--public-url",
         metavar="URL",
         help="of this server; mailed links need it beyond loopback (default: what requests say in Host)",
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--files-url",
         metavar="URL",
         help="of files, which should have an origin of their own in production (default: that of this server)",
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--trust-auth",
         metavar="PROVIDER,...",
         default="",
         help="third-party logins to believe without asking the third party, * for all (default: none)",
     )
-    serve_command.add_argument(
+    _add_policies(command)
+    _add_limits(command)
+    command.set_defaults(run=serve, makes=True)
+
+
+def _add_policies(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--threads",
         type=int,
         metavar="N",
         help=f"for calls that wait (default: {THREADS}, with --engine {ENGINE_THREADS})",
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--processes", type=int, default=1, metavar="N", help="on PostgreSQL as many as CPUs (default: %(default)s)"
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--role-create",
         choices=("client", "master"),
         default="client",
         help="who may create roles; production should choose master (default: %(default)s, as on LeanCloud)",
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--class-create",
         choices=("client", "master"),
         default="client",
         help="who may create classes, likewise (default: %(default)s)",
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--verify-emails",
         action="store_true",
         help="let users ask for verification links, which lie in the outbox (default: refuse)",
     )
     for field, name in (("email", "e-mail address"), ("phone", "phone number")):
-        serve_command.add_argument(
+        command.add_argument(
             f"--login-needs-verified-{field}",
             action="store_true",
             help=f"refuse logins of users whose {name} is not verified (default: let them in)",
         )
-    serve_command.add_argument(
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--max-upload-bytes",
         type=int,
         metavar="N",
         default=Options.max_upload_bytes,
         help="of a file (default: %(default)s)",
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--max-body-bytes",
         type=int,
         metavar="N",
         default=Options.max_body_bytes,
         help="of a call of the API (default: %(default)s)",
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--max-json-depth",
         type=int,
         default=Options.max_json_depth,
@@ -183,14 +199,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="LEVELS",
         help="of a call of the API, 10 to 300 (default: %(default)s)",
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--query-seconds",
         type=float,
         metavar="N",
         default=Options.query_seconds,
         help="that a query may take (default: %(default)s)",
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--max-requests",
         type=int,
         metavar="N",
@@ -198,45 +214,54 @@ def parser() -> argparse.ArgumentParser:
         help="a minute and address, callers with the hook key and on loopback spared; 0 for no limit "
         "(default: %(default)s)",
     )
-    serve_command.add_argument(
+    command.add_argument(
         "--sign-max-age", type=int, metavar="SECONDS", help="refuse older signatures (default: none is too old)"
     )
-    serve_command.set_defaults(run=serve, makes=True)
-    env_command = commands.add_parser("env", help="print the variables that an app needs, for eval")
-    env_command.add_argument("--host", default="127.0.0.1", help="that of serve (default: %(default)s)")
-    env_command.add_argument("--port", type=_port, default=DEFAULT_PORT, help="that of serve (default: %(default)s)")
-    env_command.add_argument(
+
+
+def _add_env(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("env", help="print the variables that an app needs, for eval")
+    command.add_argument("--host", default="127.0.0.1", help="that of serve (default: %(default)s)")
+    command.add_argument("--port", type=_port, default=DEFAULT_PORT, help="that of serve (default: %(default)s)")
+    command.add_argument(
         "--public-url", metavar="URL", help="where the app finds the storage (default: http://HOST:PORT)"
     )
-    env_command.set_defaults(run=env, makes=True)
-    outbox_command = commands.add_parser(
+    command.set_defaults(run=env, makes=True)
+
+
+def _add_outbox(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
         "outbox", parents=[storage], help="list the e-mails of the last 30 days, or hand them on"
     )
-    outbox_command.add_argument("--json", action="store_true", help="print nothing else, not even how many there are")
-    outbox_command.add_argument(
+    command.add_argument("--json", action="store_true", help="print nothing else, not even how many there are")
+    command.add_argument(
         "--send", metavar="COMMAND", help="instead hand those on that were not yet, as e-mails on its standard input"
     )
-    outbox_command.set_defaults(run=outbox)
-    rights_command = commands.add_parser(
+    command.set_defaults(run=outbox)
+
+
+def _add_permissions(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
         "permissions", parents=[storage], help="show or set who may do what in a class"
     )
-    rights_command.add_argument("class_name", metavar="CLASS")
+    command.add_argument("class_name", metavar="CLASS")
     for action in ACTIONS:
-        rights_command.add_argument(
+        command.add_argument(
             f"--{action.replace('_', '-')}",
             metavar="WHO",
             help="everyone, users, nobody, or user ids and role:NAMEs with commas (default: left as it is)",
         )
-    rights_command.set_defaults(run=permissions)
-    index_command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
-    index_command.add_argument("class_name", metavar="CLASS")
-    index_command.add_argument(
+    command.set_defaults(run=permissions)
+
+
+def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
+    command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
+    command.add_argument("class_name", metavar="CLASS")
+    command.add_argument(
         "keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is"
     )
-    index_command.add_argument("--drop", action="store_true", help="take the index of these keys away")
-    index_command.set_defaults(run=index)
-    add_commands(commands, storage, database_url, files_place)
-    return top
+    command.add_argument("--drop", action="store_true", help="take the index of these keys away")
+    command.set_defaults(run=index)
 
 
 def _port(text: str) -> int:
@@ -374,7 +399,7 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
     """Set what was given, then print the permissions of the class, one action a line."""
     given = {action: getattr(options, action) for action in ACTIONS if getattr(options, action) is not None}
 
-    def work(transaction: "Transaction") -> Document:
+    def work(transaction: Transaction) -> Document:
         info = classes.load(transaction, options.class_name, lock=True)
         if info is None:
             raise ValueError(f"there is no class {options.class_name}")
@@ -400,11 +425,11 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
     return 0
 
 
-def _check_known(transaction: "Transaction", name: str) -> None:
+def _check_known(transaction: Transaction, name: str) -> None:
     """Raise ValueError for the name of nobody: a rule that names nobody else would lock everybody out."""
     if name.startswith("role:"):
         role = name.removeprefix("role:")
-        if transaction.record(roles.KIND, users.unique_key(role)) is None:
+        if transaction.record(roles.KIND, third_parties.unique_key(role)) is None:
             raise ValueError(f"there is no role {role!r}")
     elif transaction.get("_User", name) is None:
         raise ValueError(

@@ -26,6 +26,8 @@ MAX_JSON_DEPTH = 100  # levels; far above what any client sends, far below Pytho
 MAX_QUERY_FIELDS = 100
 MULTIPART_BYTES = 1 << 16  # what a form may add to its file: boundaries, part headers, small other fields
 CHUNK_BYTES = 1 << 16
+STATUS_LINES = {status: f"{status.value} {status.phrase}" for status in HTTPStatus}
+WITHOUT_BODY = frozenset([HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED])
 SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS"])
 PRIVATE = ("Cache-Control", "no-store")  # the platform's edge nodes cache what does not say otherwise
 
@@ -237,13 +239,26 @@ def error_response(status: HTTPStatus, code: int, message: str, headers: Iterabl
     return json_response(status, {"error": message, "code": code}, headers)
 
 
-def send(environ: WSGIEnvironment, start_response: StartResponse, response: BytesResponse) -> list[bytes]:
-    """The WSGI answer of a guard that answers instead of what it guards."""
+def start(environ: WSGIEnvironment, start_response: StartResponse, response: Response) -> Iterable[bytes]:
+    """Start a response and return its body, with Content-Length where it is known, and without a body for HEAD.
+
+    Headers are handed out as a copy: middleware appends to the list it is given, and a handler's constant list would
+    collect cookies.
+    """
     status, headers, body = response
-    if status is not HTTPStatus.NO_CONTENT:
-        headers = [*headers, ("Content-Length", str(len(body)))]
-    start_response(f"{status.value} {status.phrase}", list(headers))
-    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+    headers = list(headers)
+    if isinstance(body, bytes) and status not in WITHOUT_BODY:
+        for name, _ in headers:
+            if name.lower() == "content-length":
+                break
+        else:
+            headers.append(("Content-Length", str(len(body))))
+    start_response(STATUS_LINES[status], headers)
+    if environ["REQUEST_METHOD"] == "HEAD":
+        if hasattr(body, "close"):
+            body.close()
+        return [b""]
+    return [body] if isinstance(body, bytes) else body
 
 
 def explain(error: Exception, environ: WSGIEnvironment) -> BytesResponse:

@@ -1,4 +1,4 @@
-"""waitress as both services run it: threads woken only when they are needed, and an end that answers what has come.
+"""waitress as both services run it, and the only module that imports it: threads woken only when they are needed, and an end that answers what has come.
 
 Python runs one thread at a time. waitress wakes a thread for every request and its loop for every answer: system calls
 that give Python's lock away, and threads that then wait for it. Woken so, they spend half their time on each other.
@@ -12,9 +12,14 @@ from wsgiref.types import WSGIApplication
 
 import waitress
 from waitress import wasyncore
-from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.channel import HTTPChannel as HTTPChannel
+from waitress.parser import HTTPRequestParser as HTTPRequestParser
+from waitress.parser import ParsingError
 from waitress.task import ThreadedTaskDispatcher
+from waitress.task import WSGITask as WSGITask
 from waitress.trigger import trigger
+from waitress.utilities import Error as Error
+from waitress.utilities import RequestEntityTooLarge as RequestEntityTooLarge
 
 SEND_BYTES = 1 << 16  # answers up to this go out in one piece, from the one thread that is not busy with others
 LINGER_SECONDS = 5  # for requests that are being answered at the end

@@ -1,8 +1,4 @@
-"""The bytes of files, in a folder. A file is there completely or not at all, and on disk before anybody is told.
-
-`FolderBlobs` and `s3_blobs.S3Blobs` have the functions of `calls.Blobs`. New bytes are *staged* under a random name;
-`keep` gives them their key. Both raise StoreUnavailable when the place of the bytes does not do what it should.
-"""
+"""The bytes of files, in a folder. A file is there completely or not at all, and on disk before anybody is told."""
 import hashlib
 import os
 import secrets
@@ -13,24 +9,11 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from leanstorage.rules.call import Blobs
+from leanstorage.blobs import write_hashed
 from leanstorage.store import StoreUnavailable
 
 CHUNK_BYTES = 1 << 16
 ABANDONED_SECONDS = 24 * 60 * 60  # a staged file of this age is nobody's: its process is gone
-
-
-def open_blobs(place: str | Path) -> Blobs:
-    """The bytes at `s3://BUCKET/PREFIX` or in a folder. Raises ValueError for an URL that is neither."""
-    if str(place).startswith("s3://"):
-        try:
-            from leanstorage.blobs.s3 import S3Blobs  # only here, so that nobody else needs boto3
-        except ImportError as error:
-            raise ValueError("files on S3 need boto3: pip install boto3") from error
-        return S3Blobs(str(place))
-    if "://" in str(place):
-        raise ValueError("files lie in a folder or at s3://BUCKET/PREFIX")
-    return FolderBlobs(place)
 
 
 class FolderBlobs:
@@ -122,16 +105,6 @@ class FolderBlobs:
 
     def _new_name(self) -> Path:
         return self.folder / f".upload-{secrets.token_hex(16)}"
-
-
-def write_hashed(chunks: Iterable[bytes], file: IO[bytes]) -> tuple[int, str]:
-    """Write pieces of bytes to an open file; return (their size, their MD5 in hex)."""
-    size, digest = 0, hashlib.md5(usedforsecurity=False)
-    for chunk in chunks:
-        file.write(chunk)
-        digest.update(chunk)
-        size += len(chunk)
-    return size, digest.hexdigest()
 
 
 def _unavailable(error: OSError) -> StoreUnavailable:

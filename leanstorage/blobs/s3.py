@@ -15,7 +15,7 @@ from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from leanstorage.blobs.folder import write_hashed
+from leanstorage.blobs import write_hashed
 from leanstorage.store import Document, StoreUnavailable
 
 UPLOAD_SECONDS = 60 * 60

@@ -8,24 +8,23 @@ import hashlib
 import hmac
 import re
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from wsgiref.types import WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from leanwsgi import messages
 from leanstorage.resources import files, sessions
 from leanstorage.rules import passwords, values
-from leanstorage.blobs.folder import open_blobs
+from leanstorage.blobs import open_blobs
 from leanstorage.rules.call import LOOPBACK, Call, Caller, Options, Service, limit_traffic, take_back_traffic
 from leanstorage.rules.rendering import Ready
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.engine.hooks import DEPTH_HEADER, Engine, EngineMemory, Transport
+from leanstorage.http.route_table import RouteTable
 from leanstorage.http.routes import EVERY_ROUTE, OPEN
 from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable, now, open_store
 from leanwsgi.messages import BytesResponse, Header, Response
-from router import Application, Router
 
 GZIP_BYTES = 2048  # smaller answers are sent as they are
 ID_HEADERS = ("X-LC-Id", "X-AVOSCloud-Application-Id", "X-Uluru-Application-Id")
@@ -91,13 +90,21 @@ def open_service(
     options = options or Options()
     store = open_store(database, query_seconds=options.query_seconds)
     engine = Engine(transport, keys, EngineMemory(store)) if transport else None
-    token_secret, router = passwords.token_secret(keys), Router(EVERY_ROUTE)
-    return Service(store, open_blobs(files_place), engine, keys, token_secret, options, router)
+    routes = RouteTable(EVERY_ROUTE)
+    return Service(store, open_blobs(files_place), engine, keys, passwords.token_secret(keys), options, routes)
 
 
-def create_application(service: Service) -> Application:
+def create_application(service: Service) -> WSGIApplication:
     """The WSGI application of a Service."""
-    return Application(lambda environ: respond(service, environ), partial(explain, service))
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            status, headers, body = respond(service, environ)
+        except Exception as error:
+            status, headers, body = explain(service, error, environ)
+        return messages.start(environ, start_response, (status, headers, body))
+
+    return application
 
 
 def respond(service: Service, environ: WSGIEnvironment) -> Response:
@@ -121,7 +128,7 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
         status, headers, body = files.serve(service, environ, path[1:])
         return status, [*headers, *CORS[:1]], body
     query, body, credentials, method = _read(service, environ, method)
-    function, parameters = service.router.match(method, api.group(1))
+    function, parameters = service.routes.match(method, api.group(1))
     caller = Caller() if function in OPEN else authenticate(service, environ, credentials, method)
     call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ, caller))
     return _json_answer(environ, *function(call, **parameters))

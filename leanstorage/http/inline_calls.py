@@ -8,20 +8,15 @@ again on a thread: the same code with the same checks, only another store under 
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn, cast
 from wsgiref.types import WSGIEnvironment
 
-from leanstorage.rules.call import Service
+from leanstorage.rules.call import Engine, Service
 from leanstorage.http.application import explain, respond, take_back
-from leanstorage.store import Later, QueryTimeout, Result, Stale, StoreUnavailable
+from leanstorage.store import Later, QueryTimeout, Result, Stale, StoreUnavailable, Transaction, Watch
+from leanstorage.store.sqlite.store import SqliteGroup, SqliteStore
 from leanwsgi.messages import BytesResponse
 
-if TYPE_CHECKING:
-    from leanstorage.engine.hooks import Engine
-    from leanstorage.store.postgresql.store import PostgresqlStore
-    from leanstorage.store.sql import Transaction
-    from leanstorage.store.sqlite.store import SqliteGroup, SqliteStore
-    from leanstorage.store.postgresql.waiting import Watch
 
 CALL_SECONDS = 0.003  # of one statement
 MAX_BODY_BYTES = 1 << 16
@@ -42,7 +37,7 @@ class Quick:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._sqlite = cast("SqliteStore", service.store)  # unless it is a WaitingQuick, which never asks it
+        self._sqlite = cast(SqliteStore, service.store)  # unless it is a WaitingQuick, which never asks it
         self._reader = _on(_Store(self._read, _wait), service)
 
     def kind(self, method: str, path: str, length: int) -> str | None:
@@ -57,7 +52,7 @@ class Quick:
             return "call"
         return "write" if WRITES.get(method) is bool(found.group(2)) else None
 
-    def start(self, loop: "Watch") -> None:
+    def start(self, loop: Watch) -> None:
         """Make ready for calls that `loop` (store.waiting.Watch) will make."""
 
     def call(self, environ: WSGIEnvironment, answered: Callable[[BytesResponse | None], None]) -> None:
@@ -75,7 +70,7 @@ class Quick:
         transaction = self._sqlite.open_group(CALL_SECONDS)
         return None if transaction is None else Group(self._service, transaction)
 
-    def _read(self, work: "Callable[[Transaction], Result]") -> Result:
+    def _read(self, work: Callable[[Transaction], Result]) -> Result:
         return self._sqlite.read(work, CALL_SECONDS)
 
 
@@ -85,10 +80,11 @@ class WaitingQuick(Quick):
     def kind(self, method: str, path: str, length: int) -> str | None:
         return super().kind(method, path, length) and "call"
 
-    def start(self, loop: "Watch") -> None:
+    def start(self, loop: Watch) -> None:
+        from leanstorage.store.postgresql.store import PostgresqlStore  # only here: there may be no psycopg
         from leanstorage.store.postgresql.waiting import WaitingStore
 
-        self._store = WaitingStore(cast("PostgresqlStore", self._service.store), loop)
+        self._store = WaitingStore(cast(PostgresqlStore, self._service.store), loop)
         self._waiting = _on(self._store, self._service)
 
     def call(self, environ: WSGIEnvironment, answered: Callable[[BytesResponse | None], None]) -> None:
@@ -104,7 +100,7 @@ class WaitingQuick(Quick):
         self._store.close()
 
 
-def _is_hooked(engine: "Engine | None", environ: WSGIEnvironment) -> bool:
+def _is_hooked(engine: Engine | None, environ: WSGIEnvironment) -> bool:
     """Whether an engine has to be asked, outside of transactions."""
     if engine is None:
         return False
@@ -115,7 +111,7 @@ def _is_hooked(engine: "Engine | None", environ: WSGIEnvironment) -> bool:
 class Group:
     """Writes that are committed together; their answers may be sent after `commit`, and only then."""
 
-    def __init__(self, service: Service, transaction: "SqliteGroup") -> None:
+    def __init__(self, service: Service, transaction: SqliteGroup) -> None:
         self._engine = service.engine
         self._transaction = transaction
         run = transaction.run

@@ -1,6 +1,6 @@
 """The routes of the API, one table to read, and the dispatch of the system classes to their own modules."""
 from leanstorage.http import refused
-from leanstorage.resources import batch, cloud_query, files, friends, functions, mail, objects, roles, scan, schemas, statuses, users
+from leanstorage.resources import batch, cloud_query, files, friends, functions, mail, objects, roles, scan, schemas, statuses, users, queries
 from leanstorage.rules import values
 from leanstorage.rules.call import Answer, Call, Resource, Route, ok
 from leanstorage.store import now
@@ -19,11 +19,11 @@ def create_object(call: Call, class_name: str) -> Answer:
 
 
 def find_objects(call: Call, class_name: str) -> Answer:
-    return objects.find(call, values.check_class_name(class_name))
+    return queries.find(call, values.check_class_name(class_name))
 
 
 def get_object(call: Call, class_name: str, object_id: str) -> Answer:
-    return objects.get(call, values.check_class_name(class_name), object_id)
+    return queries.get(call, values.check_class_name(class_name), object_id)
 
 
 def update_object(call: Call, class_name: str, object_id: str) -> Answer:

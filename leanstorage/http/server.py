@@ -11,21 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
-from waitress.task import WSGITask
-from waitress.utilities import Error, RequestEntityTooLarge, build_http_date
 
 from leanwsgi import messages
 from leanwsgi import waitress_server
+from leanwsgi.waitress_server import Error, HTTPChannel, HTTPRequestParser, RequestEntityTooLarge, WSGITask
+from leanstorage.http.inline_calls import Group, Quick
 from leanstorage.rules.errors import Code
 from leanwsgi.messages import BytesResponse, Header
-from router import STATUS_LINES
 
-if TYPE_CHECKING:
-    from leanstorage.http.inline_calls import Group, Quick
 OVERHEAD_BYTES = 1 << 20
 UPLOADS = "/1.1/uploads/"
 MAX_WAITING = 256  # requests in the queue; the next ones are refused at once instead of waiting without end
@@ -45,7 +40,7 @@ class Server:
         listening: socket.socket,
         threads: int,
         max_bytes: int,
-        quick: "Quick | None" = None,
+        quick: Quick | None = None,
         max_call_bytes: int | None = None,
     ) -> None:
         pool = Dispatcher()
@@ -108,7 +103,7 @@ class Dispatcher(waitress_server.Pool):
 class Loop:
     """A dispatcher that answers quick calls on waitress's loop, once a turn, and gives the others to `pool`."""
 
-    def __init__(self, pool: Dispatcher, quick: "Quick") -> None:
+    def __init__(self, pool: Dispatcher, quick: Quick) -> None:
         self._pool, self._quick = pool, quick
         self._calls: list[HTTPChannel] = []
         self._writes: list[HTTPChannel] = []
@@ -169,7 +164,7 @@ class Loop:
             self._is_committing = True
             self._committer.submit(self._commit, server, group, answers)
 
-    def _commit(self, server: Any, group: "Group", answers: list[Written]) -> None:
+    def _commit(self, server: Any, group: Group, answers: list[Written]) -> None:
         """On a thread, because a disk may take its time; the answers go out on the loop again."""
         try:
             group.commit()
@@ -227,7 +222,7 @@ def _is_plain(channel: HTTPChannel, request: HTTPRequestParser) -> bool:
     )
 
 
-def _written(group: "Group", channel: HTTPChannel) -> BytesResponse | None:
+def _written(group: Group, channel: HTTPChannel) -> BytesResponse | None:
     """The answer to a write, or None after an error that nobody foresaw: a thread says the rest."""
     try:
         return group.write(_environ(channel))
@@ -285,9 +280,9 @@ class _Watched:
 
 def _http(status: HTTPStatus, headers: Sequence[Header], body: bytes) -> bytes:
     """An answer as bytes. Raises ValueError for a header that holds a line break."""
-    lines = [f"HTTP/1.1 {STATUS_LINES[status]}"]
+    lines = [f"HTTP/1.1 {messages.STATUS_LINES[status]}"]
     lines += [f"{name}: {value}" for name, value in headers]
-    lines += [f"Content-Length: {len(body)}", f"Date: {build_http_date(time.time())}", "", ""]
+    lines += [f"Content-Length: {len(body)}", f"Date: {messages.http_date(time.time())}", "", ""]
     head = "\r\n".join(lines)
     if head.count("\n") >= len(lines) or head.count("\r") >= len(lines):
         raise ValueError("a header of the answer holds a line break")

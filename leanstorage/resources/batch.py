@@ -72,7 +72,7 @@ def _answer(call: Call, request: Json) -> tuple[str, Json]:
     values.check_storable(*parts)
     if any("/" in part or part in (".", "..") for part in parts) or "" in parts[1:]:
         raise StorageError(Code.NO_ROUTE)
-    function, parameters = call.service.router.match(method, "/".join(parts))
+    function, parameters = call.service.routes.match(method, "/".join(parts))
     if function in (run, None):
         raise StorageError(Code.NO_ROUTE)
     pairs = parse_qsl(text, keep_blank_values=True)

@@ -1,16 +1,12 @@
 """GET /cloudQuery: a CQL select, answered as a find is. Protocol section 4."""
-from typing import TYPE_CHECKING
 
-from leanstorage.resources import objects
+from leanstorage.resources import queries
 from leanstorage.rules import classes, cql, rendering
 from leanstorage.rules.where import with_limits
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Document
+from leanstorage.store import Document, Transaction
 from leanstorage.rules.values import check_class_name
-
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 
 def run(call: Call) -> Answer:
@@ -21,11 +17,11 @@ def run(call: Call) -> Answer:
     statement = cql.parse(text, cql.parse_pvalues(call.query.get("pvalues")))
     class_name = check_class_name(statement.class_name)
 
-    def work(transaction: "Transaction") -> Document:
+    def work(transaction: Transaction) -> Document:
         info = classes.existing(transaction, class_name)
         principals = call.principals(transaction)
         classes.check_permission(info, "find", principals)
-        query = objects.parse(transaction, call, class_name, statement.where, principals)
+        query = queries.parse(transaction, call, class_name, statement.where, principals)
         query = with_limits(query, statement.options, call.caller.is_master)
         rows = transaction.find(query) if query.limit and statement.is_listed else []
         options = statement.options

@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, NoReturn
 from urllib.parse import quote
 from wsgiref.types import WSGIEnvironment
 
@@ -18,12 +18,10 @@ from leanstorage.rules import acl, classes, rendering, write
 from leanstorage.rules.call import Answer, Call, Service, created, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.passwords import TOKEN_ALPHABET, token_lookup
-from leanstorage.store import Document, Json, Later, Row, now
+from leanstorage.store import Document, Json, Later, now, Row, Transaction
 from leanstorage.rules.values import format_time
 from leanwsgi.messages import Response
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 UPLOAD_MS = 60 * 60 * 1000
 UNCLAIMED_MS = 5 * 60 * 1000  # after this a client that brought its bytes will not call back any more
@@ -75,7 +73,7 @@ def create_token(call: Call) -> Answer:
         },
     }
 
-    def work(transaction: "Transaction") -> None:
+    def work(transaction: Transaction) -> None:
         info = classes.existing(transaction, "_File")
         classes.check_permission(info, "create", call.principals(transaction))
         if transaction.record("file", key):
@@ -134,7 +132,7 @@ def _complete(
     ):
         raise StorageError(Code.BAD_REQUEST, detail="The upload is not the file that was announced.")
 
-    def work(transaction: "Transaction") -> None:
+    def work(transaction: Transaction) -> None:
         current = transaction.record("upload", lookup, lock=True)
         if current is None or current.get("done"):
             raise StorageError(Code.UNAUTHORIZED)
@@ -193,7 +191,7 @@ def callback(call: Call) -> Answer:
         claim(call.service, lookup)
         return ok({})
 
-    def work(transaction: "Transaction") -> tuple[str | None, str | None]:
+    def work(transaction: Transaction) -> tuple[str | None, str | None]:
         upload = transaction.record("upload", lookup, lock=True) or {}
         transaction.delete_record("upload", lookup)
         if upload.get("done"):
@@ -310,7 +308,7 @@ class Reader:
 def _row(service: Service, key: str) -> Row | None:
     """The `_File` row of a key or None; a reader may come before the client that brought the bytes called back."""
 
-    def look(transaction: "Transaction") -> tuple[Row | None, Document | None]:
+    def look(transaction: Transaction) -> tuple[Row | None, Document | None]:
         found = transaction.record("file", key)
         if found:
             return transaction.get("_File", found["id"]), None
@@ -345,7 +343,7 @@ def sweep(service: Service) -> None:
 def _drop_litter(service: Service, key: str) -> None:
     """Drop bytes that were kept by a transaction which then failed, unless another one has the key, or is about to."""
 
-    def work(transaction: "Transaction") -> None:
+    def work(transaction: Transaction) -> None:
         if transaction.add_record("file", key, {}):
             service.blobs.delete(key)
             transaction.delete_record("file", key)
@@ -353,7 +351,7 @@ def _drop_litter(service: Service, key: str) -> None:
     service.store.write(work)
 
 
-def _forget(transaction: "Transaction", row: Row) -> str | None:
+def _forget(transaction: Transaction, row: Row) -> str | None:
     """Free the key of a row that goes; return it if its bytes go too: imported rows may share one."""
     key: str | None = row.body.get("key")
     found = transaction.record("file", key) if key else None

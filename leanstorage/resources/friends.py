@@ -1,16 +1,13 @@
 """Following users: one row in `_Followee` and its mirror in `_Follower`. Protocol section 5.7."""
-from typing import TYPE_CHECKING
 
 from leanstorage.resources import objects
 from leanstorage.rules import classes, rendering, write
 from leanstorage.rules.where import conjunction
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Condition, Document, Query, Row, now
+from leanstorage.store import Condition, Document, now, Query, Row, Transaction
 from leanstorage.rules.values import check_object_id, pointer
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 MAX_SHOWN = 1000
 
@@ -26,7 +23,7 @@ def follow(call: Call, object_id: str, target_id: str) -> Answer:
         attributes.pop(key, None)
     rights = {name: {"read": True, "write": True} for name in (object_id, check_object_id(target_id))}
 
-    def work(transaction: "Transaction") -> None:
+    def work(transaction: Transaction) -> None:
         if transaction.get("_User", target_id) is None:
             raise StorageError(Code.NO_USER)
         principals = call.principals(transaction)
@@ -54,7 +51,7 @@ def unfollow(call: Call, object_id: str, target_id: str) -> Answer:
     _check_caller(call, object_id)
     check_object_id(target_id)
 
-    def work(transaction: "Transaction") -> None:
+    def work(transaction: Transaction) -> None:
         found = False
         principals = call.principals(transaction)
         for class_name, owner, key, other in _sides(object_id, target_id):
@@ -73,7 +70,7 @@ def followers_and_followees(call: Call, object_id: str) -> Answer:
     """GET: `{"followers": [{"follower": user}], "followees": [{"followee": user}]}`."""
     check_object_id(object_id)
 
-    def work(transaction: "Transaction") -> Document:
+    def work(transaction: Transaction) -> Document:
         principals = call.principals(transaction)
         value = {}
         for name, class_name, key in (

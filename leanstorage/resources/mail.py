@@ -11,20 +11,17 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from leanstorage.engine import hooks
-from leanstorage.resources import users
+from leanstorage.resources import users, third_parties
 from leanstorage.rules import rendering
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.passwords import token_lookup
-from leanstorage.store import Document, Row, Store, now
+from leanstorage.store import Document, now, Row, Store, Transaction
 from leanstorage.rules.values import format_time
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 RESET_MS = 24 * 60 * 60 * 1000
 VERIFY_MS = 7 * 24 * 60 * 60 * 1000
@@ -52,7 +49,7 @@ def verify_email(call: Call, token: str) -> Answer:
     """GET of a verification link: the address is verified, then the app's hook hears of it. Raises 211, 142."""
     lookup = token_lookup(call.service.token_secret, token)
 
-    def work(transaction: "Transaction") -> Document:
+    def work(transaction: Transaction) -> Document:
         row = _receiver(transaction, lookup, "verify")
         transaction.delete_record("link", lookup)
         row.body["emailVerified"] = True
@@ -90,7 +87,7 @@ def reset_password(call: Call, token: str) -> Answer:
         raise StorageError(Code.NO_PASSWORD)
     lookup = token_lookup(call.service.token_secret, token)
 
-    def take(transaction: "Transaction") -> str:
+    def take(transaction: Transaction) -> str:
         row = _receiver(transaction, lookup, "reset")
         transaction.delete_record("link", lookup)
         return row.id
@@ -156,7 +153,7 @@ def _as_email(message: Document) -> bytes | None:
 def _mark(store: Store, key: str, mark: Document) -> bool:
     """Mark a message as handed on or refused, or with {} as neither; return whether that changed anything."""
 
-    def work(transaction: "Transaction") -> bool:
+    def work(transaction: Transaction) -> bool:
         message = transaction.record("outbox", key, lock=True)
         if message is None or mark and ("sent" in message or "refused" in message):
             return False
@@ -167,7 +164,7 @@ def _mark(store: Store, key: str, mark: Document) -> bool:
     return store.write(work)
 
 
-def _receiver(transaction: "Transaction", lookup: str, kind: str) -> Row:
+def _receiver(transaction: Transaction, lookup: str, kind: str) -> Row:
     """The user that a link was sent to; raise 211 when there is no such link, or it is good no more.
 
     Who has another address or another password by now is not to be had with the mail in an old mailbox.
@@ -189,12 +186,12 @@ def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) ->
     token = secrets.token_urlsafe(32)
     url = f"{_origin(call)}/1.1/{path}/{token}"
 
-    def work(transaction: "Transaction") -> None:
-        found = transaction.record("unique:_User:email", users.unique_key(email))
+    def work(transaction: Transaction) -> None:
+        found = transaction.record("unique:_User:email", third_parties.unique_key(email))
         if found is None:
             raise StorageError(Code.UNKNOWN_EMAIL)
         ms = now()
-        if not transaction.add_record("mailed", users.unique_key(email), {"kind": kind}, ms + PAUSE_MS):
+        if not transaction.add_record("mailed", third_parties.unique_key(email), {"kind": kind}, ms + PAUSE_MS):
             raise StorageError(Code.TOO_MANY_EMAILS)
         link = {"kind": kind, "user": found["id"], "email": email, "made": ms}
         transaction.put_record("link", token_lookup(call.service.token_secret, token), link, ms + lifetime)

@@ -5,36 +5,30 @@ everything is checked again and applied, then the after hook, then the answer.
 """
 import secrets
 import time
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-from operator import is_
-from wsgiref.handlers import format_date_time
+from typing import Any
 
 from leanstorage.engine import hooks
+from leanstorage.resources import queries
 from leanstorage.rules import acl, classes, rendering, values, write
-from leanstorage.rules.where import bad, conjunction, parse_json, parse_listing, parse_where
+from leanstorage.rules.where import conjunction, parse_json
 from leanstorage.rules.call import Answer, Call, created, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import (
     Condition,
     Document,
-    Group,
     Json,
-    Node,
-    Not,
+    now,
     Principals,
     Query,
     QueryTimeout,
     Result,
     Row,
-    now,
+    Transaction,
 )
 from leanstorage.rules.values import format_time
-from leanwsgi.messages import Header
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 MAX_IDS = 1000  # in the path of one DELETE
 LOCKED_SECONDS = 0.2  # that a condition may take while others wait to write
@@ -78,12 +72,12 @@ class Guard:
         self._seen: int | None = None  # the `updated` of the row that matched
         self._seconds = 0.0  # that it took
 
-    def look(self, call: Call, read: "Callable[[Transaction], object]") -> None:
+    def look(self, call: Call, read: Callable[[Transaction], object]) -> None:
         """Evaluate what is slow by `read(transaction)`, which calls `check`, without a lock."""
         if self._is_slow and self._seen is None:
             call.service.store.read(read)
 
-    def check(self, transaction: "Transaction", query: Query, row: Row, lock: bool) -> None:
+    def check(self, transaction: Transaction, query: Query, row: Row, lock: bool) -> None:
         """Raise 305 unless the row matches; 124 when that would keep others waiting."""
         this = Condition("eq", ("objectId",), row.id)
         query = replace(query, where=conjunction([this, query.where]), principals=None)
@@ -109,7 +103,7 @@ def _mentions(value: Json, names: Set[str]) -> bool:
     return isinstance(value, list) and any(_mentions(child, names) for child in value)
 
 
-def _counted_quickly(transaction: "Transaction", query: Query) -> int:
+def _counted_quickly(transaction: Transaction, query: Query) -> int:
     seconds = transaction.query_seconds
     transaction.query_seconds = min(seconds, LOCKED_SECONDS)
     try:
@@ -145,7 +139,7 @@ def store_new(call: Call, class_name: str, fields: Document, rules: Rules = PLAI
     store = call.service.store
 
     def admitted(
-        transaction: "Transaction", fields: Document
+        transaction: Transaction, fields: Document
     ) -> tuple[Document, Document, Principals, write.Change]:
         info = classes.for_writing(transaction, call, class_name)
         principals = call.principals(transaction)
@@ -156,7 +150,7 @@ def store_new(call: Call, class_name: str, fields: Document, rules: Rules = PLAI
 
     if hooks.wanted(call, class_name, "beforeSave"):
 
-        def preview(transaction: "Transaction") -> tuple[Document, Document | None]:
+        def preview(transaction: Transaction) -> tuple[Document, Document | None]:
             _, info, _, change = admitted(transaction, fields)
             document = rendering.hook_object(transaction, call, change.body, _with_new(info, change))
             if change.acl is not None:
@@ -166,7 +160,7 @@ def store_new(call: Call, class_name: str, fields: Document, rules: Rules = PLAI
         document, user = store.read(preview)
         fields = hooks.merge(fields, document, hooks.before(call, class_name, "beforeSave", document, user))
 
-    def work(transaction: "Transaction") -> tuple[Row, Any]:
+    def work(transaction: Transaction) -> tuple[Row, Any]:
         final, info, principals, change = admitted(transaction, fields)
         classes.add_columns(transaction, class_name, info, change.found, principals)
         ms = now()
@@ -181,98 +175,6 @@ def store_new(call: Call, class_name: str, fields: Document, rules: Rules = PLAI
     return row, kept
 
 
-def find(call: Call, class_name: str) -> Answer:
-    """GET of a class: `{"results": [...]}`, with `count` when asked for."""
-    options = call.query
-
-    def work(transaction: "Transaction") -> tuple[Document, int | None]:
-        name, extra = class_name, {}
-        principals = call.principals(transaction)
-        redirect = options.get("redirectClassNameForKey")
-        info = classes.load(transaction, name)
-        if redirect:
-            if not isinstance(redirect, str):
-                raise bad("redirectClassNameForKey must be a key")
-            column = (info or {"columns": {}})["columns"].get(redirect)
-            if column is None or "className" not in column:
-                return {"results": []}, None
-            name = column["className"]
-            extra = {"className": name}
-            info = classes.load(transaction, name)
-        if info is None:
-            raise StorageError(Code.NO_CLASS)
-        classes.check_permission(info, "find", principals)
-        query, mentioned = parse_listing(name, options, call.caller.is_master, principals)
-        query = _within_rights(transaction, query, mentioned, principals)
-        rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(name))
-        results = rendering.rendered(
-            transaction,
-            call,
-            name,
-            info,
-            rows,
-            principals,
-            call.flag("returnACL"),
-            options.get("include", ""),
-            options.get("keys", ""),
-        )
-        value = {"results": results, **extra}
-        if call.flag("count"):
-            value["count"] = transaction.count(query)
-        return value, written
-
-    value, written = call.service.store.read(work)
-    return ok(rendering.ready(value), _last_modified(written))
-
-
-def parse(
-    transaction: "Transaction", call: Call, class_name: str, where: Json, principals: Principals
-) -> Query:
-    """A `where`, JSON text or decoded, as the caller's Query: inner classes need `find`, owners of relations `read`."""
-    if where is None:
-        where = {}
-    elif isinstance(where, str):
-        where = parse_json(where)
-    query, mentioned = parse_where(class_name, where, call.caller.is_master, principals)
-    return _within_rights(transaction, query, mentioned, principals)
-
-
-def _within_rights(
-    transaction: "Transaction", query: Query, mentioned: Collection[str], principals: Principals
-) -> Query:
-    """The query as its caller may make it; raise 403 where finding in a class that it mentions is closed."""
-    for name in mentioned:
-        info = classes.load(transaction, name)
-        if info is not None:
-            classes.check_permission(info, "find", principals)
-    where = _without_hidden_owners(transaction, query.where, principals)
-    return query if where is query.where else replace(query, where=where)
-
-
-def get(call: Call, class_name: str, object_id: str) -> Answer:
-    """GET by id: the object, `{}` when there is none that the caller may read."""
-    values.check_object_id(object_id)
-
-    def work(transaction: "Transaction") -> tuple[Json, int | None]:
-        info = classes.existing(transaction, class_name)
-        principals = call.principals(transaction)
-        classes.check_permission(info, "get", principals)
-        row = transaction.get(class_name, object_id)
-        if row is None or not acl.allows(row.acl, "read", principals):
-            return {}, None
-        include, keys = call.query.get("include", ""), call.query.get("keys", "")
-        with_acl = call.flag("returnACL")
-        [value] = rendering.rendered(transaction, call, class_name, info, [row], principals, with_acl, include, keys)
-        return rendering.Ready(value) if isinstance(value, str) else value, row.updated
-
-    value, updated = call.service.store.read(work)
-    if not value and class_name == "_User":
-        raise StorageError(Code.NO_USER)
-    if not value and class_name == "_File":
-        raise StorageError(Code.NO_CLASS)
-    return ok(value, _last_modified(updated))
-
-
 def update(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN) -> Answer:
     """PUT: `updatedAt` and `objectId`, with `fetchWhenSave` or `new` the written keys as well, to who may read them."""
     fields = write.clean(call.json_body(), creating=False)
@@ -280,7 +182,7 @@ def update(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN) ->
     value: Document = {"updatedAt": format_time(row.updated), "objectId": row.id}
     if call.flag("fetchWhenSave", "new"):
 
-        def work(transaction: "Transaction") -> Document:
+        def work(transaction: Transaction) -> Document:
             info = classes.existing(transaction, class_name)
             principals = call.principals(transaction)
             if not acl.allows(row.acl, "read", principals) or not classes.may(info, "get", principals):
@@ -307,14 +209,14 @@ def store_change(
     values.check_object_id(object_id)
     guard = None if where is None else Guard(where)
 
-    def permitted(transaction: "Transaction", lock: bool) -> tuple[Document, Principals, Row]:
+    def permitted(transaction: Transaction, lock: bool) -> tuple[Document, Principals, Row]:
         info = classes.existing(transaction, class_name)
         principals = call.principals(transaction)
         classes.check_permission(info, "update", principals)
         return info, principals, _writable(transaction, call, class_name, object_id, guard, principals, lock)
 
     def admitted(
-        transaction: "Transaction", fields: Document, lock: bool
+        transaction: Transaction, fields: Document, lock: bool
     ) -> tuple[Row, Document, Principals, write.Change, Document]:
         info, principals, row = permitted(transaction, lock)
         fields = rules.admit(transaction, call, row, fields)
@@ -322,7 +224,7 @@ def store_change(
 
     if hooks.wanted(call, class_name, "beforeUpdate"):
 
-        def preview(transaction: "Transaction") -> tuple[Document, Document | None]:
+        def preview(transaction: Transaction) -> tuple[Document, Document | None]:
             row, info, _, change, _ = admitted(transaction, fields, lock=False)
             document = rendering.hook_object(transaction, call, change.body, _with_new(info, change))
             document |= {
@@ -338,7 +240,7 @@ def store_change(
         document, user = store.read(preview)
         fields = hooks.merge(fields, document, hooks.before(call, class_name, "beforeUpdate", document, user))
 
-    def work(transaction: "Transaction") -> tuple[Row, list[str], Any]:
+    def work(transaction: Transaction) -> tuple[Row, list[str], Any]:
         old, info, principals, change, final = admitted(transaction, fields, lock=True)
         classes.add_columns(transaction, class_name, info, change.found, principals)
         # Two writes within one millisecond must still be told apart by updatedAt.
@@ -377,7 +279,7 @@ def remove(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN, wh
     store = call.service.store
     guard = None if where is None else Guard(where)
 
-    def admitted(transaction: "Transaction", lock: bool) -> tuple[Row, Document]:
+    def admitted(transaction: Transaction, lock: bool) -> tuple[Row, Document]:
         info = classes.existing(transaction, class_name)
         principals = call.principals(transaction)
         classes.check_permission(info, "delete", principals)
@@ -389,13 +291,13 @@ def remove(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN, wh
 
     if hooks.wanted(call, class_name, "beforeDelete"):
 
-        def preview(transaction: "Transaction") -> tuple[Document, Document | None]:
+        def preview(transaction: Transaction) -> tuple[Document, Document | None]:
             row, info = admitted(transaction, lock=False)
             return _hook_row(transaction, call, row, info), hook_user(transaction, call)
 
         hooks.before(call, class_name, "beforeDelete", *store.read(preview))
 
-    def work(transaction: "Transaction") -> tuple[Row, Any]:
+    def work(transaction: Transaction) -> tuple[Row, Any]:
         row, _ = admitted(transaction, lock=True)
         transaction.delete(class_name, object_id, now())
         return row, rules.forget(transaction, row)
@@ -408,7 +310,7 @@ def remove(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN, wh
     return row
 
 
-def hook_user(transaction: "Transaction", call: Call) -> Document | None:
+def hook_user(transaction: Transaction, call: Call) -> Document | None:
     """The caller as hooks are told of it: the whole user and its session token, None for nobody."""
     if call.caller.user_id is None:
         return None
@@ -434,7 +336,7 @@ def _condition(call: Call) -> Json:
 
 
 def _writable(
-    transaction: "Transaction",
+    transaction: Transaction,
     call: Call,
     class_name: str,
     object_id: str,
@@ -446,7 +348,7 @@ def _writable(
 
     A condition is answered to those who may read what it asks about; to the others every object is one that is not there.
     """
-    query = None if guard is None else parse(transaction, call, class_name, guard.where, principals)
+    query = None if guard is None else queries.parse(transaction, call, class_name, guard.where, principals)
     row: Row | None = transaction.get(class_name, object_id, lock)
     if guard is not None and query is not None:
         if row is None or not _readable(transaction, class_name, row, principals):
@@ -459,36 +361,14 @@ def _writable(
     return row
 
 
-def _readable(transaction: "Transaction", class_name: str, row: Row, principals: Principals) -> bool:
+def _readable(transaction: Transaction, class_name: str, row: Row, principals: Principals) -> bool:
     """Whether somebody sees an object at all, by its id or in a list."""
     info = classes.existing(transaction, class_name)
     is_open = any(classes.may(info, action, principals) for action in ("get", "find"))
     return is_open and acl.allows(row.acl, "read", principals)
 
 
-def _without_hidden_owners(transaction: "Transaction", node: Node, principals: Principals) -> Node:
-    """A where in which relations of owners that the caller may not read have no members."""
-    if isinstance(node, Group):
-        nodes = tuple(_without_hidden_owners(transaction, child, principals) for child in node.nodes)
-        return node if all(map(is_, nodes, node.nodes)) else Group(node.op, nodes)
-    if isinstance(node, Not):
-        inside = _without_hidden_owners(transaction, node.node, principals)
-        return node if inside is node.node else Not(inside)
-    if node.op == "related" and principals is not None:
-        owner = transaction.get(*node.operand[:2])
-        if owner is None or not acl.allows(owner.acl, "read", principals):
-            return Group("or", ())
-    if node.op == "in_query":
-        inner = replace(node.operand, where=_without_hidden_owners(transaction, node.operand.where, principals))
-        return replace(node, operand=inner)
-    if node.op == "select":
-        key, query = node.operand
-        inner = replace(query, where=_without_hidden_owners(transaction, query.where, principals))
-        return replace(node, operand=(key, inner))
-    return node
-
-
-def _store_relations(transaction: "Transaction", class_name: str, owner: str, change: write.Change) -> None:
+def _store_relations(transaction: Transaction, class_name: str, owner: str, change: write.Change) -> None:
     for key in change.cleared:
         transaction.forget_relation(class_name, key, owner)
     for key, adds, target_class, ids in change.relations:
@@ -496,7 +376,7 @@ def _store_relations(transaction: "Transaction", class_name: str, owner: str, ch
         act(class_name, key, owner, target_class, ids)
 
 
-def _whole(transaction: "Transaction", call: Call, class_name: str, object_id: str) -> Document:
+def _whole(transaction: Transaction, call: Call, class_name: str, object_id: str) -> Document:
     row = transaction.get(class_name, object_id)
     if row is None:  # deleted by an after hook
         return {"objectId": object_id}
@@ -505,7 +385,7 @@ def _whole(transaction: "Transaction", call: Call, class_name: str, object_id: s
     return value
 
 
-def _shown(call: Call, work: "Callable[[Transaction], Result]", otherwise: Result) -> Result:
+def _shown(call: Call, work: Callable[[Transaction], Result], otherwise: Result) -> Result:
     """What `work` reads of an object that was just written; `otherwise` where it is too large to be shown."""
     try:
         return call.service.store.read(work)
@@ -519,7 +399,7 @@ def _with_new(info: Document, change: write.Change) -> Document:
     return {**info, "columns": columns}
 
 
-def _hook_row(transaction: "Transaction", call: Call, row: Row, info: Document) -> Document:
+def _hook_row(transaction: Transaction, call: Call, row: Row, info: Document) -> Document:
     document = rendering.hook_object(transaction, call, row.body, info)
     document |= {
         "objectId": row.id,
@@ -532,7 +412,7 @@ def _hook_row(transaction: "Transaction", call: Call, row: Row, info: Document) 
 
 
 def _after(call: Call, class_name: str, hook: str, row: Row, written: list[str] | None = None) -> None:
-    def work(transaction: "Transaction") -> tuple[Document, Document | None]:
+    def work(transaction: Transaction) -> tuple[Document, Document | None]:
         info = classes.existing(transaction, class_name)
         document = _hook_row(transaction, call, row, info)
         if written is not None:
@@ -548,9 +428,3 @@ def _after(call: Call, class_name: str, hook: str, row: Row, written: list[str] 
     hooks.after(call, class_name, hook, *told)
 
 
-def _last_modified(ms: int | None) -> Sequence[Header]:
-    """LeanCloud's own form: an HTTP date with milliseconds."""
-    if ms is None:
-        return ()
-    seconds, rest = divmod(ms, 1000)
-    return [("Last-Modified", format_date_time(seconds).replace(" GMT", f".{rest:03d} GMT"))]

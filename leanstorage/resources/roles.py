@@ -1,16 +1,13 @@
 """Roles: named groups of users and of other roles. Protocol section 3.7."""
 import re
-from typing import TYPE_CHECKING
 
 from leanstorage.resources import objects
 from leanstorage.rules import write
 from leanstorage.rules.call import Answer, Call
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Document, Row
-from leanstorage.resources.users import unique_key
+from leanstorage.store import Document, Row, Transaction
+from leanstorage.resources.third_parties import unique_key
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 NAME = re.compile(r"[0-9A-Za-z_ -]{1,200}")
 KIND = "unique:_Role:name"
@@ -37,18 +34,18 @@ def delete(call: Call, role_id: str) -> Answer:
     return objects.delete(call, "_Role", role_id, RULES)
 
 
-def _admit(transaction: "Transaction", call: Call, row: Row | None, fields: Document | None) -> Document | None:
+def _admit(transaction: Transaction, call: Call, row: Row | None, fields: Document | None) -> Document | None:
     if row is not None and fields and "name" in fields and fields["name"] != row.body.get("name"):
         raise StorageError(Code.READ_ONLY_KEY, key="name")
     return fields
 
 
-def _store(transaction: "Transaction", call: Call, old: Row | None, new: Row, fields: Document) -> None:
+def _store(transaction: Transaction, call: Call, old: Row | None, new: Row, fields: Document) -> None:
     if old is None and not transaction.add_record(KIND, unique_key(new.body["name"]), {"id": new.id}):
         raise StorageError(Code.DUPLICATE_VALUE, key="name")
 
 
-def _forget(transaction: "Transaction", row: Row) -> None:
+def _forget(transaction: Transaction, row: Row) -> None:
     if isinstance(row.body.get("name"), str):
         transaction.delete_record(KIND, unique_key(row.body["name"]))
 

@@ -8,17 +8,14 @@ import hashlib
 import hmac
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from leanstorage.resources import objects
+from leanstorage.resources import queries
 from leanstorage.rules import classes, rendering
 from leanstorage.rules.where import DEFAULT_LIMIT, bad, parse_json, parse_limit, parse_order
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Condition, Document, Group, Json, Row, now
+from leanstorage.store import Condition, Document, Group, Json, now, Row, Transaction
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 CURSOR_MS = 10 * 60 * 1000
 
@@ -41,9 +38,9 @@ def scan(call: Call, class_name: str) -> Answer:
         state = {"class": class_name, "where": where, "order": scan_key, "limit": limit, "skip": 0, "after": None}
         state |= {name: call.query.get(name) for name in names}
 
-    def work(transaction: "Transaction") -> tuple[list[Row], list[Document]]:
+    def work(transaction: Transaction) -> tuple[list[Row], list[Document]]:
         info = classes.existing(transaction, class_name)
-        query = objects.parse(transaction, call, class_name, state["where"], None)
+        query = queries.parse(transaction, call, class_name, state["where"], None)
         order = parse_order(state["order"], class_name, True)
         if not order:
             raise bad("scan_key must be a key")

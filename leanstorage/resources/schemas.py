@@ -1,20 +1,16 @@
 """Schemas: the classes and the types of their columns, for the master. Protocol section 2.2."""
-from typing import TYPE_CHECKING
 
 from leanstorage.rules import classes
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.classes import Column
-from leanstorage.store import Document
-
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
+from leanstorage.store import Document, Transaction
 
 
 def all_schemas(call: Call) -> Answer:
     """GET /schemas: `{"C": {"field": {"type": "String"}}}`; pointers and relations have a `className`."""
     call.needs_master()
 
-    def work(transaction: "Transaction") -> dict[str, dict[str, Column]]:
+    def work(transaction: Transaction) -> dict[str, dict[str, Column]]:
         return {name: _columns(classes.existing(transaction, name)) for name in transaction.class_names()}
 
     return ok(call.service.store.read(work))

@@ -4,18 +4,15 @@ A line is a record `inbox:<owner>:<type>` with a growing number, the `messageId`
 As on the live service anybody may ask for anybody's inbox; what is shown of it is what the caller may read: private
 statuses are readable by their sender and receivers alone.
 """
-from typing import TYPE_CHECKING
 
-from leanstorage.resources import objects
+from leanstorage.resources import objects, queries
 from leanstorage.rules import acl, classes, rendering, write
 from leanstorage.rules.where import parse_json, parse_limit, with_limits
 from leanstorage.rules.call import Answer, Call, created, ok
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Document, Json, Principals, Row, now
+from leanstorage.store import Document, Json, now, Principals, Row, Transaction
 from leanstorage.rules.values import check_class_name, check_object_id, format_time, normalise, pointer
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 MAX_RECEIVERS = 10_000
 DEFAULT_LIMIT, MAX_LIMIT = 100, 100
@@ -38,7 +35,7 @@ def send(call: Call) -> Answer:
     class_name = "_User" if query["className"] == "User" else check_class_name(query["className"])
     keys = query.get("keys")
 
-    def work(transaction: "Transaction") -> Row:
+    def work(transaction: Transaction) -> Row:
         info = classes.existing(transaction, "_Status")
         principals = call.principals(transaction)
         classes.check_permission(info, "create", principals)
@@ -72,7 +69,7 @@ def inbox(call: Call) -> Answer:
     limit = min(parse_limit(call.query.get("limit")), MAX_LIMIT)
     since, below = _number(call.query.get("sinceId")), _number(call.query.get("maxId"))
 
-    def work(transaction: "Transaction") -> Document:
+    def work(transaction: Transaction) -> Document:
         info, principals = _for_finding(transaction, call)
         lines = transaction.records(lines_kind(owner, kind))
         wanted = [
@@ -99,7 +96,7 @@ def count(call: Call) -> Answer:
     """GET: `{"total", "unread"}` of an inbox."""
     owner, kind = _owner(call), _inbox_type(call.query)
 
-    def work(transaction: "Transaction") -> Document:
+    def work(transaction: Transaction) -> Document:
         _for_finding(transaction, call)
         unread = transaction.record(COUNTERS, f"{owner}:{kind}:unread") or {"number": 0}
         return {"total": len(transaction.records(lines_kind(owner, kind))), "unread": unread["number"]}
@@ -126,14 +123,14 @@ def line_key(number: int) -> str:
     return f"{number:012d}"
 
 
-def _for_finding(transaction: "Transaction", call: Call) -> tuple[Document, Principals]:
+def _for_finding(transaction: Transaction, call: Call) -> tuple[Document, Principals]:
     """The info of `_Status`, and the names that the caller goes by; raise 403 unless it may find statuses."""
     info, principals = classes.existing(transaction, "_Status"), call.principals(transaction)
     classes.check_permission(info, "find", principals)
     return info, principals
 
 
-def _counter(transaction: "Transaction", owner: str, kind: str, name: str) -> int:
+def _counter(transaction: Transaction, owner: str, kind: str, name: str) -> int:
     """Count one more, and return how many there are."""
     key = f"{owner}:{kind}:{name}"
     number: int = (transaction.record(COUNTERS, key, lock=True) or {"number": 0})["number"] + 1
@@ -141,7 +138,7 @@ def _counter(transaction: "Transaction", owner: str, kind: str, name: str) -> in
     return number
 
 
-def _receivers(transaction: "Transaction", call: Call, class_name: str, where: Json, key: Json) -> list[str]:
+def _receivers(transaction: Transaction, call: Call, class_name: str, where: Json, key: Json) -> list[str]:
     """Ids of the users that match, or that the matching rows point to by `key` (a list of followers).
 
     Who is sent a private status can be read from it, so to choose receivers is to find them: raises 403 where the
@@ -149,7 +146,7 @@ def _receivers(transaction: "Transaction", call: Call, class_name: str, where: J
     that a name is taken is told by signing up), one's own followers nothing.
     """
     principals = call.principals(transaction)
-    query = objects.parse(transaction, call, class_name, where, principals)
+    query = queries.parse(transaction, call, class_name, where, principals)
     info = classes.load(transaction, class_name)
     if info is not None and not _is_of_own_followers(call, class_name, where):
         classes.check_permission(info, "get" if _names_its_users(class_name, where) else "find", principals)

@@ -3,24 +3,21 @@
 Passwords never enter an object: they are taken out of the fields before anything else sees them, hashed while no
 transaction is open, and kept as records of their own.
 """
-import hashlib
 import re
 import secrets
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from leanstorage.engine import hooks
 from leanstorage.resources import objects, sessions
+from leanstorage.resources.third_parties import checked_auth, find_identity, identities, is_auth, union_of, union_provider, unique_key
 from leanstorage.rules import classes, passwords, rendering, values, write
 from leanstorage.rules.call import Answer, Call, Service, created, ok
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Document, Json, Row, now
+from leanstorage.store import Document, Json, now, Row, Transaction
 from leanstorage.rules.values import format_time
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,255}")
 PHONE = re.compile(r"\+?[0-9]{5,20}")
@@ -33,7 +30,6 @@ UNIQUE = {
     "mobilePhoneNumber": Code.PHONE_TAKEN,
 }
 FLAGS = ("emailVerified", "mobilePhoneVerified")
-MAX_PROVIDER = 100  # characters; index entries are limited
 NEVER_WRITTEN = ("password", "sessionToken", "salt")
 
 
@@ -44,7 +40,7 @@ def sign_up(call: Call) -> Answer:
     """
     call = replace(call, caller=replace(call.caller, user_id=None, token=None))  # an old session means nothing here
     fields, password = _taken_apart(call, write.clean(call.json_body(), creating=True))
-    if _is_auth(fields.get("authData")):
+    if is_auth(fields.get("authData")):
         return _sign_in_with(call, fields, password)
     fields.pop("authData", None)
     _check_name(fields.get("username"))
@@ -81,7 +77,7 @@ def check_password(call: Call, field: str, identity: str, password: str) -> str:
     service = call.service
     limited = not call.caller.has_hook_key and bool(call.caller.address)
 
-    def look(transaction: "Transaction") -> tuple[str | None, Document | None, Document | None]:
+    def look(transaction: Transaction) -> tuple[str | None, Document | None, Document | None]:
         found = transaction.record(f"unique:_User:{field}", unique_key(identity))
         user_id = found["id"] if found else None
         address = transaction.record("address", call.caller.address) if limited else None
@@ -99,7 +95,7 @@ def check_password(call: Call, field: str, identity: str, password: str) -> str:
         is_upgrade = is_right and record is not None and record["scheme"] != "scrypt"
         upgraded = passwords.hash_password(password) if is_upgrade else None
 
-    def count(transaction: "Transaction") -> Code | None:
+    def count(transaction: Transaction) -> Code | None:
         if limited and not is_right:
             seen = transaction.record("address", call.caller.address, lock=True) or {"count": 0}
             transaction.put_record("address", call.caller.address, {"count": seen["count"] + 1}, now() + LOCK_MS)
@@ -142,7 +138,7 @@ def me(call: Call) -> Answer:
     """GET /users/me: the user of the session; raise 211. A token in the query beats the header, as `become` needs."""
     token = call.query.get("session_token") or call.caller.token
 
-    def work(transaction: "Transaction") -> Document:
+    def work(transaction: Transaction) -> Document:
         user_id = sessions.user_of(transaction, call.service, token)
         row = transaction.get("_User", user_id) if user_id else None
         if row is None:
@@ -159,12 +155,12 @@ def update(call: Call, user_id: str) -> Answer:
     hashed = None
     if password is not None:
         _check_password(password)
-    if password is not None or _is_auth(fields.get("authData")):
+    if password is not None or is_auth(fields.get("authData")):
         call.service.store.read(lambda transaction: _check_writable(transaction, call, user_id))
     if password is not None:
         hashed = _hashed(call, password)
-    if _is_auth(fields.get("authData")):
-        fields["authData"] = _checked_auth(call, fields["authData"])
+    if is_auth(fields.get("authData")):
+        fields["authData"] = checked_auth(call, fields["authData"])
     inner = call.with_body({**fields, "__ignore_hooks": sorted(call.skipped_hooks)})
     had_password = hashed and _has_password(call, user_id)
     status, headers, value = objects.update(inner, "_User", user_id, rules(call, hashed))
@@ -190,7 +186,7 @@ def update_password(call: Call, object_id: str) -> Answer:
         raise StorageError(Code.NO_PASSWORD)
     _check_password(new)
 
-    def look(transaction: "Transaction") -> Document | None:
+    def look(transaction: Transaction) -> Document | None:
         _own(call, object_id, transaction.get("_User", object_id))
         _refuse_locked(transaction, object_id)
         return (transaction.record("credential", object_id) or {}).get("password")
@@ -210,7 +206,7 @@ def set_password(call: Call, user_id: str, password: str) -> Document:
     """Store a new password and end the old session; return `updatedAt`, `objectId`, `sessionToken`. Raises 211."""
     hashed = _hashed(call, password)
 
-    def work(transaction: "Transaction") -> Document:
+    def work(transaction: Transaction) -> Document:
         row = transaction.get("_User", user_id, lock=True)
         if row is None:
             raise StorageError(Code.NO_USER)
@@ -227,7 +223,7 @@ def set_password(call: Call, user_id: str, password: str) -> Document:
 def refresh_token(call: Call, object_id: str) -> Answer:
     """PUT /users/ID/refreshSessionToken, by the user itself or the master. Raises 206, 211, 403."""
 
-    def work(transaction: "Transaction") -> Document:
+    def work(transaction: Transaction) -> Document:
         row = _own(call, object_id, transaction.get("_User", object_id, lock=True))
         row.updated = max(now(), row.updated + 1)
         transaction.update("_User", row)
@@ -246,14 +242,7 @@ def rules(call: Call, hashed: Document | None = None) -> objects.Rules:
     )
 
 
-def unique_key(value: str) -> str:
-    """A value as the key of a record; long ones by their digest, because index entries are limited."""
-    if len(value) <= 200:
-        return value
-    return "sha256:" + hashlib.sha256(value.encode("utf-8")).hexdigest()
-
-
-def whole_user(transaction: "Transaction", call: Call, user_id: str) -> Document:
+def whole_user(transaction: Transaction, call: Call, user_id: str) -> Document:
     """The user as itself sees it, with its session token; raise 211."""
     row = transaction.get("_User", user_id)
     if row is None:
@@ -262,38 +251,7 @@ def whole_user(transaction: "Transaction", call: Call, user_id: str) -> Document
     return {**_shown(transaction, own, row), "sessionToken": sessions.current(transaction, call.service, user_id)}
 
 
-def identity_of(data: Json) -> str | None:
-    """The id of one third-party account, None where it has none."""
-    if not isinstance(data, dict):
-        return None
-    identity = data.get("uid") or data.get("openid") or data.get("id")
-    if isinstance(identity, int) and not isinstance(identity, bool):
-        identity = str(identity)
-    return identity if isinstance(identity, str) and identity else None
-
-
-def identities(auth_data: Document | None, stored: Document | None = None) -> set[tuple[str, str]]:
-    """{(provider, identity)} of authData; raise 250 for a provider without one.
-
-    What is `stored` already may lack one: imported users keep whatever LeanCloud had of them.
-    """
-    found = set()
-    for provider, data in (auth_data or {}).items():
-        identity = identity_of(data)
-        if identity is not None:
-            found.add((provider, identity))
-        elif not stored or provider not in stored or stored[provider] != data:
-            raise StorageError(Code.NO_AUTH_ID)
-    return found
-
-
-def find_identity(transaction: "Transaction", provider: str, identity: str) -> str | None:
-    """The id of the user that a third-party account belongs to, or None."""
-    found = transaction.record(f"auth:{provider}", unique_key(identity))
-    return found["id"] if found else None
-
-
-def password_time(transaction: "Transaction", user_id: str) -> int:
+def password_time(transaction: Transaction, user_id: str) -> int:
     """When the password was set here last, in ms; 0 for never."""
     changed: int = (transaction.record("credential", user_id) or {}).get("changed", 0)
     return changed
@@ -349,13 +307,13 @@ def _create(call: Call, fields: Document, password: str | None) -> Answer:
     return created("_User", row.id, {**value, "sessionToken": token})
 
 
-def _shown(transaction: "Transaction", call: Call, row: Row) -> Document:
+def _shown(transaction: Transaction, call: Call, row: Row) -> Document:
     info = classes.existing(transaction, "_User")
     [value] = rendering.render(transaction, call, "_User", info, [row], None)
     return value
 
 
-def _hook_user(transaction: "Transaction", call: Call, user_id: str) -> Document:
+def _hook_user(transaction: Transaction, call: Call, user_id: str) -> Document:
     row = transaction.get("_User", user_id)
     if row is None:  # deleted a moment ago
         raise StorageError(Code.NO_USER)
@@ -375,7 +333,7 @@ def _own(call: Call, user_id: str, row: Row | None) -> Row:
     return row
 
 
-def _check_writable(transaction: "Transaction", call: Call, user_id: str) -> None:
+def _check_writable(transaction: Transaction, call: Call, user_id: str) -> None:
     """What the write itself will check again: a stranger is not worth the hashing of a password, or a hook."""
     row = transaction.get("_User", values.check_object_id(user_id))
     if row is None:
@@ -384,7 +342,7 @@ def _check_writable(transaction: "Transaction", call: Call, user_id: str) -> Non
 
 
 def _admit(
-    has_password: bool, transaction: "Transaction", call: Call, row: Row | None, fields: Document | None
+    has_password: bool, transaction: Transaction, call: Call, row: Row | None, fields: Document | None
 ) -> Document | None:
     if row is not None:
         _own(call, row.id, row)
@@ -437,7 +395,7 @@ def _merge_auth(row: Row | None, fields: Document, has_password: bool) -> None:
 
 
 def _store(
-    hashed: Document | None, transaction: "Transaction", call: Call, old: Row | None, new: Row, fields: Document
+    hashed: Document | None, transaction: Transaction, call: Call, old: Row | None, new: Row, fields: Document
 ) -> str | None:
     """Keep what lies outside of a user's object: unique values, accounts, password, token. Returns a new token."""
     before = old.body if old else {}
@@ -473,7 +431,7 @@ def _store(
     return token
 
 
-def _forget(service: Service, transaction: "Transaction", row: Row) -> None:
+def _forget(service: Service, transaction: Transaction, row: Row) -> None:
     """A deleted user's names and accounts are free again, and its session is dead at once."""
     for field in UNIQUE:
         if row.body.get(field):
@@ -484,7 +442,7 @@ def _forget(service: Service, transaction: "Transaction", row: Row) -> None:
     sessions.forget(transaction, service, row.id)
 
 
-def _put_password(transaction: "Transaction", user_id: str, hashed: Document) -> None:
+def _put_password(transaction: Transaction, user_id: str, hashed: Document) -> None:
     credential = transaction.record("credential", user_id, lock=True) or {}
     transaction.put_record("credential", user_id, {**credential, "password": hashed, "changed": now()})
 
@@ -494,90 +452,26 @@ def _has_password(call: Call, user_id: str) -> bool:
     return bool((credential or {}).get("password"))
 
 
-def _refuse_locked(transaction: "Transaction", user_id: str) -> None:
+def _refuse_locked(transaction: Transaction, user_id: str) -> None:
     failures = transaction.record("failures", user_id)
     if failures and failures["count"] > MAX_FAILURES:
         raise StorageError(Code.LOCKED)
 
 
-def _count_failure(transaction: "Transaction", user_id: str) -> None:
+def _count_failure(transaction: Transaction, user_id: str) -> None:
     failures = transaction.record("failures", user_id, lock=True) or {"count": 0}
     transaction.put_record("failures", user_id, {"count": failures["count"] + 1}, now() + LOCK_MS)
 
 
-# Third-party accounts ---------------------------------------------------------------------------------------------
-
-
-def _is_auth(auth_data: Json) -> bool:
-    return isinstance(auth_data, dict) and any(auth_data.values())
-
-
-def _checked_auth(call: Call, auth_data: Document) -> Document:
-    """authData that this server may believe: what the onAuthData hook made of it, or trusted providers. Raises 251."""
-    answer = hooks.user_hook(
-        call,
-        "__on_authdata__User",
-        "/1.1/functions/_User/onAuthData",
-        {"authData": auth_data},
-        Code.HOOK_REFUSED,
-    )
-    if answer is not None:
-        result = answer.get("result")
-        auth_data = result if isinstance(result, dict) else auth_data
-    elif not call.caller.is_master:
-        trusted = call.service.options.trusted_providers
-        for provider, data in auth_data.items():
-            union = _union(provider, data)
-            if data and provider not in trusted and "*" not in trusted:
-                raise StorageError(Code.AUTH_UNTRUSTED, provider=provider)
-            if union and not _speaks_for(provider, union[0], trusted):
-                raise StorageError(Code.AUTH_UNTRUSTED, provider=union[0])
-    for provider in auth_data:
-        if len(provider) > MAX_PROVIDER:
-            raise StorageError(Code.BAD_KEY, key=provider)
-    return _with_union_ids({provider: values.normalise(data) for provider, data in auth_data.items()})
-
-
-def _with_union_ids(auth_data: Document) -> Document:
-    """A main account also stands under its platform's union id, shared by all apps of one vendor."""
-    result = dict(auth_data)
-    for provider, data in auth_data.items():
-        union = _union(provider, data)
-        if union and data.get("main_account") in (True, "true"):
-            result[_union_provider(union)] = {"uid": union[1]}
-    return result
-
-
-def _union(provider: str, data: Json) -> tuple[str, str] | None:
-    """(platform, union id) of one provider's data, or None. Nobody answers for what stands in `anonymous`."""
-    if provider == "anonymous" or not isinstance(data, dict):
-        return None
-    union_id, platform = data.get("unionid"), data.get("platform")
-    if isinstance(platform, str) and len(platform) > MAX_PROVIDER:
-        raise StorageError(Code.BAD_KEY, key=platform)
-    if isinstance(union_id, str) and isinstance(platform, str) and union_id and platform.isidentifier():
-        return platform, union_id
-    return None
-
-
-def _union_provider(union: tuple[str, str]) -> str:
-    return f"_{union[0]}_unionid"
-
-
-def _speaks_for(provider: str, platform: str, trusted: frozenset[str]) -> bool:
-    """Whether a trusted provider's union ids are believed: its own platform's (`weixin_1`), or a trusted one's."""
-    return provider == platform or provider.startswith(f"{platform}_") or not trusted.isdisjoint([platform, "*"])
-
-
 def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
-    auth_data = {provider: data for provider, data in _checked_auth(call, fields["authData"]).items() if data}
+    auth_data = {provider: data for provider, data in checked_auth(call, fields["authData"]).items() if data}
     wanted = identities(auth_data)
 
-    def look(transaction: "Transaction") -> str | None:
+    def look(transaction: Transaction) -> str | None:
         for provider, data in auth_data.items():
-            union = _union(provider, data)
+            union = union_of(provider, data)
             if union and data.get("main_account") in (False, "false"):
-                main = find_identity(transaction, _union_provider(union), union[1])
+                main = find_identity(transaction, union_provider(union), union[1])
                 if main:
                     return main
         owners = {find_identity(transaction, *identity) for identity in wanted} - {None}

@@ -5,18 +5,15 @@ No part of it is WSGI, so that a batch can make calls of its own. A resource fun
 """
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from leanstorage.blobs import Blobs
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import QUERY_SECONDS, Document, Json, Principals, Store
+from leanstorage.store import Document, Json, Principals, QUERY_SECONDS, Store, Transaction
 from leanwsgi.messages import MAX_JSON_DEPTH, Header
-
-if TYPE_CHECKING:
-    from leanstorage.engine.hooks import Engine
-    from leanstorage.store.sql import Transaction
 
 MAX_HASHING = 4
 LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy, whose X-Real-IP is believed, and the app may be
@@ -77,28 +74,22 @@ class Traffic:
                 self._counts[address] -= 1
 
 
-class Blobs(Protocol):
-    """The bytes of files by key; new ones are staged under a name of their own. See blobs.FolderBlobs and s3_blobs."""
+class Engine(Protocol):
+    """The app's engine, as calls need it: which hooks and functions it has, and a way to call them. See engine.hooks."""
 
-    def direct_upload(self) -> tuple[str, str] | None: ...
+    def names(self) -> frozenset[str]:
+        """The names of its hooks and functions; raise EngineDown."""
+        ...
 
-    def staged(self, staged: str) -> tuple[int, str | None, str] | None: ...
+    def may_hook(self, class_name: str) -> bool:
+        """Whether a class has a hook, or may have one; nobody is asked."""
+        ...
 
-    def write(self, chunks: Iterable[bytes]) -> tuple[str, int, str]: ...
+    def post(self, path: str, body: Json, timeout: float, headers: dict[str, str]) -> tuple[int, Json]:
+        """POST JSON; return (status, decoded body)."""
+        ...
 
-    def keep(self, staged: str, key: str, version: str | None = None) -> None: ...
-
-    def drop(self, staged: str) -> None: ...
-
-    def read_url(self, key: str, method: str, content_type: str, disposition: str) -> str | None: ...
-
-    def open(self, key: str) -> tuple[IO[bytes], int] | None: ...
-
-    def size(self, key: str) -> int | None: ...
-
-    def delete(self, key: str) -> None: ...
-
-    def sweep(self) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -107,18 +98,18 @@ class Service:
 
     store: Store
     blobs: Blobs
-    engine: "Engine | None"
+    engine: Engine | None
     keys: dict[str, str]  # id, key, master_key, hook_key
     token_secret: bytes
     options: Options = field(default_factory=Options)
-    router: Any = None  # a Router of Resources
+    routes: Any = None  # an http.route_table.RouteTable, which calls in a batch are resolved by too
     # Hashing a password takes memory and time on purpose: this many at once, whatever the number of threads.
     hashing: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_HASHING))
     traffic: Traffic = field(default_factory=Traffic)
 
     @property
     def is_quick(self) -> bool:
-        """Whether this is the service as quick calls see it, whose store reads and writes and no more: see quick.py.
+        """Whether this is the service as quick calls see it, whose store reads and writes and no more: see http/inline_calls.py.
 
         Others wait meanwhile, and a write is not committed yet when it returns.
         """
@@ -155,7 +146,7 @@ class Call:
         allowed = self.caller.has_hook_key or self.caller.is_master
         return set(map(str, names)) if allowed and isinstance(names, list) else set()
 
-    def principals(self, transaction: "Transaction") -> Principals:
+    def principals(self, transaction: Transaction) -> Principals:
         """The names that the caller goes by in an ACL; None for the master, who needs none."""
         if self.caller.is_master:
             return None

@@ -5,15 +5,12 @@ The info of a class is `{"columns": {key: {"type", "className"?}}, "permissions"
 A rule is absent (everybody), or `{"users": bool, "names": [...]}`: any logged-in user, or these ids and "role:NAME"s.
 Protocol sections 1.5 and 3.3.
 """
-from typing import TYPE_CHECKING
 
 from leanstorage.rules import values
 from leanstorage.rules.call import Call
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Document, Json, Principals, Rights
+from leanstorage.store import Document, Json, Principals, Rights, Transaction
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 Column = dict[str, str]  # the type of a column, as store.type_of has it
 Found = dict[str, tuple[Column, Json]]  # key -> (type, value) of what a write brings
@@ -70,7 +67,7 @@ def empty_info(name: str) -> Document:
     }
 
 
-def load(transaction: "Transaction", name: str, lock: bool = False) -> Document | None:
+def load(transaction: Transaction, name: str, lock: bool = False) -> Document | None:
     """The info of a class, or None when nothing was ever stored in it; system classes always exist."""
     info: Document | None = transaction.class_info(name, lock)
     if info is None and name in values.SYSTEM_CLASSES:
@@ -78,7 +75,7 @@ def load(transaction: "Transaction", name: str, lock: bool = False) -> Document 
     return info
 
 
-def existing(transaction: "Transaction", name: str, lock: bool = False) -> Document:
+def existing(transaction: Transaction, name: str, lock: bool = False) -> Document:
     """The info of a class; raise 101."""
     info = load(transaction, name, lock)
     if info is None:
@@ -86,7 +83,7 @@ def existing(transaction: "Transaction", name: str, lock: bool = False) -> Docum
     return info
 
 
-def for_writing(transaction: "Transaction", call: Call, name: str) -> Document:
+def for_writing(transaction: Transaction, call: Call, name: str) -> Document:
     """The info of a class that the caller is about to create an object in, a new one if need be. Raises 119, 154."""
     info = load(transaction, name)
     if info is None:
@@ -118,7 +115,7 @@ def may(info: Document, action: str, principals: Principals) -> bool:
     return True
 
 
-def add_columns(transaction: "Transaction", name: str, info: Document, found: Found, principals: Principals) -> None:
+def add_columns(transaction: Transaction, name: str, info: Document, found: Found, principals: Principals) -> None:
     """Check a change's columns against the class and store new ones.
 
     Raises 111 for another type than the column has, 403 where adding fields is closed, 1 for too many columns.

@@ -3,18 +3,15 @@
 Without one SQLite looks at every object of a class; PostgreSQL finds equal values, but sorts all that match.
 """
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from leanstorage.rules import classes, values
-from leanstorage.store import Store
+from leanstorage.store import Store, Transaction
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 Indexes = list[list[str]]  # the keys of each
 
 
-def listed(transaction: "Transaction", class_name: str) -> Indexes:
+def listed(transaction: Transaction, class_name: str) -> Indexes:
     """The keys of each index; raise 101 for a class that does not exist."""
     found: Indexes = classes.existing(transaction, class_name).get("indexes", [])
     return found
@@ -37,7 +34,7 @@ def drop(store: Store, class_name: str, keys: list[str]) -> None:
 
 
 def _change(store: Store, class_name: str, changed: Callable[[Indexes], Indexes]) -> None:
-    def work(transaction: "Transaction") -> None:
+    def work(transaction: Transaction) -> None:
         info = classes.existing(transaction, class_name, lock=True)
         info.pop("is_new", None)
         transaction.save_class(class_name, {**info, "indexes": changed(info.get("indexes", []))})

@@ -5,16 +5,23 @@ Protocol sections 3.5, 5.1 and 6.2.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from leanstorage.rules import acl, classes
 from leanstorage.rules.where import ALWAYS_PRIVATE, bad, parse_names, parse_path
 from leanstorage.rules.call import Call
-from leanstorage.store import Document, Json, Path, Principals, QueryTimeout, Row, canonical_text, decode_bodies
+from leanstorage.store import (
+    canonical_text,
+    decode_bodies,
+    Document,
+    Json,
+    Path,
+    Principals,
+    QueryTimeout,
+    Row,
+    Transaction,
+)
 from leanstorage.rules.values import format_time
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 MAX_INCLUDE_DEPTH = 10
 MAX_INCLUDES = 100
@@ -61,7 +68,7 @@ class Room:
 
 
 def rendered(
-    transaction: "Transaction",
+    transaction: Transaction,
     call: Call,
     class_name: str,
     info: Document,
@@ -104,7 +111,7 @@ def _spliced(row: Row, extra: str, with_acl: bool) -> str:
 
 
 def render(
-    transaction: "Transaction",
+    transaction: Transaction,
     call: Call,
     class_name: str,
     info: Document,
@@ -162,7 +169,7 @@ def file_url(call: Call, key: str) -> str:
 
 
 def expand_files(
-    transaction: "Transaction", call: Call, value: Json, principals: Principals, room: Room | None = None
+    transaction: Transaction, call: Call, value: Json, principals: Principals, room: Room | None = None
 ) -> None:
     """Put the whole file in the place of every stored reference, however deep: Python's SDK needs name and url.
 
@@ -221,7 +228,7 @@ def _paths(include: str) -> set[Path]:
 
 
 def _expand(
-    transaction: "Transaction", call: Call, results: list[Document], path: Path, principals: Principals, room: Room
+    transaction: Transaction, call: Call, results: list[Document], path: Path, principals: Principals, room: Room
 ) -> None:
     """Replace the pointers at `path` by what they point to, where the caller may read it."""
     holders = results
@@ -310,7 +317,7 @@ def _remove_path(value: Json, path: Sequence[str]) -> None:
             _remove_path(value.get(path[0]), path[1:])
 
 
-def hook_object(transaction: "Transaction", call: Call, body: Document, info: Document) -> Document:
+def hook_object(transaction: Transaction, call: Call, body: Document, info: Document) -> Document:
     """A body as the engine is sent it: files expanded, relations as stubs, no password."""
     result: Document = copied({key: value for key, value in body.items() if key not in ALWAYS_PRIVATE})
     result.update({key: stub for key, stub in classes.relations(info).items()})

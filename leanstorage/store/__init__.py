@@ -6,18 +6,6 @@ writer, so it must have no effect but through its transaction, and it must never
 `build_index(class_name, keys)` and `drop_index` change what is found fast; `indexes` keeps the list of them in the
 class, under "indexes". `close()` ends the store.
 
-A transaction has the methods of `store.sql.Transaction`, which hold for every database:
-
-- classes: `class_info(name)` -> dict, not to be changed unless it was locked, or None; `save_class(name, info)`,
-  `class_names()`, `last_write(name)` in ms
-- objects: `get(class_name, id, lock=False)` -> Row or None, `get_many`, `insert`, `update`, `delete`, `find(Query)`,
-  `listing(Query)` -> (rows, last write), `count(Query)`
-- objects in bulk: `taken(class_name, ids)`, `last_seq()`, `insert_many(class_name, rows)`, `page`
-- relations: `relate`, `relate_many`, `members`, `relation_page`, `all_relations`, `unrelate`, `forget_relation`,
-  `role_names(user_id)`
-- records, small private documents by (kind, key): `record`, `add_record` (False when it is there), `put_record`,
-  `delete_record`, `records`, `records_of`, `first_records`, `put_records`, `expired_records`, `delete_expired`, `all_records`
-
 A query's `where` is a tree of `Condition(op, path, operand)`, `Group("and" | "or", nodes)` and `Not(node)`:
 
 | op | operand |
@@ -37,12 +25,10 @@ The times `createdAt` and `updatedAt` are compared in milliseconds.
 """
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 Json = Any  # a decoded value
 Document = dict[str, Any]  # a decoded object
@@ -50,20 +36,6 @@ Rights = dict[str, dict[str, bool]]  # an ACL
 Principals = tuple[str, ...] | None  # the names that somebody goes by in an ACL; None is the master
 Path = tuple[str, ...]  # the names that lead to a value in a document
 Result = TypeVar("Result")
-
-
-class Store(Protocol):
-    """A database. `work` is called with a transaction."""
-
-    def read(self, work: "Callable[[Transaction], Result]") -> Result: ...
-
-    def write(self, work: "Callable[[Transaction], Result]") -> Result: ...
-
-    def build_index(self, class_name: str, keys: Sequence[str]) -> None: ...
-
-    def drop_index(self, class_name: str, keys: Sequence[str]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Row:
@@ -152,6 +124,186 @@ class Query:
     principals: Principals = None
     near: tuple[Path, float, float] | None = None
     comes_again: bool = False
+
+
+class Transaction(Protocol):
+    """What `work` is given: reads and writes that all happen, or none of them. Times are in milliseconds UTC."""
+
+    query_seconds: float  # that a query may take
+
+    def class_info(self, name: str, lock: bool = False) -> Document | None:
+        """`{"columns": {key: type}, "permissions": {...}, "default_acl": ...}` of a class, or None.
+
+        It is shared, and not to be changed, unless it was locked.
+        """
+        ...
+
+    def save_class(self, name: str, info: Document, deleted: int = 0) -> None:
+        """Store the info of a class; `deleted` is when an object of a new one was last deleted, in ms."""
+        ...
+
+    def class_names(self) -> list[str]:
+        """The names of all classes, sorted."""
+        ...
+
+    def last_write(self, class_name: str) -> int | None:
+        """When the class was last written to, deletes included, in ms; None if never."""
+        ...
+
+    def get(self, class_name: str, object_id: str, lock: bool = False) -> Row | None:
+        """The Row of an object, or None; `lock` keeps other writers from it until the end."""
+        ...
+
+    def get_many(self, class_name: str, object_ids: Iterable[str]) -> dict[str, Row]:
+        """{id: Row} of those that exist."""
+        ...
+
+    def insert(self, class_name: str, row: Row) -> bool:
+        """Store a new object; return False, and store nothing, when its id is taken."""
+        ...
+
+    def taken(self, class_name: str, object_ids: Iterable[str]) -> dict[str, int]:
+        """{id: seq} of those that exist; `seq` grows with every insertion."""
+        ...
+
+    def last_seq(self) -> int:
+        """The greatest `seq` so far, 0 in an empty store."""
+        ...
+
+    def page(self, class_name: str, after: Sequence[int], limit: int) -> list[Row]:
+        """Rows in the order of creation, those behind `after`, the (created, seq) of a row."""
+        ...
+
+    def insert_many(self, class_name: str, rows: Sequence[tuple[str, int, int, Rights | None, str]]) -> None:
+        """Store new objects, (id, created, updated, acl, body as canonical text); the caller knows that no id is taken.
+
+        Raises StoreUnavailable, to be tried again, when another writer took one meanwhile.
+        """
+        ...
+
+    def update(self, class_name: str, row: Row) -> None:
+        """Store a Row over what was there."""
+        ...
+
+    def delete(self, class_name: str, object_id: str, at: int) -> bool:
+        """Delete an object at `at` ms; return whether it was there."""
+        ...
+
+    def find(self, query: Query) -> list[Row]:
+        """The rows of a Query, in order."""
+        ...
+
+    def listing(self, query: Query) -> tuple[list[Row], int | None]:
+        """(rows, last write) of a Query and its class, in one statement unless there are none."""
+        ...
+
+    def count(self, query: Query) -> int:
+        """How many rows match, whatever the query's limit and skip."""
+        ...
+
+    def relate(self, class_name: str, key: str, owner: str, target_class: str, targets: Iterable[str]) -> None:
+        """Add members to one owner's relation."""
+        ...
+
+    def relate_many(self, class_name: str, key: str, target_class: str, pairs: Iterable[tuple[str, str]]) -> int:
+        """Add (owner, target) pairs to a relation column; return how many were new."""
+        ...
+
+    def unrelate(self, class_name: str, key: str, owner: str, target_class: str, targets: Iterable[str]) -> None:
+        """Remove members from one owner's relation."""
+        ...
+
+    def forget_relation(self, class_name: str, key: str, owner: str) -> None:
+        """Remove every member of one owner's relation."""
+        ...
+
+    def members(self, class_name: str, key: str, owner: str, target_class: str) -> list[str]:
+        """The ids of one owner's relation."""
+        ...
+
+    def relation_page(self, class_name: str, key: str, after: Sequence[str], limit: int) -> list[tuple[Any, ...]]:
+        """(owner, target class, target) of a relation column in order, those behind the triple `after`."""
+        ...
+
+    def all_relations(self, after: Sequence[str], limit: int) -> list[tuple[Any, ...]]:
+        """(class, key, owner, target class, target) of all relations in order, those behind such a tuple."""
+        ...
+
+    def role_names(self, user_id: str) -> list[str]:
+        """Names of the roles of a user: those that hold it, and again those that hold one of these roles.
+
+        UNION drops what was seen, so circles of roles end.
+        """
+        ...
+
+    def record(self, kind: str, key: str, lock: bool = False) -> Json:
+        """The document of (kind, key), or None; an expired one is gone."""
+        ...
+
+    def add_record(self, kind: str, key: str, value: Json, expires: int | None = None) -> bool:
+        """Store a document unless there is one; return whether it was stored. `expires` in ms."""
+        ...
+
+    def records_of(self, kind: str, keys: Iterable[str]) -> dict[str, Json]:
+        """{key: document} of those that exist and are not expired."""
+        ...
+
+    def first_records(self, kind: str, limit: int) -> list[tuple[str, Json]]:
+        """[(key, document)] of the first of a kind, by key."""
+        ...
+
+    def put_records(self, records: Iterable[Sequence[Any]]) -> None:
+        """Store (kind, key, document, expires) tuples over what was there; those without `expires` never expire."""
+        ...
+
+    def all_records(self, after: Sequence[str], limit: int) -> list[tuple[str, str, Json, int | None]]:
+        """(kind, key, document, expires) in order, expired ones too, those behind a (kind, key)."""
+        ...
+
+    def put_record(self, kind: str, key: str, value: Json, expires: int | None = None) -> None:
+        """Store a document over what was there. `expires` in ms; without it, it never does."""
+        ...
+
+    def delete_record(self, kind: str, key: str) -> bool:
+        """Delete a document; return whether it was there."""
+        ...
+
+    def records(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:
+        """[(key, document)] of a kind whose key begins with `prefix`, by key."""
+        ...
+
+    def expired_records(self, kind: str, limit: int = 100) -> list[tuple[str, Json]]:
+        """[(key, document)] of a kind whose time has come."""
+        ...
+
+    def delete_expired(self, but: str, limit: int) -> int:
+        """Delete records whose time has come, of every kind `but` one; return how many."""
+        ...
+
+
+class Store(Protocol):
+    """A database. `work` is called with a transaction."""
+
+    def read(self, work: Callable[[Transaction], Result]) -> Result: ...
+
+    def write(self, work: Callable[[Transaction], Result]) -> Result: ...
+
+    def build_index(self, class_name: str, keys: Sequence[str]) -> None: ...
+
+    def drop_index(self, class_name: str, keys: Sequence[str]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Watch(Protocol):
+    """What a loop offers: `ready()` is called on it whenever the file has something to read, until `unwatch`."""
+
+    def watch(self, file: int, ready: Callable[[], None]) -> None: ...
+
+    def unwatch(self, file: int) -> None: ...
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """Call `function()` on the loop, which may be another thread's."""
 
 
 QUERY_SECONDS = 5  # clients give up after 15

@@ -5,15 +5,11 @@ Each imports what it runs when it runs: a server that starts needs none of it.
 
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from leanstorage.blobs.folder import open_blobs
-
-if TYPE_CHECKING:
-    from argparse import _SubParsersAction
+from leanstorage.blobs import open_blobs
 
 PARALLEL = 4
 MAX_PARALLEL = 32
@@ -24,6 +20,13 @@ def add_commands(
     commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place, files_place: Place
 ) -> None:
     """Add the subcommands to an argparse object; `storage` is the parent parser with --database and --files."""
+    _add_import(commands, storage, database_url)
+    _add_pull(commands, database_url, files_place)
+    _add_export(commands, storage, database_url)
+    _add_migrate(commands)
+
+
+def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:
     command = commands.add_parser("import", parents=[storage], help="take in a console export or a BSON backup")
     command.add_argument("export", nargs="+", metavar="EXPORT", help="a .tar.gz, a .zip, a folder or single files")
     command.add_argument("--dry-run", action="store_true", help="try everything, keep nothing")
@@ -48,6 +51,8 @@ def add_commands(
 
     command.set_defaults(run=run_import, makes=True)
 
+
+def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place, files_place: Place) -> None:
     command = commands.add_parser("pull", help="take in a live app by its API")
     command.add_argument("--from", dest="source", required=True, metavar="URL", help="the API of the live app")
     command.add_argument("--class", dest="classes", action="append", default=[], metavar="C", help="only this one")
@@ -76,6 +81,8 @@ def add_commands(
 
     command.set_defaults(run=run_pull, makes=True)
 
+
+def _add_export(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:
     command = commands.add_parser("export", parents=[storage], help="write everything as files that import reads")
     command.add_argument("folder", metavar="DIR", help="an empty folder, or one to be made")
 
@@ -88,6 +95,8 @@ def add_commands(
 
     command.set_defaults(run=run_export)
 
+
+def _add_migrate(commands: "_SubParsersAction[ArgumentParser]") -> None:
     command = commands.add_parser("migrate", help="copy one database to another, SQLite or PostgreSQL")
     command.add_argument("--from", dest="source", required=True, metavar="URL", help="nobody may write to it meanwhile")
     command.add_argument("--to", dest="target", required=True, metavar="URL", help="an empty database")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from leanwsgi import messages
 from leanstorage.rules import acl, passwords, values
@@ -18,10 +18,10 @@ from leanstorage.rules.write import MAX_OBJECT_BYTES
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Rights, canonical_text, now
 from leanstorage.takeout import inboxes
-from leanstorage.resources.users import UNIQUE, identity_of, unique_key
+from leanstorage.takeout.formats import Batch
+from leanstorage.resources.third_parties import identity_of, unique_key
+from leanstorage.resources.users import UNIQUE
 
-if TYPE_CHECKING:
-    from leanstorage.takeout.formats import Batch
 
 PRIVATE_KEYS = ("password", "salt", "bcryptPassword", "scryptPassword", "sessionToken")
 SCRYPT_TEXT = re.compile(r"([0-9a-f]{32})\$([0-9a-f]{128})")
@@ -81,7 +81,7 @@ class Job:
     is_live: bool = False  # rows of the API, which never shows what users log in with
 
 
-def convert(job: Job, batch: "Batch") -> Prepared:
+def convert(job: Job, batch: Batch) -> Prepared:
     """The Prepared of a batch; what is wrong with a row is a reason in it and raises nothing."""
     prepared = Prepared()
     for index, (_, data) in enumerate(batch.rows):

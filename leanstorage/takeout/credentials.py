@@ -7,14 +7,11 @@ replaces what was not touched here, and an older one nothing.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from leanstorage.rules import passwords
-from leanstorage.store import Condition, Document, Query, Row, Store
+from leanstorage.store import Condition, Document, Query, Row, Store, Transaction
 from leanstorage.takeout.convert import Entry
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 FILLED = "users who were here already and got their old password or session"
 REPLACED = "users whose password or session had changed there: those of this export were taken"
@@ -24,7 +21,7 @@ MISSING_THIRD_PARTY = "users with a third-party account have no password here: i
 PAGE_ROWS = 1000
 
 
-def renew(transaction: "Transaction", entries: Iterable[Entry], secret: bytes) -> list[str]:
+def renew(transaction: Transaction, entries: Iterable[Entry], secret: bytes) -> list[str]:
     """Give users who are here already what the `entries` bring and what is newer there; return notes to count.
 
     `secret` is that of session tokens.
@@ -91,7 +88,7 @@ def _plain(record: Document) -> Document:
     return {key: value for key, value in record.items() if key != "is_imported"}
 
 
-def _session(transaction: "Transaction", credential: Document, secret: bytes) -> str | None:
+def _session(transaction: Transaction, credential: Document, secret: bytes) -> str | None:
     """The key of the session record of a credential, None where there is none."""
     if "token" not in credential:
         return None
@@ -103,7 +100,7 @@ def _session(transaction: "Transaction", credential: Document, secret: bytes) ->
 
 
 def _store(
-    transaction: "Transaction", user_id: str, current: Document, result: Document, ended: str | None, lookup: str
+    transaction: Transaction, user_id: str, current: Document, result: Document, ended: str | None, lookup: str
 ) -> bool:
     """Store a credential, end the session that it replaces and begin its own; return whether it has a new one."""
     is_new = "token" in result and result["token"] != current.get("token")
@@ -120,7 +117,7 @@ def missing(store: Store) -> list[tuple[str, int]]:
     found = {MISSING: 0, MISSING_THIRD_PARTY: 0}
     after = ""
 
-    def page(transaction: "Transaction") -> tuple[list[Row], dict[str, Document]]:
+    def page(transaction: Transaction) -> tuple[list[Row], dict[str, Document]]:
         where = Condition("gt", ("objectId",), after)
         rows = transaction.find(Query("_User", where, order=((("objectId",), False),), limit=PAGE_ROWS))
         return rows, transaction.records_of("credential", [row.id for row in rows])

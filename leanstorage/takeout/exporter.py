@@ -12,16 +12,14 @@ import sys
 import time
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from leanstorage.rules import acl, classes, passwords
-from leanstorage.store import Document, Row, Store, canonical_text, open_store
+from leanstorage.store import canonical_text, Document, open_store, Row, Store, Transaction
 from leanstorage.takeout import inboxes
 from leanstorage.takeout.report import PLAIN_SECONDS, peak_memory
 from leanstorage.rules.values import format_time
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 PAGE_ROWS = 1000
 
@@ -152,7 +150,7 @@ def _write_rows(
 
 
 def _page(
-    transaction: "Transaction", name: str, after: tuple[int, int]
+    transaction: Transaction, name: str, after: tuple[int, int]
 ) -> tuple[list[Row], dict[str, Document]]:
     rows = transaction.page(name, after, PAGE_ROWS)
     is_user = name == "_User" and rows

@@ -15,25 +15,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from leanstorage.rules import indexes, passwords
 from leanstorage.rules.errors import StorageError
-from leanstorage.store import Document, Store, open_store
+from leanstorage.store import Document, open_store, Store, Transaction
 from leanstorage.takeout import bson_rows, convert, formats, inboxes, load, sources
 from leanstorage.takeout.convert import Job, Prepared
 from leanstorage.takeout.formats import Batch, Content
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.sources import Member, SourceError
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 INLINE_BATCHES = 6  # a small import is over before other processes would have started
 MAX_WORKERS = 4
 NAMES = {"rows": "{0.class_name}", "relation": "{0.class_name}.{0.key}", "inboxes": "inboxes"}  # in the report, by kind
 Paths = Sequence[str | Path]
-Work = Callable[["Transaction"], Any]
+Work = Callable[[Transaction], Any]
 Write = Callable[[Work], Any]  # runs work(transaction), which for a dry run is always the same one
 
 
@@ -75,7 +73,7 @@ class _Undone(Exception):
     """Ends the transaction of a dry run."""
 
 
-def _try(paths: Paths, secret: bytes, rotate_sessions: bool, report: Report, transaction: "Transaction") -> None:
+def _try(paths: Paths, secret: bytes, rotate_sessions: bool, report: Report, transaction: Transaction) -> None:
     _import(paths, lambda work: work(transaction), secret, rotate_sessions, report)
     raise _Undone
 
@@ -199,16 +197,16 @@ class _Importing:
 
 
 def _load_rows(
-    class_name: str, prepared: Prepared, start_seq: int, secret: bytes, transaction: "Transaction"
+    class_name: str, prepared: Prepared, start_seq: int, secret: bytes, transaction: Transaction
 ) -> load.Outcome:
     return load.load_rows(transaction, class_name, prepared, start_seq, secret)
 
 
-def _load_relation(content: Content, prepared: Prepared, transaction: "Transaction") -> load.Outcome:
+def _load_relation(content: Content, prepared: Prepared, transaction: Transaction) -> load.Outcome:
     return load.load_relation(transaction, content, prepared)
 
 
-def _load_inboxes(prepared: Prepared, transaction: "Transaction") -> load.Outcome:
+def _load_inboxes(prepared: Prepared, transaction: Transaction) -> load.Outcome:
     return load.Outcome(*inboxes.load(transaction, prepared.lines))
 
 

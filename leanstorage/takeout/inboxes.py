@@ -6,15 +6,12 @@ greatest messageId that was given, and the same with `unread`.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from leanstorage.rules import values
 from leanstorage.rules.errors import StorageError
 from leanstorage.resources.statuses import COUNTERS, line_key, lines_kind
-from leanstorage.store import Document, Json, Store
+from leanstorage.store import Document, Json, Store, Transaction
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 TYPE = "Inboxes"  # in the header of the file
 FILE = "_Inbox.0.jsonl"
@@ -63,7 +60,7 @@ def _is_number(value: Json) -> bool:
 
 
 def load(
-    transaction: "Transaction", found: Sequence[tuple[int, Document]]
+    transaction: Transaction, found: Sequence[tuple[int, Document]]
 ) -> tuple[int, int, list[tuple[int, str]]]:
     """Add (index, row) pairs; what is here stays. Return how many are new, how many were here, and [(index, reason)]."""
     inboxes = defaultdict[tuple[str, str], list[tuple[int, Document]]](list)
@@ -94,7 +91,7 @@ def load(
     return new, skipped, refused
 
 
-def _count(transaction: "Transaction", owner: str, inbox_type: str, group: Sequence[Document]) -> int:
+def _count(transaction: Transaction, owner: str, inbox_type: str, group: Sequence[Document]) -> int:
     """Store the counters that are not here; what is sent next gets a number beyond all of these. Return how many."""
     stored = 0
     for name in ("last", "unread"):

@@ -8,18 +8,16 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from leanstorage.resources import sessions
 from leanstorage.rules import acl, classes, values
 from leanstorage.rules.errors import StorageError
-from leanstorage.store import Document, Json, Result, Row, Store, StoreUnavailable, type_of
+from leanstorage.store import Document, Json, Result, Row, Store, StoreUnavailable, Transaction, type_of
 from leanstorage.takeout import credentials
 from leanstorage.takeout.convert import PRIVATE_KEYS, Column, Entry, Extra, Prepared, Record, unique_names
 from leanstorage.takeout.formats import Columns, Content
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 TRIES = 6  # of a batch, when another process is writing
 TYPES = frozenset(["String", "Number", "Boolean", "Array", "Object", "Date", "Bytes", "File", "GeoPoint"])
@@ -40,7 +38,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def stored(store: Store, work: "Callable[[Transaction], Result]") -> Result:
+def stored(store: Store, work: Callable[[Transaction], Result]) -> Result:
     """`store.write(work)`, tried again while another process is in the way; raise StoreUnavailable in the end."""
     for attempt in range(TRIES - 1):
         try:
@@ -51,7 +49,7 @@ def stored(store: Store, work: "Callable[[Transaction], Result]") -> Result:
 
 
 def load_rows(
-    transaction: "Transaction", class_name: str, prepared: Prepared, start_seq: int, secret: bytes
+    transaction: Transaction, class_name: str, prepared: Prepared, start_seq: int, secret: bytes
 ) -> Outcome:
     """Insert a Prepared batch; rows whose id was there before `start_seq` are skipped, later ones are duplicates.
 
@@ -68,7 +66,7 @@ def load_rows(
     return outcome
 
 
-def merge_rows(transaction: "Transaction", class_name: str, prepared: Prepared) -> tuple[Outcome, list[str]]:
+def merge_rows(transaction: Transaction, class_name: str, prepared: Prepared) -> tuple[Outcome, list[str]]:
     """Insert what is new and replace what is older than the Prepared rows; what was changed here since stays.
 
     Returns also the ids that were inserted or replaced.
@@ -108,7 +106,7 @@ def merge_rows(transaction: "Transaction", class_name: str, prepared: Prepared) 
 
 
 def _fitting(
-    transaction: "Transaction",
+    transaction: Transaction,
     class_name: str,
     info: Document,
     rows: list[Entry],
@@ -124,14 +122,14 @@ def _fitting(
     return _with_free_names(transaction, rows, outcome, freed or {})
 
 
-def _put_records(transaction: "Transaction", rows: Iterable[Entry]) -> None:
+def _put_records(transaction: Transaction, rows: Iterable[Entry]) -> None:
     records = [record for _, row, extra in rows if extra for record in _records(row[0], extra)]
     if records:
         transaction.put_records(_without_kept_files(transaction, records))
 
 
 def _new_rows(
-    transaction: "Transaction", class_name: str, prepared: Prepared, start_seq: int, secret: bytes, outcome: Outcome
+    transaction: Transaction, class_name: str, prepared: Prepared, start_seq: int, secret: bytes, outcome: Outcome
 ) -> list[Entry]:
     taken = transaction.taken(class_name, [row[0] for _, row, _ in prepared.rows])
     rows: list[Entry] = []
@@ -154,7 +152,7 @@ def _new_rows(
 
 
 def _with_free_names(
-    transaction: "Transaction", rows: list[Entry], outcome: Outcome, freed: Names
+    transaction: Transaction, rows: list[Entry], outcome: Outcome, freed: Names
 ) -> list[Entry]:
     """Without rows whose unique values (names, accounts, sessions) belong to another object.
 
@@ -189,7 +187,7 @@ def _records(object_id: str, extra: Extra) -> Iterator[Record]:
     yield from extra["records"]
 
 
-def _without_kept_files(transaction: "Transaction", records: Sequence[Record]) -> list[Record]:
+def _without_kept_files(transaction: Transaction, records: Sequence[Record]) -> list[Record]:
     """Of several files that share a key the first one stays the key's owner."""
     kept = set(transaction.records_of("file", [key for kind, key, _ in records if kind == "file"]))
     result = []
@@ -249,7 +247,7 @@ def _column(kind: str, class_name: str | None) -> Document:
     return {"type": kind} if class_name is None else {"type": kind, "className": class_name}
 
 
-def load_relation(transaction: "Transaction", content: Content, prepared: Prepared) -> Outcome:
+def load_relation(transaction: Transaction, content: Content, prepared: Prepared) -> Outcome:
     """Add a batch of a join file. Raises ValueError when nothing tells which class the members are of."""
     info = classes.load(transaction, content.class_name, lock=True) or classes.empty_info(content.class_name)
     column = info["columns"].get(content.key)
@@ -268,7 +266,7 @@ def load_relation(transaction: "Transaction", content: Content, prepared: Prepar
     return Outcome(imported, len(pairs) - imported)
 
 
-def _ask_again(transaction: "Transaction", name: str) -> None:
+def _ask_again(transaction: Transaction, name: str) -> None:
     """Let the next pull ask for the members of all owners once more: an export may be older than the last one."""
     after = (PULL, "")
     while found := transaction.all_records(after, PAGE_ROWS):
@@ -281,7 +279,7 @@ def _ask_again(transaction: "Transaction", name: str) -> None:
 
 
 def set_members(
-    transaction: "Transaction", class_name: str, key: str, target_class: str, owner: str, members: Iterable[str]
+    transaction: Transaction, class_name: str, key: str, target_class: str, owner: str, members: Iterable[str]
 ) -> int:
     """Make `members` the whole relation of one owner; return how many were new."""
     wanted = set(members)
@@ -290,7 +288,7 @@ def set_members(
     return transaction.relate_many(class_name, key, target_class, [(owner, member) for member in members])
 
 
-def remove(transaction: "Transaction", service: Any, class_name: str, object_id: str, at: int) -> None:
+def remove(transaction: Transaction, service: Any, class_name: str, object_id: str, at: int) -> None:
     """Delete an object with what was kept beside it, at `at` ms; `service` is whatever has the `token_secret`."""
     row = transaction.get(class_name, object_id)
     if row is None:
@@ -304,7 +302,7 @@ def remove(transaction: "Transaction", service: Any, class_name: str, object_id:
     transaction.delete(class_name, object_id, at)
 
 
-def _target_of(transaction: "Transaction", ids: Sequence[str]) -> str:
+def _target_of(transaction: Transaction, ids: Sequence[str]) -> str:
     sample = ids[:SAMPLE]
     holding = [name for name in transaction.class_names() if transaction.taken(name, sample)]
     if len(holding) != 1:
@@ -312,7 +310,7 @@ def _target_of(transaction: "Transaction", ids: Sequence[str]) -> str:
     return holding[0]
 
 
-def load_schema(transaction: "Transaction", schemas: dict[str, Columns], settings: Document) -> None:
+def load_schema(transaction: Transaction, schemas: dict[str, Columns], settings: Document) -> None:
     """Declare the columns of schema files that are not known yet; settings only where the class still has none.
 
     Raises 123 for a malformed default ACL.

@@ -9,16 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from leanstorage.rules import classes, indexes
-from leanstorage.store import Document, Json, Store, canonical_text, open_store
+from leanstorage.store import canonical_text, Document, Json, open_store, Store, Transaction
 from leanstorage.takeout.exporter import Digest
 from leanstorage.takeout.load import stored
 from leanstorage.takeout.report import PLAIN_SECONDS
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 PIECE = 1000  # rows read and stored at once
 KIND, KEY = "migration", "position"  # of the record that says how far it has come
@@ -70,7 +68,7 @@ def _run(source: Store, target: Store, out: TextIO, progress: "Progress") -> int
     return 0 if is_equal else 1
 
 
-def _position(transaction: "Transaction") -> Document:
+def _position(transaction: Transaction) -> Document:
     """How far the copy has come; raise ValueError when the target holds something else."""
     position = transaction.record(KIND, KEY)
     if position is None and (transaction.class_names() or transaction.all_records(("", ""), 1)):
@@ -78,17 +76,17 @@ def _position(transaction: "Transaction") -> Document:
     return {**NOTHING, **(position or {})}
 
 
-def _save(target: Store, position: Document, work: "Callable[[Transaction], object]") -> None:
+def _save(target: Store, position: Document, work: Callable[[Transaction], object]) -> None:
     """Store a piece and the position behind it, at once."""
 
-    def both(transaction: "Transaction") -> None:
+    def both(transaction: Transaction) -> None:
         work(transaction)
         transaction.put_record(KIND, KEY, position)
 
     stored(target, both)
 
 
-def _infos(transaction: "Transaction") -> list[tuple[str, Document, int]]:
+def _infos(transaction: Transaction) -> list[tuple[str, Document, int]]:
     """[(name, info, time of the last deletion or write in ms)] of all classes."""
     return [
         (name, classes.existing(transaction, name), transaction.last_write(name) or 0)
@@ -102,7 +100,7 @@ def _copy_classes(source: Store, target: Store, position: Document, progress: "P
     infos = source.read(_infos)
     position["classes"] = True
 
-    def work(transaction: "Transaction") -> None:
+    def work(transaction: Transaction) -> None:
         for name, info, written in infos:
             # Queries may use an index from the moment on that the class lists it.
             transaction.save_class(name, {key: value for key, value in info.items() if key != "indexes"}, written)
@@ -141,7 +139,7 @@ def _copy_relations(source: Store, target: Store, position: Document, progress: 
         for class_name, key, owner, target_class, member in rows:
             groups.setdefault((class_name, key, target_class), []).append((owner, member))
 
-        def work(transaction: "Transaction") -> None:
+        def work(transaction: Transaction) -> None:
             for group, pairs in groups.items():  # noqa: B023
                 transaction.relate_many(*group, pairs)
 

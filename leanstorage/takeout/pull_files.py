@@ -6,19 +6,18 @@ A file is there completely or not at all, so what lies in the folder is itself t
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from leanstorage.store import Document, StoreUnavailable
+from leanstorage.takeout.pull import Pull
 from leanstorage.takeout.remote import RemoteError
 
-if TYPE_CHECKING:
-    from leanstorage.takeout.puller import Pull
 
 PAGE_ROWS = 200
 TRIES = 3  # of a file that arrives broken
 
 
-def run(pull: "Pull", blobs: Any) -> None:
+def run(pull: Pull, blobs: Any) -> None:
     """Fetch what is not there yet; a file that cannot be had or kept is refused with its reason.
 
     `blobs` are those of blobs.py or s3_blobs.py.
@@ -35,7 +34,7 @@ def run(pull: "Pull", blobs: Any) -> None:
     pull.report.end("files")
 
 
-def _rows(pull: "Pull") -> Iterator[Document]:
+def _rows(pull: Pull) -> Iterator[Document]:
     """Every `_File` object with its URL, which the scan API leaves out."""
     last = None
     while True:
@@ -47,7 +46,7 @@ def _rows(pull: "Pull") -> Iterator[Document]:
         last = rows[-1]["objectId"]
 
 
-def _one(pull: "Pull", blobs: Any, row: Document) -> tuple[str, int, str]:
+def _one(pull: Pull, blobs: Any, row: Document) -> tuple[str, int, str]:
     """("fetched" | "here" | "elsewhere" | "refused", bytes that are here, why it was refused) of one file."""
     key, url = row.get("key"), row.get("url")
     if not isinstance(key, str) or not key:
@@ -78,7 +77,7 @@ def _one(pull: "Pull", blobs: Any, row: Document) -> tuple[str, int, str]:
         attempt += 1
 
 
-def _fetch(pull: "Pull", blobs: Any, key: str, url: str, size: int | None, checksum: str | None) -> int:
+def _fetch(pull: Pull, blobs: Any, key: str, url: str, size: int | None, checksum: str | None) -> int:
     length: int
     staged, length, digest = blobs.write(_limited(pull.remote.download(url), size))
     try:
@@ -101,7 +100,7 @@ def _limited(chunks: Iterable[bytes], size: int | None) -> Iterator[bytes]:
         yield chunk
 
 
-def _count(pull: "Pull", row: Document, outcome: str, size: int, reason: str) -> None:
+def _count(pull: Pull, row: Document, outcome: str, size: int, reason: str) -> None:
     if outcome == "refused":
         text = f"{row.get('objectId')} {row.get('key')}".encode("utf-8", "replace")
         pull.report.refuse("files", str(row.get("objectId")), 0, reason, text)

@@ -7,16 +7,14 @@ that was changed here since are only added to.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from leanstorage.rules import classes, values
-from leanstorage.store import Condition, Document, Query, Store
+from leanstorage.store import Condition, Document, Query, Store, Transaction
 from leanstorage.takeout import load
+from leanstorage.takeout.pull import Pull
 from leanstorage.takeout.remote import RemoteError
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
-    from leanstorage.takeout.puller import Pull
 
 OWNERS_AT_ONCE = 100  # between two times that the progress is stored
 ASKED_AT_ONCE = 50  # owners in one query for their times
@@ -32,7 +30,7 @@ class Found(NamedTuple):
     members: list[str]
 
 
-def run(pull: "Pull", class_name: str) -> None:
+def run(pull: Pull, class_name: str) -> None:
     """Pull every relation column of a class; what fails is reported and asked for again by the next run."""
     info = pull.store.read(lambda transaction: classes.existing(transaction, class_name))
     columns = {key: column["className"] for key, column in info["columns"].items() if column["type"] == "Relation"}
@@ -46,7 +44,7 @@ def run(pull: "Pull", class_name: str) -> None:
         pull.report.trouble(f"relations of {class_name}: {error}")
 
 
-def _all_owners(pull: "Pull", class_name: str, key: str, target: str) -> None:
+def _all_owners(pull: Pull, class_name: str, key: str, target: str) -> None:
     name = f"{class_name}.{key}"
     state = pull.state(name)
     if state.get("is_done"):
@@ -61,7 +59,7 @@ def _all_owners(pull: "Pull", class_name: str, key: str, target: str) -> None:
         is_done = len(owners) < OWNERS_AT_ONCE
 
         def work(
-            transaction: "Transaction", found: list[Found] = found, after: str | None = after, is_done: bool = is_done
+            transaction: Transaction, found: list[Found] = found, after: str | None = after, is_done: bool = is_done
         ) -> tuple[int, int]:
             counts = _set(transaction, class_name, key, target, found)
             transaction.put_record(pull.kind, name, {"after": after, "is_done": is_done})
@@ -74,7 +72,7 @@ def _all_owners(pull: "Pull", class_name: str, key: str, target: str) -> None:
             return
 
 
-def _changed_owners(pull: "Pull", class_name: str, columns: dict[str, str]) -> None:
+def _changed_owners(pull: Pull, class_name: str, columns: dict[str, str]) -> None:
     """Owners that the last pass through the rows found changed: their members are replaced."""
     kind = pull.owners_kind(class_name)
     while True:
@@ -87,7 +85,7 @@ def _changed_owners(pull: "Pull", class_name: str, columns: dict[str, str]) -> N
             found = _members_of(pull, class_name, key, target, owners)
 
             def replace(
-                transaction: "Transaction", key: str = key, target: str = target, found: list[Found] = found
+                transaction: Transaction, key: str = key, target: str = target, found: list[Found] = found
             ) -> tuple[int, int]:
                 return _set(transaction, class_name, key, target, found)
 
@@ -103,7 +101,7 @@ def _owners_after(store: Store, class_name: str, after: str | None) -> list[str]
 
 
 def _set(
-    transaction: "Transaction", class_name: str, key: str, target: str, found: Sequence[Found]
+    transaction: Transaction, class_name: str, key: str, target: str, found: Sequence[Found]
 ) -> tuple[int, int]:
     """Store the members of some owners; return how many were new, and of how many owners none were taken away."""
     rows = transaction.get_many(class_name, [one.owner for one in found])
@@ -117,14 +115,14 @@ def _set(
     return added, kept
 
 
-def _count(pull: "Pull", name: str, found: Sequence[Found], added: int, kept: int, size: int = 0) -> None:
+def _count(pull: Pull, name: str, found: Sequence[Found], added: int, kept: int, size: int = 0) -> None:
     read = sum(len(one.members) for one in found)
     pull.report.advance(name, read, added, read - added, size)
     if kept:
         pull.report.note(name, KEPT, kept)
 
 
-def _members_of(pull: "Pull", class_name: str, key: str, target: str, owners: Sequence[str]) -> list[Found]:
+def _members_of(pull: Pull, class_name: str, key: str, target: str, owners: Sequence[str]) -> list[Found]:
     """Asked for several at once; without owners that are not there."""
     times: dict[str, int] = {}
     for at in range(0, len(owners), ASKED_AT_ONCE):
@@ -135,7 +133,7 @@ def _members_of(pull: "Pull", class_name: str, key: str, target: str, owners: Se
     return [Found(owner, times[owner], ids) for owner, ids in zip(asked, members, strict=True)]
 
 
-def _times(pull: "Pull", class_name: str, owners: Sequence[str]) -> dict[str, int]:
+def _times(pull: Pull, class_name: str, owners: Sequence[str]) -> dict[str, int]:
     """When each was last changed there, in ms."""
     where = {"objectId": {"$in": list(owners)}}
     rows = pull.remote.rows(f"/classes/{class_name}", limit=ASKED_AT_ONCE, keys="updatedAt", where=where)
@@ -145,7 +143,7 @@ def _times(pull: "Pull", class_name: str, owners: Sequence[str]) -> dict[str, in
         raise RemoteError(f"objects of {class_name} whose updatedAt is not a time") from None
 
 
-def _members(pull: "Pull", class_name: str, key: str, target: str, owner: str) -> list[str]:
+def _members(pull: Pull, class_name: str, key: str, target: str, owner: str) -> list[str]:
     related = {"object": values.pointer(class_name, owner), "key": key}
     ids: list[str] = []
     while True:

@@ -11,45 +11,23 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from leanstorage.rules import passwords, values
 from leanstorage.rules.errors import StorageError
-from leanstorage.store import Condition, Document, Json, Query, Result, Row, Store, now, open_store
+from leanstorage.store import Condition, Document, Json, now, open_store, Query, Row, Store, Transaction
 from leanstorage.takeout import convert, credentials, formats, load, pull_files, pull_relations
 from leanstorage.takeout.formats import Columns
 from leanstorage.takeout.remote import AnswerTooLarge, Remote, RemoteError
+from leanstorage.takeout.pull import Pull
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.sources import SourceError, printable
 
-if TYPE_CHECKING:
-    from leanstorage.store.sql import Transaction
 
 PAGE_ROWS = 1000
 LEAST_ROWS = 10  # of a page, where single rows are huge
 MARGIN_MS = 60_000  # how long a write may take from its time stamp to being seen
 MISSING_AT_ONCE = 50  # ids in one query for what a pass did not see
-
-
-class Pull:
-    """What the parts of one pull share."""
-
-    def __init__(self, remote: Remote, store: Store, secret: bytes, report: Report) -> None:
-        self.remote = remote
-        self.store = store
-        self.report = report
-        self.token_secret = secret
-        self.kind = f"{load.PULL}{remote.source_id}"
-
-    def write(self, work: "Callable[[Transaction], Result]") -> Result:
-        return load.stored(self.store, work)
-
-    def state(self, key: str) -> Document:
-        """How far a class or a relation column came, {} before it was begun."""
-        return self.store.read(lambda transaction: transaction.record(self.kind, key)) or {}
-
-    def owners_kind(self, class_name: str) -> str:
-        return f"pull-owner:{self.remote.source_id}:{class_name}"
 
 
 def run(
@@ -212,7 +190,7 @@ def _store_page(
     job = convert.Job(name, "rows", "json", pull.token_secret, is_live=True)
     prepared = convert.convert(job, batch)
 
-    def work(transaction: "Transaction") -> load.Outcome:
+    def work(transaction: Transaction) -> load.Outcome:
         outcome, written = load.merge_rows(transaction, name, prepared)
         if has_relations:
             transaction.put_records([(pull.owners_kind(name), object_id, {}) for object_id in written])
@@ -245,7 +223,7 @@ def _compare(pull: Pull, schemas: dict[str, Columns], delete_missing: bool, name
     if not gone:
         return
 
-    def remove(transaction: "Transaction") -> None:
+    def remove(transaction: Transaction) -> None:
         for object_id in gone:
             load.remove(transaction, pull, name, object_id, now())
 

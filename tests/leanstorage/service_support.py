@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 from leanstorage.rules.call import Options
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.application import create_application, open_service
-from router import STATUS_LINES
+from leanwsgi.messages import STATUS_LINES
 from tests.support import call
 
 KEYS = {"id": "appid", "key": "UtOCzqb67d3sN12Kts4URwy8", "master_key": "DyJegPlemooo4X1tg94gQkw1", "hook_key": "hook"}

@@ -10,7 +10,7 @@ from unittest import mock
 import requests
 
 from leanstorage.resources import files
-from leanstorage.blobs.folder import open_blobs
+from leanstorage.blobs import open_blobs
 from leanstorage.store import StoreUnavailable, now
 from leanstorage.resources.sweep import sweep
 from tests.leanstorage.service_support import KEYS, ServiceTestCase

@@ -25,6 +25,33 @@ class Task:
         self.service, self.cancel = service, cancel
 
 
+class WaitressTest(unittest.TestCase):
+    def test_waitress_has_every_name_that_is_relied_upon(self):
+        """First here when a new version changes one."""
+        with listen("127.0.0.1", 0) as listening:
+            server = waitress_server.create_server(print, [listening], Pool())
+            channel = server.channel_class(server, listening.dup(), ("127.0.0.1", 1), server.adj, map={})
+            request = waitress_server.HTTPRequestParser(server.adj)
+            rows = (
+                (server, "accepting active_channels adj channel_class effective_port handle_accept in_connection_overflow _map trigger task_dispatcher"),
+                (server.adj, "asyncore_loop_timeout connection_limit max_request_body_size send_bytes"),
+                (channel, "connected handle_close handle_write last_activity request requests requests_lock service total_outbufs_len write_soon"),
+                (request, "command error get_body_stream headers parse_header path received version"),
+                (server.task_dispatcher, "add_task lock logger queue set_thread_count shutdown stop_count thread_exit_cv threads"),
+                (server.trigger, "_closed _physical_pull pull_trigger thunks"),
+                (waitress_server.wasyncore, "close_all dispatcher poll2"),
+                (waitress_server.WSGITask(channel, request), "get_environment"),
+            )
+            try:
+                for owner, names in rows:
+                    for name in names.split():
+                        with self.subTest(owner=type(owner).__name__, name=name):
+                            self.assertTrue(hasattr(owner, name))
+            finally:
+                channel.close()
+                server.trigger.close()
+
+
 class PoolTest(unittest.TestCase):
     def pool(self, threads):
         pool = Pool()

@@ -11,30 +11,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import psycopg
 from greenlet import getcurrent, greenlet
 from psycopg_pool import PoolTimeout
 
-from leanstorage.store import Later, Result
-from leanstorage.store.postgresql.store import MAX_LENT, Connection, PostgresqlStore
-from leanstorage.store.sql import Transaction
+from leanstorage.store import Later, Result, Watch
+from leanstorage.store.postgresql.store import MAX_LENT, PostgresqlStore
+from leanstorage.store.postgresql.wire import Connection
+from leanstorage.store.transaction import Transaction
 
 MAX_WAITING = 64  # works for a connection; the others go to threads
 STATEMENT_SECONDS = 0.5  # a connection is not to be kept by one slow query
 SPIN_SECONDS = 0.001  # how long a turn of the loop may stay with answers that are about to come
-
-
-class Watch(Protocol):
-    """What a loop offers: `ready()` is called on it whenever the file has something to read, until `unwatch`."""
-
-    def watch(self, file: int, ready: Callable[[], None]) -> None: ...
-
-    def unwatch(self, file: int) -> None: ...
-
-    def soon(self, function: Callable[[], None]) -> None:
-        """Call `function()` on the loop, which may be another thread's."""
 
 
 class _Lent:

@@ -1,0 +1,142 @@
+"""Finding objects: lists, one by its id, and what a caller may ask about. Protocol section 4."""
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from operator import is_
+from wsgiref.handlers import format_date_time
+from leanstorage.rules import acl, classes, rendering, values
+from leanstorage.rules.where import bad, parse_json, parse_listing, parse_where
+from leanstorage.rules.call import Answer, Call, ok
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.store import (
+    Document,
+    Group,
+    Json,
+    Node,
+    Not,
+    Principals,
+    Query,
+    Transaction,
+)
+from leanwsgi.messages import Header
+
+
+def find(call: Call, class_name: str) -> Answer:
+    """GET of a class: `{"results": [...]}`, with `count` when asked for."""
+    options = call.query
+
+    def work(transaction: Transaction) -> tuple[Document, int | None]:
+        name, extra = class_name, {}
+        principals = call.principals(transaction)
+        redirect = options.get("redirectClassNameForKey")
+        info = classes.load(transaction, name)
+        if redirect:
+            if not isinstance(redirect, str):
+                raise bad("redirectClassNameForKey must be a key")
+            column = (info or {"columns": {}})["columns"].get(redirect)
+            if column is None or "className" not in column:
+                return {"results": []}, None
+            name = column["className"]
+            extra = {"className": name}
+            info = classes.load(transaction, name)
+        if info is None:
+            raise StorageError(Code.NO_CLASS)
+        classes.check_permission(info, "find", principals)
+        query, mentioned = parse_listing(name, options, call.caller.is_master, principals)
+        query = _within_rights(transaction, query, mentioned, principals)
+        rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(name))
+        results = rendering.rendered(
+            transaction,
+            call,
+            name,
+            info,
+            rows,
+            principals,
+            call.flag("returnACL"),
+            options.get("include", ""),
+            options.get("keys", ""),
+        )
+        value = {"results": results, **extra}
+        if call.flag("count"):
+            value["count"] = transaction.count(query)
+        return value, written
+
+    value, written = call.service.store.read(work)
+    return ok(rendering.ready(value), _last_modified(written))
+
+
+def get(call: Call, class_name: str, object_id: str) -> Answer:
+    """GET by id: the object, `{}` when there is none that the caller may read."""
+    values.check_object_id(object_id)
+
+    def work(transaction: Transaction) -> tuple[Json, int | None]:
+        info = classes.existing(transaction, class_name)
+        principals = call.principals(transaction)
+        classes.check_permission(info, "get", principals)
+        row = transaction.get(class_name, object_id)
+        if row is None or not acl.allows(row.acl, "read", principals):
+            return {}, None
+        include, keys = call.query.get("include", ""), call.query.get("keys", "")
+        with_acl = call.flag("returnACL")
+        [value] = rendering.rendered(transaction, call, class_name, info, [row], principals, with_acl, include, keys)
+        return rendering.Ready(value) if isinstance(value, str) else value, row.updated
+
+    value, updated = call.service.store.read(work)
+    if not value and class_name == "_User":
+        raise StorageError(Code.NO_USER)
+    if not value and class_name == "_File":
+        raise StorageError(Code.NO_CLASS)
+    return ok(value, _last_modified(updated))
+
+
+def parse(
+    transaction: Transaction, call: Call, class_name: str, where: Json, principals: Principals
+) -> Query:
+    """A `where`, JSON text or decoded, as the caller's Query: inner classes need `find`, owners of relations `read`."""
+    if where is None:
+        where = {}
+    elif isinstance(where, str):
+        where = parse_json(where)
+    query, mentioned = parse_where(class_name, where, call.caller.is_master, principals)
+    return _within_rights(transaction, query, mentioned, principals)
+
+
+def _within_rights(
+    transaction: Transaction, query: Query, mentioned: Collection[str], principals: Principals
+) -> Query:
+    """The query as its caller may make it; raise 403 where finding in a class that it mentions is closed."""
+    for name in mentioned:
+        info = classes.load(transaction, name)
+        if info is not None:
+            classes.check_permission(info, "find", principals)
+    where = _without_hidden_owners(transaction, query.where, principals)
+    return query if where is query.where else replace(query, where=where)
+
+
+def _without_hidden_owners(transaction: Transaction, node: Node, principals: Principals) -> Node:
+    """A where in which relations of owners that the caller may not read have no members."""
+    if isinstance(node, Group):
+        nodes = tuple(_without_hidden_owners(transaction, child, principals) for child in node.nodes)
+        return node if all(map(is_, nodes, node.nodes)) else Group(node.op, nodes)
+    if isinstance(node, Not):
+        inside = _without_hidden_owners(transaction, node.node, principals)
+        return node if inside is node.node else Not(inside)
+    if node.op == "related" and principals is not None:
+        owner = transaction.get(*node.operand[:2])
+        if owner is None or not acl.allows(owner.acl, "read", principals):
+            return Group("or", ())
+    if node.op == "in_query":
+        inner = replace(node.operand, where=_without_hidden_owners(transaction, node.operand.where, principals))
+        return replace(node, operand=inner)
+    if node.op == "select":
+        key, query = node.operand
+        inner = replace(query, where=_without_hidden_owners(transaction, query.where, principals))
+        return replace(node, operand=(key, inner))
+    return node
+
+
+def _last_modified(ms: int | None) -> Sequence[Header]:
+    """LeanCloud's own form: an HTTP date with milliseconds."""
+    if ms is None:
+        return ()
+    seconds, rest = divmod(ms, 1000)
+    return [("Last-Modified", format_date_time(seconds).replace(" GMT", f".{rest:03d} GMT"))]

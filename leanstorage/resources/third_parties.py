@@ -1,0 +1,108 @@
+"""Accounts of third parties (authData): which are believed, and whose they are. Protocol section 5.6."""
+import hashlib
+from leanstorage.engine import hooks
+from leanstorage.rules import values
+from leanstorage.rules.call import Call
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.store import Document, Json, Transaction
+
+MAX_PROVIDER = 100  # characters; index entries are limited
+
+
+def unique_key(value: str) -> str:
+    """A value as the key of a record; long ones by their digest, because index entries are limited."""
+    if len(value) <= 200:
+        return value
+    return "sha256:" + hashlib.sha256(value.encode("utf-8")).hexdigest()
+
+
+def identity_of(data: Json) -> str | None:
+    """The id of one third-party account, None where it has none."""
+    if not isinstance(data, dict):
+        return None
+    identity = data.get("uid") or data.get("openid") or data.get("id")
+    if isinstance(identity, int) and not isinstance(identity, bool):
+        identity = str(identity)
+    return identity if isinstance(identity, str) and identity else None
+
+
+def identities(auth_data: Document | None, stored: Document | None = None) -> set[tuple[str, str]]:
+    """{(provider, identity)} of authData; raise 250 for a provider without one.
+
+    What is `stored` already may lack one: imported users keep whatever LeanCloud had of them.
+    """
+    found = set()
+    for provider, data in (auth_data or {}).items():
+        identity = identity_of(data)
+        if identity is not None:
+            found.add((provider, identity))
+        elif not stored or provider not in stored or stored[provider] != data:
+            raise StorageError(Code.NO_AUTH_ID)
+    return found
+
+
+def find_identity(transaction: Transaction, provider: str, identity: str) -> str | None:
+    """The id of the user that a third-party account belongs to, or None."""
+    found = transaction.record(f"auth:{provider}", unique_key(identity))
+    return found["id"] if found else None
+
+
+def is_auth(auth_data: Json) -> bool:
+    return isinstance(auth_data, dict) and any(auth_data.values())
+
+
+def checked_auth(call: Call, auth_data: Document) -> Document:
+    """authData that this server may believe: what the onAuthData hook made of it, or trusted providers. Raises 251."""
+    answer = hooks.user_hook(
+        call,
+        "__on_authdata__User",
+        "/1.1/functions/_User/onAuthData",
+        {"authData": auth_data},
+        Code.HOOK_REFUSED,
+    )
+    if answer is not None:
+        result = answer.get("result")
+        auth_data = result if isinstance(result, dict) else auth_data
+    elif not call.caller.is_master:
+        trusted = call.service.options.trusted_providers
+        for provider, data in auth_data.items():
+            union = union_of(provider, data)
+            if data and provider not in trusted and "*" not in trusted:
+                raise StorageError(Code.AUTH_UNTRUSTED, provider=provider)
+            if union and not _speaks_for(provider, union[0], trusted):
+                raise StorageError(Code.AUTH_UNTRUSTED, provider=union[0])
+    for provider in auth_data:
+        if len(provider) > MAX_PROVIDER:
+            raise StorageError(Code.BAD_KEY, key=provider)
+    return _with_union_ids({provider: values.normalise(data) for provider, data in auth_data.items()})
+
+
+def _with_union_ids(auth_data: Document) -> Document:
+    """A main account also stands under its platform's union id, shared by all apps of one vendor."""
+    result = dict(auth_data)
+    for provider, data in auth_data.items():
+        union = union_of(provider, data)
+        if union and data.get("main_account") in (True, "true"):
+            result[union_provider(union)] = {"uid": union[1]}
+    return result
+
+
+def union_of(provider: str, data: Json) -> tuple[str, str] | None:
+    """(platform, union id) of one provider's data, or None. Nobody answers for what stands in `anonymous`."""
+    if provider == "anonymous" or not isinstance(data, dict):
+        return None
+    union_id, platform = data.get("unionid"), data.get("platform")
+    if isinstance(platform, str) and len(platform) > MAX_PROVIDER:
+        raise StorageError(Code.BAD_KEY, key=platform)
+    if isinstance(union_id, str) and isinstance(platform, str) and union_id and platform.isidentifier():
+        return platform, union_id
+    return None
+
+
+def union_provider(union: tuple[str, str]) -> str:
+    return f"_{union[0]}_unionid"
+
+
+def _speaks_for(provider: str, platform: str, trusted: frozenset[str]) -> bool:
+    """Whether a trusted provider's union ids are believed: its own platform's (`weixin_1`), or a trusted one's."""
+    return provider == platform or provider.startswith(f"{platform}_") or not trusted.isdisjoint([platform, "*"])

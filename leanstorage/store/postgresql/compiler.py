@@ -1,0 +1,195 @@
+"""PostgreSQL's dialect: bodies are JSONB, whose equality is that of values."""
+from collections.abc import Callable, Sequence
+from leanstorage.store import (
+    Json,
+    Path,
+    canonical_text,
+)
+from leanstorage.store.compiler import Compiler
+from leanstorage.store.fragments import Fragment, Item, bind, build
+
+INDEXED_CHARACTERS = 150  # of a text; four of them fit an index entry
+
+
+def _json(value: Json) -> Fragment:
+    """A canonical value as a JSONB parameter."""
+    return "?::jsonb", [canonical_text(value)]
+
+
+class PostgresqlCompiler(Compiler):
+    role_name = "o.body ->> 'name'"
+
+    @staticmethod
+    def text_list(texts: Sequence[str]) -> Fragment:
+        return "(SELECT unnest(?::text[]))", [list(texts)]
+
+    def limits(self, limit: int | None, skip: int) -> Fragment:
+        """In the text where that can be: a plan for any number of rows is seldom the one for twenty."""
+        text = "" if limit is None else f" LIMIT {limit:d}"
+        return (text + " OFFSET ?::bigint", [skip]) if skip else (text, [])
+
+    def direction(self, descending: bool) -> str:
+        return " DESC NULLS LAST" if descending else " ASC NULLS FIRST"
+
+    def readable(self, alias: str, principals: list[str]) -> Fragment:
+        return build(f"({alias}.readers IS NULL OR {alias}.readers && {{}}::text[])", bind(list(principals)))
+
+    def field(self, class_name: str, path: Path, alias: str) -> Item:
+        value: Fragment
+        if path[0] == "ACL":
+            value = ("NULL::jsonb", [])
+        elif len(path) == 1:
+            value = (f"({alias}.body -> '{path[0]}')", [])
+        else:
+            value = build(f"({alias}.body #> {{}}::text[])", bind(list(path)))
+        return _item(value, f"{alias}.body", path)
+
+    def any_element(self, item: Item, test: Callable[[Item], Fragment]) -> Fragment:
+        return self._any(item, "'[]'::jsonb", [], test)
+
+    def any_of(self, item: Item, test: Callable[[Item], Fragment]) -> Fragment:
+        return self._any(item, "jsonb_build_array({})", [item["text"]], test)
+
+    def _any(self, item: Item, other: str, values: list[Fragment], test: Callable[[Item], Fragment]) -> Fragment:
+        """Whether an element passes the test; what is no array has those of `other`, a template for `values`."""
+        name = f"e{next(self._names)}"
+        return build(
+            f"EXISTS (SELECT 1 FROM jsonb_array_elements(CASE WHEN jsonb_typeof({{}}) = 'array' THEN {{}} ELSE {other} END)"
+            f" AS {name}(value) WHERE {{}})",
+            item["text"],
+            item["text"],
+            *values,
+            test(_item((f"{name}.value", []))),
+        )
+
+    def equal(self, item: Item, operand: Json) -> Fragment:
+        return build("{} = {}", item["text"], _json(operand))
+
+    def compare(self, item: Item, operator: str, operand: Json) -> Fragment:
+        if isinstance(operand, bool):
+            return build(
+                f"(jsonb_typeof({{}}) = 'boolean' AND {{}} {operator} {{}})", item["text"], item["text"], _json(operand)
+            )
+        if isinstance(operand, (int, float)):
+            return build(
+                f"(jsonb_typeof({{}}) = 'number' AND {{}} {operator} {{}})", item["text"], item["text"], _json(operand)
+            )
+        if isinstance(operand, str):
+            return build(
+                f"(jsonb_typeof({{}}) = 'string' AND {{}} {operator} {{}})", item["text"], item["value"], bind(operand)
+            )
+        return build(
+            f"({{}} ->> '__type' = 'Date' AND ({{}} ->> 'iso') COLLATE \"C\" {operator} {{}})",
+            item["text"],
+            item["text"],
+            bind(operand["iso"]),
+        )
+
+    def simple_equal(self, item: Item, column_type: str, operand: Json) -> Fragment:
+        # Containment of a whole column's only value is equality, and the GIN index serves it.
+        return build("{} @> {}", item["body"], _json({item["key"]: operand}))
+
+    def index_column(self, class_name: str, key: str) -> str:
+        return super().index_column(class_name, key) + " NULLS FIRST"  # as `direction` has it
+
+    def indexed_equal(self, item: Item, column_type: str, operand: Json) -> Fragment:
+        test = self.simple_compare(item, column_type, "=", operand)
+        if column_type != "String":
+            return test
+        same_beginning = build("{} = {}", self.beginning(item), bind(operand[:INDEXED_CHARACTERS]))
+        if len(operand) < INDEXED_CHARACTERS:  # that is all of it; a second test would mislead the planner
+            return same_beginning
+        return build("({} AND {})", same_beginning, test)
+
+    @staticmethod
+    def beginning(item: Item) -> Fragment:
+        """What an index keeps of a text: its entries cannot be longer than a third of a page."""
+        return build(f"left({{}}, {INDEXED_CHARACTERS})", item["value"])
+
+    def simple_compare(self, item: Item, column_type: str, operator: str, operand: Json) -> Fragment:
+        if column_type == "Date":
+            return build(f"{{}} {operator} {{}}", self.iso(item), bind(operand["iso"]))
+        if column_type == "String":
+            return build(f"{{}} {operator} {{}}", item["value"], bind(operand))
+        return build(f"{{}} {operator} {{}}", self.present(item), _json(operand))
+
+    def iso(self, item: Item) -> Fragment:
+        return build("({} ->> 'iso') COLLATE \"C\"", item["text"])
+
+    def present(self, item: Item) -> Fragment:
+        """The value of a column, NULL for a stored null, which JSONB would sort and compare as a value."""
+        return build("NULLIF({}, 'null'::jsonb)", item["text"])
+
+    def array_length(self, item: Item, length: int) -> Fragment:
+        return build(
+            "CASE WHEN jsonb_typeof({}) = 'array' THEN jsonb_array_length({}) END = {}",
+            item["text"],
+            item["text"],
+            bind(length),
+        )
+
+    def text_value(self, item: Item) -> Fragment:
+        return build("CASE WHEN jsonb_typeof({}) = 'string' THEN {} END", item["text"], item["value"])
+
+    def points_into(self, item: Item, class_name: str, inner: Fragment) -> Fragment:
+        kind, name = ("File", "id") if class_name == "_File" else ("Pointer", "objectId")
+        parts = [build("{} ->> '__type' = {}", item["text"], bind(kind))]
+        if class_name != "_File":
+            parts.append(build("{} ->> 'className' = {}", item["text"], bind(class_name)))
+        parts.append(build(f"({{}} ->> '{name}') COLLATE \"C\" IN ({{}})", item["text"], inner))
+        return build("({} AND " * (len(parts) - 1) + "{}" + ")" * (len(parts) - 1), *parts)
+
+    def coordinates(self, item: Item) -> tuple[Fragment, Fragment]:
+        return self._coordinate(item, "latitude"), self._coordinate(item, "longitude")
+
+    @staticmethod
+    def _coordinate(item: Item, name: str) -> Fragment:
+        return build(
+            f"CASE WHEN {{}} ->> '__type' = 'GeoPoint' THEN ({{}} ->> '{name}')::float8 END", item["text"], item["text"]
+        )
+
+    def distance(self, item: Item, latitude: float, longitude: float) -> Fragment:
+        """The angle in radians (haversine), as store.sqlite.angle has it."""
+        here_latitude, here_longitude = self.coordinates(item)
+        # `least` passes over NULL, so a missing point is told apart first.
+        return build(
+            "CASE WHEN {} IS NOT NULL THEN 2 * asin(least(1, sqrt(power(sin(radians(({}) - {}::float8) / 2), 2) + cos(radians({}))"
+            " * cos(radians({}::float8)) * power(sin(radians(({}) - {}::float8) / 2), 2)))) END",
+            here_latitude,
+            here_latitude,
+            bind(latitude),
+            here_latitude,
+            bind(latitude),
+            here_longitude,
+            bind(longitude),
+        )
+
+    def sort_keys(self, class_name: str, path: Path, alias: str) -> list[Fragment]:
+        item = self.field(class_name, path, alias)
+        column_type = self._type(class_name, path)
+        if column_type == "Date":
+            return [self.iso(item)]
+        if column_type == "String":
+            # The beginning first changes nothing, but an index has only that.
+            return [self.beginning(item), item["value"]]
+        if column_type is not None and column_type not in ("Array", "Object"):
+            return [self.present(item)]
+        rank = build(
+            "CASE jsonb_typeof({}) WHEN 'number' THEN 1 WHEN 'string' THEN 2 WHEN 'array' THEN 4 WHEN 'boolean' THEN 6 "
+            "WHEN 'object' THEN CASE {} ->> '__type' WHEN 'Bytes' THEN 5 WHEN 'Date' THEN 7 ELSE 3 END END",
+            item["text"],
+            item["text"],
+        )
+        numbers = build("CASE WHEN jsonb_typeof({}) = 'number' THEN {} END", item["text"], item["text"])
+        return [rank, numbers, item["value"]]
+
+
+def _item(value: Fragment, body: str = "", path: Path = ()) -> Item:
+    """An item of the compiler: in JSONB the value itself is what equal values share."""
+    return {
+        "kind": build("jsonb_typeof({})", value),
+        "value": build("({} #>> '{{}}') COLLATE \"C\"", value),
+        "text": value,
+        "body": (body, []),
+        "key": path[0] if len(path) == 1 else None,
+    }

@@ -1,0 +1,487 @@
+"""The statements of the contract, written once for both databases."""
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from leanstorage.store import (
+    Document,
+    Json,
+    Query,
+    QueryTimeout,
+    Result,
+    Rights,
+    Row,
+    Stale,
+    StoreUnavailable,
+    canonical_text,
+    now,
+)
+from leanstorage.store.compiler import Compiler
+from leanstorage.store.fragments import TRUE, Fragment, bind, build, quoted
+
+MAX_STATEMENTS = 1000  # that are remembered
+
+
+class Seen:
+    """What the transactions of a process saw and made last, for those that come."""
+
+    def __init__(self) -> None:
+        self.classes: dict[str, tuple[str, Document]] = {}  # name -> (info as it is stored, info)
+        self.statements: dict[Any, tuple[Query, Document, Fragment]] = {}  # with what each was made of
+
+
+def _row(found: tuple[Any, ...]) -> Row:
+    """The Row of the columns id, created, updated, acl, body, seq."""
+    return Row(found[0], found[1], found[2], None, None, found[5], found[3], found[4])
+
+
+def dump(value: Json) -> str:
+    """A document as text: sorted keys, so that equal values are equal texts."""
+    return canonical_text(value)
+
+
+def settle(attempt: Callable[[Seen | None], Result], seen: Seen) -> Result:
+    """What `attempt(seen)` returns; again when it raises Stale, the last time with None, from the database alone."""
+    for memory in (seen, seen):
+        try:
+            return attempt(memory)
+        except Stale:
+            pass
+    return attempt(None)
+
+
+class Transaction:
+    """The contract's methods, written once; a database adds `execute` and its dialect of JSON.
+
+    Nearly every call needs the info of a class, which nearly never changes. So it is taken from `seen`, what the
+    transactions of this process saw last, and the statements that run anyway also ask whether it is still so. What
+    none of them answered is asked at the end of `run`.
+    """
+
+    compiler: "type[Compiler]"  # the dialect's
+    # After these there is nothing to ask.
+    failures: tuple[type[Exception], ...] = (Stale, StoreUnavailable, QueryTimeout)
+
+    def __init__(self, connection: Any, query_seconds: float, seen: Seen | None = None) -> None:
+        self.connection = connection
+        self.query_seconds = query_seconds
+        self._seen = seen
+        self._infos: dict[str, Document | None] = {}  # class name -> its info as this transaction has it
+        self._believed: dict[str, str] = {}  # class name -> info as it is stored, if it still is
+        self._certain: set[str] = set()  # classes that this transaction has read, changed or asked about
+
+    def run(self, work: "Callable[[Transaction], Result]") -> Result:
+        """`work(self)`; raise Stale, whatever came of it, when a class was not what it was taken to be."""
+        try:
+            result = work(self)
+        except self.failures:
+            raise
+        except Exception:
+            self._verify()
+            raise
+        self._verify()
+        return result
+
+    def _verify(self) -> None:
+        for name, text in list(self._believed.items()):
+            found = self.execute("SELECT info FROM classes WHERE name = ?", [name])
+            self._settle(name, bool(found) and found[0][0] == text)
+
+    def _settle(self, name: str, is_so: bool) -> None:
+        """Note whether a class is what it was taken to be, if it was taken to be anything; raise Stale."""
+        if name not in self._believed:
+            return
+        if not is_so:
+            if self._seen:
+                self._seen.classes.pop(name, None)
+            raise Stale(name)
+        del self._believed[name]
+        self._certain.add(name)
+
+    def _belief(self, name: str) -> Fragment:
+        """A column that tells whether a class is still what it was taken to be."""
+        text = self._believed.get(name)
+        return TRUE if text is None else (f"(SELECT c.info = ? FROM classes c WHERE c.name = {quoted(name)})", [text])
+
+    def execute(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a statement with `?` for parameters; return its rows as a list of tuples."""
+        raise NotImplementedError
+
+    def execute_once(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The same, for a statement whose text was put together for a query of a client."""
+        return self.execute(text, params)
+
+    def change(self, text: str, params: Sequence[Any] = ()) -> int:
+        """Run a statement; return the number of rows that it changed."""
+        raise NotImplementedError
+
+    def change_late(self, text: str, params: Sequence[Any]) -> None:
+        """As `change`, but at any time before the next statement or the end, where its errors are raised, too."""
+        self.change(text, params)
+
+    def change_many(self, text: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement once for each tuple of parameters; return the number of rows changed in all."""
+        return sum(self.change(text, params) for params in rows)
+
+    # Documents pass through these two, because a driver may decode JSON by itself.
+    encode = staticmethod(dump)
+    decode = staticmethod(json.loads)
+
+    # Classes ----------------------------------------------------------------------------------------------------
+
+    def class_info(self, name: str, lock: bool = False) -> Document | None:
+        """`{"columns": {key: type}, "permissions": {...}, "default_acl": ...}` of a class, or None.
+
+        It is shared, and not to be changed, unless it was locked.
+        """
+        if not lock:
+            if name in self._certain:
+                return self._infos[name]
+            known = self._seen and self._seen.classes.get(name)
+            if known:
+                self._believed[name], self._infos[name] = known
+                return known[1]
+        found = self.execute("SELECT info FROM classes WHERE name = ?" + self.for_update(lock), [name])
+        text = found[0][0] if found else None
+        self._settle(name, self._believed.get(name) == text)
+        info = None
+        if text is not None:
+            info = self.decode(text)
+            if not lock and self._seen is not None:
+                self._seen.classes[name] = (text, info)
+        self._certain.add(name)
+        self._infos[name] = info
+        return info
+
+    def save_class(self, name: str, info: Document, deleted: int = 0) -> None:
+        """Store the info of a class; `deleted` is when an object of a new one was last deleted, in ms."""
+        self.change(
+            "INSERT INTO classes (name, info, deleted) VALUES (?, ?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET info = excluded.info",
+            [name, self.encode(info), deleted],
+        )
+        self._believed.pop(name, None)
+        self._certain.add(name)
+        self._infos[name] = info
+
+    def class_names(self) -> list[str]:
+        return [name for name, in self.execute("SELECT name FROM classes ORDER BY name")]
+
+    def last_write(self, class_name: str) -> int | None:
+        """When the class was last written to, deletes included, in ms; None if never."""
+        found = self.execute(
+            "SELECT (SELECT max(updated) FROM objects WHERE class = ?), (SELECT deleted FROM classes WHERE name = ?)",
+            [class_name, class_name],
+        )
+        return max(found[0][0] or 0, found[0][1] or 0) or None
+
+    # Objects ----------------------------------------------------------------------------------------------------
+
+    def get(self, class_name: str, object_id: str, lock: bool = False) -> Row | None:
+        text, params = build(
+            "SELECT id, created, updated, acl, body, seq, {} FROM objects WHERE class = ? AND id = ?",
+            self._belief(class_name),
+        )
+        found = self.execute(text + self.for_update(lock), [*params, class_name, object_id])
+        if not found:
+            return None
+        self._settle(class_name, found[0][6])
+        return _row(found[0])
+
+    def get_many(self, class_name: str, object_ids: Iterable[str]) -> dict[str, Row]:
+        """{id: Row} of those that exist."""
+        text, params = build(
+            "SELECT id, created, updated, acl, body, seq FROM objects WHERE class = {} AND id IN {}",
+            bind(class_name),
+            self.compiler.text_list(sorted(set(object_ids))),
+        )
+        return {row[0]: _row(row) for row in self.execute(text, params)}
+
+    def insert(self, class_name: str, row: Row) -> bool:
+        """Store a new object; return False, and store nothing, when its id is taken."""
+        text, params = build(
+            "INSERT INTO objects (class, id, created, updated, acl, readers, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (class, id) DO NOTHING RETURNING {}",
+            self._belief(class_name),
+        )
+        values = [class_name, row.id, row.created, row.updated, *self._rights(row.acl), self.encode(row.body)]
+        found = self.execute(text, [*values, *params])
+        if found:
+            self._settle(class_name, found[0][0])
+        return bool(found)
+
+    def taken(self, class_name: str, object_ids: Iterable[str]) -> dict[str, int]:
+        """{id: seq} of those that exist; `seq` grows with every insertion."""
+        text, params = build(
+            "SELECT id, seq FROM objects WHERE class = {} AND id IN {}",
+            bind(class_name),
+            self.compiler.text_list(sorted(set(object_ids))),
+        )
+        return dict(self.execute(text, params))
+
+    def last_seq(self) -> int:
+        """The greatest `seq` so far, 0 in an empty store."""
+        return self.execute("SELECT max(seq) FROM objects")[0][0] or 0
+
+    def page(self, class_name: str, after: Sequence[int], limit: int) -> list[Row]:
+        """Rows in the order of creation, those behind `after`, the (created, seq) of a row."""
+        found = self.execute(
+            "SELECT id, created, updated, acl, body, seq FROM objects WHERE class = ? AND (created, seq) > (?, ?) "
+            "ORDER BY created, seq LIMIT ?",
+            [class_name, *after, limit],
+        )
+        return [_row(row) for row in found]
+
+    def insert_many(self, class_name: str, rows: Sequence[tuple[str, int, int, Rights | None, str]]) -> None:
+        """Store new objects, (id, created, updated, acl, body as canonical text); the caller knows that no id is taken.
+
+        Raises StoreUnavailable, to be tried again, when another writer took one meanwhile.
+        """
+        done = self.change_many(
+            "INSERT INTO objects (class, id, created, updated, acl, readers, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (class, id) DO NOTHING",
+            [(class_name, row[0], row[1], row[2], *self._rights(row[3]), row[4]) for row in rows],
+        )
+        if done != len(rows):
+            raise StoreUnavailable("another writer took an object's id")
+
+    def update(self, class_name: str, row: Row) -> None:
+        """Store a Row over what was there."""
+        self.change_late(
+            "UPDATE objects SET updated = ?, acl = ?, readers = ?, body = ? WHERE class = ? AND id = ?",
+            [row.updated, *self._rights(row.acl), self.encode(row.body), class_name, row.id],
+        )
+
+    def delete(self, class_name: str, object_id: str, at: int) -> bool:
+        """Delete an object at `at` ms; return whether it was there."""
+        done = self.change("DELETE FROM objects WHERE class = ? AND id = ?", [class_name, object_id])
+        self.change("UPDATE classes SET deleted = ? WHERE name = ? AND deleted < ?", [at, class_name, at])
+        self.change("DELETE FROM relations WHERE class = ? AND owner = ?", [class_name, object_id])
+        return bool(done)
+
+    def find(self, query: Query) -> list[Row]:
+        """The rows of a Query, in order."""
+        return [_row(row) for row in self._select(query, [])]
+
+    def listing(self, query: Query) -> tuple[list[Row], int | None]:
+        """(rows, last write) of a Query and its class, in one statement unless there are none."""
+        name = quoted(query.class_name)
+        times: list[Fragment] = [
+            (f"(SELECT max(updated) FROM objects WHERE class = {name})", []),
+            (f"(SELECT deleted FROM classes WHERE name = {name})", []),
+        ]
+        found = self._select(query, times)
+        if not found:
+            return [], self.last_write(query.class_name)
+        return list(map(_row, found)), max(found[0][7] or 0, found[0][8] or 0) or None
+
+    def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
+        found = self.execute_once(*self._statement(query, more))
+        if found:
+            self._settle(query.class_name, found[0][6])
+        return found
+
+    def _statement(self, query: Query, more: list[Fragment]) -> Fragment:
+        """The statement of a query; remembered for one that comes again, while its class is what it was."""
+        text, info = self._seen and self._seen.classes.get(query.class_name) or (None, None)
+        key = (id(query), len(more), query.class_name in self._believed)
+        if self._seen and query.comes_again and info is not None and self._infos.get(query.class_name) is info:
+            kept = self._seen.statements.get(key)
+            if kept is not None and kept[0] is query and kept[1] is info:
+                return kept[2]
+        own: Fragment = ("o.id, o.created, o.updated, o.acl, o.body, o.seq", [])
+        columns = [own, self._belief(query.class_name), *more]
+        compiler = self.compiler(self.known)
+        statement = compiler.select(query, build(", ".join(["{}"] * len(columns)), *columns))
+        if self._seen and query.comes_again and info is not None and compiler.knows(query.class_name, info):
+            if len(self._seen.statements) >= MAX_STATEMENTS:
+                self._seen.statements.clear()
+            self._seen.statements[key] = (query, info, statement)
+        return statement
+
+    def count(self, query: Query) -> int:
+        """How many rows match, whatever the query's limit and skip."""
+        text, params = self.compiler(self.known).count(query)
+        number: int = self.execute_once(text, params)[0][0]
+        return number
+
+    def known(self, class_name: str) -> Document:
+        """The info of a class as this transaction saw it last, or that of one which has no columns yet."""
+        if class_name not in self._infos:
+            self.class_info(class_name)
+        return self._infos[class_name] or {"columns": {}}
+
+    def _rights(self, rights: Rights | None) -> list[Any]:
+        if rights is None:
+            return [None, None]
+        public = rights.get("*", {}).get("read") is True
+        names = None if public else sorted(name for name, right in rights.items() if right.get("read") is True)
+        return [self.encode(rights), None if names is None else self.encode_names(names)]
+
+    # Relations --------------------------------------------------------------------------------------------------
+
+    def relate(self, class_name: str, key: str, owner: str, target_class: str, targets: Iterable[str]) -> None:
+        for target in targets:
+            self.change(
+                "INSERT INTO relations (class, key, owner, target_class, target) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (class, key, owner, target_class, target) DO NOTHING",
+                [class_name, key, owner, target_class, target],
+            )
+
+    def relate_many(self, class_name: str, key: str, target_class: str, pairs: Iterable[tuple[str, str]]) -> int:
+        """Add (owner, target) pairs to a relation column; return how many were new."""
+        return self.change_many(
+            "INSERT INTO relations (class, key, owner, target_class, target) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (class, key, owner, target_class, target) DO NOTHING",
+            [(class_name, key, owner, target_class, target) for owner, target in pairs],
+        )
+
+    def unrelate(self, class_name: str, key: str, owner: str, target_class: str, targets: Iterable[str]) -> None:
+        for target in targets:
+            self.change(
+                "DELETE FROM relations WHERE class = ? AND key = ? AND owner = ? AND target_class = ? AND target = ?",
+                [class_name, key, owner, target_class, target],
+            )
+
+    def forget_relation(self, class_name: str, key: str, owner: str) -> None:
+        """Remove every member of one owner's relation."""
+        self.change("DELETE FROM relations WHERE class = ? AND key = ? AND owner = ?", [class_name, key, owner])
+
+    def members(self, class_name: str, key: str, owner: str, target_class: str) -> list[str]:
+        """The ids of one owner's relation."""
+        found = self.execute(
+            "SELECT target FROM relations WHERE class = ? AND key = ? AND owner = ? AND target_class = ?",
+            [class_name, key, owner, target_class],
+        )
+        return [target for target, in found]
+
+    def relation_page(self, class_name: str, key: str, after: Sequence[str], limit: int) -> list[tuple[Any, ...]]:
+        """(owner, target class, target) of a relation column in order, those behind the triple `after`."""
+        return self.execute(
+            "SELECT owner, target_class, target FROM relations WHERE class = ? AND key = ? "
+            "AND (owner, target_class, target) > (?, ?, ?) ORDER BY owner, target_class, target LIMIT ?",
+            [class_name, key, *after, limit],
+        )
+
+    def all_relations(self, after: Sequence[str], limit: int) -> list[tuple[Any, ...]]:
+        """(class, key, owner, target class, target) of all relations in order, those behind such a tuple."""
+        return self.execute(
+            "SELECT class, key, owner, target_class, target FROM relations "
+            "WHERE (class, key, owner, target_class, target) > (?, ?, ?, ?, ?) "
+            "ORDER BY class, key, owner, target_class, target LIMIT ?",
+            [*after, limit],
+        )
+
+    def role_names(self, user_id: str) -> list[str]:
+        """Names of the roles of a user: those that hold it, and again those that hold one of these roles.
+
+        UNION drops what was seen, so circles of roles end.
+        """
+        found = self.execute(
+            "WITH RECURSIVE held(id) AS ("
+            " SELECT owner FROM relations WHERE class = '_Role' AND key = 'users' AND target_class = '_User'"
+            " AND target = ?"
+            " UNION SELECT r.owner FROM relations r JOIN held ON r.class = '_Role' AND r.key = 'roles'"
+            " AND r.target_class = '_Role' AND r.target = held.id"
+            f") SELECT {self.compiler.role_name} FROM objects o JOIN held ON o.class = '_Role' AND o.id = held.id",
+            [user_id],
+        )
+        return sorted(name for name, in found)
+
+    # Records ----------------------------------------------------------------------------------------------------
+
+    def record(self, kind: str, key: str, lock: bool = False) -> Json:
+        """The document of (kind, key), or None; an expired one is gone."""
+        found = self.execute(
+            "SELECT value FROM records WHERE kind = ? AND key = ? AND (expires IS NULL OR expires > ?)"
+            + self.for_update(lock),
+            [kind, key, now()],
+        )
+        return self.decode(found[0][0]) if found else None
+
+    def add_record(self, kind: str, key: str, value: Json, expires: int | None = None) -> bool:
+        """Store a document unless there is one; return whether it was stored. `expires` in ms."""
+        self.change(
+            "DELETE FROM records WHERE kind = ? AND key = ? AND expires <= ?", [kind, key, now()]
+        )
+        return bool(
+            self.change(
+                "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (kind, key) DO NOTHING",
+                [kind, key, self.encode(value), expires],
+            )
+        )
+
+    def records_of(self, kind: str, keys: Iterable[str]) -> dict[str, Json]:
+        """{key: document} of those that exist and are not expired."""
+        text, params = build(
+            "SELECT key, value FROM records WHERE kind = {} AND key IN {} AND (expires IS NULL OR expires > {})",
+            bind(kind),
+            self.compiler.text_list(sorted(set(keys))),
+            bind(now()),
+        )
+        return {key: self.decode(value) for key, value in self.execute(text, params)}
+
+    def first_records(self, kind: str, limit: int) -> list[tuple[str, Json]]:
+        """[(key, document)] of the first of a kind, by key."""
+        found = self.execute("SELECT key, value FROM records WHERE kind = ? ORDER BY key LIMIT ?", [kind, limit])
+        return [(key, self.decode(value)) for key, value in found]
+
+    def put_records(self, records: Iterable[Sequence[Any]]) -> None:
+        """Store (kind, key, document, expires) tuples over what was there; those without `expires` never expire."""
+        self.change_many(
+            "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
+            [(kind, key, self.encode(value), *(expires or [None])) for kind, key, value, *expires in records],
+        )
+
+    def all_records(self, after: Sequence[str], limit: int) -> list[tuple[str, str, Json, int | None]]:
+        """(kind, key, document, expires) in order, expired ones too, those behind a (kind, key)."""
+        found = self.execute(
+            "SELECT kind, key, value, expires FROM records WHERE (kind, key) > (?, ?) ORDER BY kind, key LIMIT ?",
+            [*after, limit],
+        )
+        return [(kind, key, self.decode(value), expires) for kind, key, value, expires in found]
+
+    def put_record(self, kind: str, key: str, value: Json, expires: int | None = None) -> None:
+        """Store a document over what was there. `expires` in ms; without it, it never does."""
+        self.change(
+            "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
+            [kind, key, self.encode(value), expires],
+        )
+
+    def delete_record(self, kind: str, key: str) -> bool:
+        """Delete a document; return whether it was there."""
+        return bool(self.change("DELETE FROM records WHERE kind = ? AND key = ?", [kind, key]))
+
+    def records(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:
+        """[(key, document)] of a kind whose key begins with `prefix`, by key."""
+        found = self.execute(
+            "SELECT key, value FROM records WHERE kind = ? AND key >= ? AND (expires IS NULL OR expires > ?) "
+            "ORDER BY key",
+            [kind, prefix, now()],
+        )
+        return [(key, self.decode(value)) for key, value in found if key.startswith(prefix)]
+
+    def expired_records(self, kind: str, limit: int = 100) -> list[tuple[str, Json]]:
+        """[(key, document)] of a kind whose time has come."""
+        found = self.execute(
+            "SELECT key, value FROM records WHERE kind = ? AND expires <= ? LIMIT ?", [kind, now(), limit]
+        )
+        return [(key, self.decode(value)) for key, value in found]
+
+    def delete_expired(self, but: str, limit: int) -> int:
+        """Delete records whose time has come, of every kind `but` one; return how many."""
+        return self.change(
+            "DELETE FROM records WHERE (kind, key) IN "
+            "(SELECT kind, key FROM records WHERE expires <= ? AND kind <> ? LIMIT ?)",
+            [now(), but, limit],
+        )
+
+    def for_update(self, lock: bool) -> str:
+        """The clause that keeps other writers away from the selected row, where a database has one."""
+        return ""
+
+    def encode_names(self, names: list[str]) -> str | list[str]:
+        """A list of names as the `readers` column holds it."""
+        return dump(names)

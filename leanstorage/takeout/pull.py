@@ -1,0 +1,28 @@
+"""What the parts of one pull share."""
+from collections.abc import Callable
+
+from leanstorage.store import Document, Result, Store, Transaction
+from leanstorage.takeout import load
+from leanstorage.takeout.remote import Remote
+from leanstorage.takeout.report import Report
+
+
+class Pull:
+    """A pull from `remote` into `store`, reported in `report`; `secret` seals session tokens."""
+
+    def __init__(self, remote: Remote, store: Store, secret: bytes, report: Report) -> None:
+        self.remote = remote
+        self.store = store
+        self.report = report
+        self.token_secret = secret
+        self.kind = f"{load.PULL}{remote.source_id}"
+
+    def write(self, work: Callable[[Transaction], Result]) -> Result:
+        return load.stored(self.store, work)
+
+    def state(self, key: str) -> Document:
+        """How far a class or a relation column came, {} before it was begun."""
+        return self.store.read(lambda transaction: transaction.record(self.kind, key)) or {}
+
+    def owners_kind(self, class_name: str) -> str:
+        return f"pull-owner:{self.remote.source_id}:{class_name}"
