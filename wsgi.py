@@ -5,7 +5,6 @@ nothing else reads the environment. Why each guard is there is said in its modul
 """
 import atexit
 import os
-import secrets
 from contextlib import ExitStack
 
 from leanengine.settings import platform_keys, read_settings, redis_url
@@ -32,7 +31,7 @@ if keys is None:
 # The SDK -----------------------------------------------------------------------------------------------------------
 
 os.environ.update(keys, LEANCLOUD_APP_ENV=settings.app_env)  # the SDK reads it when it is imported
-os.environ.setdefault("LEANCLOUD_APP_ANDX_KEY", secrets.token_hex(32))  # unset, its engine would ask for no key here
+os.environ.setdefault("LEANCLOUD_APP_ANDX_KEY", os.urandom(32).hex())  # unset, its engine would ask for no key here
 
 from leanengine import old_werkzeug  # noqa: F401  the SDK's Werkzeug on Python 3.14
 import leancloud

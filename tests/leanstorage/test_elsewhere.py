@@ -19,7 +19,7 @@ class ElsewhereTest(ServiceTestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.here = cls.application
+        cls.here = staticmethod(cls.application)
         folder = Path(tempfile.mkdtemp(prefix="elsewhere-"))
         cls.addClassCleanup(shutil.rmtree, folder)
         cls.other = open_service(KEYS, cls.database, folder, None, cls.options)

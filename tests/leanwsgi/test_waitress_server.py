@@ -32,6 +32,7 @@ class WaitressTest(unittest.TestCase):
             server = waitress_server.create_server(print, [listening], Pool())
             channel = server.channel_class(server, listening.dup(), ("127.0.0.1", 1), server.adj, map={})
             request = waitress_server.HTTPRequestParser(server.adj)
+            request.received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             rows = (
                 (server, "accepting active_channels adj channel_class effective_port handle_accept in_connection_overflow _map trigger task_dispatcher"),
                 (server.adj, "asyncore_loop_timeout connection_limit max_request_body_size send_bytes"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from tests.support import ROOT, clean_environment, copied_app, free_port, python, read_until, running
+from tests.support import ROOT, clean_environment, copied_app, free_port, make_older, python, read_until, running
 
 RECIPES = ROOT / "docs" / "recipes.md"
 BLOCK = re.compile(r"^```python (\S+) (after|before|new) ?(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
@@ -29,6 +29,7 @@ def carry_out(folder):
         [index] = [index for index, line in enumerate(lines) if line.strip().startswith(anchor.strip())][:1]
         lines.insert(index + (where == "after"), text)
         file.write_text("".join(lines))
+    make_older(folder)
     return len(blocks)
 
 
