@@ -181,4 +181,5 @@ def main() -> None:
     (home / f"{name}.json").write_text(json.dumps(report))
 
 
-main()
+if __name__ == "__main__":
+    main()
