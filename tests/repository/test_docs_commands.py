@@ -436,7 +436,7 @@ OTHERWISE = (
     (r"python -m unittest", tests_of, "it is what runs this"),
     (r"([A-Z_]+=\S+ )*python -m unittest \S+", tests_of, "it takes minutes"),
     (r"mypy", as_text, "test_app_changed_by_every_recipe_passes_the_linters runs it on the same files"),
-    (r"bash \.ci/run", checked_by_bash, "it takes a quarter of an hour and runs this"),
+    (r"bash \.ci/run", checked_by_bash, "it takes half an hour and runs this"),
     (r"make \w+", each_line_of_make, "its lines are commands of their own"),
     (r"python (-W ignore )?bench/\w+\.py.*", parsed_by_script, "it takes minutes"),
     (r"python -m compat\.\w+.*", said_by_script, "it needs a checkout of an SDK"),
