@@ -1,5 +1,6 @@
 """Known classes of holes in servers of this kind, one test each; where there is a public advisory it is named."""
 import json
+from unittest import mock
 from urllib.parse import urlencode
 
 from leanstorage.rules import passwords
