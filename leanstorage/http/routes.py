@@ -1,6 +1,6 @@
 """The routes of the API, one table to read, and the dispatch of the system classes to their own modules."""
 from leanstorage.http import refused
-from leanstorage.resources import batch, cloud_query, files, friends, functions, mail, objects, roles, scan, schemas, statuses, users, queries
+from leanstorage.resources import batch, batch_save, cloud_query, files, friends, functions, mail, objects, roles, scan, schemas, statuses, users, queries
 from leanstorage.rules import values
 from leanstorage.rules.call import Answer, Call, Resource, Route, ok
 from leanstorage.store import now
@@ -53,7 +53,7 @@ def _of(function: Resource, class_name: str) -> Resource:
 
 ROUTES: list[Route] = [
     ("POST", "/batch", batch.run),
-    ("POST", "/batch/save", batch.run),
+    ("POST", "/batch/save", batch_save.run),
     ("POST", "/call/<name>", functions.call_rpc),
     ("GET", "/call/<name>", functions.call_rpc),
     ("GET", "/classes/<class_name>", find_objects),

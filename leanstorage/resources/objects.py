@@ -130,49 +130,57 @@ def create(call: Call, class_name: str, rules: Rules = PLAIN) -> Answer:
     row, _ = store_new(call, class_name, fields, rules)
     value = {"objectId": row.id, "createdAt": format_time(row.created)}
     if call.flag("fetchWhenSave", "new"):
-        value = _shown(call, lambda transaction: _whole(transaction, call, class_name, row.id), value)
+        value = _shown(call, lambda transaction: whole(transaction, call, class_name, row.id), value)
     return created(class_name, row.id, value)
 
 
 def store_new(call: Call, class_name: str, fields: Document, rules: Rules = PLAIN) -> tuple[Row, Any]:
     """Store a new object with its hooks; return (Row, what `rules.store` returned)."""
-    store = call.service.store
-
-    def admitted(
-        transaction: Transaction, fields: Document
-    ) -> tuple[Document, Document, Principals, write.Change]:
-        info = classes.for_writing(transaction, call, class_name)
-        principals = call.principals(transaction)
-        classes.check_permission(info, "create", principals)
-        rights = classes.default_acl(info, call.caller.user_id)
-        fields = rules.admit(transaction, call, None, fields)
-        return fields, info, principals, write.apply(fields, {}, rights, info["columns"], creating=True)
-
-    if hooks.wanted(call, class_name, "beforeSave"):
-
-        def preview(transaction: Transaction) -> tuple[Document, Document | None]:
-            _, info, _, change = admitted(transaction, fields)
-            document = rendering.hook_object(transaction, call, change.body, _with_new(info, change))
-            if change.acl is not None:
-                document["ACL"] = change.acl
-            return document, hook_user(transaction, call)
-
-        document, user = store.read(preview)
-        fields = hooks.merge(fields, document, hooks.before(call, class_name, "beforeSave", document, user))
-
-    def work(transaction: Transaction) -> tuple[Row, Any]:
-        final, info, principals, change = admitted(transaction, fields)
-        classes.add_columns(transaction, class_name, info, change.found, principals)
-        ms = now()
-        row = Row(new_id(ms), ms, ms, change.acl, change.body)
-        kept = rules.store(transaction, call, None, row, final)
-        transaction.insert(class_name, row)
-        _store_relations(transaction, class_name, row.id, change)
-        return row, kept
-
-    row, kept = store.write(work)
-    _after(call, class_name, "afterSave", row)
+    fields = before_insert(call, class_name, fields, rules)
+    row, kept = call.service.store.write(lambda transaction: insert(transaction, call, class_name, fields, rules))
+    after(call, class_name, "afterSave", row)
     return row, kept
+
+
+def before_insert(call: Call, class_name: str, fields: Document, rules: Rules = PLAIN) -> Document:
+    """The fields of a new object after its beforeSave hook, if there is one."""
+    if not hooks.wanted(call, class_name, "beforeSave"):
+        return fields
+
+    def preview(transaction: Transaction) -> tuple[Document, Document | None]:
+        _, info, _, change = _admitted_new(transaction, call, class_name, fields, rules)
+        document = rendering.hook_object(transaction, call, change.body, _with_new(info, change))
+        if change.acl is not None:
+            document["ACL"] = change.acl
+        return document, hook_user(transaction, call)
+
+    document, user = call.service.store.read(preview)
+    return hooks.merge(fields, document, hooks.before(call, class_name, "beforeSave", document, user))
+
+
+def insert(
+    transaction: Transaction, call: Call, class_name: str, fields: Document, rules: Rules = PLAIN, object_id: str = ""
+) -> tuple[Row, Any]:
+    """Insert a new object, its hooks apart; return (Row, what `rules.store` returned)."""
+    final, info, principals, change = _admitted_new(transaction, call, class_name, fields, rules)
+    classes.add_columns(transaction, class_name, info, change.found, principals)
+    ms = now()
+    row = Row(object_id or new_id(ms), ms, ms, change.acl, change.body)
+    kept = rules.store(transaction, call, None, row, final)
+    transaction.insert(class_name, row)
+    _store_relations(transaction, class_name, row.id, change)
+    return row, kept
+
+
+def _admitted_new(
+    transaction: Transaction, call: Call, class_name: str, fields: Document, rules: Rules
+) -> tuple[Document, Document, Principals, write.Change]:
+    info = classes.for_writing(transaction, call, class_name)
+    principals = call.principals(transaction)
+    classes.check_permission(info, "create", principals)
+    rights = classes.default_acl(info, call.caller.user_id)
+    fields = rules.admit(transaction, call, None, fields)
+    return fields, info, principals, write.apply(fields, {}, rights, info["columns"], creating=True)
 
 
 def update(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN) -> Answer:
@@ -205,56 +213,76 @@ def store_change(
 
     `where`, decoded, must match as well. Raises 101, 1 (no such object), 305, 403 and the errors of `changes`.
     """
-    store = call.service.store
     values.check_object_id(object_id)
     guard = None if where is None else Guard(where)
+    fields = before_change(call, class_name, object_id, fields, rules, guard)
 
-    def permitted(transaction: Transaction, lock: bool) -> tuple[Document, Principals, Row]:
-        info = classes.existing(transaction, class_name)
-        principals = call.principals(transaction)
-        classes.check_permission(info, "update", principals)
-        return info, principals, _writable(transaction, call, class_name, object_id, guard, principals, lock)
-
-    def admitted(
-        transaction: Transaction, fields: Document, lock: bool
-    ) -> tuple[Row, Document, Principals, write.Change, Document]:
-        info, principals, row = permitted(transaction, lock)
-        fields = rules.admit(transaction, call, row, fields)
-        return row, info, principals, write.apply(fields, row.body, row.acl, info["columns"], creating=False), fields
-
-    if hooks.wanted(call, class_name, "beforeUpdate"):
-
-        def preview(transaction: Transaction) -> tuple[Document, Document | None]:
-            row, info, _, change, _ = admitted(transaction, fields, lock=False)
-            document = rendering.hook_object(transaction, call, change.body, _with_new(info, change))
-            document |= {
-                "objectId": row.id,
-                "createdAt": format_time(row.created),
-                "updatedAt": format_time(row.updated),
-                "_updatedKeys": change.written,
-            }
-            if change.acl is not None:
-                document["ACL"] = change.acl
-            return document, hook_user(transaction, call)
-
-        document, user = store.read(preview)
-        fields = hooks.merge(fields, document, hooks.before(call, class_name, "beforeUpdate", document, user))
-
-    def work(transaction: Transaction) -> tuple[Row, list[str], Any]:
-        old, info, principals, change, final = admitted(transaction, fields, lock=True)
-        classes.add_columns(transaction, class_name, info, change.found, principals)
-        # Two writes within one millisecond must still be told apart by updatedAt.
-        row = Row(old.id, old.created, max(now(), old.updated + 1), change.acl, change.body, old.seq)
-        kept = rules.store(transaction, call, old, row, final)
-        transaction.update(class_name, row)
-        _store_relations(transaction, class_name, row.id, change)
-        return row, change.written, kept
+    def permitted(transaction: Transaction) -> tuple[Document, Principals, Row]:
+        return _permitted(transaction, call, class_name, object_id, guard, lock=False)
 
     if guard is not None:
-        guard.look(call, lambda transaction: permitted(transaction, lock=False))
-    row, written, kept = store.write(work)
-    _after(call, class_name, "afterUpdate", row, written)
+        guard.look(call, permitted)
+    row, written, kept = call.service.store.write(
+        lambda transaction: change(transaction, call, class_name, object_id, fields, rules, guard)
+    )
+    after(call, class_name, "afterUpdate", row, written)
     return row, written, kept
+
+
+def before_change(
+    call: Call, class_name: str, object_id: str, fields: Document, rules: Rules = PLAIN, guard: Guard | None = None
+) -> Document:
+    """The fields of a change after the beforeUpdate hook, if there is one."""
+    if not hooks.wanted(call, class_name, "beforeUpdate"):
+        return fields
+
+    def preview(transaction: Transaction) -> tuple[Document, Document | None]:
+        info, _, row = _permitted(transaction, call, class_name, object_id, guard, lock=False)
+        made = write.apply(rules.admit(transaction, call, row, fields), row.body, row.acl, info["columns"], creating=False)
+        document = rendering.hook_object(transaction, call, made.body, _with_new(info, made))
+        document |= {
+            "objectId": row.id,
+            "createdAt": format_time(row.created),
+            "updatedAt": format_time(row.updated),
+            "_updatedKeys": made.written,
+        }
+        if made.acl is not None:
+            document["ACL"] = made.acl
+        return document, hook_user(transaction, call)
+
+    document, user = call.service.store.read(preview)
+    return hooks.merge(fields, document, hooks.before(call, class_name, "beforeUpdate", document, user))
+
+
+def change(
+    transaction: Transaction,
+    call: Call,
+    class_name: str,
+    object_id: str,
+    fields: Document,
+    rules: Rules = PLAIN,
+    guard: Guard | None = None,
+) -> tuple[Row, list[str], Any]:
+    """Change an object, its hooks apart; return (Row, written keys, what `rules.store` returned)."""
+    info, principals, old = _permitted(transaction, call, class_name, object_id, guard, lock=True)
+    final = rules.admit(transaction, call, old, fields)
+    made = write.apply(final, old.body, old.acl, info["columns"], creating=False)
+    classes.add_columns(transaction, class_name, info, made.found, principals)
+    # Two writes within one millisecond must still be told apart by updatedAt.
+    row = Row(old.id, old.created, max(now(), old.updated + 1), made.acl, made.body, old.seq)
+    kept = rules.store(transaction, call, old, row, final)
+    transaction.update(class_name, row)
+    _store_relations(transaction, class_name, row.id, made)
+    return row, made.written, kept
+
+
+def _permitted(
+    transaction: Transaction, call: Call, class_name: str, object_id: str, guard: Guard | None, lock: bool
+) -> tuple[Document, Principals, Row]:
+    info = classes.existing(transaction, class_name)
+    principals = call.principals(transaction)
+    classes.check_permission(info, "update", principals)
+    return info, principals, _writable(transaction, call, class_name, object_id, guard, principals, lock)
 
 
 def delete(call: Call, class_name: str, object_ids: str, rules: Rules = PLAIN) -> Answer:
@@ -306,7 +334,7 @@ def remove(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN, wh
         guard.look(call, lambda transaction: admitted(transaction, lock=False))
     row, dropped = store.write(work)
     rules.forgotten(dropped)
-    _after(call, class_name, "afterDelete", row)
+    after(call, class_name, "afterDelete", row)
     return row
 
 
@@ -376,7 +404,8 @@ def _store_relations(transaction: Transaction, class_name: str, owner: str, chan
         act(class_name, key, owner, target_class, ids)
 
 
-def _whole(transaction: Transaction, call: Call, class_name: str, object_id: str) -> Document:
+def whole(transaction: Transaction, call: Call, class_name: str, object_id: str) -> Document:
+    """An object as its writer is shown it."""
     row = transaction.get(class_name, object_id)
     if row is None:  # deleted by an after hook
         return {"objectId": object_id}
@@ -411,7 +440,8 @@ def _hook_row(transaction: Transaction, call: Call, row: Row, info: Document) ->
     return document
 
 
-def _after(call: Call, class_name: str, hook: str, row: Row, written: list[str] | None = None) -> None:
+def after(call: Call, class_name: str, hook: str, row: Row, written: list[str] | None = None) -> None:
+    """Call an after hook, if there is one; its failure is only logged."""
     def work(transaction: Transaction) -> tuple[Document, Document | None]:
         info = classes.existing(transaction, class_name)
         document = _hook_row(transaction, call, row, info)

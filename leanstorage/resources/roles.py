@@ -15,14 +15,18 @@ KIND = "unique:_Role:name"
 
 def create(call: Call) -> Answer:
     """POST of a role: it needs a unique name and an ACL. Raises 1, 119, 137, 139."""
+    check_new(call, write.clean(call.json_body(), creating=True))
+    return objects.create(call, "_Role", RULES)
+
+
+def check_new(call: Call, fields: Document) -> None:
+    """Raise 1, 119 or 139 for what no role may be made of, or by whom not."""
     if call.service.options.role_create == "master" and not call.caller.is_master:
         raise StorageError(Code.NOT_FOR_CLIENTS, detail="Roles are created with the master key.")
-    fields = write.clean(call.json_body(), creating=True)
     if not isinstance(fields.get("name"), str) or not NAME.fullmatch(fields["name"]):
         raise StorageError(Code.BAD_ROLE_NAME)
     if not isinstance(fields.get("ACL"), dict):
         raise StorageError(Code.ROLE_NEEDS_ACL)
-    return objects.create(call, "_Role", RULES)
 
 
 def update(call: Call, role_id: str) -> Answer:

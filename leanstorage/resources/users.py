@@ -151,6 +151,18 @@ def me(call: Call) -> Answer:
 
 def update(call: Call, user_id: str) -> Answer:
     """PUT of a user, by itself or the master; with a new password also the new session token."""
+    fields, own_rules, is_new_password = prepared_update(call, user_id)
+    inner = call.with_body({**fields, "__ignore_hooks": sorted(call.skipped_hooks)})
+    status, headers, value = objects.update(inner, "_User", user_id, own_rules)
+    if is_new_password and call.service.options.rotate_token_on_password:
+        value["sessionToken"] = call.service.store.write(
+            lambda transaction: sessions.current(transaction, call.service, user_id)
+        )
+    return status, headers, value
+
+
+def prepared_update(call: Call, user_id: str) -> tuple[Document, objects.Rules, bool]:
+    """(fields, rules, whether there was a password that this one replaces) of a user's update, hashed and checked."""
     fields, password = _taken_apart(call, write.clean(call.json_body(), creating=False))
     hashed = None
     if password is not None:
@@ -161,14 +173,7 @@ def update(call: Call, user_id: str) -> Answer:
         hashed = _hashed(call, password)
     if is_auth(fields.get("authData")):
         fields["authData"] = checked_auth(call, fields["authData"])
-    inner = call.with_body({**fields, "__ignore_hooks": sorted(call.skipped_hooks)})
-    had_password = hashed and _has_password(call, user_id)
-    status, headers, value = objects.update(inner, "_User", user_id, rules(call, hashed))
-    if had_password and call.service.options.rotate_token_on_password:
-        value["sessionToken"] = call.service.store.write(
-            lambda transaction: sessions.current(transaction, call.service, user_id)
-        )
-    return status, headers, value
+    return fields, rules(call, hashed), bool(hashed and _has_password(call, user_id))
 
 
 def delete(call: Call, user_id: str) -> Answer:
