@@ -72,6 +72,7 @@ VARIABLES = {  # of environ, for each of these headers
 }
 API = re.compile(r"/1(?:\.1)?(/.*)", re.DOTALL)
 HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+LOGIN = re.compile(r"/+1(\.1)?/login")
 DEPTH = re.compile("[0-9]{1,3}")
 UPLOAD = re.compile(r"/1\.1/uploads/([A-Za-z0-9_-]{20,100})")
 
@@ -222,6 +223,8 @@ def _read(service: Service, environ: WSGIEnvironment, method: str) -> tuple[Docu
     if method == "POST" and is_text and isinstance(body, dict):
         credentials = {header: body[key] for key, header in BODY_CREDENTIALS.items() if body.get(key) is not None}
         asked = str(body.get("_method", "POST")).upper()
+        if LOGIN.fullmatch(environ.get("PATH_INFO", "")) and asked == "GET":
+            asked = "POST"  # the password is in the body, not in the URL: it is a log-in
         method = asked if asked in ("GET", "PUT", "DELETE", "POST") else "POST"
         body = {key: value for key, value in body.items() if not key.startswith("_") or key.startswith("__")}
         if method == "GET":

@@ -1,6 +1,6 @@
 """The routes of the API, one table to read, and the dispatch of the system classes to their own modules."""
 from leanstorage.http import refused
-from leanstorage.resources import batch, batch_save, cloud_query, files, friends, functions, mail, objects, roles, scan, schemas, statuses, users, queries
+from leanstorage.resources import batch, batch_save, cloud_query, files, friends, functions, installations, mail, objects, roles, scan, schemas, statuses, users, queries
 from leanstorage.rules import values
 from leanstorage.rules.call import Answer, Call, Resource, Route, ok
 from leanstorage.store import now
@@ -15,10 +15,13 @@ def create_object(call: Call, class_name: str) -> Answer:
         return roles.create(call)
     if class_name == "_File":
         return files.create_external(call)
+    if class_name == "_Installation":
+        return installations.create(call)
     return objects.create(call, class_name)
 
 
 def find_objects(call: Call, class_name: str) -> Answer:
+    """GET of a class."""
     return queries.find(call, values.check_class_name(class_name))
 
 
@@ -67,11 +70,17 @@ ROUTES: list[Route] = [
     ("POST", "/fileTokens", files.create_token),
     ("GET", "/files", _of(find_objects, "_File")),
     ("POST", "/files", files.create_external),
+    ("POST", "/files/<object_id>", lambda call, object_id: files.create_named(call, object_id)),
     ("DELETE", "/files/<object_id>", _of(delete_objects, "_File")),
     ("GET", "/files/<object_id>", _of(get_object, "_File")),
     ("PUT", "/files/<object_id>", _of(update_object, "_File")),
     ("GET", "/functions/<name>", functions.call_function),
     ("POST", "/functions/<name>", functions.call_function),
+    ("POST", "/installations", _of(create_object, "_Installation")),
+    ("GET", "/installations", _of(find_objects, "_Installation")),
+    ("DELETE", "/installations/<object_id>", _of(delete_objects, "_Installation")),
+    ("GET", "/installations/<object_id>", _of(get_object, "_Installation")),
+    ("PUT", "/installations/<object_id>", _of(update_object, "_Installation")),
     ("POST", "/login", users.login),
     ("POST", "/requestEmailVerify", mail.request_email_verify),
     ("POST", "/requestPasswordReset", mail.request_password_reset),
@@ -95,9 +104,12 @@ ROUTES: list[Route] = [
     ("DELETE", "/users/<object_id>", _of(delete_objects, "_User")),
     ("GET", "/users/<object_id>", _of(get_object, "_User")),
     ("PUT", "/users/<object_id>", _of(update_object, "_User")),
+    ("GET", "/users/<object_id>/followees", friends.followees),
+    ("GET", "/users/<object_id>/followers", friends.followers),
     ("GET", "/users/<object_id>/followersAndFollowees", friends.followers_and_followees),
     ("DELETE", "/users/<object_id>/friendship/<target_id>", friends.unfollow),
     ("POST", "/users/<object_id>/friendship/<target_id>", friends.follow),
+    ("PUT", "/users/<object_id>/friendship/<target_id>", friends.follow),
     ("PUT", "/users/<object_id>/refreshSessionToken", users.refresh_token),
     ("PUT", "/users/<object_id>/updatePassword", users.update_password),
     ("GET", "/users/me", users.me),

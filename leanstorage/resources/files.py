@@ -29,6 +29,7 @@ DIRECT_KEPT_MS = 7 * 24 * UPLOAD_MS
 MAX_KEY = 255  # characters
 MAX_NAME = 1000
 CHUNK_BYTES = 1 << 16
+CLIENT_KEY = re.compile(r"[0-9a-fA-F]{32,40}(\.[A-Za-z0-9]{1,10})?")  # as random as one of ours
 EXTENSION = re.compile(r"\.([A-Za-z0-9]{1,10})$")
 MIME_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*(; ?[a-zA-Z0-9-]+=[a-zA-Z0-9-]+)?")
 # What a browser may show in place; the rest is a download, because it could run as a page of this origin.
@@ -47,9 +48,9 @@ def create_token(call: Call) -> Answer:
     extension = EXTENSION.search(name)
     if not isinstance(mime_type, str) or not MIME_TYPE.fullmatch(mime_type):
         mime_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    if key is not None:
-        _check_chosen_key(call, key)
-    else:
+    if call.caller.is_master and key is not None:
+        _check_chosen_key(key)
+    elif not isinstance(key, str) or not CLIENT_KEY.fullmatch(key):  # older SDKs make the key, and some do not read ours
         key = "".join(secrets.choice(TOKEN_ALPHABET) for _ in range(32))
         if body.get("keep_file_name") and name:
             key += "/" + name
@@ -211,15 +212,21 @@ def callback(call: Call) -> Answer:
 
 
 def create_external(call: Call) -> Answer:
-    """POST /files: a file that lies elsewhere, by its URL. Raises 1 without one."""
+    """POST /files: a file that lies elsewhere, by its URL; the Go SDK makes rows without one. Raises 1."""
     body = call.json_body()
-    if not isinstance(body.get("url"), str) or not body["url"]:
-        raise StorageError(Code.BAD_REQUEST, detail="An external file needs a url.")
+    if body.get("url") is not None and (not isinstance(body["url"], str) or not body["url"]):
+        raise StorageError(Code.BAD_REQUEST, detail="The url of an external file must be a text.")
     fields = {key: body[key] for key in ("name", "url", "mime_type", "metaData", "ACL") if body.get(key) is not None}
     meta = fields.get("metaData")
     fields["metaData"] = {**(meta if isinstance(meta, dict) else {}), "__source": "external"}
     inner = call.with_body({**write.clean(fields, creating=True), "__ignore_hooks": sorted(call.skipped_hooks)})
     return objects.create(inner, "_File")
+
+
+def create_named(call: Call, name: str) -> Answer:
+    """POST /files/NAME: the same, as JavaScript SDKs below 4.5.3 ask."""
+    body = call.json_body()
+    return create_external(call.with_body({**body, "name": body.get("name") or name}))
 
 
 def update(call: Call, file_id: str) -> NoReturn:
@@ -361,10 +368,9 @@ def _forget(transaction: Transaction, row: Row) -> str | None:
     return key
 
 
-def _check_chosen_key(call: Call, key: Json) -> None:
+def _check_chosen_key(key: Json) -> None:
     if (
-        not call.caller.is_master
-        or not isinstance(key, str)
+        not isinstance(key, str)
         or not 0 < len(key) <= MAX_KEY
         or key.startswith("/")
         or any(part in ("", ".", "..") for part in key.split("/"))

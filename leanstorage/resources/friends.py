@@ -1,8 +1,10 @@
 """Following users: one row in `_Followee` and its mirror in `_Follower`. Protocol section 5.7."""
 
-from leanstorage.resources import objects
+from dataclasses import replace
+
+from leanstorage.resources import objects, queries
 from leanstorage.rules import classes, rendering, write
-from leanstorage.rules.where import conjunction
+from leanstorage.rules.where import bad, conjunction, parse_json, with_limits
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Condition, Document, now, Query, Row, Transaction
@@ -17,6 +19,7 @@ def follow(call: Call, object_id: str, target_id: str) -> Answer:
 
     Raises 206 and 403 for others than the user itself, 403 by class permissions, 211 when there is nobody to follow.
     """
+    object_id = _user_id(call, object_id)
     _check_caller(call, object_id)
     attributes = write.clean(call.json_body(), creating=True)
     for key in ("user", "follower", "followee", "ACL"):
@@ -48,6 +51,7 @@ def follow(call: Call, object_id: str, target_id: str) -> Answer:
 
 def unfollow(call: Call, object_id: str, target_id: str) -> Answer:
     """DELETE: both rows go; raise 206, 403, or 221 when there was no such link."""
+    object_id = _user_id(call, object_id)
     _check_caller(call, object_id)
     check_object_id(target_id)
 
@@ -66,25 +70,61 @@ def unfollow(call: Call, object_id: str, target_id: str) -> Answer:
     return ok({})
 
 
+def followers(call: Call, object_id: str) -> Answer:
+    """GET: `{"results": [{"follower": user, ...}]}`, with the options of any query, and `count`."""
+    return _listed(call, object_id, "_Follower", "follower")
+
+
+def followees(call: Call, object_id: str) -> Answer:
+    """GET: `{"results": [{"followee": user, ...}]}`, with the options of any query, and `count`."""
+    return _listed(call, object_id, "_Followee", "followee")
+
+
+def _listed(call: Call, object_id: str, class_name: str, key: str) -> Answer:
+    where = call.query.get("where") or {}
+    where = parse_json(where) if isinstance(where, str) else where
+    if not isinstance(where, dict):
+        raise bad("where must be an object")
+    own = {**where, "user": pointer("_User", _user_id(call, object_id))}
+    include = call.query.get("include") or key
+    return queries.find(replace(call, query={**call.query, "where": own, "include": include}), class_name)
+
+
 def followers_and_followees(call: Call, object_id: str) -> Answer:
-    """GET: `{"followers": [{"follower": user}], "followees": [{"followee": user}]}`."""
-    check_object_id(object_id)
+    """GET: `{"followers": [{"follower": user}], "followees": [{"followee": user}]}`, and with `count` how many there are.
+
+    `limit` and `skip` hold for both lists.
+    """
+    user_id = _user_id(call, object_id)
+    options: Document = {"limit": MAX_SHOWN, **{name: call.query[name] for name in ("limit", "skip") if name in call.query}}
 
     def work(transaction: Transaction) -> Document:
         principals = call.principals(transaction)
-        value = {}
+        value: Document = {}
         for name, class_name, key in (
             ("followers", "_Follower", "follower"),
             ("followees", "_Followee", "followee"),
         ):
             info = classes.existing(transaction, class_name)
             classes.check_permission(info, "find", principals)
-            where = Condition("eq", ("user",), pointer("_User", object_id))
-            rows = transaction.find(Query(class_name, where, limit=MAX_SHOWN, principals=principals))
+            where = Condition("eq", ("user",), pointer("_User", user_id))
+            query = with_limits(Query(class_name, where, principals=principals), options)
+            rows = transaction.find(query) if query.limit else []
             value[name] = rendering.render(transaction, call, class_name, info, rows, principals, include=key)
+            if call.flag("count"):
+                value[f"{name}_count"] = transaction.count(query)
         return value
 
     return ok(call.service.store.read(work))
+
+
+def _user_id(call: Call, object_id: str) -> str:
+    """The id in a path, where `self` is the session's user; raise 206 without one."""
+    if object_id != "self":
+        return check_object_id(object_id)
+    if call.caller.user_id is None:
+        raise StorageError(Code.NO_SESSION)
+    return call.caller.user_id
 
 
 def _check_caller(call: Call, object_id: str) -> None:

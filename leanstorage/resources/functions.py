@@ -21,13 +21,15 @@ def call_rpc(call: Call, name: str) -> Answer:
 def _forward(call: Call, kind: str, name: str) -> Answer:
     """The engine's status and JSON. Raises 1 (404 without such a function, 502), 124/503, 142, 211/401, 503."""
     engine = call.service.engine
-    is_message = call.caller.has_hook_key and name.startswith("_message")
-    if not NAME.fullmatch(name) or name.startswith("_") and not is_message:
+    is_message = name.startswith("_message")
+    if is_message and not call.caller.has_hook_key:
+        raise StorageError(Code.NO_ROUTE)
+    if not NAME.fullmatch(name) or name.startswith("__"):
         raise StorageError(Code.NO_ROUTE)
     if engine is None:
         raise StorageError(Code.NO_ENGINE)
     caller, keys = call.caller, call.service.keys
-    body = call.json_body()
+    body = {} if call.body == [] else call.json_body()  # PHP sends an empty array for no parameters
     if caller.token and caller.user_id is None:
         raise StorageError(Code.SESSION_INVALID)  # the SDK's engine would crash on it
     if not caller.is_master and caller.user_id is None and body.get("user"):

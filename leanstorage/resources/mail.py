@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from email.headerregistry import Address
+from email.errors import MessageError
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from http import HTTPStatus
@@ -141,13 +142,19 @@ def _time_of(key: str) -> int:
 def _as_email(message: Document) -> bytes | None:
     """A message as RFC 5322 has it, None for what is no single address: `a@b,c` would be two."""
     name, _, domain = message["to"].rpartition("@")
-    if not users.EMAIL.fullmatch(message["to"]) or any(char in ',;:<>()[]"\\' for char in domain):
+    if not users.EMAIL.fullmatch(message["to"]) or any(char in ',;:<>()[]"\\' for char in domain):  # `a@b,c` would be two
         return None
     found = EmailMessage(POLICY)
-    found["To"] = Address(username=name, domain=domain)
-    found["Subject"] = message["subject"]
-    found.set_content(message["text"])
-    return bytes(found)
+    try:
+        found["To"] = Address(username=name, domain=domain)
+        found["Subject"] = message["subject"]
+        found.set_content(message["text"])
+        data = bytes(found)
+    except (ValueError, IndexError, UnicodeError, MessageError):  # what the email package cannot take
+        return None
+    head = data.split(b"\n\n", 1)[0]
+    names = [line.split(b":", 1)[0].lower() for line in head.split(b"\n") if line and not line.startswith((b" ", b"\t"))]
+    return data if sorted(names) == sorted(name.lower().encode() for name in found.keys()) else None
 
 
 def _mark(store: Store, key: str, mark: Document) -> bool:

@@ -3,7 +3,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from operator import is_
 from wsgiref.handlers import format_date_time
-from leanstorage.rules import acl, classes, rendering, values
+from leanstorage.rules import acl, classes, passwords, rendering, values
 from leanstorage.rules.where import bad, parse_json, parse_listing, parse_where
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
@@ -18,6 +18,9 @@ from leanstorage.store import (
     Transaction,
 )
 from leanwsgi.messages import Header
+
+
+TOKEN_KEY = "sessionToken"  # that the master may ask for: servers act for their users by it
 
 
 def find(call: Call, class_name: str) -> Answer:
@@ -44,6 +47,10 @@ def find(call: Call, class_name: str) -> Answer:
         query, mentioned = parse_listing(name, options, call.caller.is_master, principals)
         query = _within_rights(transaction, query, mentioned, principals)
         rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(name))
+        keys = options.get("keys", "")
+        shows_tokens = name == "_User" and call.caller.is_master and isinstance(keys, str) and TOKEN_KEY in keys.split(",")
+        if shows_tokens:
+            keys = ",".join(key for key in keys.split(",") if key != TOKEN_KEY) or "objectId"
         results = rendering.rendered(
             transaction,
             call,
@@ -53,8 +60,10 @@ def find(call: Call, class_name: str) -> Answer:
             principals,
             call.flag("returnACL"),
             options.get("include", ""),
-            options.get("keys", ""),
+            keys,
         )
+        if shows_tokens:
+            _add_tokens(transaction, call, results)
         value = {"results": results, **extra}
         if call.flag("count"):
             value["count"] = transaction.count(query)
@@ -78,6 +87,8 @@ def get(call: Call, class_name: str, object_id: str) -> Answer:
         include, keys = call.query.get("include", ""), call.query.get("keys", "")
         with_acl = call.flag("returnACL")
         [value] = rendering.rendered(transaction, call, class_name, info, [row], principals, with_acl, include, keys)
+        if class_name == "_User" and call.caller.is_master:
+            _add_tokens(transaction, call, [value])
         return rendering.Ready(value) if isinstance(value, str) else value, row.updated
 
     value, updated = call.service.store.read(work)
@@ -140,3 +151,12 @@ def _last_modified(ms: int | None) -> Sequence[Header]:
         return ()
     seconds, rest = divmod(ms, 1000)
     return [("Last-Modified", format_date_time(seconds).replace(" GMT", f".{rest:03d} GMT"))]
+
+
+def _add_tokens(transaction: Transaction, call: Call, users: list[Json]) -> None:
+    """Show the master the session tokens of users who have one."""
+    credentials = transaction.records_of("credential", [user["objectId"] for user in users])
+    for user in users:
+        sealed = credentials.get(user["objectId"], {}).get("token")
+        if sealed:
+            user[TOKEN_KEY] = passwords.open_token(call.service.token_secret, sealed)

@@ -18,8 +18,8 @@ from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Document, Json, now, Row, Transaction
 from leanstorage.rules.values import format_time
 
-
-EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,255}")
+# No `=?`: it begins an encoded word, which a mail program would decode, into header lines for one.
+EMAIL = re.compile(r"(?!.*=\?)[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,255}")
 PHONE = re.compile(r"\+?[0-9]{5,20}")
 LOCK_MS = 15 * 60 * 1000
 MAX_FAILURES = 6  # wrong passwords before the account is locked

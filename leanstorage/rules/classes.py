@@ -48,7 +48,10 @@ DEFAULT_COLUMNS: dict[str, dict[str, Column]] = {
         "user": {"type": "Pointer", "className": "_User"},
     },
 }
-DEFAULT_PERMISSIONS: dict[str, Document] = {"_User": {"find": NOBODY}}
+DEFAULT_PERMISSIONS: dict[str, Document] = {
+    "_User": {"find": NOBODY},
+    "_Installation": {"find": NOBODY, "get": NOBODY},
+}
 BUILT_IN_COLUMNS: dict[str, Column] = {
     "ACL": {"type": "ACL"},
     "createdAt": {"type": "Date"},

@@ -16,7 +16,7 @@ from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Document, Json, type_of
 
 CLASS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-KEY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
 STORED_KEY = re.compile(r"[A-Za-z0-9_]+")  # imported rows also have keys such as `_SessionToken`
 OBJECT_ID = re.compile(r"[A-Za-z0-9]+")
 # Every app has these, empty at first.

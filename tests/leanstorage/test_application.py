@@ -187,7 +187,6 @@ class RefusedTest(ServiceTestCase):
         rows = [
             ("POST", "/push", 400, 1),
             ("GET", "/tables/Notifications/x", 400, 1),
-            ("POST", "/installations", 400, 1),
             ("POST", "/rtm/messages", 400, 1),
             ("POST", "/LiveQuery/subscribe", 400, 1),
             ("GET", "/leaderboard/leaderboards/x", 400, 1),

@@ -294,7 +294,8 @@ class FunctionsTest(HookCase):
         for path in ("/functions/__before_save_for_Todo", "/functions/_messageReceived", "/functions/Todo/beforeSave"):
             self.code(1, "POST", path, {"object": {}}, status=404)
         self.code(141, "POST", "/functions/broken", {}, status=500)
-        self.code(107, "POST", "/functions/hello", [])
+        self.assertIn("result", self.api("POST", "/functions/hello", []))  # PHP's way to send no parameters
+        self.code(107, "POST", "/functions/hello", [1])
 
         for name in ("%5f_before_save_for_Todo", "%255f_before_save_for_Todo", "..", ".", "hello%3fa", "hello%23", "a b", "a%00"):
             self.code(1, "POST", f"/functions/{name}", {"object": {}}, status=404)

@@ -69,7 +69,6 @@ class CreateTest(ServiceTestCase):
         before = self.digest()
         rows = [
             (105, {"_a": 1}),
-            (105, {"1a": 1}),
             (105, {"a b": 1}),
             (105, {"a.b": 1}),
             (105, {"objectid": 1}),

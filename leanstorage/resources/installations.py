@@ -1,0 +1,34 @@
+"""Installations: the devices of push apps. They are stored, though nothing is pushed. Appendix C.8."""
+from leanstorage.resources import objects
+from leanstorage.rules import classes, write
+from leanstorage.rules.call import Answer, Call, ok
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.rules.values import format_time
+from leanstorage.rules.where import conjunction
+from leanstorage.store import Condition, Group, Query, Transaction
+
+NAMES = ("installationId", "deviceToken")  # either tells a device from all others
+
+
+def create(call: Call) -> Answer:
+    """POST: 201 for a new device; the row of a known one is updated, 200.
+
+    A stranger learns nothing of a known one but that it is there: whoever has its token is it.
+    """
+    fields = write.clean(call.json_body(), creating=True)
+    given = {name: fields[name] for name in NAMES if isinstance(fields.get(name), str) and fields[name]}
+    if not given:
+        raise StorageError(Code.BAD_REQUEST, detail="An installation needs a deviceToken or an installationId.")
+    nodes = tuple(Condition("eq", (name,), value) for name, value in given.items())
+
+    def known(transaction: Transaction) -> str | None:
+        info = classes.existing(transaction, "_Installation")
+        classes.check_permission(info, "create", call.principals(transaction))
+        found = transaction.find(Query("_Installation", conjunction([Group("or", nodes)]), limit=1))
+        return found[0].id if found else None
+
+    object_id = call.service.store.read(known)
+    if object_id is None:
+        return objects.create(call, "_Installation")
+    row, _, _ = objects.store_change(call, "_Installation", object_id, fields)
+    return ok({"objectId": row.id, "createdAt": format_time(row.created), "updatedAt": format_time(row.updated)})
