@@ -96,7 +96,7 @@ class _Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.parallel", str(theirs), *self._options],
             cwd=HERE.parent,
-            env={**os.environ, "UNITTEST_WORKERS": "1"},
+            env={**os.environ, "UNITTEST_WORKERS": "1", "PYTHONDONTWRITEBYTECODE": ""},
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=subprocess.STDOUT,

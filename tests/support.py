@@ -159,6 +159,7 @@ def clean_environment(**more):
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("LEANCLOUD_", "LC_", "REDIS_URL_", "LEANSTORAGE_"))
+        and name != "PYTHONDONTWRITEBYTECODE"  # each of many processes would compile everything for itself
     }
     return {**kept, "PYTHONWARNINGS": "ignore::DeprecationWarning", **{name: str(value) for name, value in more.items()}}
 
