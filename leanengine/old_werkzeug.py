@@ -14,7 +14,10 @@ class Str(ast.Constant):
 
     def __init__(self, s: str) -> None:
         super().__init__(s)
-        self.s = s
+
+    @property  # type: ignore[misc]  # in place of Constant's own, which warns in 3.12 and 3.13
+    def s(self) -> str:
+        return str(self.value)
 
 
 routing.ast = SimpleNamespace(**{**vars(ast), "Str": Str})

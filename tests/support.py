@@ -17,6 +17,7 @@ from pathlib import Path
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
+from leanengine import local_redis
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 20
@@ -24,6 +25,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A script's background job starts with Ctrl-C ignored, and so would everything that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 DISTINCT = iter(range(10**9))
+
+
+def has_redis():
+    """Whether the app finds a Redis to start here; without one its cache is off."""
+    return next(local_redis._binaries(), None) is not None
+
+
+needs_redis = unittest.skipUnless(has_redis(), "no Redis is installed: apt-get install redis-server")
 
 
 def application():

@@ -13,7 +13,7 @@ import redis
 from leanengine import cache as cache_module
 from leanengine.cache import Cache
 from leanengine.local_redis import start_redis
-from tests.support import AppTestCase
+from tests.support import AppTestCase, needs_redis
 
 import wsgi
 
@@ -36,6 +36,7 @@ class OffTest(unittest.TestCase):
         cache.close()
 
 
+@needs_redis
 class RedisTest(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()

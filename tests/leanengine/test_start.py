@@ -10,7 +10,7 @@ from pathlib import Path
 import requests
 
 from tests.app.test_wsgi import redis_servers
-from tests.support import ROOT, clean_environment, free_port, python, running
+from tests.support import ROOT, clean_environment, free_port, has_redis, python, running
 
 
 # wsgi.py as `python wsgi.py` runs it, in a process that says when it expects Ctrl-C.
@@ -45,13 +45,16 @@ class StartTest(unittest.TestCase):
     def test_data_that_cannot_be_used_stops_the_start_with_one_line(self):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "file").write_text("x")
-            for name, what in (("no_database", "leanstorage.db"), ("no_redis", "redis.lock")):
+            unusable = {"no_database": "leanstorage.db"}
+            if has_redis():
+                unusable["no_redis"] = "redis.lock"
+            for name, what in unusable.items():
                 (Path(folder) / name / what).mkdir(parents=True)
             damaged = {"no_json": "{", "no_object": "[]", "one_key": '{"id": "x"}'}
             for name, text in damaged.items():
                 (Path(folder) / name).mkdir()
                 (Path(folder) / name / "keys.json").write_text(text)
-            for data in ("file", "file/below", "no_database", "no_redis", *damaged, "/proc/x"):
+            for data in ("file", "file/below", *unusable, *damaged, "/proc/x"):
                 data = Path(folder) / data
                 with self.subTest(data.name):
                     said = self.stopped(LEANSTORAGE_DATA=str(data))

@@ -111,6 +111,9 @@ class Reader:
 
     def run(self, command, folder=None, code=0):
         """What a command says; its `export`s are kept. Fails unless it ends with the code."""
+        for program in re.findall(r"(?:^|[(|;&])\s*(curl|make)\b", command, re.MULTILINE):
+            if shutil.which(program) is None:
+                self.case.skipTest(f"{program} is not installed")
         kept = self.data / ".environment"
         keeps = command.startswith(("export ", "eval "))
         script = f"{command}\nenv -0 >{shlex.quote(str(kept))}" if keeps else command
@@ -527,8 +530,9 @@ class CommandsTest(unittest.TestCase):
         for document in READERS_DOCUMENTS:
             if document not in TRANSLATIONS:
                 self.reader(document.name).follow(document.read_text(), document.name)
-        unused = {pattern for pattern, _, _ in OTHERWISE} - self.used
-        self.assertEqual(unused, set(), "no document has such a command any more")
+        if shutil.which("make"):  # without it nobody sees the commands in its file
+            unused = {pattern for pattern, _, _ in OTHERWISE} - self.used
+            self.assertEqual(unused, set(), "no document has such a command any more")
         for text in TEXTS:
             self.assertTrue(any(f"`{text}`" in document.read_text() for document in READERS_DOCUMENTS), text)
 
