@@ -1,4 +1,5 @@
 """Around a server: the socket that it listens on, several processes that serve it, a new start when the code has changed."""
+import errno
 import os
 import signal
 import socket
@@ -6,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 POLL_SECONDS = 0.5
@@ -22,7 +23,39 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def share(number: int, run: Callable[[], None], listening: socket.socket) -> None:
+def listen_for_visitors(on_platform: bool, port: int) -> list[socket.socket]:
+    """The sockets of `python wsgi.py`: every address on the platform, else this machine alone.
+
+    A browser may take localhost for ::1 or for 127.0.0.1. Raises SystemExit with one line.
+    """
+    hosts = ["0.0.0.0"] if on_platform else ["127.0.0.1", "::1"]
+    sockets: list[socket.socket] = []
+    for host in hosts:
+        try:
+            sockets.append(listen(host, port))
+        except OSError as error:
+            if host == "::1" and error.errno != errno.EADDRINUSE:
+                break  # a machine without IPv6
+            for opened in sockets:
+                opened.close()
+            raise SystemExit(port_trouble(error, port, "LEANCLOUD_APP_PORT")) from None
+    return sockets
+
+
+def port_trouble(error: OSError, port: int, setting: str) -> str:
+    """Why `port` cannot be listened on, in one line; `setting` is what chooses another one."""
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is in use: end what listens there, or set {setting}"
+    return f"port {port} cannot be listened on ({error.strerror}): set {setting}"
+
+
+def address(sockets: Sequence[socket.socket]) -> str:
+    """The URL to visit: one that can be clicked where a browser of this machine is meant."""
+    host, port = sockets[0].getsockname()[:2]
+    return f"http://localhost:{port}/" if host == "127.0.0.1" else f"http://{host}:{port}"
+
+
+def share(number: int, run: Callable[[], None], *listening: socket.socket) -> None:
     """Run `run()` in this many forked processes until KeyboardInterrupt; one that ends by itself gets a successor.
 
     To be called before any thread is started. Returns when all have ended; `listening`, on which they serve, is closed.
@@ -38,7 +71,8 @@ def share(number: int, run: Callable[[], None], listening: socket.socket) -> Non
             time.sleep(RESTART_SECONDS)
     except KeyboardInterrupt:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        listening.close()  # as they do: who comes now is refused, and does not wait for their end
+        for opened in listening:
+            opened.close()  # as they do: who comes now is refused, and does not wait for their end
         for pid in children:
             os.kill(pid, signal.SIGTERM)
         for pid in children:
@@ -92,7 +126,8 @@ def _changes(folder: Path) -> dict[Path, int]:
 
 def _trouble(folder: Path, environment: Mapping[str, str]) -> str:
     """What keeps the code in `folder` from starting, "" for nothing."""
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); import wsgi"]
+    code = f"import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.path.insert(0, {str(folder)!r}); import wsgi"
+    command = [sys.executable, "-c", code]  # Ctrl-C is for us, and no trouble of the code
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=START_SECONDS)
     except subprocess.TimeoutExpired:

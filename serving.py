@@ -126,9 +126,37 @@ def create_server(application: WSGIApplication, listening: socket.socket, dispat
         **options,
     )
     server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
+    server.entrances = []  # of class Entrance
     server.trigger.close()
     server.trigger = Trigger(server._map)
     return server
+
+
+class Entrance(wasyncore.dispatcher):  # type: ignore[misc]
+    """One more listening socket of a server, whose visitors are the server's like all others."""
+
+    def __init__(self, server: Any, listening: socket.socket) -> None:
+        super().__init__(listening, map=server._map)
+        self.accepting = True
+        self._server = server
+        server.entrances.append(self)
+
+    def readable(self) -> bool:
+        is_full = len(self._server._map) >= self._server.adj.connection_limit
+        return bool(self._server.accepting) and not is_full
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_accept(self) -> None:
+        try:
+            accepted = self.accept()
+            if accepted is not None:
+                self._server.set_socket_options(accepted[0])
+        except OSError:  # the visitor has gone, or there are too many open files
+            return
+        if accepted is not None:
+            self._server.channel_class(self._server, *accepted, self._server.adj, map=self._server._map)
 
 
 def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:
@@ -145,8 +173,10 @@ def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:
         known = 0
         while known < len(server._map) < server.adj.connection_limit:  # who stands at the door has asked already
             known = len(server._map)
-            server.handle_accept()
-        wasyncore.dispatcher.close(server)  # nobody else comes
+            for entrance in (server, *server.entrances):
+                entrance.handle_accept()
+        for entrance in (server, *server.entrances):
+            wasyncore.dispatcher.close(entrance)  # nobody else comes
         _answer_the_rest(server, turn)
         server.task_dispatcher.shutdown(timeout=1)
         wasyncore.close_all(server._map, ignore_all=True)

@@ -2,20 +2,27 @@
 
 This is the only module that reads the environment. LeanEngine imports it and calls `application`.
 """
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it serves, Ctrl-C ends it at once and without a word
+
 import atexit
 import os
 import re
 import secrets
-import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import redis
+
+if TYPE_CHECKING:
+    from socket import socket
 
 KEYS = ("LEANCLOUD_APP_ID", "LEANCLOUD_APP_KEY", "LEANCLOUD_APP_MASTER_KEY", "LEANCLOUD_APP_HOOK_KEY")
 PLATFORM_ENVS = ("stage", "production")  # where a balancer stands in front
@@ -75,6 +82,11 @@ def whole(text: str) -> int:
     return max(1, int(float(text)))
 
 
+def data_folder(text: str) -> Path:
+    """An absolute folder; none is `data` beside this file, in whatever folder one stands."""
+    return Path(text).absolute() if text else Path(__file__).resolve().parent / "data"
+
+
 def names(text: str) -> frozenset[str]:
     """Names with commas between them, as a set in lower case."""
     return frozenset(part.strip().lower() for part in text.split(",") if part.strip())
@@ -92,7 +104,7 @@ SETTINGS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
     ("processes", "LEANCLOUD_AVAILABLE_CPUS", whole, "1"),
     ("notify_webhook_url", "NOTIFY_WEBHOOK_URL", str, ""),
     ("cache_instance", "LEANCACHE_INSTANCE", str, ""),
-    ("data", "LEANSTORAGE_DATA", Path, "data"),
+    ("data", "LEANSTORAGE_DATA", data_folder, ""),
 )
 
 
@@ -175,7 +187,7 @@ def compose(environment: Mapping[str, str]) -> App:
     keys = platform_keys(environment)
     cache_url = redis_url(environment, settings.cache_instance)
     parts: list[Part] = []
-    storage, revive = None, None
+    storage, revive, cache_off = None, None, "off"
     if keys is None:
         import sqlite3
 
@@ -185,15 +197,18 @@ def compose(environment: Mapping[str, str]) -> App:
             keys = embedded.load_keys(settings.data)
             storage = embedded.start_storage(settings.data, keys)
             parts.append(storage)
-            server = embedded_redis.start_redis(settings.data) if cache_url is None else None
         except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: keys.json holds no JSON
             for part in parts:
                 part.close()
             raise SystemExit(f"LEANSTORAGE_DATA {settings.data} cannot be used: {error}") from None
         keys["LEANCLOUD_API_SERVER"] = storage.url
-        if server is not None:
-            parts.append(server)
-            cache_url, revive = server.url, server.revive
+        if cache_url is None:
+            try:
+                server = embedded_redis.start_redis(settings.data)
+                parts.append(server)
+                cache_url, revive = server.url, server.revive
+            except embedded_redis.NoRedis as why:
+                cache_off = f"off ({why})"
     prepare_sdk(keys, settings.app_env)
 
     # From here on the SDK may be imported: it reads its keys when it is.
@@ -247,12 +262,12 @@ def compose(environment: Mapping[str, str]) -> App:
     application = middleware.isolate_visitors(middleware.compress(outside))
     if storage is not None:
         storage.attach(middleware.isolate_visitors(door))
-    place = f"embedded, in {settings.data.resolve()}" if storage else keys["LEANCLOUD_API_SERVER"]
+    place = f"embedded, in {settings.data}" if storage else keys["LEANCLOUD_API_SERVER"]
     if storage and settings.app_env in PLATFORM_ENVS:
         place += f" (in {settings.app_env}: LEANCLOUD_APP_ID and the rest, which name another storage, are not set)"
     report = [
         f"storage: {place}",
-        f"cache: {'embedded Redis' if revive else 'Redis' if cache_url else 'off'}",
+        f"cache: {'embedded Redis' if revive else 'Redis' if cache_url else cache_off}",
     ]
     return App(application, settings, provided, report, parts, storage is not None or revive is not None)
 
@@ -275,21 +290,13 @@ def prepare_sdk(keys: dict[str, str], app_env: str) -> None:
     sdk.mount()
 
 
-def serve(app: App, environment: Mapping[str, str]) -> bool:
-    """Serve until SIGTERM or Ctrl-C; in development also until code that starts has changed, and then return True.
-
-    Raises SystemExit when the port cannot be listened on.
-    """
+def serve(app: App, environment: Mapping[str, str], sockets: list["socket"]) -> bool:
+    """Serve until SIGTERM or Ctrl-C; in development also until code that starts has changed, and then return True."""
+    import processes
     import serving
-    from processes import listen, share, watch
     from server import create_server
 
     settings = app.settings
-    host = "0.0.0.0" if settings.app_env in PLATFORM_ENVS else "127.0.0.1"
-    try:
-        socket = listen(host, settings.port)
-    except OSError as error:
-        raise SystemExit(f"LEANCLOUD_APP_PORT {settings.port} cannot be listened on: {error.strerror}") from None
     is_shared = settings.processes > 1 and not app.is_embedded
     signals: list[int] = []
     servers: list[Any] = []
@@ -302,7 +309,10 @@ def serve(app: App, environment: Mapping[str, str]) -> bool:
             raise KeyboardInterrupt
 
     def run() -> None:
-        servers.append(create_server(app, socket, THREADS, settings.max_upload_bytes))
+        server = create_server(app, sockets[0], THREADS, settings.max_upload_bytes)
+        for more in sockets[1:]:
+            serving.Entrance(server, more)
+        servers.append(server)
         try:
             serving.run(servers[0])
         finally:
@@ -314,9 +324,11 @@ def serve(app: App, environment: Mapping[str, str]) -> bool:
             signal.signal(signal.SIGINT, stop)
         if settings.app_env == "development" and not is_shared:
             signal.signal(signal.SIGUSR1, stop)
-            watch(Path(__file__).resolve().parent, environment)
-        print(f"listening on http://{host}:{settings.port} ({settings.app_env})", *app.report, sep="\n", flush=True)
-        share(settings.processes, run, socket) if is_shared else run()
+            processes.watch(Path(__file__).resolve().parent, environment)
+        end = ", Ctrl-C ends it" if settings.app_env == "development" else ""
+        place = f"{processes.address(sockets)} ({settings.app_env})"
+        print(f"listening on {place}{end}", *app.report, sep="\n", flush=True)
+        processes.share(settings.processes, run, *sockets) if is_shared else run()
     except KeyboardInterrupt:
         app.close()
     return signal.SIGUSR1 in signals
@@ -327,11 +339,16 @@ if __name__ == "__main__" and len(sys.argv) > 1:
     sys.exit(2)
 
 given = dict(os.environ)  # before the SDK's keys are put there
+if __name__ == "__main__":
+    from processes import listen_for_visitors
+
+    asked = read_settings(given)
+    listening = listen_for_visitors(asked.app_env in PLATFORM_ENVS, asked.port)  # before anything is started
 application = compose(given)
 atexit.register(application.close)
 
 if __name__ == "__main__":
-    if serve(application, given):
+    if serve(application, given, listening):
         print("the code has changed: starting again", flush=True)
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], given)
     sys.exit(0)

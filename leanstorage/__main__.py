@@ -1,10 +1,14 @@
 """The command line: `python -m leanstorage serve | env | ...`. The only module here that reads the environment."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main` runs, Ctrl-C ends it at once and without a word
+
 import argparse
 import json
 import os
 import shlex
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -26,7 +30,7 @@ from leanstorage.service import create_application, open_service
 from leanstorage.store import Document, Store, StoreUnavailable, open_store
 from leanstorage.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
-from processes import listen, share
+from processes import listen, port_trouble, share
 
 if TYPE_CHECKING:
     from leanstorage.store.sql import Transaction
@@ -35,7 +39,7 @@ DEFAULT_PORT = 8126
 SEND_SECONDS = 60  # that a command may take for one e-mail
 THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
 EPILOG = (
-    "LEANSTORAGE_DATA is the folder of the data, ./data unless it is set. The keys are those of LEANCLOUD_APP_ID, "
+    "LEANSTORAGE_DATA is the folder of the data; unless it is set, data/ beside this package, as for wsgi.py. The keys are those of LEANCLOUD_APP_ID, "
     "_APP_KEY, _APP_MASTER_KEY and _APP_HOOK_KEY, or are generated there."
 )
 ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
@@ -45,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand, that of `sys.argv` by default; return the exit code."""
     options = parser().parse_args(arguments)
     options.environment = os.environ
-    data = Path(os.environ.get("LEANSTORAGE_DATA") or "data")
+    # The folder that wsgi.py has by itself, where both lie in one checkout, in whatever folder one stands.
+    data = Path(os.environ.get("LEANSTORAGE_DATA") or Path(__file__).resolve().parent.parent / "data")
     umask = os.umask(0o077)  # whatever is made is for its owner alone
     try:
         return _run_command(options, data)
@@ -299,7 +304,11 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
         raise KeyboardInterrupt
 
     threads = options.threads or (ENGINE_THREADS if options.engine else THREADS)
-    with listen(options.host, options.port) as listening:
+    try:
+        opened_socket = listen(options.host, options.port)
+    except OSError as error:
+        raise OSError(port_trouble(error, options.port, "--port")) from error
+    with opened_socket as listening:
         service = opened()
         try:
             signal.signal(signal.SIGTERM, stop)
@@ -428,4 +437,6 @@ def _without_password(url: str) -> str:
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -66,7 +66,7 @@ class FolderBlobs:
         except BaseException as error:
             self.drop(staged)
             if isinstance(error, OSError):  # the disk is full, or read-only
-                raise _unavailable(error) from error
+                raise self._unavailable(error) from error
             raise
         return staged, size, digest
 
@@ -82,7 +82,7 @@ class FolderBlobs:
             finally:
                 os.close(folder)
         except OSError as error:
-            raise _unavailable(error) from error
+            raise self._unavailable(error) from error
 
     def drop(self, staged: str) -> None:
         """Forget staged bytes. Where that fails, `sweep` has another try."""
@@ -97,7 +97,8 @@ class FolderBlobs:
         """The open file of a key and its size in bytes, or None."""
         try:
             file = open(self.path(key), "rb")
-        except OSError:
+        except OSError as error:
+            self._check_missing(error)
             return None
         return file, os.fstat(file.fileno()).st_size
 
@@ -105,20 +106,29 @@ class FolderBlobs:
         """The bytes that a key has, or None."""
         try:
             return self.path(key).stat().st_size
-        except OSError:
+        except OSError as error:
+            self._check_missing(error)
             return None
 
     def delete(self, key: str) -> None:
         try:
             self.path(key).unlink(missing_ok=True)
         except OSError as error:
-            raise _unavailable(error) from error
+            raise self._unavailable(error) from error
 
     def sweep(self) -> None:
         """Drop what processes that died left behind."""
         for path in self.folder.glob(".upload-*"):
             if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                 self.drop(str(path))
+
+    def _unavailable(self, error: OSError) -> StoreUnavailable:
+        return StoreUnavailable(f"a file cannot be written: {error.strerror}: {self.folder}")
+
+    def _check_missing(self, error: OSError) -> None:
+        """A key that has no bytes; raise StoreUnavailable when it is the folder that is not there, or not readable."""
+        if not isinstance(error, FileNotFoundError) or not self.folder.is_dir():
+            raise StoreUnavailable(f"a file cannot be read: {error.strerror}: {self.folder}") from error
 
     def _new_name(self) -> Path:
         return self.folder / f".upload-{secrets.token_hex(16)}"
@@ -132,7 +142,3 @@ def write_hashed(chunks: Iterable[bytes], file: IO[bytes]) -> tuple[int, str]:
         digest.update(chunk)
         size += len(chunk)
     return size, digest.hexdigest()
-
-
-def _unavailable(error: OSError) -> StoreUnavailable:
-    return StoreUnavailable(f"a file cannot be written: {error.strerror}")
