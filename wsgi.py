@@ -2,15 +2,16 @@
 
 This is the only module that reads the environment. LeanEngine imports it and calls `application`.
 """
-import signal
+import _signal  # the built-in part of `signal`, there at once
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it serves, Ctrl-C ends it at once and without a word
+if __name__ == "__main__" and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until it serves, Ctrl-C ends it at once and without a word
 
 import atexit
 import os
 import re
 import secrets
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -1,14 +1,15 @@
 """The command line: `python -m leanstorage serve | env | ...`. The only module here that reads the environment."""
 
-import signal
+import _signal  # the built-in part of `signal`, there at once
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main` runs, Ctrl-C ends it at once and without a word
+if __name__ == "__main__" and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until a command runs, Ctrl-C ends it at once and without a word
 
 import argparse
 import json
 import os
 import shlex
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -53,9 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data = Path(os.environ.get("LEANSTORAGE_DATA") or Path(__file__).resolve().parent.parent / "data")
     umask = os.umask(0o077)  # whatever is made is for its owner alone
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         return _run_command(options, data)
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
+        if options.run is not serve:
+            print("interrupted: run the same command again to go on", file=sys.stderr)
         return 130
     except (StoreUnavailable, StorageError, OSError, ValueError, sqlite3.DatabaseError) as error:  # an operator mends it
         unavailable = "the database is not available: " if isinstance(error, StoreUnavailable) else ""
@@ -437,6 +441,4 @@ def _without_password(url: str) -> str:
 
 
 if __name__ == "__main__":
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -133,7 +133,7 @@ class LogsTest(unittest.TestCase):
                 text=True,
             )
             with process:
-                self.assertIn(f"listening on http://127.0.0.1:{port}", process.stdout.readline())
+                self.assertIn(f"listening on http://localhost:{port}/", process.stdout.readline())
                 second = subprocess.run(
                     python("wsgi.py"),
                     cwd=ROOT,
@@ -144,7 +144,7 @@ class LogsTest(unittest.TestCase):
                 process.send_signal(signal.SIGTERM)
                 self.assertEqual(process.stderr.read(), "")
         self.assertEqual((process.returncode, second.returncode, second.stdout), (0, 1, ""))
-        self.assertIn(f"LEANCLOUD_APP_PORT {port} cannot be listened on", second.stderr)
+        self.assertEqual(f"port {port} is in use: end what listens there, or set LEANCLOUD_APP_PORT\n", second.stderr)
 
 
 if __name__ == "__main__":

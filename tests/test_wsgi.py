@@ -82,7 +82,7 @@ class SettingsTest(unittest.TestCase):
     def stopped(self, **environment):
         """What the app says on stderr, which is all that it says before it ends with 1."""
         done = subprocess.run(
-            python("wsgi.py"), cwd=ROOT, env=clean_environment(**environment), capture_output=True, text=True, timeout=20
+            python("wsgi.py"), cwd=ROOT, env=clean_environment(LEANCLOUD_APP_PORT=free_port(), **environment), capture_output=True, text=True, timeout=20
         )
         self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
         return done.stderr
@@ -99,13 +99,12 @@ class SettingsTest(unittest.TestCase):
     def test_data_that_cannot_be_used_stops_the_start_with_one_line(self):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "file").write_text("x")
-            for name, what in (("no_database", "leanstorage.db"), ("no_redis", "redis.lock")):
-                (Path(folder) / name / what).mkdir(parents=True)
+            (Path(folder) / "no_database" / "leanstorage.db").mkdir(parents=True)
             damaged = {"no_json": "{", "no_object": "[]", "one_key": '{"id": "x"}'}
             for name, text in damaged.items():
                 (Path(folder) / name).mkdir()
                 (Path(folder) / name / "keys.json").write_text(text)
-            for data in ("file", "file/below", "no_database", "no_redis", *damaged, "/proc/x"):
+            for data in ("file", "file/below", "no_database", *damaged, "/proc/x"):
                 data = Path(folder) / data
                 with self.subTest(data.name):
                     said = self.stopped(LEANSTORAGE_DATA=str(data))
@@ -232,7 +231,7 @@ class ProcessTest(unittest.TestCase):
     def test_app_killed_and_started_again_has_everything_that_it_answered(self):
         port = free_port()
         with self.app(port) as process, Http(port) as browser:
-            self.assertRegex(process.output, rf"http://127.0.0.1:{port} \(development\)\nstorage: embedded, in .*\ncache: embedded Redis")
+            self.assertRegex(process.output, rf"http://localhost:{port}/ \(development\), Ctrl-C ends it\nstorage: embedded, in .*\ncache: embedded Redis")
             browser.sign_up("alice")
             todos = [browser("POST", "/api/todos", json={"content": f"t{i}"}).json() for i in range(5)]
             path = f"/api/todos/{todos[0]['id']}/attachment"
