@@ -21,8 +21,9 @@ PROGRAMS = ("redis-server", "valkey-server")
 MAX_SOCKET_PATH = 100  # bytes; Linux allows 107, macOS 103
 START_SECONDS = 5
 # The server must not get our pipe, or it would keep it open. The shell ends with the server, so that we see its end.
+# In a locale that the machine lacks Redis 7 would not start.
 GUARD = (
-    'exec 3<&0; "$@" </dev/null 3<&- & server=$!; { cat <&3 >/dev/null; kill "$server"; } & guard=$!; '
+    'exec 3<&0; LC_ALL=C "$@" </dev/null 3<&- & server=$!; { cat <&3 >/dev/null; kill "$server"; } & guard=$!; '
     'wait "$server"; kill "$guard"'
 )
 
@@ -127,7 +128,6 @@ class EmbeddedRedis:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "LC_ALL": "C"},  # Redis 7 does not start in a locale that the machine lacks
             start_new_session=True,  # Ctrl-C is for us: the server goes when we have finished
         )
         return self._wait()
