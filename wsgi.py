@@ -3,6 +3,11 @@
 LeanEngine imports this module and calls `application`; `python wsgi.py` serves it. Importing it starts the app, and
 nothing else reads the environment. Why each guard is there is said in its module in leanengine/.
 """
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it serves, Ctrl-C ends it at once and without a word
+
 import atexit
 import os
 from contextlib import ExitStack

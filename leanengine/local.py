@@ -2,10 +2,8 @@
 
 This is the only place that names leanstorage, and it imports it only when it is needed.
 """
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from wsgiref.types import WSGIApplication
 
 from leanengine import local_redis
@@ -27,27 +25,25 @@ class LocalServices(AbstractContextManager["LocalServices"]):
         data = settings.data
         self._storage: embedded.EmbeddedStorage | None = None
         self._redis: local_redis.LocalRedis | None = None
+        cache_off = "Redis"  # one that is configured
         try:
-            with holding_signals():  # what is half started could not be ended
-                keys = embedded.load_keys(data)
-                self._storage = embedded.start_storage(data, keys)
-                if needs_redis:
-                    self._redis = local_redis.start_redis(data)
+            keys = embedded.load_keys(data)
+            self._storage = storage = embedded.start_storage(data, keys)
+            if needs_redis:
+                self._redis = local_redis.start_redis(data)
+        except local_redis.NoRedis as why:
+            cache_off = f"off ({why})"
         except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: keys.json is damaged
             self.close()
             raise SystemExit(f"LEANSTORAGE_DATA {data} cannot be used: {error}") from None
-        except BaseException:
-            self.close()
-            raise
-        self.keys = {**keys, "LEANCLOUD_API_SERVER": self._storage.url}
+        self.keys = {**keys, "LEANCLOUD_API_SERVER": storage.url}
         self.redis_url = self._redis.url if self._redis else None
         self.revive_redis: Callable[[], None] | None = self._redis.revive if self._redis else None
 
-        place = f"embedded, in {data.resolve()}"
+        place = f"embedded, in {data}"
         if settings.app_env in PLATFORM_ENVS:
             place += f" (in {settings.app_env}: LEANCLOUD_APP_ID and the rest, which name another storage, are not set)"
-        found = "embedded Redis" if self._redis else f"off ({local_redis.HOW_TO_GET})" if needs_redis else "Redis"
-        self.report = [f"storage: {place}", f"cache: {found}"]
+        self.report = [f"storage: {place}", f"cache: {'embedded Redis' if self._redis else cache_off}"]
 
     def attach(self, application: WSGIApplication) -> None:
         """Call hooks and cloud functions in this application, in process."""
@@ -62,21 +58,3 @@ class LocalServices(AbstractContextManager["LocalServices"]):
             self._redis.close()
         if self._storage is not None:
             self._storage.close()
-
-
-@contextmanager
-def holding_signals() -> Iterator[None]:
-    """Keep Ctrl-C and SIGTERM for afterwards. Only Python's handlers wait: a process started meanwhile gets its signals."""
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's alone
-        yield
-        return
-    held: list[int] = []
-    wanted = [one for one in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(one))]
-    handlers = {one: signal.signal(one, lambda number, _: held.append(number)) for one in wanted}
-    try:
-        yield
-    finally:
-        for one, handler in handlers.items():
-            signal.signal(one, handler)
-        for number in held[:1]:
-            signal.raise_signal(number)

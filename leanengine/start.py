@@ -11,14 +11,14 @@ from wsgiref.types import WSGIApplication
 
 from leanengine import reload
 from leanengine.settings import PLATFORM_ENVS, Settings
-from leanwsgi.workers import listen_on, share
+from leanwsgi.workers import listen_on, port_trouble, share
 
 THREADS = 16  # for visitors, and as many again for the hooks and functions that storage calls
 LOOPBACK = ("127.0.0.1", "::1")  # what `localhost` means, on most machines one of the two to a browser
 
 
 class Process:
-    """This process, from its first line on. It ends quietly on Ctrl-C and SIGTERM, whatever it is doing."""
+    """This process. Until it serves, Ctrl-C ends it at once (wsgi.py's first lines): nothing of it needs to be undone."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Exit with 2 if there are arguments. `environment` is the one that a restart begins with."""
@@ -27,9 +27,6 @@ class Process:
         self._sockets: list[socket.socket] = []
         self._environment = environment
         self._folder = Path(sys.argv[0]).resolve().parent
-        signal.signal(signal.SIGTERM, self._stop)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is for a script's background job
-            signal.signal(signal.SIGINT, self._stop)
         if len(sys.argv) > 1:
             print("wsgi.py takes no arguments: settings are environment variables, see docs/configuration.md", file=sys.stderr)
             sys.exit(2)
@@ -41,10 +38,7 @@ class Process:
         try:
             self._sockets = listen_on(hosts, settings.port)
         except OSError as error:
-            raise SystemExit(
-                f"port {settings.port} cannot be listened on: {os.strerror(error.errno or 0).lower()}. "
-                + "End what listens there, or set LEANCLOUD_APP_PORT to another port."
-            ) from None
+            raise SystemExit(port_trouble(error, settings.port, "LEANCLOUD_APP_PORT")) from None
 
     def serve(
         self, application: WSGIApplication, settings: Settings, report: list[str], processes: int, close: Callable[[], None]
@@ -58,8 +52,6 @@ class Process:
 
         def run() -> None:
             self._servers.append(create_server(application, self._sockets, THREADS, settings.max_upload_bytes))
-            if self._signals:  # an exception out of a signal handler can get lost, in a destructor for one
-                waitress_server.stop(self._servers[0])
             try:
                 waitress_server.run(self._servers[0])
             finally:
@@ -68,12 +60,15 @@ class Process:
         is_development = settings.app_env not in PLATFORM_ENVS
         where, how = ("localhost", ", Ctrl-C ends it") if is_development else ("0.0.0.0", "")
         try:
+            signal.signal(signal.SIGTERM, self._stop)
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is for a script's background job
+                signal.signal(signal.SIGINT, self._stop)
             if is_development and processes == 1:
                 signal.signal(signal.SIGUSR1, self._stop)
                 reload.watch(self._folder, self._code, self._environment)
             print(f"listening on http://{where}:{settings.port} ({settings.app_env}{how})", *report, sep="\n", flush=True)
             share(processes, run, self._sockets) if processes > 1 else run()
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             close()
         if signal.SIGUSR1 in self._signals:
             print("the code has changed: starting again", flush=True)
@@ -86,4 +81,4 @@ class Process:
 
             waitress_server.stop(self._servers[0])
         elif len(self._signals) == 1:  # ending takes seconds at most; asking again makes it no faster
-            sys.exit(0)
+            raise KeyboardInterrupt

@@ -1,5 +1,10 @@
 """The command line: `python -m leanstorage serve | env | ...`. The only module here that reads the environment."""
 
+import _signal  # the built-in part of `signal`, there at once
+
+if __name__ == "__main__" and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until a command runs, Ctrl-C ends it at once and without a word
+
 import argparse
 import json
 import os
@@ -26,14 +31,15 @@ from leanstorage.http.application import create_application, open_service
 from leanstorage.store import Document, open_store, Store, StoreUnavailable, Transaction
 from leanstorage.resources.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
-from leanwsgi.workers import listen, share
+from leanwsgi.workers import listen, port_trouble, share
 
 
 DEFAULT_PORT = 8126
 SEND_SECONDS = 60  # that a command may take for one e-mail
 THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
 EPILOG = (
-    "LEANSTORAGE_DATA is the folder of the data, ./data unless it is set. The keys are those of LEANCLOUD_APP_ID, "
+    "LEANSTORAGE_DATA is the folder of the data (default: data/ beside wsgi.py, else in the current folder). "
+    "The keys are those of LEANCLOUD_APP_ID, "
     "_APP_KEY, _APP_MASTER_KEY and _APP_HOOK_KEY, or are generated there."
 )
 ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
@@ -43,12 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand, that of `sys.argv` by default; return the exit code."""
     options = parser().parse_args(arguments)
     options.environment = os.environ
-    data = Path(os.environ.get("LEANSTORAGE_DATA") or "data")
+    data = Path(os.environ.get("LEANSTORAGE_DATA") or default_data())
     umask = os.umask(0o077)  # whatever is made is for its owner alone
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         return _run_command(options, data)
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
+        if options.run is not serve:
+            print("interrupted: run the same command again to go on", file=sys.stderr)
         return 130
     except (StoreUnavailable, StorageError, OSError, ValueError, sqlite3.DatabaseError) as error:  # an operator mends it
         unavailable = "the database is not available: " if isinstance(error, StoreUnavailable) else ""
@@ -56,6 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         os.umask(umask)
+
+
+def default_data() -> Path:
+    """The folder that wsgi.py has by itself where both lie in one checkout; else `data` in the current folder."""
+    checkout = Path(__file__).resolve().parent.parent
+    return (checkout if (checkout / "wsgi.py").exists() else Path.cwd()) / "data"
 
 
 def _run_command(options: argparse.Namespace, data: Path) -> int:
@@ -325,7 +340,11 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
         raise KeyboardInterrupt
 
     threads = options.threads or (ENGINE_THREADS if options.engine else THREADS)
-    with listen(options.host, options.port) as listening:
+    try:
+        opened_socket = listen(options.host, options.port)
+    except OSError as error:
+        raise OSError(port_trouble(error, options.port, "--port")) from error
+    with opened_socket as listening:
         service = opened()
         try:
             signal.signal(signal.SIGTERM, stop)

@@ -125,13 +125,19 @@ class _Entrance(wasyncore.dispatcher):  # type: ignore[misc]
         self._server = server
 
     def readable(self) -> bool:
-        return bool(self._server.accepting) and not self._server.in_connection_overflow
+        is_full = len(self._server._map) >= self._server.adj.connection_limit
+        return bool(self._server.accepting) and not is_full
 
     def writable(self) -> bool:
         return False
 
     def handle_accept(self) -> None:
-        accepted = self.accept()
+        try:
+            accepted = self.accept()
+            if accepted is not None:
+                self._server.set_socket_options(accepted[0])
+        except OSError:  # the visitor has gone, or there are too many open files
+            return
         if accepted is not None:
             self._server.channel_class(self._server, *accepted, self._server.adj, map=self._server._map)
 

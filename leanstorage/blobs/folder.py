@@ -49,7 +49,7 @@ class FolderBlobs:
         except BaseException as error:
             self.drop(staged)
             if isinstance(error, OSError):  # the disk is full, or read-only
-                raise _unavailable(error) from error
+                raise self._unavailable(error) from error
             raise
         return staged, size, digest
 
@@ -65,7 +65,7 @@ class FolderBlobs:
             finally:
                 os.close(folder)
         except OSError as error:
-            raise _unavailable(error) from error
+            raise self._unavailable(error) from error
 
     def drop(self, staged: str) -> None:
         """Forget staged bytes. Where that fails, `sweep` has another try."""
@@ -80,7 +80,8 @@ class FolderBlobs:
         """The open file of a key and its size in bytes, or None."""
         try:
             file = open(self.path(key), "rb")
-        except OSError:
+        except OSError as error:
+            self._check_missing(error)
             return None
         return file, os.fstat(file.fileno()).st_size
 
@@ -88,14 +89,15 @@ class FolderBlobs:
         """The bytes that a key has, or None."""
         try:
             return self.path(key).stat().st_size
-        except OSError:
+        except OSError as error:
+            self._check_missing(error)
             return None
 
     def delete(self, key: str) -> None:
         try:
             self.path(key).unlink(missing_ok=True)
         except OSError as error:
-            raise _unavailable(error) from error
+            raise self._unavailable(error) from error
 
     def sweep(self) -> None:
         """Drop what processes that died left behind."""
@@ -103,9 +105,13 @@ class FolderBlobs:
             if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                 self.drop(str(path))
 
+    def _unavailable(self, error: OSError) -> StoreUnavailable:
+        return StoreUnavailable(f"a file cannot be written: {error.strerror}: {self.folder}")
+
+    def _check_missing(self, error: OSError) -> None:
+        """A key that has no bytes; raise StoreUnavailable when it is the folder that is not there, or not readable."""
+        if not isinstance(error, FileNotFoundError) or not self.folder.is_dir():
+            raise StoreUnavailable(f"a file cannot be read: {error.strerror}: {self.folder}") from error
+
     def _new_name(self) -> Path:
         return self.folder / f".upload-{secrets.token_hex(16)}"
-
-
-def _unavailable(error: OSError) -> StoreUnavailable:
-    return StoreUnavailable(f"a file cannot be written: {error.strerror}")

@@ -196,8 +196,9 @@ def explain(service: Service, error: Exception, environ: WSGIEnvironment) -> Byt
         status, number, text = Code.QUERY_TIMEOUT.status, Code.QUERY_TIMEOUT.number, Code.QUERY_TIMEOUT.text
     else:
         code = Code.UNAVAILABLE if isinstance(error, StoreUnavailable) else Code.INTERNAL
-        if code is Code.UNAVAILABLE:  # many of them may come at once: a line each
-            print(f"the store is not available: {error}", file=sys.stderr, flush=True)
+        if code is Code.UNAVAILABLE:
+            if service.trouble.is_news(str(error)):
+                print(f"the store is not available: {error}", file=sys.stderr, flush=True)
         else:
             messages.log_exception(error, environ)
         status, number, text = code.status, code.number, code.text

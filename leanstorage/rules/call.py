@@ -3,6 +3,7 @@
 No part of it is WSGI, so that a batch can make calls of its own. A resource function answers
 (status, headers, value): `value` is what becomes the JSON body.
 """
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from leanstorage.store import Document, Json, Principals, QUERY_SECONDS, Store, 
 from leanwsgi.messages import MAX_JSON_DEPTH, Header
 
 MAX_HASHING = 4
+TROUBLE_SECONDS = 60
+MAX_TROUBLES = 20  # different ones remembered
 LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy, whose X-Real-IP is believed, and the app may be
 Answer = tuple[HTTPStatus, Sequence[Header], Json]
 Resource = Callable[..., Answer]  # (call, **path parameters)
@@ -92,6 +95,23 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+class Trouble:
+    """What was said about a store that is not available: nothing again within a minute, as every request finds it."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def is_news(self, text: str) -> bool:
+        """Whether to say it now."""
+        now = time.monotonic()
+        if now - self._said.get(text, -math.inf) < TROUBLE_SECONDS:
+            return False
+        if len(self._said) >= MAX_TROUBLES:
+            self._said.clear()
+        self._said[text] = now
+        return True
+
+
 @dataclass
 class Service:
     """What every call shares; nothing in it changes while it serves."""
@@ -106,6 +126,7 @@ class Service:
     # Hashing a password takes memory and time on purpose: this many at once, whatever the number of threads.
     hashing: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_HASHING))
     traffic: Traffic = field(default_factory=Traffic)
+    trouble: Trouble = field(default_factory=Trouble)
 
     @property
     def is_quick(self) -> bool:

@@ -71,6 +71,7 @@ class SqliteStore:
         self._writer = self._connect()
         self._group_writer: _Connection | None = None
         self._writer.executescript(SCHEMA)
+        self._file = _identity(self.path)
         if bulk:
             # Index pages are touched all over: a larger cache, a log that is copied back more rarely, and no mapped
             # file, whose pages would count as this process's memory.
@@ -83,6 +84,7 @@ class SqliteStore:
         With `seconds`, whatever takes longer than that raises QueryTimeout, and so does what is large; Stale may be
         raised, too.
         """
+        self._check_file()
         try:
             connection = self._readers.pop()
         except IndexError:
@@ -114,6 +116,7 @@ class SqliteStore:
         if self._waiting or not self._turn.acquire(blocking=False):
             return None
         try:
+            self._check_file()
             if self._group_writer is None:
                 self._group_writer = self._connect(busy_seconds=0)
             _execute(self._group_writer, "BEGIN IMMEDIATE")
@@ -146,6 +149,7 @@ class SqliteStore:
     def _commit_waiting(self) -> None:
         jobs: list[_Job] = []
         try:
+            self._check_file()
             _execute(self._writer, "BEGIN IMMEDIATE")
             while self._waiting and len(jobs) < MAX_TOGETHER:
                 job = self._waiting.popleft()
@@ -161,6 +165,17 @@ class SqliteStore:
                 job.error = job.error or error
         for job in jobs:
             job.is_done = True
+
+    def _check_file(self) -> None:
+        """Raise StoreUnavailable when the path leads to the opened file no more.
+
+        SQLite would go on with a deleted file, and all that is written would be lost at the end. A file in its place may
+        be any: only a new start opens it.
+        """
+        found = _identity(self.path)
+        if found != self._file:
+            what = "is gone: put it back, or start again" if found is None else "was replaced: start again to use it"
+            raise StoreUnavailable(f"{self.path} {what}")
 
     def _run(self, work: Callable[[Transaction], Result], seen: Seen | None) -> Result:
         _begin_work(self._writer)
@@ -187,6 +202,15 @@ class SqliteStore:
         connection.create_function("leanstorage_search", 3, partial(_search, connection), deterministic=True)
         connection.create_function("leanstorage_angle", 4, angle, deterministic=True)
         return connection
+
+
+def _identity(path: pathlib.Path) -> tuple[int, int] | None:
+    """Which file is at a path, None for no one that can be reached."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class _Connection(sqlite3.Connection):
@@ -354,6 +378,8 @@ class _Translated:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if type(error) is sqlite3.DatabaseError:  # damaged, or no database any more; its subclasses say something else
+            raise StoreUnavailable(str(error)) from error
         if not isinstance(error, sqlite3.OperationalError):
             return
         message = str(error)
