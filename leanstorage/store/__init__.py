@@ -344,6 +344,11 @@ def open_store(url: str, bulk: bool = False, query_seconds: float = QUERY_SECOND
     raise ValueError("the database must be sqlite:///PATH or postgresql://...")
 
 
+def newer_layout(found: int, known: int) -> ValueError:
+    """What to raise for a database that a newer program has made."""
+    return ValueError(f"the database has layout {found} and this program knows {known}: use the newer program, or a backup")
+
+
 def now() -> int:
     """The current time in milliseconds UTC, as every time here."""
     return time.time_ns() // 1_000_000

@@ -4,6 +4,7 @@ The statements are those of `sql`; bodies are JSONB, whose equality is that of v
 on whole columns. Text is compared by code point (COLLATE "C"), as SQLite does. Regular expressions are matched here,
 not by the database, whose dialect is another: the rows that the other conditions leave over are fetched for it.
 """
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +12,7 @@ import psycopg
 from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 from leanstorage.store import (
+    newer_layout,
     QUERY_SECONDS,
     QueryTimeout,
     Result,
@@ -19,11 +21,13 @@ from leanstorage.store import (
 from leanstorage.store.fragments import index_name
 from leanstorage.store.transaction import Seen, Transaction, settle
 from leanstorage.store.postgresql.transaction import PostgresqlTransaction
-from leanstorage.store.postgresql.wire import Connection
+from leanstorage.store.postgresql.wire import Connection, NoAnswer
 
 MAX_CONNECTIONS = 8  # per process for its threads: more than these only get in each other's way
 MAX_LENT = 8  # more, see store.waiting
+PROBE_SECONDS = 2
 WAIT_SECONDS = 5  # for a free connection
+RECONNECT_SECONDS = 3  # after which a new one is tried at the next call: the waits between two tries double
 TRIES = 5  # of a write that another one got in the way of
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS classes (
@@ -49,7 +53,10 @@ CREATE TABLE IF NOT EXISTS records (
     PRIMARY KEY (kind, key)
 );
 CREATE INDEX IF NOT EXISTS records_expires ON records (kind, expires) WHERE expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS leanstorage_layout (version integer NOT NULL);
 """
+LAYOUT = 1  # of these tables; raised with every change that an older program must not write to
+LOCK_MS = 3000  # how long a write waits for another one's row
 SCHEMA_LOCK = 8126  # processes that start together make the tables one after the other
 CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
@@ -65,6 +72,7 @@ class PostgresqlStore:
             min_size=1,
             max_size=MAX_CONNECTIONS + MAX_LENT,
             timeout=WAIT_SECONDS,
+            reconnect_timeout=RECONNECT_SECONDS,
             configure=self._configure,
             connection_class=Connection,
             kwargs={"autocommit": True, "connect_timeout": WAIT_SECONDS},
@@ -72,12 +80,19 @@ class PostgresqlStore:
         )
         try:
             self._pool.open(wait=True, timeout=WAIT_SECONDS)
+            _refuse_pooled_transactions(url)
             with self._pool.connection() as connection, connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", [SCHEMA_LOCK])
                 connection.execute(SCHEMA)
+                _check_version(connection)
+                _warn_of_few_connections(connection)
         except (psycopg.Error, PoolTimeout) as error:
             self._pool.close()
-            raise ValueError(f"the database cannot be opened: {type(error).__name__}") from None
+            said = getattr(getattr(error, "diag", None), "message_primary", None)
+            raise ValueError(f"the database cannot be opened: {type(error).__name__}{f' ({said})' if said else ''}") from None
+        except ValueError:
+            self._pool.close()
+            raise
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Run `work(transaction)`; a connection that the database has closed is tried again on another one."""
@@ -139,7 +154,12 @@ class PostgresqlStore:
     def lend(self, statement_seconds: float) -> Connection:
         """A connection for as long as the caller wants it, with a limit of its own. Raises psycopg's errors."""
         connection = self._pool.getconn()
-        connection.execute(f"SET statement_timeout = {round(statement_seconds * 1000)}")
+        try:
+            connection.execute(f"SET statement_timeout = {round(statement_seconds * 1000)}")
+        except BaseException:  # a dead one, after a restart of the database; kept, it would be missing for ever
+            connection.close()
+            self._pool.putconn(connection)
+            raise
         return connection
 
     def give_back(self, connection: Connection) -> None:
@@ -162,6 +182,8 @@ class PostgresqlStore:
                 connection.execute("ANALYZE objects")
             except psycopg.OperationalError as error:
                 _raise_known(error, True)
+            except psycopg.Error as error:  # a partitioned table, or one that is not ours
+                raise ValueError(f"the index cannot be made: {error.diag.message_primary or type(error).__name__}") from None
             finally:
                 if not connection.closed:
                     self._configure(connection)
@@ -172,6 +194,8 @@ class PostgresqlStore:
 
     def _configure(self, connection: Connection) -> None:
         connection.execute(f"SET statement_timeout = {round(self._query_seconds * 1000)}")
+        connection.execute(f"SET lock_timeout = {LOCK_MS}")
+        connection.wire.answer_seconds = self._query_seconds + 1
         connection.execute("SET jit = off")  # compiling takes longer than these statements do
         # Documents are decoded in one place, for every database.
         set_json_loads(bytes.decode, connection)  # type: ignore[arg-type]  # psycopg calls it with bytes only
@@ -190,5 +214,52 @@ def _raise_known(error: Exception, is_last: bool) -> None:
     """Raise the contract's error for a driver's; return when the caller may try again."""
     if isinstance(error, psycopg.errors.QueryCanceled):
         raise QueryTimeout from error
-    if is_last or isinstance(error, PoolTimeout):
+    if isinstance(error, psycopg.errors.LockNotAvailable):  # somebody holds a row and does nothing: trying helps nobody
+        raise StoreUnavailable("another writer holds the object") from error
+    if is_last or isinstance(error, (PoolTimeout, NoAnswer)):  # who has waited that long waits no longer
         raise StoreUnavailable(type(error).__name__) from error
+
+
+def _check_version(connection: Connection) -> None:
+    """Note the layout of a new database; raise ValueError for one that a newer program has made."""
+    found = connection.execute("SELECT version FROM leanstorage_layout").fetchone()
+    if found is None:
+        connection.execute("INSERT INTO leanstorage_layout (version) VALUES (%s)", [LAYOUT])
+    elif found[0] > LAYOUT:
+        raise newer_layout(found[0], LAYOUT)
+
+
+def _warn_of_few_connections(connection: Connection) -> None:
+    """Say so if the role may not open what one process may want: its threads and its loop would starve each other."""
+    found = connection.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user").fetchone()
+    limit = found[0] if found else -1
+    if 0 <= limit < MAX_CONNECTIONS + MAX_LENT:
+        print(
+            f"the database role may open {limit} connections, and each process wants {MAX_CONNECTIONS + MAX_LENT}: "
+            "calls will wait for each other (ALTER ROLE ... CONNECTION LIMIT)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _refuse_pooled_transactions(url: str) -> None:
+    """Raise ValueError if a pooler gives every transaction another connection of the server.
+
+    What one client sets or prepares would be another's: time limits, and the statements themselves.
+    """
+    with (
+        psycopg.connect(url, autocommit=True, connect_timeout=WAIT_SECONDS) as holder,
+        Connection.connect(url, autocommit=True, connect_timeout=WAIT_SECONDS) as asker,
+    ):
+        asker.execute("SET leanstorage.probe = 'mine'")
+        holder.execute("BEGIN")  # takes the connection that was free last
+        holder.execute("SELECT 1")
+        asker.wire.answer_seconds = PROBE_SECONDS
+        try:
+            [(kept,)] = asker.wire.rows(asker.wire.run("SELECT current_setting('leanstorage.probe', true)"))
+        except NoAnswer:  # there is no other connection
+            kept = None
+        if kept != "mine":
+            raise ValueError(
+                "the database is behind a pooler in transaction mode: use its session mode, or the database itself"
+            )

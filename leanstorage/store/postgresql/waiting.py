@@ -33,11 +33,13 @@ class _Lent:
         self.connection = connection
         self.file = connection.fileno()
         self.waiter: greenlet | None = None
+        self.since = 0.0  # when it began to wait, on the monotonic clock
         connection.wire.wait = self.wait
 
     def wait(self) -> None:
         """Let the loop go on until the connection has something to read."""
         self.waiter = here = getcurrent()
+        self.since = time.monotonic()
         here.parent.switch()
 
 
@@ -60,6 +62,7 @@ class WaitingStore:
 
     def turn(self) -> None:
         """Stay a moment with works whose answers are about to come: a turn of the whole loop costs more."""
+        self._give_up_the_silent()
         end = time.monotonic() + SPIN_SECONDS
         while busy := [lent for lent in self._lent.values() if lent.waiter is not None]:
             left = end - time.monotonic()
@@ -71,6 +74,14 @@ class WaitingStore:
             for file, _ in poll.poll(left * 1000):
                 if file in self._lent:
                     self._ready(self._lent[file])
+
+    def _give_up_the_silent(self) -> None:
+        """Close connections that have not answered in time; their works go on, and find them closed."""
+        for lent in list(self._lent.values()):
+            if lent.waiter is not None and time.monotonic() - lent.since > lent.connection.wire.answer_seconds:
+                self._loop.unwatch(lent.file)
+                lent.connection.close()
+                self._ready(lent)
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """`work(transaction)`; raise Later when it has to be done on a thread."""

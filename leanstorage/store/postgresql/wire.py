@@ -1,6 +1,8 @@
 """One connection to PostgreSQL, spoken to with as few round trips as the protocol allows."""
 import re
+import secrets
 import select
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -12,6 +14,12 @@ from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
 MAX_PREPARED = 100  # statements for clients' queries, per connection
+ANSWER_SECONDS = 10
+CAN_CLOSE = pq.version() >= 170000  # libpq 17 closes prepared statements by the protocol
+
+
+class NoAnswer(psycopg.OperationalError):
+    """The server did not answer in time, and the connection is closed."""
 
 
 class Connection(psycopg.Connection[TupleRow]):
@@ -33,7 +41,10 @@ class Wire:
         self.pgconn, self._connection = connection.pgconn, connection
         # Called to wait for the server where that is not for this thread to do.
         self.wait: Callable[[], None] | None = None
-        self._names = (b"own%d" % number for number in count())
+        # For one answer; a frozen server, or one behind a cut cable, says nothing at all. Its own limit comes first.
+        self.answer_seconds: float = ANSWER_SECONDS
+        # Unique among all connections of all processes: behind a pooler another one's statement must not be run.
+        self._names = (b"leanstorage_%s_%d" % (secrets.token_hex(8).encode(), number) for number in count())
         self._statements: dict[str, bytes] = {}  # text -> name
         # Text of a client's query -> name, None when it came only once.
         self._passing: OrderedDict[str, bytes | None] = OrderedDict()
@@ -75,10 +86,8 @@ class Wire:
         if len(self._passing) > MAX_PREPARED:
             _, oldest = self._passing.popitem(last=False)
             if oldest is not None:
-                self.command(b"DEALLOCATE " + oldest)
+                self._close(oldest)
         values = [_parameter(value) for value in params]
-        if self.wait is None:
-            return self._checked(self.pgconn.exec_params(_numbered(text), values))
         self.pgconn.send_query_params(_numbered(text), values)
         return self._awaited()
 
@@ -127,26 +136,27 @@ class Wire:
 
     def command(self, text: bytes) -> PGresult:
         """The PGresult of a statement without parameters. Raises psycopg's errors."""
-        if self.wait is None:
-            return self._checked(self.pgconn.exec_(text))
         self.pgconn.send_query(text)
         return self._awaited()
 
     def _prepare(self, text: str) -> bytes:
         name = next(self._names)
-        if self.wait is None:
-            self._checked(self.pgconn.prepare(name, _numbered(text)))
-        else:
-            self.pgconn.send_prepare(name, _numbered(text))
-            self._awaited()
+        self.pgconn.send_prepare(name, _numbered(text))
+        self._awaited()
         return name
+
+    def _close(self, name: bytes) -> None:
+        """Forget a prepared statement, by the protocol: a pooler knows that, but not DEALLOCATE."""
+        if CAN_CLOSE:
+            self.pgconn.send_close_prepared(name)
+            self._awaited()
+        else:
+            self.command(b"DEALLOCATE " + name)
 
     def _prepared(self, name: bytes, params: Sequence[Any]) -> PGresult:
         if not self._is_begun:
             return self._first(name, params)
         values: list[Any] = [_parameter(value) for value in params]  # psycopg's types forget that one may be None
-        if self.wait is None:
-            return self._checked(self.pgconn.exec_prepared(name, values))
         self.pgconn.send_query_prepared(name, values)
         return self._awaited()
 
@@ -191,18 +201,28 @@ class Wire:
 
     def _flush(self) -> None:
         """Send what is to be sent, all of it: a long body does not fit into the connection at once."""
+        end = time.monotonic() + self.answer_seconds
         while self.pgconn.flush():
-            _ready(self.pgconn.socket, select.POLLIN | select.POLLOUT)
+            self._wait_until(end, select.POLLIN | select.POLLOUT)
             self.pgconn.consume_input()  # a server that has something to say may not listen before it is heard
 
     def _next_result(self) -> PGresult | None:
+        end = time.monotonic() + self.answer_seconds
         while self.pgconn.is_busy():
             if self.wait is not None:
                 self.wait()
+                if self._connection.closed:
+                    raise NoAnswer("the database does not answer")
             else:  # not in libpq, which would keep Python's lock meanwhile
-                _ready(self.pgconn.socket, select.POLLIN)
+                self._wait_until(end, select.POLLIN)
             self.pgconn.consume_input()
         return self.pgconn.get_result()
+
+    def _wait_until(self, end: float, events: int) -> None:
+        """Wait until the connection is ready; close it and raise NoAnswer when it is not by `end`."""
+        if not _ready(self.pgconn.socket, events, end - time.monotonic()):
+            self._connection.close()
+            raise NoAnswer("the database does not answer")
 
     def _checked(self, result: PGresult | None) -> PGresult:
         if result is not None and result.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
@@ -212,11 +232,11 @@ class Wire:
         raise psycopg.errors.error_from_result(result)
 
 
-def _ready(file: int, events: int) -> None:
-    """Wait until a file can be read or written, as `events` say; `select` could not for files above 1023."""
+def _ready(file: int, events: int, seconds: float) -> bool:
+    """Whether a file can be read or written in time, as `events` say; `select` could not for files above 1023."""
     poll = select.poll()
     poll.register(file, events)
-    poll.poll()
+    return bool(poll.poll(max(0, seconds) * 1000))
 
 
 def _numbered(text: str) -> bytes:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 import regex
-from leanstorage.store import QUERY_SECONDS, Query, QueryTimeout, Result, StoreUnavailable
+from leanstorage.store import newer_layout, QUERY_SECONDS, Query, QueryTimeout, Result, StoreUnavailable
 from leanstorage.store.fragments import Fragment, index_name
 from leanstorage.store.transaction import Seen, Transaction, settle
 from leanstorage.store.sqlite.compiler import SqliteCompiler, angle
 
+LAYOUT = 1  # of the tables below; raised with every change that an older program must not write to
 BUSY_SECONDS = 10  # how long a writer of this process waits for one of another
 REGEX_SECONDS = 1  # of one match
 MAX_TOGETHER = 64  # works in one commit
@@ -70,7 +71,12 @@ class SqliteStore:
         self._closed = False
         self._writer = self._connect()
         self._group_writer: _Connection | None = None
+        version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+        if version > LAYOUT:
+            self._writer.close()
+            raise newer_layout(version, LAYOUT)
         self._writer.executescript(SCHEMA)
+        self._writer.execute(f"PRAGMA user_version = {LAYOUT}")
         self._file = _identity(self.path)
         if bulk:
             # Index pages are touched all over: a larger cache, a log that is copied back more rarely, and no mapped

@@ -1,0 +1,208 @@
+"""A PostgreSQL that is restarted, frozen, locked, pooled or newer than we are: a server of the test's own, and real kills."""
+import glob
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import tempfile
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import requests
+
+from leanstorage.store import open_store
+from tests.support import ROOT, free_port, python, running, until
+
+KEYS = {
+    "LEANCLOUD_APP_ID": "appid",
+    "LEANCLOUD_APP_KEY": "UtOCzqb67d3sN12Kts4URwy8",
+    "LEANCLOUD_APP_MASTER_KEY": "DyJegPlemooo4X1tg94gQkw1",
+    "LEANCLOUD_APP_HOOK_KEY": "hookhookhookhookhookhook",
+}
+HEADERS = {"X-LC-Id": "appid", "X-LC-Key": KEYS["LEANCLOUD_APP_KEY"]}
+HAS_POSTGRESQL = bool(glob.glob("/usr/lib/postgresql/*/bin/postgres")) and (os.getuid() != 0 or shutil.which("su"))
+
+
+class LayoutTest(unittest.TestCase):
+    def test_sqlite_file_of_a_newer_program_is_refused_and_left_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            url = f"sqlite:///{folder}/a.db"
+            open_store(url).close()
+            with closing(sqlite3.connect(f"{folder}/a.db")) as database:
+                database.execute("PRAGMA user_version = 2")
+            with self.assertRaisesRegex(ValueError, "layout 2 and this program knows 1"):
+                open_store(url)
+
+
+@unittest.skipUnless(HAS_POSTGRESQL, "PostgreSQL is not installed: none is restarted")
+class TroubleTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Path(tempfile.mkdtemp(prefix="trouble-"))
+        cls.folder.chmod(0o755)
+        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        script = ROOT / "compat" / "postgresql.sh"
+        done = subprocess.run(["bash", script, "start", cls.folder / "pg"], capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            raise unittest.SkipTest(f"PostgreSQL does not start: {done.stderr[-200:]}")
+        cls.url = done.stdout.strip()
+        cls.addClassCleanup(subprocess.run, ["bash", script, "stop", cls.folder / "pg"], capture_output=True)
+
+    def pg_ctl(self, *arguments):
+        [binary] = sorted(glob.glob("/usr/lib/postgresql/*/bin/pg_ctl"))[-1:]
+        options = Path(self.folder, "pg", "data", "postmaster.opts").read_text().split(" ", 1)[1].replace('"', "")
+        command = f"{binary} -D {self.folder}/pg/data -w -l {self.folder}/pg/log -o '{options.strip()}' {' '.join(arguments)}"
+        command = ["su", "postgres", "-s", "/bin/bash", "-c", command] if os.getuid() == 0 else ["bash", "-c", command]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    def serve(self, url=None):
+        self.port = free_port()
+        arguments = ("-m", "leanstorage", "serve", "--port", str(self.port), "--database", url or self.url)
+        return running(python(*arguments), "listens on", LEANSTORAGE_DATA=self.folder / "data", **KEYS)
+
+    def ask(self, method, path, body=None):
+        return requests.request(method, f"http://127.0.0.1:{self.port}/1.1{path}", json=body, headers=HEADERS, timeout=30)
+
+    def use_everything(self, number):
+        """The status of a sign-up, a log-in, a write, a batch and a query, which need threads and the loop."""
+        name = f"user{number}-{time.monotonic_ns()}"
+        credentials = {"username": name, "password": "pw"}
+        create = {"method": "POST", "path": "/1.1/classes/Thing", "body": {"n": number}}
+        calls = (
+            ("POST", "/users", credentials),
+            ("POST", "/login", credentials),
+            ("POST", "/classes/Thing", {"n": number}),
+            ("POST", "/batch", {"requests": [create]}),
+            ("GET", "/classes/Thing?limit=1", None),
+        )
+        answers = [self.ask(*call) for call in calls]
+        batch = answers[3].json()
+        return [answer.status_code for answer in answers[:3]] + ["success" in batch[0] if isinstance(batch, list) else False, answers[4].status_code]
+
+    def used_by(self, clients):
+        with ThreadPoolExecutor(clients) as pool:
+            return list(pool.map(self.use_everything, range(clients)))
+
+    def assert_well_within(self, seconds):
+        end = time.monotonic() + seconds
+        while (found := self.used_by(12)) != [[201, 200, 201, True, 200]] * 12:
+            self.assertLess(time.monotonic(), end, found)
+
+    def test_everything_is_served_again_after_restarts_and_no_connection_is_missing(self):
+        with self.serve():
+            self.used_by(12)  # the pool is full
+            for _ in range(3):
+                self.pg_ctl("restart", "-m", "fast")
+                self.assert_well_within(10)
+
+    def test_database_that_was_away_for_long_is_found_again_at_once(self):
+        with self.serve():
+            self.used_by(12)
+            self.pg_ctl("stop", "-m", "fast")
+            for _ in range(6):
+                self.assertEqual(self.ask("POST", "/classes/Thing", {"n": 1}).status_code, 503)
+                time.sleep(1)
+            self.pg_ctl("start")
+            self.assert_well_within(10)
+
+    def test_frozen_database_is_503_in_time_and_used_again_when_it_goes_on(self):
+        with self.serve():
+            self.used_by(4)
+            frozen = [int(pid) for pid in subprocess.run(["pgrep", "-f", f"postgres.*{self.folder}|postgres: postgres"], capture_output=True, text=True).stdout.split()]
+            main = int(Path(self.folder, "pg", "data", "postmaster.pid").read_text().split()[0])
+            frozen = [pid for pid in frozen if pid == main or parent_of(pid) == main]
+            for pid in frozen:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                start = time.monotonic()
+                self.assertEqual(self.ask("POST", "/classes/Thing", {"n": 1}).status_code, 503)
+                self.assertLess(time.monotonic() - start, 25)  # a client gives up; without a limit it is for ever
+            finally:
+                for pid in reversed(frozen):
+                    os.kill(pid, signal.SIGCONT)
+            self.assert_well_within(15)
+
+    def test_row_that_somebody_else_holds_is_503_which_clients_try_again(self):
+        import psycopg
+
+        with self.serve():
+            object_id = self.ask("POST", "/classes/Held", {"n": 1}).json()["objectId"]
+            with psycopg.connect(self.url) as holder:
+                holder.execute("SELECT 1 FROM objects WHERE id = %s FOR UPDATE", [object_id])
+                answer = self.ask("PUT", f"/classes/Held/{object_id}", {"n": 2})
+                self.assertEqual(answer.status_code, 503, answer.text)
+            self.assertEqual(self.ask("PUT", f"/classes/Held/{object_id}", {"n": 3}).status_code, 200)
+
+    def test_layout_of_a_newer_program_is_refused(self):
+        import psycopg
+
+        open_store(self.url).close()
+        with psycopg.connect(self.url, autocommit=True) as database:
+            database.execute("UPDATE leanstorage_layout SET version = 2")
+            try:
+                with self.assertRaisesRegex(ValueError, "layout 2 and this program knows 1"):
+                    open_store(self.url)
+            finally:
+                database.execute("UPDATE leanstorage_layout SET version = 1")
+
+    def test_role_that_may_not_do_it_is_told_why(self):
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as database:
+            database.execute("CREATE ROLE poor LOGIN CONNECTION LIMIT 20")
+            database.execute("CREATE DATABASE closed")
+        url = self.url.replace("postgres@", "poor@").replace("/postgres", "/closed")
+        with self.assertRaisesRegex(ValueError, "InsufficientPrivilege.*permission denied"):
+            open_store(url)
+
+    def test_pooler_in_transaction_mode_is_refused_and_in_session_mode_served(self):
+        if not shutil.which("pgbouncer"):
+            self.skipTest("pgbouncer is not installed")
+        for mode, size in (("transaction", 20), ("transaction", 1), ("session", 40)):
+            with self.subTest(mode=mode, size=size):
+                port = free_port()
+                server = self.url.split("@")[1].split("/")[0]
+                host, database_port = server.split(":")
+                config = self.folder / f"{mode}{size}.ini"
+                config.write_text(
+                    f"[databases]\npostgres = host={host} port={database_port} user=postgres dbname=postgres pool_size={size}\n"
+                    f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\npool_mode = {mode}\n"
+                    f"unix_socket_dir =\nlogfile = {self.folder}/{mode}{size}.log\npidfile = {self.folder}/{mode}{size}.pid\n"
+                )
+                os.chmod(config, 0o644)
+                subprocess.run(["chown", "postgres", self.folder], check=False)
+                as_other = ["-u", "postgres"] if os.getuid() == 0 else []
+                pooler = subprocess.Popen(["pgbouncer", *as_other, str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                try:
+                    until(lambda: can_connect(port), 10)  # noqa: B023
+                    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+                    if mode == "session":
+                        open_store(url).close()
+                    else:
+                        with self.assertRaisesRegex(ValueError, "pooler in transaction mode"):
+                            open_store(url)
+                finally:
+                    pooler.terminate()
+                    pooler.wait(10)
+
+
+def parent_of(pid):
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
+
+
+def can_connect(port):
+    import socket
+
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+if __name__ == "__main__":
+    unittest.main()
