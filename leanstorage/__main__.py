@@ -303,9 +303,8 @@ def files_place(options: argparse.Namespace, data: Path) -> str:
     return options.files or str(data / "files")
 
 
-def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
-    """Serve until SIGTERM or Ctrl-C."""
-    settings = Options(
+def _settings(options: argparse.Namespace) -> Options:
+    return Options(
         trusted_providers=frozenset(["anonymous", *filter(None, options.trust_auth.split(","))]),
         public_url=options.public_url,
         files_url=options.files_url and options.files_url.rstrip("/"),
@@ -321,6 +320,11 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
         sign_max_age_s=options.sign_max_age,
         max_requests_per_minute=options.max_requests,
     )
+
+
+def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
+    """Serve until SIGTERM or Ctrl-C."""
+    settings = _settings(options)
     is_local = options.host in ("127.0.0.1", "::1", "localhost")
     if not is_local and key_files.from_environment(os.environ) is None:
         names = ", ".join(key_files.NAMES.values())

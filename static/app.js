@@ -2,7 +2,7 @@
 
 const $ = (selector) => document.querySelector(selector);
 const list = $("#todos");
-const state = { user: null, filter: "", next: null, loading: false, visit: 0 };
+const state = { user: null, filter: "", next: null, loading: false, visit: 0, added: 0 };
 
 // Words ---------------------------------------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ function describe() {
 }
 
 async function load(isFresh) {
-  const visit = state.visit;
+  const { visit, added } = state;
   state.loading = true;
   if (isFresh) state.next = null;
   describe();
@@ -133,6 +133,7 @@ async function load(isFresh) {
   try {
     const page = await call("GET", "/api/todos?" + query);
     if (visit !== state.visit) return; // somebody else, or another filter, meanwhile
+    if (isFresh && added !== state.added) return load(true); // it may be from before a todo that is there by now
     if (isFresh) list.replaceChildren();
     list.append(...page.todos.map(row));
     state.next = page.next;
@@ -175,6 +176,7 @@ $("#add").addEventListener("submit", attempt(async (event) => {
     field.value = field.value ? content + " " + field.value : content;
     throw error;
   }
+  state.added += 1;
   if (state.filter !== "true") list.prepend(row(todo));
   describe();
   sayKept("added", content, todo);

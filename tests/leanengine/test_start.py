@@ -178,14 +178,14 @@ class InterruptTest(FolderTestCase):
     def test_ctrl_c_at_any_moment_of_the_start_is_quiet_and_leaves_nothing(self):
         port = free_port()
         environment = clean_environment(LEANCLOUD_APP_PORT=port, LEANSTORAGE_DATA=self.data)
-        for step in range(16):
+        for step in range(8):
             with self.subTest(step):
                 process = subprocess.Popen(
                     python("wsgi.py"), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
                 )
                 with process:
                     until(lambda: is_default(process), 20)  # what comes before is Python's own start
-                    time.sleep(step * 0.06)
+                    time.sleep(step * 0.12)
                     process.send_signal(signal.SIGINT)
                     said = process.communicate(timeout=20)[0].decode()
                 # A shell calls the former 130; the latter is the end of an app that serves.

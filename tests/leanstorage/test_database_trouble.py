@@ -24,7 +24,7 @@ KEYS = {
     "LEANCLOUD_APP_HOOK_KEY": "hookhookhookhookhookhook",
 }
 HEADERS = {"X-LC-Id": "appid", "X-LC-Key": KEYS["LEANCLOUD_APP_KEY"]}
-HAS_POSTGRESQL = bool(glob.glob("/usr/lib/postgresql/*/bin/postgres")) and (os.getuid() != 0 or shutil.which("su"))
+HAS_POSTGRESQL = os.environ.get("LEANSTORAGE_TEST_POSTGRESQL") and bool(glob.glob("/usr/lib/postgresql/*/bin/postgres")) and (os.getuid() != 0 or shutil.which("su"))
 
 
 class LayoutTest(unittest.TestCase):
@@ -38,7 +38,7 @@ class LayoutTest(unittest.TestCase):
                 open_store(url)
 
 
-@unittest.skipUnless(HAS_POSTGRESQL, "PostgreSQL is not installed: none is restarted")
+@unittest.skipUnless(HAS_POSTGRESQL, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
 class TroubleTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

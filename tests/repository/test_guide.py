@@ -142,7 +142,7 @@ class LogsTest(unittest.TestCase):
                 process.send_signal(signal.SIGTERM)
                 self.assertEqual(process.stderr.read(), "")
         self.assertEqual((process.returncode, second.returncode, second.stdout), (0, 1, ""))
-        self.assertIn(f"port {port} cannot be listened on", second.stderr)
+        self.assertIn(f"port {port} is in use", second.stderr)
 
 
 if __name__ == "__main__":
