@@ -17,9 +17,10 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from leanstorage.resources import mail, roles, third_parties
+from leanstorage.resources import files, mail, roles, third_parties
 from leanstorage.rules import classes, indexes
 from leanstorage import keys as key_files
 from leanstorage.rules.call import Options, Service
@@ -370,7 +371,8 @@ def _run(service: Service, listening: socket.socket, threads: int) -> None:
     """Serve on a listening socket until SIGTERM or Ctrl-C, in a process that may be one of several."""
     sweeper = Sweeper(service)
     options, quick = service.options, quick_calls(service)
-    server = Server(create_application(service), listening, threads, options.max_bytes, quick, options.max_body_bytes)
+    application, is_token = create_application(service), partial(files.may_be_used, service)
+    server = Server(application, listening, threads, options.max_bytes, quick, options.max_body_bytes, is_token)
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C is for a script's background job
             signal.signal(number, lambda *_: server.stop())
