@@ -24,6 +24,7 @@ from leanwsgi.messages import BytesResponse, Header
 OVERHEAD_BYTES = 1 << 20
 UPLOADS = "/1.1/uploads/"
 MAX_WAITING = 256  # requests in the queue; the next ones are refused at once instead of waiting without end
+MAX_LOOP_QUERY = 4096  # bytes of a query string: a longer one may take long to parse, and the loop is everybody's
 Written = tuple[HTTPChannel, BytesResponse | None]  # a channel, and the answer to its request
 
 
@@ -218,6 +219,7 @@ def _is_plain(channel: HTTPChannel, request: HTTPRequestParser) -> bool:
         request.error is None
         and request.version == "1.1"
         and len(channel.requests) == 1
+        and len(request.query) <= MAX_LOOP_QUERY
         and not channel.total_outbufs_len
         and request.headers.get("CONNECTION", "keep-alive").lower() == "keep-alive"
     )

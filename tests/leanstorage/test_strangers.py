@@ -4,6 +4,7 @@ import socket
 from unittest import mock
 
 from leanstorage.resources import files
+from leanstorage.rules import rendering
 from leanwsgi import messages
 from tests.leanstorage.service_support import KEYS, ServiceTestCase
 from tests.leanstorage.storage_support import StorageTestCase
@@ -96,3 +97,56 @@ class UploadTest(StorageTestCase):
 
     def test_token_of_ours_takes_a_file(self):
         self.assertEqual(self.storage.request("PUT", f"/uploads/{self.token()}", data=b"x" * (25 << 20))[0], 200)
+
+
+class ListTest(ServiceTestCase):
+    def test_keys_that_come_again_are_looked_at_once(self):
+        self.make("Again", a=1, b={"c": 2, "d": 3})
+        with mock.patch.object(rendering, "parse_path", side_effect=rendering.parse_path) as parse_path:
+            [row] = self.find("Again", keys=",".join(["a", "b.c"] * 20_000))
+            self.assertEqual((row["a"], row["b"]), (1, {"c": 2}))
+            self.assertEqual(parse_path.call_count, 2)
+
+    def test_chosen_keys_are_looked_for_once_a_name_of_the_object(self):
+        class Counting(dict):
+            looks = 0
+
+            def __contains__(self, key):
+                Counting.looks += 1
+                return super().__contains__(key)
+
+        result = {"a": [Counting(x=1) for _ in range(100)]}
+        tree = rendering._tree([f"a.k{number}" for number in range(1000)] + ["a.x"])
+        self.assertEqual(rendering._selected(dict(result), tree, {})["a"], [{"x": 1}] * 100)
+        self.assertLess(Counting.looks, 2000)
+
+    def test_list_of_too_many_keys_is_102(self):
+        self.make("Many", a=1)
+        many = ",".join(f"k{number}" for number in range(1001))
+        long = ",".join(f"{number:03d}".join("kx" * 25) for number in range(400))
+        for text in (many, long):
+            for option in ("keys", "include", "order"):
+                with self.subTest(option=option, size=len(text)):
+                    self.code(102, "GET", "/classes/Many", **{option: text})
+
+    def test_members_that_come_again_are_one(self):
+        first = self.make("Member", n=1, any=[1, {"a": 1}])
+        self.make("Member", n=2, any=[True])
+        rows = [
+            ("n", [1] * 5000, [first]),
+            ("any", [1, 1.0, {"a": 1}] * 3000, [first]),
+            ("any", ["x", {"a": 1}] * 3000, [first]),
+            ("any", [True, "1", False] * 3000, [row["objectId"] for row in self.find("Member", {"n": 2})]),
+        ]
+        for key, members, wanted in rows:
+            with self.subTest(key=key, members=members[:3]):
+                found = self.find("Member", {key: {"$in": members}})
+                self.assertEqual([row["objectId"] for row in found], wanted)
+        self.code(102, "GET", "/classes/Member", where={"any": {"$in": list(range(2001))}})
+        self.code(102, "GET", "/classes/Member", where={"any": {"$in": list(map(str, range(20_001)))}})
+
+    def test_order_by_a_key_that_comes_again_is_the_first(self):
+        for number in (2, 1, 3):
+            self.make("Order", n=number)
+        found = self.find("Order", order=",".join(["-n", "n"] * 200))
+        self.assertEqual([row["n"] for row in found], [3, 2, 1])
