@@ -17,7 +17,7 @@ from leanwsgi import messages
 from leanstorage.resources import files, sessions
 from leanstorage.rules import passwords, values
 from leanstorage.blobs import open_blobs
-from leanstorage.rules.call import LOOPBACK, Call, Caller, Options, Resource, Service, limit_traffic, take_back_traffic
+from leanstorage.rules.call import Call, Caller, Options, Resource, Service, limit_traffic, take_back_traffic
 from leanstorage.rules.rendering import Ready
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.engine.hooks import DEPTH_HEADER, Engine, EngineMemory, Transport
@@ -118,7 +118,7 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
     if "//" in path:
         path = re.sub("/{2,}", "/", path)  # the Python SDK doubles the first slash
     values.check_storable(path)
-    limit_traffic(service, _address(environ), _has_hook_key(service, environ))
+    limit_traffic(service, _address(service, environ), _has_hook_key(service, environ))
     upload = UPLOAD.fullmatch(path) if method == "PUT" else None
     if upload:
         files.receive(service, upload.group(1), messages.body_chunks(environ, service.options.max_upload_bytes))
@@ -135,7 +135,7 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
 
 def take_back(service: Service, environ: WSGIEnvironment) -> None:
     """A request that `respond` began did not take place: it will be made, and counted, again."""
-    take_back_traffic(service, _address(environ), _has_hook_key(service, environ))
+    take_back_traffic(service, _address(service, environ), _has_hook_key(service, environ))
 
 
 def authenticate(service: Service, environ: WSGIEnvironment, credentials: Document, method: str) -> Caller:
@@ -153,7 +153,7 @@ def authenticate(service: Service, environ: WSGIEnvironment, credentials: Docume
         user_id=user_id,
         token=token,
         has_hook_key=_has_hook_key(service, environ),
-        address=_address(environ),
+        address=_address(service, environ),
         is_production=_sent(environ, credentials, PROD_HEADERS) not in ("0", "false"),
     )
 
@@ -298,8 +298,8 @@ def _has_hook_key(service: Service, environ: WSGIEnvironment) -> bool:
     return _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"])
 
 
-def _address(environ: WSGIEnvironment) -> str:
-    return messages.client_address(environ, LOOPBACK)
+def _address(service: Service, environ: WSGIEnvironment) -> str:
+    return messages.client_address(environ, service.options.trusted_proxy)
 
 
 def _api_url(service: Service, environ: WSGIEnvironment) -> str:

@@ -1,9 +1,12 @@
 """What somebody without a key, or with the app key that every front end ships, can make the service do."""
+import io
 import json
 import socket
+from contextlib import redirect_stderr
 from unittest import mock
 
-from leanstorage.resources import files
+from leanstorage.__main__ import parser
+from leanstorage.resources import files, objects
 from leanstorage.rules import rendering
 from leanwsgi import messages
 from tests.leanstorage.service_support import KEYS, ServiceTestCase
@@ -150,3 +153,69 @@ class ListTest(ServiceTestCase):
             self.make("Order", n=number)
         found = self.find("Order", order=",".join(["-n", "n"] * 200))
         self.assertEqual([row["n"] for row in found], [3, 2, 1])
+
+
+class CountingTest(ServiceTestCase):
+    def statuses(self, path, addresses, method="GET", data=b"", peer="10.1.1.1"):
+        return [self.raw(method, path, data, APP, REMOTE_ADDR=peer, HTTP_X_REAL_IP=text).status for text in addresses]
+
+    def test_proxy_elsewhere_is_believed_when_it_is_named(self):
+        addresses = ["1.1.1.1", "1.1.1.2", "1.1.1.3"]
+        options = self.service.options
+        with mock.patch.object(options, "max_requests_per_minute", 2):
+            self.assertEqual(self.statuses("/1.1/date", addresses, peer="10.1.1.2"), [200, 200, 429])
+            for trusted in ("10.1.1.2", "*"):
+                with mock.patch.object(options, "trusted_proxy", frozenset([trusted])):
+                    self.assertEqual(self.statuses("/1.1/date", addresses, peer="10.1.1.2"), [200] * 3)
+                    self.service.traffic._counts.clear()
+            with mock.patch.object(options, "trusted_proxy", frozenset(["10.1.1.3"])):
+                self.assertEqual(self.statuses("/1.1/date", addresses, peer="10.1.1.4"), [200, 200, 429])
+
+    def test_option_names_proxies_or_says_what_is_wrong(self):
+        rows = [
+            ([], {"127.0.0.1", "::1"}),
+            (["--trusted-proxy", "10.0.0.1,2001:DB8::1"], {"10.0.0.1", "2001:db8::1"}),
+            (["--trusted-proxy", "*"], {"*"}),
+        ]
+        for arguments, wanted in rows:
+            with self.subTest(arguments):
+                self.assertEqual(parser().parse_args(["serve", *arguments]).trusted_proxy, wanted)
+        for text in ("proxy.example", "10.0.0.0/8", ""):
+            with self.subTest(text), redirect_stderr(io.StringIO()) as stderr, self.assertRaises(SystemExit):
+                parser().parse_args(["serve", "--trusted-proxy", text])
+            self.assertIn("neither * nor IP addresses", stderr.getvalue())
+
+    def test_whole_block_of_ipv6_is_one_visitor(self):
+        options = self.service.options
+        here = [f"2001:db8:1:1::{number}" for number in range(4)]
+        wrong = json.dumps({"username": "nobody", "password": "x"}).encode()
+        with mock.patch.object(options, "trusted_proxy", frozenset(["*"])):
+            with mock.patch.object(options, "max_requests_per_minute", 3):
+                self.assertEqual(self.statuses("/1.1/date", here), [200, 200, 200, 429])
+                self.assertEqual(self.statuses("/1.1/date", ["2001:db8:1:2::1"]), [200])
+            with mock.patch.object(options, "max_logins_per_address", 3):
+                self.assertEqual(self.statuses("/1.1/login", here, "POST", wrong), [400, 400, 400, 429])
+
+    def test_address_with_a_zone_is_the_proxys(self):
+        zones = [f"fe80::1%{number}" for number in range(3)]
+        options = self.service.options
+        with mock.patch.object(options, "trusted_proxy", frozenset(["*"])):
+            with mock.patch.object(options, "max_requests_per_minute", 2):
+                self.assertEqual(self.statuses("/1.1/date", zones, peer="10.1.1.9"), [200, 200, 429])
+
+    def test_deletion_of_many_counts_as_many_calls(self):
+        ids = [self.make("Counted", n=number) for number in range(10)]
+        there = {"REMOTE_ADDR": "10.1.1.8"}
+        with mock.patch.object(self.service.options, "max_requests_per_minute", 10):
+            path = "/1.1/classes/Counted/" + ",".join(ids[:8])
+            self.assertEqual(self.raw("DELETE", path, b"", APP, **there).status, 200)
+            path = "/1.1/classes/Counted/" + ",".join(ids[7:])
+            self.assertEqual(self.raw("DELETE", path, b"", APP, **there).status, 429)
+        self.assertEqual(len(self.find("Counted")), 2)
+
+    def test_deletion_that_takes_too_long_deletes_no_more(self):
+        ids = [self.make("Late", n=number) for number in range(3)]
+        with mock.patch("leanstorage.resources.objects.time") as clock:
+            clock.monotonic.side_effect = [0, 1, objects.BATCH_SECONDS, objects.BATCH_SECONDS + 1]
+            self.code(124, "DELETE", "/classes/Late/" + ",".join(ids), status=503)
+        self.assertEqual([row["objectId"] for row in self.find("Late")], ids[2:])
