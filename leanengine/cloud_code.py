@@ -38,6 +38,7 @@ HOOKS = {
     "afterDelete": "__after_delete_for_",
 }
 MAX_TYPED_LEVELS = 8  # of values with a `__type` inside each other
+UNKNOWN_BYTES = 1 << 16  # of a body that is read before it is known whose it is
 MAX_CLASSES = 1000  # that the SDK may remember besides the app's own
 ID_HEADERS = ("HTTP_X_LC_ID", "HTTP_X_AVOSCLOUD_APPLICATION_ID", "HTTP_X_ULURU_APPLICATION_ID")
 KEY_HEADERS = ("HTTP_X_LC_KEY", "HTTP_X_AVOSCLOUD_APPLICATION_KEY", "HTTP_X_ULURU_APPLICATION_KEY")
@@ -111,8 +112,13 @@ def _admit(environ: WSGIEnvironment, path: str, method: str, keys: dict[str, str
         raise messages.HTTPError(
             HTTPStatus.METHOD_NOT_ALLOWED, "call functions with POST", headers=[("Allow", "GET, OPTIONS, POST")]
         )
-    body = _body(environ)
-    is_master = _check_credentials(environ, keys)
+    # A body costs much to read: first the credentials, unless they stand in it.
+    if not environ.get("CONTENT_TYPE", "").lower().startswith("text/plain"):
+        is_master = _check_credentials(environ, keys)
+        body = _body(environ)
+    else:
+        body = _body_with_credentials(environ, keys)
+        is_master = _check_credentials(environ, keys)
     has_hook_key = _equal(environ.get("HTTP_X_LC_HOOK_KEY"), keys["LEANCLOUD_APP_HOOK_KEY"])
     if is_list:
         if not is_master:
@@ -142,19 +148,33 @@ def _unauthorized() -> messages.HTTPError:
     return messages.HTTPError(HTTPStatus.UNAUTHORIZED, "Unauthorized.")
 
 
-def _body(environ: WSGIEnvironment) -> dict[str, Any]:
-    """The parameters, `{}` when there are none; credentials of the text/plain form move to their headers."""
-    data = messages.read_body(environ, messages.MAX_JSON_BYTES)
+def _body(environ: WSGIEnvironment, limit: int = messages.MAX_JSON_BYTES) -> dict[str, Any]:
+    """The parameters, `{}` when there are none."""
+    data = messages.read_body(environ, limit)
     body = messages.parse_json(data) if data.strip() else {}
     if body is None and environ["REQUEST_METHOD"] == "GET":
         body = {}  # SDKs send `null` along with a GET
     if not isinstance(body, dict):
         raise messages.HTTPError(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
-    if environ.get("CONTENT_TYPE", "").lower().startswith("text/plain"):
-        for key, header in BODY_CREDENTIALS.items():
-            value = body.pop(key, None)
-            if isinstance(value, str) and value.isascii() and value.isprintable():
-                environ.setdefault(header, value)
+    return body
+
+
+def _body_with_credentials(environ: WSGIEnvironment, keys: dict[str, str]) -> dict[str, Any]:
+    """The parameters of the text/plain form, whose credentials move to their headers.
+
+    A few bytes are read of it unless the headers say already whose it is.
+    """
+    is_known = _has_key(environ, keys) is not None
+    try:
+        body = _body(environ, messages.MAX_JSON_BYTES if is_known else UNKNOWN_BYTES)
+    except messages.HTTPError as error:
+        if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not is_known:
+            raise _unauthorized() from None
+        raise
+    for key, header in BODY_CREDENTIALS.items():
+        value = body.pop(key, None)
+        if isinstance(value, str) and value.isascii() and value.isprintable():
+            environ.setdefault(header, value)
     return body
 
 
@@ -168,10 +188,20 @@ def _check_credentials(environ: WSGIEnvironment, keys: dict[str, str]) -> bool:
     The headers are replaced by ones that the SDK reads without surprise: it raises on some malformed ones, and takes
     no key at all for the (unset) key of an Android app.
     """
-    app_id, key = _first(environ, ID_HEADERS), _first(environ, KEY_HEADERS)
-    master, sign = _first(environ, MASTER_HEADERS), _first(environ, SIGN_HEADERS)
+    is_master = _has_key(environ, keys)
     for name in ID_HEADERS + KEY_HEADERS + MASTER_HEADERS + SIGN_HEADERS:
         environ.pop(name, None)
+    if is_master is None:
+        raise _unauthorized()
+    environ[ID_HEADERS[0]] = keys["LEANCLOUD_APP_ID"]
+    environ[KEY_HEADERS[0]] = f"{keys['LEANCLOUD_APP_MASTER_KEY']},master" if is_master else keys["LEANCLOUD_APP_KEY"]
+    return is_master
+
+
+def _has_key(environ: WSGIEnvironment, keys: dict[str, str]) -> bool | None:
+    """Whether the caller is the master, by its headers; None for a stranger."""
+    app_id, key = _first(environ, ID_HEADERS), _first(environ, KEY_HEADERS)
+    master, sign = _first(environ, MASTER_HEADERS), _first(environ, SIGN_HEADERS)
     is_master = False
     if key is not None:
         is_master = key.endswith(",master")
@@ -186,11 +216,7 @@ def _check_credentials(environ: WSGIEnvironment, keys: dict[str, str]) -> bool:
         is_right = found is not None and _equal(
             found.group(1), hashlib.md5((found.group(2) + secret).encode(), usedforsecurity=False).hexdigest()
         )
-    if not is_right or not _equal(app_id, keys["LEANCLOUD_APP_ID"]):
-        raise _unauthorized()
-    environ[ID_HEADERS[0]] = keys["LEANCLOUD_APP_ID"]
-    environ[KEY_HEADERS[0]] = f"{keys['LEANCLOUD_APP_MASTER_KEY']},master" if is_master else keys["LEANCLOUD_APP_KEY"]
-    return is_master
+    return is_master if is_right and _equal(app_id, keys["LEANCLOUD_APP_ID"]) else None
 
 
 def _equal(sent: str | None, wanted: str) -> bool:

@@ -13,7 +13,7 @@ import leancloud
 
 from leanengine.cache import Cache
 from leanengine.sdk import asking_storage
-from leanwsgi.messages import HTTPError
+from leanwsgi.messages import address_block, HTTPError
 
 User = dict[str, str]  # {"id", "username"}
 
@@ -110,9 +110,10 @@ def limiting_guesses(cache: Cache, username: str, address: str) -> Iterator[None
     Counted before storage is asked, so that guesses made at the same time count as well, and given back unless the
     password was wrong.
     """
+    block = address_block(address)
     counters = {
-        f"login:{digest(username)}:{address}": WRONG_PER_ACCOUNT,
-        f"login:{address}": WRONG_PER_ADDRESS,
+        f"login:{digest(username)}:{block}": WRONG_PER_ACCOUNT,
+        f"login:{block}": WRONG_PER_ADDRESS,
     }
     for key, limit in counters.items():
         counted = cache.count(key, THROTTLE_SECONDS)

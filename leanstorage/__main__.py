@@ -17,12 +17,14 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 
-from leanstorage.resources import mail, roles, third_parties
+from leanstorage.resources import files, mail, roles, third_parties
 from leanstorage.rules import classes, indexes
 from leanstorage import keys as key_files
-from leanstorage.rules.call import Options, Service
+from leanstorage.rules.call import LOOPBACK, Options, Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
 from leanstorage.http.inline_calls import quick_calls
@@ -150,6 +152,14 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", 
         metavar="PROVIDER,...",
         default="",
         help="third-party logins to believe without asking the third party, * for all (default: none)",
+    )
+    command.add_argument(
+        "--trusted-proxy",
+        metavar="ADDRESS,...",
+        type=_addresses,
+        default=",".join(LOOPBACK),
+        help="proxies in front, whose X-Real-IP is believed, * for any: behind one that is not named here all visitors "
+        "are one, and locked out together (default: %(default)s)",
     )
     _add_policies(command)
     _add_limits(command)
@@ -286,6 +296,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _addresses(text: str) -> frozenset[str]:
+    """IP addresses joined by commas, or *."""
+    try:
+        return frozenset(part if part == "*" else str(ip_address(part)) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither * nor IP addresses joined by commas") from None
+
+
 @contextmanager
 def _opened_store(options: argparse.Namespace, data: Path) -> Iterator[Store]:
     store = open_store(database_url(options, data))
@@ -319,6 +337,7 @@ def _settings(options: argparse.Namespace) -> Options:
         query_seconds=options.query_seconds,
         sign_max_age_s=options.sign_max_age,
         max_requests_per_minute=options.max_requests,
+        trusted_proxy=options.trusted_proxy,
     )
 
 
@@ -374,7 +393,8 @@ def _run(service: Service, listening: socket.socket, threads: int) -> None:
     """Serve on a listening socket until SIGTERM or Ctrl-C, in a process that may be one of several."""
     sweeper = Sweeper(service)
     options, quick = service.options, quick_calls(service)
-    server = Server(create_application(service), listening, threads, options.max_bytes, quick, options.max_body_bytes)
+    application, is_token = create_application(service), partial(files.may_be_used, service)
+    server = Server(application, listening, threads, options.max_bytes, quick, options.max_body_bytes, is_token)
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C is for a script's background job
             signal.signal(number, lambda *_: server.stop())

@@ -1,4 +1,5 @@
 """LeanStorage inside the app's own process: real HTTP on loopback, the engine called in process."""
+from functools import partial
 from pathlib import Path
 from wsgiref.types import WSGIApplication
 
@@ -7,6 +8,7 @@ from leanstorage.engine.hooks import Engine, EngineMemory, WsgiTransport
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.server import Server
 from leanstorage.http.application import create_application, open_service
+from leanstorage.resources import files
 from leanstorage.resources.sweep import Sweeper
 from leanwsgi.workers import listen
 
@@ -31,7 +33,9 @@ class EmbeddedStorage:
         self.service = open_service(keys, f"sqlite:///{data / 'leanstorage.db'}", data / "files")
         application, quick = create_application(self.service), quick_calls(self.service)
         options = self.service.options
-        self._server = Server(application, listen("127.0.0.1", 0), threads, options.max_bytes, quick, options.max_body_bytes)
+        is_token = partial(files.may_be_used, self.service)
+        listening = listen("127.0.0.1", 0)
+        self._server = Server(application, listening, threads, options.max_bytes, quick, options.max_body_bytes, is_token)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
         self._sweeper = Sweeper(self.service)

@@ -215,11 +215,33 @@ def client_address(environ: WSGIEnvironment, trusted: Collection[str]) -> str:
     peer: str = environ.get("REMOTE_ADDR", "")
     claimed = environ.get("HTTP_X_REAL_IP", "").strip()
     if claimed and is_trusted(environ, trusted):
-        try:
-            return str(ipaddress.ip_address(claimed))
-        except ValueError:
-            pass  # not an address: believing it would let anybody write anything into keys and logs
+        address = _ip_address(claimed)
+        if address is not None:  # believing what is none would let anybody write anything into keys and logs
+            return str(address)
     return peer
+
+
+def address_block(address: str) -> str:
+    """What limits count: an IPv4 address, but the /64 of an IPv6 one, as each visitor has a whole /64 at least.
+
+    What is no address is counted as it is.
+    """
+    found = _ip_address(address)
+    if found is None or found.version == 4:
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    if found.is_loopback:
+        return address
+    return str(ipaddress.ip_network((found, 64), strict=False))
+
+
+def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a text is, or None; one with a zone (`fe80::1%x`) is none, as a zone may be any text."""
+    try:
+        return None if "%" in text else ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 def http_date(seconds: float) -> str:

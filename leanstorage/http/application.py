@@ -1,7 +1,7 @@
 """The service as a WSGI application: routes, credentials, and the one place where answers and errors become HTTP.
 
 Wire rules are those of protocol section 0: every answer is JSON, never empty, never 204; a failure has `error` at its
-top level and a success has not. Credentials are decided in the order of section 1.2.
+top level and a success has not. Credentials are decided in the order of section 1.2, and before a body is read.
 """
 import gzip
 import hashlib
@@ -17,7 +17,7 @@ from leanwsgi import messages
 from leanstorage.resources import files, sessions
 from leanstorage.rules import passwords, values
 from leanstorage.blobs import open_blobs
-from leanstorage.rules.call import LOOPBACK, Call, Caller, Options, Service, limit_traffic, take_back_traffic
+from leanstorage.rules.call import Call, Caller, Options, Resource, Service, limit_traffic, take_back_traffic
 from leanstorage.rules.rendering import Ready
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.engine.hooks import DEPTH_HEADER, Engine, EngineMemory, Transport
@@ -26,6 +26,7 @@ from leanstorage.http.routes import EVERY_ROUTE, OPEN
 from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable, now, open_store
 from leanwsgi.messages import BytesResponse, Header, Response
 
+UNKNOWN_BYTES = 1 << 16  # of a body that is read before it is known whose it is
 GZIP_BYTES = 2048  # smaller answers are sent as they are
 ID_HEADERS = ("X-LC-Id", "X-AVOSCloud-Application-Id", "X-Uluru-Application-Id")
 KEY_HEADERS = ("X-LC-Key", "X-AVOSCloud-Application-Key", "X-Uluru-Application-Key")
@@ -117,7 +118,7 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
     if "//" in path:
         path = re.sub("/{2,}", "/", path)  # the Python SDK doubles the first slash
     values.check_storable(path)
-    limit_traffic(service, _address(environ), _has_hook_key(service, environ))
+    limit_traffic(service, _address(service, environ), _has_hook_key(service, environ))
     upload = UPLOAD.fullmatch(path) if method == "PUT" else None
     if upload:
         files.receive(service, upload.group(1), messages.body_chunks(environ, service.options.max_upload_bytes))
@@ -128,16 +129,13 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
             raise StorageError(Code.NO_ROUTE)
         status, headers, body = files.serve(service, environ, path[1:])
         return status, [*headers, *CORS[:1]], body
-    query, body, credentials, method = _read(service, environ, method)
-    function, parameters = service.routes.match(method, api.group(1))
-    caller = Caller() if function in OPEN else authenticate(service, environ, credentials, method)
-    call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ, caller))
+    function, call, parameters = _call(service, environ, method, api.group(1))
     return _json_answer(environ, *function(call, **parameters))
 
 
 def take_back(service: Service, environ: WSGIEnvironment) -> None:
     """A request that `respond` began did not take place: it will be made, and counted, again."""
-    take_back_traffic(service, _address(environ), _has_hook_key(service, environ))
+    take_back_traffic(service, _address(service, environ), _has_hook_key(service, environ))
 
 
 def authenticate(service: Service, environ: WSGIEnvironment, credentials: Document, method: str) -> Caller:
@@ -145,18 +143,28 @@ def authenticate(service: Service, environ: WSGIEnvironment, credentials: Docume
 
     `credentials` are headers that the body held.
     """
-    keys = service.keys
-
-    def sent(names: Sequence[str]) -> str | None:
-        for name in names:
-            value = environ.get(VARIABLES[name]) or credentials.get(name)
-            if value:
-                return str(value)
-        return None
-
-    if not _equal(sent(ID_HEADERS), keys["id"]):
+    is_master = _has_key(service, environ, credentials)
+    if is_master is None:
         raise StorageError(Code.UNAUTHORIZED)
-    key, master, sign = sent(KEY_HEADERS), sent(MASTER_HEADERS), sent(SIGN_HEADERS)
+    token = _sent(environ, credentials, SESSION_HEADERS)
+    user_id = service.store.read(lambda transaction: sessions.user_of(transaction, service, token)) if token else None
+    return Caller(
+        is_master=is_master,
+        user_id=user_id,
+        token=token,
+        has_hook_key=_has_hook_key(service, environ),
+        address=_address(service, environ),
+        is_production=_sent(environ, credentials, PROD_HEADERS) not in ("0", "false"),
+    )
+
+
+def _has_key(service: Service, environ: WSGIEnvironment, credentials: Document) -> bool | None:
+    """Whether the caller is the master, by the app id and a key or signature of it; None for a stranger."""
+    keys = service.keys
+    if not _equal(_sent(environ, credentials, ID_HEADERS), keys["id"]):
+        return None
+    key, master, sign = (_sent(environ, credentials, names) for names in (KEY_HEADERS, MASTER_HEADERS, SIGN_HEADERS))
+    is_master = allowed = False
     if key is not None:
         is_master = key.endswith(",master")
         wanted = keys["master_key"] if is_master else keys["key"]
@@ -167,20 +175,32 @@ def authenticate(service: Service, environ: WSGIEnvironment, credentials: Docume
         is_master = allowed = _equal(master, keys["master_key"])
     elif sign is not None:
         is_master, allowed = _check_signature(service, sign)
-    else:
-        is_master = allowed = False
-    if not allowed:
-        raise StorageError(Code.UNAUTHORIZED)
-    token = sent(SESSION_HEADERS)
-    user_id = service.store.read(lambda transaction: sessions.user_of(transaction, service, token)) if token else None
-    return Caller(
-        is_master=is_master,
-        user_id=user_id,
-        token=token,
-        has_hook_key=_has_hook_key(service, environ),
-        address=_address(environ),
-        is_production=sent(PROD_HEADERS) not in ("0", "false"),
-    )
+    return is_master if allowed else None
+
+
+def _sent(environ: WSGIEnvironment, credentials: Document, names: Sequence[str]) -> str | None:
+    for name in names:
+        value = environ.get(VARIABLES[name]) or credentials.get(name)
+        if value:
+            return str(value)
+    return None
+
+
+def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) -> tuple[Resource, Call, dict[str, str]]:
+    """(resource function, what it is called with, parameters from the path) for a request to the API."""
+    query = messages.query(environ)
+    body: Json = {}
+    credentials: Document = {}
+    has_form = method == "POST" and environ.get("CONTENT_TYPE", "").lower().startswith("text/plain")
+    if has_form:
+        query, body, credentials, method = _read_form(service, environ, query)
+    function, parameters = service.routes.match(method, path)
+    is_open = function in OPEN
+    caller = Caller() if is_open else authenticate(service, environ, credentials, method)
+    if not has_form:  # a body costs much to read: only now that it is known whose it is
+        body = _read(service, environ, method, UNKNOWN_BYTES if is_open else service.options.max_body_bytes)
+    call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ, caller))
+    return function, call, parameters
 
 
 def explain(service: Service, error: Exception, environ: WSGIEnvironment) -> BytesResponse:
@@ -206,30 +226,48 @@ def explain(service: Service, error: Exception, environ: WSGIEnvironment) -> Byt
     return _json_answer(environ, status, headers, {"code": number, "error": text})
 
 
-def _read(service: Service, environ: WSGIEnvironment, method: str) -> tuple[Document, Json, Document, str]:
-    """(query, body, credentials from the body, method). The text/plain form of old browsers is unfolded here."""
-    query = messages.query(environ)
-    data = messages.read_body(environ, service.options.max_body_bytes)
-    is_text = environ.get("CONTENT_TYPE", "").lower().startswith("text/plain")
+def _read(service: Service, environ: WSGIEnvironment, method: str, limit: int) -> Json:
+    """The decoded body of at most `limit` bytes."""
+    data = messages.read_body(environ, limit)
     if method in ("GET", "HEAD") or (method == "DELETE" and not data):
-        return query, {}, {}, method  # clients send `null` along
+        return {}  # clients send `null` along
     if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
         form = messages.query({"QUERY_STRING": data.decode("latin-1")})  # the reset form's
         values.check_storable(*form, *form.values())
-        return query, form, {}, method
+        return form
+    return _decoded(service, data)
+
+
+def _decoded(service: Service, data: bytes) -> Json:
     body = messages.parse_json(data, service.options.max_json_depth) if data.strip() else {}
-    if body is None:
-        body = {}
-    credentials = {}
-    if method == "POST" and is_text and isinstance(body, dict):
-        credentials = {header: body[key] for key, header in BODY_CREDENTIALS.items() if body.get(key) is not None}
-        asked = str(body.get("_method", "POST")).upper()
-        if LOGIN.fullmatch(environ.get("PATH_INFO", "")) and asked == "GET":
-            asked = "POST"  # the password is in the body, not in the URL: it is a log-in
-        method = asked if asked in ("GET", "PUT", "DELETE", "POST") else "POST"
-        body = {key: value for key, value in body.items() if not key.startswith("_") or key.startswith("__")}
-        if method == "GET":
-            query, body = {**query, **body}, {}
+    return {} if body is None else body
+
+
+def _read_form(service: Service, environ: WSGIEnvironment, query: Document) -> tuple[Document, Json, Document, str]:
+    """(query, body, credentials from the body, method) of the text/plain form of old browsers, a POST.
+
+    Whose it is stands in the body, so that a few bytes are read of it unless the headers say so too.
+    """
+    limit = service.options.max_body_bytes
+    if _has_key(service, environ, {}) is None:
+        limit = min(limit, UNKNOWN_BYTES)
+    try:
+        data = messages.read_body(environ, limit)
+    except messages.HTTPError as error:
+        if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and limit < service.options.max_body_bytes:
+            raise StorageError(Code.UNAUTHORIZED) from None
+        raise
+    body, method = _decoded(service, data), "POST"
+    if not isinstance(body, dict):
+        return query, body, {}, method
+    credentials = {header: body[key] for key, header in BODY_CREDENTIALS.items() if body.get(key) is not None}
+    asked = str(body.get("_method", "POST")).upper()
+    if LOGIN.fullmatch(environ.get("PATH_INFO", "")) and asked == "GET":
+        asked = "POST"  # the password is in the body, not in the URL: it is a log-in
+    method = asked if asked in ("GET", "PUT", "DELETE", "POST") else "POST"
+    body = {key: value for key, value in body.items() if not key.startswith("_") or key.startswith("__")}
+    if method == "GET":
+        query, body = {**query, **body}, {}
     return query, body, credentials, method
 
 
@@ -260,8 +298,8 @@ def _has_hook_key(service: Service, environ: WSGIEnvironment) -> bool:
     return _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"])
 
 
-def _address(environ: WSGIEnvironment) -> str:
-    return messages.client_address(environ, LOOPBACK)
+def _address(service: Service, environ: WSGIEnvironment) -> str:
+    return messages.client_address(environ, service.options.trusted_proxy)
 
 
 def _api_url(service: Service, environ: WSGIEnvironment) -> str:

@@ -24,14 +24,15 @@ from leanwsgi.messages import BytesResponse, Header
 OVERHEAD_BYTES = 1 << 20
 UPLOADS = "/1.1/uploads/"
 MAX_WAITING = 256  # requests in the queue; the next ones are refused at once instead of waiting without end
+MAX_LOOP_QUERY = 4096  # bytes of a query string: a longer one may take long to parse, and the loop is everybody's
 Written = tuple[HTTPChannel, BytesResponse | None]  # a channel, and the answer to its request
 
 
 class Server:
     """A waitress server on a listening socket; `quick` answers quick calls.
 
-    No body is longer than `max_bytes`, and none but an upload's than `max_call_bytes`: a stranger's is refused before
-    it fills the disk.
+    No body is longer than `max_bytes`, and none but an upload's than `max_call_bytes`; an upload to a URL that ends in
+    no token, as `is_token` tells, is refused when its headers have come: a stranger's fills no disk.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Server:
         max_bytes: int,
         quick: Quick | None = None,
         max_call_bytes: int | None = None,
+        is_token: Callable[[str], bool] = lambda text: True,
     ) -> None:
         pool = Dispatcher()
         pool.set_thread_count(threads)
@@ -52,7 +54,7 @@ class Server:
         )
         adjustments = copy(self._server.adj)
         adjustments.max_request_body_size = (max_call_bytes or max_bytes) + OVERHEAD_BYTES
-        self._server.channel_class = type("Channel", (HTTPChannel,), {"parser_class": _parser(adjustments)})
+        self._server.channel_class = type("Channel", (HTTPChannel,), {"parser_class": _parser(adjustments, is_token)})
         if quick:
             quick.start(_Watch(self._server._map, self._server.trigger))
         self.port: int = self._server.effective_port
@@ -217,6 +219,7 @@ def _is_plain(channel: HTTPChannel, request: HTTPRequestParser) -> bool:
         request.error is None
         and request.version == "1.1"
         and len(channel.requests) == 1
+        and len(request.query) <= MAX_LOOP_QUERY
         and not channel.total_outbufs_len
         and request.headers.get("CONNECTION", "keep-alive").lower() == "keep-alive"
     )
@@ -289,21 +292,30 @@ def _http(status: HTTPStatus, headers: Sequence[Header], body: bytes) -> bytes:
     return head.encode("latin-1") + body
 
 
-def _parser(small: Any) -> type[waitress_server.Parser]:
+def _parser(small: Any, is_token: Callable[[str], bool]) -> type[waitress_server.Parser]:
     """A parser that takes a long body for an upload only; `small` are waitress's adjustments for the others."""
 
     class Parser(waitress_server.Parser):
         error: Any
+        is_refused = False
 
         def parse_header(self, header_plus: bytes) -> None:
             super().parse_header(header_plus)
             if self.command != "PUT" or not self.path.startswith(UPLOADS):
                 self.adj = small
+            elif not is_token(self.path.removeprefix(UPLOADS)):
+                self.adj = small
+                self.is_refused = True
 
         def received(self, data: bytes) -> int:
             consumed: int = super().received(data)
-            if isinstance(self.error, RequestEntityTooLarge):
+            if self.is_refused:
+                self.error = Refusal(Code.UNAUTHORIZED)
+            elif isinstance(self.error, RequestEntityTooLarge):
                 self.error = Refusal(Code.TOO_LARGE, limit=self.adj.max_request_body_size - OVERHEAD_BYTES)
+            if self.error is not None:
+                self.completed = True
+                self.expect_continue = False  # waitress would ask for the body all the same
             return consumed
 
     return Parser

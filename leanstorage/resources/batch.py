@@ -7,13 +7,12 @@ from urllib.parse import parse_qsl, unquote
 
 from leanwsgi import messages
 from leanstorage.rules import values
-from leanstorage.rules.call import Answer, Call, limit_traffic, ok
+from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, limit_traffic, ok
 from leanstorage.rules.rendering import Ready
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable
 
 MAX_REQUESTS = 1000
-BATCH_SECONDS = 14  # below the SDKs' 15; a call that has begun by then is answered
 METHODS = frozenset(["GET", "POST", "PUT", "DELETE"])
 PREFIX = re.compile(r"/1(\.1)?(/.*)", re.DOTALL)
 

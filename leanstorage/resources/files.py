@@ -4,6 +4,7 @@ An upload is a record until its bytes are complete; only then is there a `_File`
 credential: random, used once, good for an hour. Where the bytes go to an object storage directly, this server learns of
 them by the client's call back, by the first reader, or by `sweep`.
 """
+import hmac
 import mimetypes
 import re
 import secrets
@@ -29,6 +30,8 @@ DIRECT_KEPT_MS = 7 * 24 * UPLOAD_MS
 MAX_KEY = 255  # characters
 MAX_NAME = 1000
 CHUNK_BYTES = 1 << 16
+SEAL = 32  # characters of a token
+TOKEN = re.compile("[0-9a-f]{76}")
 CLIENT_KEY = re.compile(r"[0-9a-fA-F]{32,40}(\.[A-Za-z0-9]{1,10})?")  # as random as one of ours
 EXTENSION = re.compile(r"\.([A-Za-z0-9]{1,10})$")
 MIME_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*(; ?[a-zA-Z0-9-]+=[a-zA-Z0-9-]+)?")
@@ -56,10 +59,10 @@ def create_token(call: Call) -> Answer:
             key += "/" + name
         elif extension:
             key += extension.group(0).lower()
-    token = secrets.token_urlsafe(32)
+    ms = now()
+    token = _new_token(call.service, ms)
     lookup = token_lookup(call.service.token_secret, token)
     direct = call.service.blobs.direct_upload()
-    ms = now()
     upload: Document = {
         "id": objects.new_id(ms),
         "created": ms,
@@ -99,13 +102,30 @@ def create_token(call: Call) -> Answer:
     return created("_File", upload["id"], value)
 
 
+def _new_token(service: Service, ms: int) -> str:
+    """A random token that shows, by a seal and its time, that it is one of ours."""
+    token = f"{secrets.token_hex(16)}{ms:012x}"
+    return token + token_lookup(service.token_secret, token)[:SEAL]
+
+
+def may_be_used(service: Service, token: str) -> bool:
+    """Whether a token was made here, within the time of an upload: the store, which may be slow, is not asked."""
+    if not TOKEN.fullmatch(token):
+        return False
+    said, seal = token[:-SEAL], token[-SEAL:]
+    is_ours = hmac.compare_digest(seal, token_lookup(service.token_secret, said)[:SEAL])
+    return is_ours and now() - int(said[-12:], 16) < UPLOAD_MS
+
+
 def receive(service: Service, token: str, chunks: Iterable[bytes]) -> None:
     """PUT of the upload URL: store the pieces of bytes in `chunks`.
 
     Raises 401 for a used or expired URL, 413 above the limit, 1 for another file than was announced.
     """
     lookup = token_lookup(service.token_secret, token)
-    upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
+    upload = None
+    if may_be_used(service, token):
+        upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
     if upload is None or upload.get("done"):
         raise StorageError(Code.UNAUTHORIZED)
     staged, size, digest = service.blobs.write(_limited(chunks, _limit(service, upload)))

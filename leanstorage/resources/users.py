@@ -80,7 +80,7 @@ def check_password(call: Call, field: str, identity: str, password: str) -> str:
     def look(transaction: Transaction) -> tuple[str | None, Document | None, Document | None]:
         found = transaction.record(f"unique:_User:{field}", unique_key(identity))
         user_id = found["id"] if found else None
-        address = transaction.record("address", call.caller.address) if limited else None
+        address = transaction.record("address", call.caller.block) if limited else None
         return user_id, transaction.record("credential", user_id) if user_id else None, address
 
     user_id, credential, address = service.store.read(look)
@@ -97,8 +97,8 @@ def check_password(call: Call, field: str, identity: str, password: str) -> str:
 
     def count(transaction: Transaction) -> Code | None:
         if limited and not is_right:
-            seen = transaction.record("address", call.caller.address, lock=True) or {"count": 0}
-            transaction.put_record("address", call.caller.address, {"count": seen["count"] + 1}, now() + LOCK_MS)
+            seen = transaction.record("address", call.caller.block, lock=True) or {"count": 0}
+            transaction.put_record("address", call.caller.block, {"count": seen["count"] + 1}, now() + LOCK_MS)
         if user_id is None:
             return Code.NO_USER
         # Guesses made side by side all passed the look above; here they stand in line.

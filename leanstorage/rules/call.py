@@ -14,12 +14,13 @@ from typing import Any, Protocol
 from leanstorage.blobs import Blobs
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Document, Json, Principals, QUERY_SECONDS, Store, Transaction
-from leanwsgi.messages import MAX_JSON_DEPTH, Header
+from leanwsgi.messages import address_block, MAX_JSON_DEPTH, Header
 
 MAX_HASHING = 4
 TROUBLE_SECONDS = 60
 MAX_TROUBLES = 20  # different ones remembered
-LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy, whose X-Real-IP is believed, and the app may be
+LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy and the app may be
+BATCH_SECONDS = 14  # for many calls in one: below the SDKs' 15; a call that has begun by then is answered
 Answer = tuple[HTTPStatus, Sequence[Header], Json]
 Resource = Callable[..., Answer]  # (call, **path parameters)
 Route = tuple[str, str, Resource]  # method, template, function
@@ -45,6 +46,7 @@ class Options:
     sign_max_age_s: int | None = None
     andx_key: str | None = None
     max_logins_per_address: int = 100  # failures in 15 minutes
+    trusted_proxy: frozenset[str] = frozenset(LOOPBACK)  # addresses whose X-Real-IP is believed, or "*"
     max_requests_per_minute: int = 6000  # of one address, by one process; 0 for no limit
 
     @property
@@ -146,6 +148,11 @@ class Caller:
     address: str = ""
     is_production: bool = True
 
+    @property
+    def block(self) -> str:
+        """What limits count: see address_block."""
+        return address_block(self.address)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -194,14 +201,14 @@ class Call:
 def limit_traffic(service: Service, address: str, has_hook_key: bool, number: int = 1) -> None:
     """Count calls; raise 429 for an address that makes too many."""
     if _is_limited(service, address, has_hook_key):
-        if service.traffic.count(address, number) > service.options.max_requests_per_minute:
+        if service.traffic.count(address_block(address), number) > service.options.max_requests_per_minute:
             raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", "60")])
 
 
 def take_back_traffic(service: Service, address: str, has_hook_key: bool) -> None:
     """A call that was counted will be again."""
     if _is_limited(service, address, has_hook_key):
-        service.traffic.take_back(address)
+        service.traffic.take_back(address_block(address))
 
 
 def _is_limited(service: Service, address: str, has_hook_key: bool) -> bool:

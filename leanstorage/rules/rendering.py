@@ -3,8 +3,9 @@
 Protocol sections 3.5, 5.1 and 6.2.
 """
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from leanstorage.rules import acl, classes
 from leanstorage.rules.where import ALWAYS_PRIVATE, bad, parse_names, parse_path
@@ -30,6 +31,7 @@ MAX_EXPANDED_SIZE = 32 << 20  # characters of what is put in their places
 QUICK_EXPANDED, QUICK_EXPANDED_SIZE = 1000, 1 << 18  # on the server's loop, where others wait meanwhile
 STUB_SIZE = 80  # characters of a relation, about
 ALWAYS_KEPT = ("objectId", "createdAt", "updatedAt")
+Tree = dict[str, Any]  # of keys: the trees below each name
 USER_FLAGS = ("emailVerified", "mobilePhoneVerified")
 
 
@@ -135,7 +137,9 @@ def render(
     if wanted:
         for part in wanted:
             parse_path(part.lstrip("-"), class_name, call.caller.is_master)
-        results = [_selected(result, wanted) for result in results]
+        excluded = _tree(part[1:] for part in wanted if part.startswith("-"))
+        included = _tree(part for part in wanted if not part.startswith("-"))
+        results = [_selected(result, included, excluded) for result in results]
     return results
 
 
@@ -265,56 +269,66 @@ def _objects(value: Json) -> list[Document]:
     return []
 
 
-def _selected(result: Document, wanted: list[str]) -> Document:
-    """Only the wanted keys and the built-ins; `-key` takes one away, whatever else was said."""
-    excluded = [part[1:].split(".") for part in wanted if part.startswith("-")]
-    included = [part.split(".") for part in wanted if not part.startswith("-")]
+def _selected(result: Document, included: Tree, excluded: Tree) -> Document:
+    """Only the included keys and the built-ins; what is excluded is taken away, whatever else was said."""
     if included:
         kept = {key: result[key] for key in (*ALWAYS_KEPT, "ACL") if key in result}
-        for path in included:
-            _copy_path(result, kept, path)
-        result = kept
-    for path in excluded:
-        _remove_path(result, path)
+        result = {**kept, **_picked(result, included)}
+    if excluded:
+        _remove(result, excluded)
     return result
 
 
-def _copy_path(source: Json, target: Document, path: Sequence[str]) -> None:
-    name, rest = path[0], path[1:]
-    if not isinstance(source, dict) or name not in source:
-        return
-    value = source[name]
-    if not rest or not isinstance(value, (dict, list)):
-        target[name] = value
-        return
+def _tree(names: Iterable[str]) -> Tree:
+    """`a, b.c` as {"a": {}, "b": {"c": {}}}: a walk along it costs what the object has, however many names there are.
+
+    `{}` is the whole value, whatever was said of its parts.
+    """
+    tree: Tree = {}
+    for name in names:
+        *path, last = name.split(".")
+        branch = tree
+        for part in path:
+            is_new = part not in branch
+            branch = branch.setdefault(part, {})
+            if not branch and not is_new:
+                break
+        else:
+            branch[last] = {}
+    return tree
+
+
+def _picked(value: Document, tree: Tree) -> Document:
+    picked = {}
+    for name in tree if len(tree) < len(value) else value:
+        if name in value and name in tree:
+            picked[name] = _part(value[name], tree[name])
+    return picked
+
+
+def _part(value: Json, tree: Tree) -> Json:
+    """What is left of a value with its chosen keys: a pointer keeps its built-ins, which SDKs need."""
+    if not tree:
+        return value
     if isinstance(value, list):
-        if not isinstance(target.get(name), list):
-            target[name] = [_shell(child) for child in value]
-        for child, kept in zip(value, target[name]):
-            if isinstance(kept, dict):
-                _copy_path(child, kept, rest)
-        return
-    if not isinstance(target.get(name), dict):
-        target[name] = _shell(value)
-    _copy_path(value, target[name], rest)
-
-
-def _shell(value: Json) -> Json:
-    """What is left of an object before its chosen keys: a pointer keeps its built-ins, which SDKs need."""
+        return [_part(child, tree) if isinstance(child, dict) else child for child in value]
     if not isinstance(value, dict):
         return value
-    return {key: value[key] for key in ("__type", "className", *ALWAYS_KEPT) if key in value}
+    shell = {key: value[key] for key in ("__type", "className", *ALWAYS_KEPT) if key in value}
+    return {**shell, **_picked(value, tree)}
 
 
-def _remove_path(value: Json, path: Sequence[str]) -> None:
+def _remove(value: Json, tree: Tree) -> None:
     if isinstance(value, list):
         for child in value:
-            _remove_path(child, path)
+            _remove(child, tree)
     elif isinstance(value, dict):
-        if len(path) == 1:
-            value.pop(path[0], None)
-        else:
-            _remove_path(value.get(path[0]), path[1:])
+        for name in list(tree if len(tree) < len(value) else value):
+            if name in value and name in tree:
+                if tree[name]:
+                    _remove(value[name], tree[name])
+                else:
+                    del value[name]
 
 
 def hook_object(transaction: Transaction, call: Call, body: Document, info: Document) -> Document:

@@ -9,14 +9,17 @@ from functools import lru_cache
 from leanwsgi import messages
 from leanstorage.rules import patterns, values
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Condition, Document, Group, Json, Node, Not, Path, Principals, Query
+from leanstorage.store import canonical_text, Condition, Document, Group, Json, Node, Not, Path, Principals, Query
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_DEPTH = 20  # levels of $or, $and and sub-queries
 MAX_CONDITIONS = 2000  # in one where, lists of $in not counted
 MAX_MEMBERS = 2000  # of all lists in one where, but for lists of texts, which databases take as one
+MAX_TEXTS = 20_000  # in those
 MAX_ORDER = 100  # keys
+MAX_NAMES = 1000  # in any list of keys
+MAX_NAMES_SIZE = 50_000  # characters
 MAX_REMEMBERED = 1000  # characters of a where that is parsed once for all who send it
 MAX_NUMBER = 10**308  # beyond is no float
 MAX_ANGLE = 10.0  # radians; no two points are farther apart than pi
@@ -38,6 +41,7 @@ class _Parser:
     classes: set[str] = field(default_factory=set)
     conditions: int = 0
     members: int = 0
+    texts: int = 0
     parts: int = 0  # of patterns
     near: Near | None = None
 
@@ -108,20 +112,26 @@ def parse_path(text: Json, class_name: str, is_master: bool) -> Path:
 
 
 def parse_order(text: str | None, class_name: str, is_master: bool = False) -> Order:
-    """`a,-b` as ((path, descending), ...)."""
-    order: list[tuple[Path, bool]] = []
+    """`a,-b` as ((path, descending), ...); a key that comes again orders nothing."""
+    order: dict[Path, bool] = {}
     for part in parse_names(text, "order"):
-        order.append((parse_path(part.lstrip("+-"), class_name, is_master), part.startswith("-")))
+        order.setdefault(parse_path(part.lstrip("+-"), class_name, is_master), part.startswith("-"))
         if len(order) > MAX_ORDER:
             raise bad(f"order has more than {MAX_ORDER} keys")
-    return tuple(order)
+    return tuple(order.items())
 
 
 def parse_names(text: Json, option: str) -> list[str]:
-    """The parts of `a, b`; raise 102 for what is no text, which the query of a batch's item may hold."""
+    """The parts of `a, b`, each once; raise 102 for too many, and for no text, which a batch's item may hold."""
     if text and not isinstance(text, str):
         raise bad(f"{option} must be text")
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
+    names = dict.fromkeys(part.strip() for part in (text or "").split(","))
+    names.pop("", None)
+    if len(names) > MAX_NAMES:
+        raise bad(f"{option} has more than {MAX_NAMES} keys")
+    if sum(map(len, names)) > MAX_NAMES_SIZE:
+        raise bad(f"{option} has more than {MAX_NAMES_SIZE} characters")
+    return list(names)
 
 
 def parse_limit(value: Json, default: int = DEFAULT_LIMIT) -> int:
@@ -274,12 +284,23 @@ def _comparison(op: str) -> Operator:
 def _operands(parser: _Parser, path: Path, operand: Json, name: str) -> list[Json]:
     if not isinstance(operand, list):
         raise bad(f"{name} needs an array")
-    members = [_operand(path, member) for member in operand]
+    members = _distinct([_operand(path, member) for member in operand])
     if name == "$all" or not all(isinstance(member, str) for member in members):
         parser.members += len(members)
         if parser.members > MAX_MEMBERS:
             raise bad(f"arrays with more than {MAX_MEMBERS} members together")
+    else:
+        parser.texts += len(members)
+        if parser.texts > MAX_TEXTS:
+            raise bad(f"arrays with more than {MAX_TEXTS} texts together")
     return members
+
+
+def _distinct(members: list[Json]) -> list[Json]:
+    """The members, each once; 1 and true are not the same."""
+    if all(isinstance(member, str) for member in members):
+        return list(dict.fromkeys(members))
+    return list({canonical_text(member): member for member in members}.values())
 
 
 def _in(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:

@@ -212,7 +212,18 @@ class Compiler:
 
             item = self.field(class_name, node.path, alias)
             return join("OR", [is_listed(item), self.any_element(item, is_listed)])
-        return join("OR", [self._eq(Condition("eq", node.path, value), class_name, alias) for value in node.operand])
+        if column_type in SIMPLE_TYPES or column_type == "Relation":
+            return join("OR", [self._eq(Condition("eq", node.path, value), class_name, alias) for value in node.operand])
+
+        def is_one(item: Item) -> Fragment:
+            return join("OR", [self.equal(item, value) for value in node.operand])
+
+        # The elements are walked through once, not once for every operand.
+        item = self.field(class_name, node.path, alias)
+        tests = [is_one(item), self.any_element(item, is_one)]
+        if None in node.operand:
+            tests.append(build("{} IS NULL", item["kind"]))
+        return join("OR", tests)
 
     def _all(self, node: Condition, class_name: str, alias: str) -> Fragment:
         if not node.operand:

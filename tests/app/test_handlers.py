@@ -126,6 +126,13 @@ class AccountTest(AppTestCase):
         self.assertGreater(int(refused.header("Retry-After")), 0)
         self.request("POST", "/api/session", {"username": name, "password": "secret"}, visitor=Visitor(), REMOTE_ADDR="10.1.1.2")
 
+    def test_whole_block_of_ipv6_is_one_guesser(self):
+        name = self.visitor.sign_up()
+        guess = {"username": name, "password": "no"}
+        for number, status in enumerate([401] * 5 + [429]):
+            self.assert_error(Visitor().request("POST", "/api/session", guess, REMOTE_ADDR=f"2001:db8::{number:x}"), status)
+
+    @needs_redis
     def test_many_right_passwords_are_never_throttled(self):
         name = self.visitor.sign_up()
         for _ in range(8):

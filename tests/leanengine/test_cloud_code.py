@@ -82,6 +82,24 @@ class DoorTest(unittest.TestCase):
         b"".join(self.engine(environ, lambda *arguments: calls.append(arguments)))
         self.assertEqual(len(calls), 2)
 
+    def test_body_of_a_stranger_is_never_parsed(self):
+        data = b"[" + b"[]," * 300_000 + b"[]]"
+        for headers in ({}, {**APP, "X-LC-Key": "wrong"}):
+            for content_type in ("application/json", "text/plain"):
+                with self.subTest(headers=headers, content_type=content_type):
+                    with mock.patch.object(cloud_code.messages, "parse_json", side_effect=AssertionError("parsed")):
+                        response = self.post("/1.1/functions/add", data=data, headers={"Content-Type": content_type, **headers})
+                    self.assertEqual(response.status, 401)
+
+    def test_form_of_old_browsers_is_read_at_length_once_headers_say_whose_it_is(self):
+        text = {"a": "x" * (1 << 17), "b": "y"}
+        inside = {"_ApplicationId": APP["X-LC-Id"], "_ApplicationKey": APP["X-LC-Key"]}
+        rows = [({}, {**inside, **text}, 401), (APP, text, 200), (APP, {**inside, **text}, 200)]
+        for headers, body, status in rows:
+            with self.subTest(headers=headers, status=status):
+                response = self.post("/1.1/functions/add", body, headers={"Content-Type": "text/plain", **headers})
+                self.assertEqual(response.status, status)
+
     def test_strangers_are_401(self):
         rows = {
             "nothing": {},

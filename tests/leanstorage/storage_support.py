@@ -5,6 +5,7 @@ import json
 import shutil
 import tempfile
 import unittest
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -13,6 +14,7 @@ from leanstorage.rules.call import Options
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.server import Server
 from leanstorage.http.application import create_application, open_service
+from leanstorage.resources import files
 from leanwsgi.workers import listen
 
 
@@ -27,7 +29,9 @@ class Storage:
         application = create_application(self.service)
         quick = quick_calls(self.service)
         settings = self.service.options
-        self._server = Server(application, listen("127.0.0.1", 0), 8, settings.max_bytes, quick, settings.max_body_bytes)
+        is_token = partial(files.may_be_used, self.service)
+        listening = listen("127.0.0.1", 0)
+        self._server = Server(application, listening, 8, settings.max_bytes, quick, settings.max_body_bytes, is_token)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._server.start()
 

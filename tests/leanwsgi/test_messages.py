@@ -140,10 +140,28 @@ class ClientAddressTest(unittest.TestCase):
             ("any proxy", {"HTTP_X_REAL_IP": "::1"}, frozenset(["*"]), "::1"),
             ("untrusted claim", {"HTTP_X_REAL_IP": "1.2.3.4"}, frozenset(["127.0.0.1"]), "10.0.0.1"),
             ("no address", {"HTTP_X_REAL_IP": "x\r\ny"}, frozenset(["*"]), "10.0.0.1"),
+            ("a zone", {"HTTP_X_REAL_IP": "fe80::1%any text"}, frozenset(["*"]), "10.0.0.1"),
+            ("an empty zone", {"HTTP_X_REAL_IP": "fe80::1%"}, frozenset(["*"]), "10.0.0.1"),
         ]
         for name, more, trusted, wanted in rows:
             with self.subTest(name):
                 self.assertEqual(messages.client_address(environ(**more), trusted), wanted)
+
+    def test_block_of_an_address_is_what_one_visitor_has(self):
+        rows = [
+            ("1.2.3.4", "1.2.3.4"),
+            ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+            ("2001:DB8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+            ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+            ("::ffff:1.2.3.4", "1.2.3.4"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("::1", "::1"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+            ("", ""),
+        ]
+        for address, wanted in rows:
+            with self.subTest(address):
+                self.assertEqual(messages.address_block(address), wanted)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,12 @@ class ComposeTest(unittest.TestCase):
 
 
 class ImageTest(unittest.TestCase):
+    def test_env_file_is_left_out_of_repository_and_images(self):
+        self.assertIn("> .env", COMPOSE)
+        for name in (".gitignore", ".dockerignore", ".leanignore"):
+            with self.subTest(name):
+                self.assertIn(".env", (ROOT / name).read_text().splitlines())
+
     def test_files_that_the_image_copies_exist_and_none_is_secret(self):
         copied = re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE)
         for name in " ".join(copied).split():

@@ -1,0 +1,221 @@
+"""What somebody without a key, or with the app key that every front end ships, can make the service do."""
+import io
+import json
+import socket
+from contextlib import redirect_stderr
+from unittest import mock
+
+from leanstorage.__main__ import parser
+from leanstorage.resources import files, objects
+from leanstorage.rules import rendering
+from leanwsgi import messages
+from tests.leanstorage.service_support import KEYS, ServiceTestCase
+from tests.leanstorage.storage_support import StorageTestCase
+
+APP = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"], "Content-Type": "application/json"}
+IN_BODY = {"_ApplicationId": KEYS["id"], "_ApplicationKey": KEYS["key"]}
+
+
+class BodyTest(ServiceTestCase):
+    def test_body_of_a_stranger_is_never_parsed(self):
+        data = b"[" + b"[]," * (5 << 20) + b"[]]"
+        wrong = {**APP, "X-LC-Key": "wrong"}
+        rows = [
+            ("POST", "/1.1/classes/Foo", {"Content-Type": "application/json"}),
+            ("POST", "/1.1/classes/Foo", wrong),
+            ("PUT", "/1.1/classes/Foo/0123456789abcdef01234567", wrong),
+            ("POST", "/1.1/batch", {**wrong, "X-LC-Session": "x"}),
+            ("POST", "/1.1/classes/Foo", {"Content-Type": "text/plain"}),
+            ("POST", "/1.1/classes/Foo", {**wrong, "Content-Type": "text/plain;charset=utf-8"}),
+        ]
+        for method, path, headers in rows:
+            with self.subTest(method=method, path=path, headers=headers):
+                with mock.patch.object(messages, "parse_json", side_effect=AssertionError("parsed")):
+                    response = self.raw(method, path, data, headers)
+                self.assertEqual((response.status, response.json()["code"]), (401, 401))
+
+    def test_body_that_needs_no_key_is_short(self):
+        with mock.patch.object(messages, "parse_json", side_effect=AssertionError("parsed")):
+            response = self.raw("POST", "/1.1/resetPassword/x", b"[]" * (1 << 20), {"Content-Type": "application/json"})
+        self.assertEqual(response.status, 413)
+
+    def test_form_of_old_browsers_is_read_at_length_once_headers_say_whose_it_is(self):
+        text = {"text": "x" * (1 << 17)}
+        rows = [
+            ({"Content-Type": "text/plain"}, {**IN_BODY, "text": "short"}, 201),
+            ({"Content-Type": "text/plain"}, {**IN_BODY, **text}, 401),
+            ({**APP, "Content-Type": "text/plain"}, text, 201),
+            ({**APP, "Content-Type": "text/plain"}, {**IN_BODY, **text}, 201),
+        ]
+        for headers, body, status in rows:
+            with self.subTest(headers=headers, status=status):
+                response = self.raw("POST", "/1.1/classes/Form", json.dumps(body).encode(), headers)
+                self.assertEqual(response.status, status)
+
+
+class UploadTest(StorageTestCase):
+    def setUp(self):
+        super().setUp()
+        self.storage = self.start()
+
+    def token(self):
+        status, token = self.storage.request("POST", "/fileTokens", {"name": "a.txt", "mime_type": "text/plain"})
+        self.assertEqual(status, 201)
+        return token["upload_url"].rpartition("/")[2]
+
+    def begin(self, token, head=""):
+        """The first line of the answer to the headers of a long upload, of whose body nothing is sent."""
+        with socket.create_connection(("127.0.0.1", self.storage._server.port), 5) as connection:
+            lines = f"PUT /1.1/uploads/{token} HTTP/1.1\r\nHost: x\r\nContent-Length: {1 << 29}\r\n{head}\r\n"
+            connection.sendall(lines.encode())
+            return connection.makefile("rb").readline().decode().strip()
+
+    def test_upload_without_a_token_of_ours_is_refused_when_its_headers_have_come(self):
+        token = self.token()
+        made_up = [
+            "x" * 43,
+            "0" * len(token),
+            token[:-1] + ("0" if token[-1] != "0" else "1"),
+            ("0" if token[0] != "0" else "1") + token[1:],
+            token + "/more",
+            "",
+        ]
+        for text in made_up:
+            for head in ("", "Expect: 100-continue\r\n"):
+                with self.subTest(token=text, head=head):
+                    self.assertEqual(self.begin(text, head), "HTTP/1.1 401 Unauthorized")
+        self.assertEqual(self.begin(token, "Expect: 100-continue\r\n"), "HTTP/1.1 100 Continue")
+
+    def test_body_too_long_is_not_asked_for(self):
+        with socket.create_connection(("127.0.0.1", self.storage._server.port), 5) as connection:
+            head = f"POST /1.1/classes/Foo HTTP/1.1\r\nHost: x\r\nContent-Length: {1 << 40}\r\nExpect: 100-continue\r\n\r\n"
+            connection.sendall(head.encode())
+            self.assertIn(b" 413 ", connection.makefile("rb").readline())
+
+    def test_token_is_good_for_an_hour(self):
+        token = self.token()
+        self.assertTrue(files.may_be_used(self.storage.service, token))
+        with mock.patch.object(files, "now", return_value=files.now() + files.UPLOAD_MS):
+            self.assertFalse(files.may_be_used(self.storage.service, token))
+
+    def test_token_of_ours_takes_a_file(self):
+        self.assertEqual(self.storage.request("PUT", f"/uploads/{self.token()}", data=b"x" * (25 << 20))[0], 200)
+
+
+class ListTest(ServiceTestCase):
+    def test_keys_that_come_again_are_looked_at_once(self):
+        self.make("Again", a=1, b={"c": 2, "d": 3})
+        with mock.patch.object(rendering, "parse_path", side_effect=rendering.parse_path) as parse_path:
+            [row] = self.find("Again", keys=",".join(["a", "b.c"] * 20_000))
+            self.assertEqual((row["a"], row["b"]), (1, {"c": 2}))
+            self.assertEqual(parse_path.call_count, 2)
+
+    def test_chosen_keys_are_looked_for_once_a_name_of_the_object(self):
+        class Counting(dict):
+            looks = 0
+
+            def __contains__(self, key):
+                Counting.looks += 1
+                return super().__contains__(key)
+
+        result = {"a": [Counting(x=1) for _ in range(100)]}
+        tree = rendering._tree([f"a.k{number}" for number in range(1000)] + ["a.x"])
+        self.assertEqual(rendering._selected(dict(result), tree, {})["a"], [{"x": 1}] * 100)
+        self.assertLess(Counting.looks, 2000)
+
+    def test_list_of_too_many_keys_is_102(self):
+        self.make("Many", a=1)
+        many = ",".join(f"k{number}" for number in range(1001))
+        long = ",".join(f"{number:03d}".join("kx" * 25) for number in range(400))
+        for text in (many, long):
+            for option in ("keys", "include", "order"):
+                with self.subTest(option=option, size=len(text)):
+                    self.code(102, "GET", "/classes/Many", **{option: text})
+
+    def test_members_that_come_again_are_one(self):
+        first = self.make("Member", n=1, any=[1, {"a": 1}])
+        self.make("Member", n=2, any=[True])
+        rows = [
+            ("n", [1] * 5000, [first]),
+            ("any", [1, 1.0, {"a": 1}] * 3000, [first]),
+            ("any", ["x", {"a": 1}] * 3000, [first]),
+            ("any", [True, "1", False] * 3000, [row["objectId"] for row in self.find("Member", {"n": 2})]),
+        ]
+        for key, members, wanted in rows:
+            with self.subTest(key=key, members=members[:3]):
+                found = self.find("Member", {key: {"$in": members}})
+                self.assertEqual([row["objectId"] for row in found], wanted)
+        self.code(102, "GET", "/classes/Member", where={"any": {"$in": list(range(2001))}})
+        self.code(102, "GET", "/classes/Member", where={"any": {"$in": list(map(str, range(20_001)))}})
+
+    def test_order_by_a_key_that_comes_again_is_the_first(self):
+        for number in (2, 1, 3):
+            self.make("Order", n=number)
+        found = self.find("Order", order=",".join(["-n", "n"] * 200))
+        self.assertEqual([row["n"] for row in found], [3, 2, 1])
+
+
+class CountingTest(ServiceTestCase):
+    def statuses(self, path, addresses, method="GET", data=b"", peer="10.1.1.1"):
+        return [self.raw(method, path, data, APP, REMOTE_ADDR=peer, HTTP_X_REAL_IP=text).status for text in addresses]
+
+    def test_proxy_elsewhere_is_believed_when_it_is_named(self):
+        addresses = ["1.1.1.1", "1.1.1.2", "1.1.1.3"]
+        options = self.service.options
+        with mock.patch.object(options, "max_requests_per_minute", 2):
+            self.assertEqual(self.statuses("/1.1/date", addresses, peer="10.1.1.2"), [200, 200, 429])
+            for trusted in ("10.1.1.2", "*"):
+                with mock.patch.object(options, "trusted_proxy", frozenset([trusted])):
+                    self.assertEqual(self.statuses("/1.1/date", addresses, peer="10.1.1.2"), [200] * 3)
+                    self.service.traffic._counts.clear()
+            with mock.patch.object(options, "trusted_proxy", frozenset(["10.1.1.3"])):
+                self.assertEqual(self.statuses("/1.1/date", addresses, peer="10.1.1.4"), [200, 200, 429])
+
+    def test_option_names_proxies_or_says_what_is_wrong(self):
+        rows = [
+            ([], {"127.0.0.1", "::1"}),
+            (["--trusted-proxy", "10.0.0.1,2001:DB8::1"], {"10.0.0.1", "2001:db8::1"}),
+            (["--trusted-proxy", "*"], {"*"}),
+        ]
+        for arguments, wanted in rows:
+            with self.subTest(arguments):
+                self.assertEqual(parser().parse_args(["serve", *arguments]).trusted_proxy, wanted)
+        for text in ("proxy.example", "10.0.0.0/8", ""):
+            with self.subTest(text), redirect_stderr(io.StringIO()) as stderr, self.assertRaises(SystemExit):
+                parser().parse_args(["serve", "--trusted-proxy", text])
+            self.assertIn("neither * nor IP addresses", stderr.getvalue())
+
+    def test_whole_block_of_ipv6_is_one_visitor(self):
+        options = self.service.options
+        here = [f"2001:db8:1:1::{number}" for number in range(4)]
+        wrong = json.dumps({"username": "nobody", "password": "x"}).encode()
+        with mock.patch.object(options, "trusted_proxy", frozenset(["*"])):
+            with mock.patch.object(options, "max_requests_per_minute", 3):
+                self.assertEqual(self.statuses("/1.1/date", here), [200, 200, 200, 429])
+                self.assertEqual(self.statuses("/1.1/date", ["2001:db8:1:2::1"]), [200])
+            with mock.patch.object(options, "max_logins_per_address", 3):
+                self.assertEqual(self.statuses("/1.1/login", here, "POST", wrong), [400, 400, 400, 429])
+
+    def test_address_with_a_zone_is_the_proxys(self):
+        zones = [f"fe80::1%{number}" for number in range(3)]
+        options = self.service.options
+        with mock.patch.object(options, "trusted_proxy", frozenset(["*"])):
+            with mock.patch.object(options, "max_requests_per_minute", 2):
+                self.assertEqual(self.statuses("/1.1/date", zones, peer="10.1.1.9"), [200, 200, 429])
+
+    def test_deletion_of_many_counts_as_many_calls(self):
+        ids = [self.make("Counted", n=number) for number in range(10)]
+        there = {"REMOTE_ADDR": "10.1.1.8"}
+        with mock.patch.object(self.service.options, "max_requests_per_minute", 10):
+            path = "/1.1/classes/Counted/" + ",".join(ids[:8])
+            self.assertEqual(self.raw("DELETE", path, b"", APP, **there).status, 200)
+            path = "/1.1/classes/Counted/" + ",".join(ids[7:])
+            self.assertEqual(self.raw("DELETE", path, b"", APP, **there).status, 429)
+        self.assertEqual(len(self.find("Counted")), 2)
+
+    def test_deletion_that_takes_too_long_deletes_no_more(self):
+        ids = [self.make("Late", n=number) for number in range(3)]
+        with mock.patch("leanstorage.resources.objects.time") as clock:
+            clock.monotonic.side_effect = [0, 1, objects.BATCH_SECONDS, objects.BATCH_SECONDS + 1]
+            self.code(124, "DELETE", "/classes/Late/" + ",".join(ids), status=503)
+        self.assertEqual([row["objectId"] for row in self.find("Late")], ids[2:])
