@@ -98,6 +98,15 @@ class RecipesTest(unittest.TestCase):
             file.write_text(f"{before}{place}\n    [\n{route}{after}")
             read_until(process, STARTED_AGAIN)
             self.assertEqual(requests.get(f"http://127.0.0.1:{port}{path}", timeout=10).text, answer)
+        self.assert_tests_pass()
+
+    def assert_tests_pass(self):
+        """The tests that an app keeps, in the copy that was changed."""
+        shutil.copytree(ROOT / "tests", self.folder / "tests", ignore=shutil.ignore_patterns("__pycache__", "repository"))
+        kept = ("tests.app.test_handlers", "tests.app.test_router", "tests.leanengine.test_settings", "tests.leanengine.test_session")
+        command = python("-m", "unittest", *kept)
+        done = subprocess.run(command, cwd=self.folder, env=clean_environment(), capture_output=True, text=True, timeout=120)
+        self.assertEqual(done.returncode, 0, done.stderr)
 
 
 if __name__ == "__main__":
