@@ -10,7 +10,7 @@ def create_object(call: Call, class_name: str) -> Answer:
     """POST of any class; the system classes have rules of their own."""
     class_name = values.check_class_name(class_name)
     if class_name == "_User":
-        return users.sign_up(call)
+        return mail.verify_new_address(call, users.sign_up(call))
     if class_name == "_Role":
         return roles.create(call)
     if class_name == "_File":
@@ -31,7 +31,9 @@ def get_object(call: Call, class_name: str, object_id: str) -> Answer:
 
 def update_object(call: Call, class_name: str, object_id: str) -> Answer:
     class_name = values.check_class_name(class_name)
-    special = {"_User": users.update, "_Role": roles.update, "_File": files.update}.get(class_name)
+    if class_name == "_User":
+        return mail.verify_new_address(call, users.update(call, object_id))
+    special = {"_Role": roles.update, "_File": files.update}.get(class_name)
     return special(call, object_id) if special else objects.update(call, class_name, object_id)
 
 

@@ -1,4 +1,5 @@
-"""GET /cloudQuery: a CQL select, answered as a find is. Protocol section 4."""
+"""GET /cloudQuery: a CQL select, answered as a find is; insert, update and delete, as the calls that they stand for."""
+from dataclasses import replace
 
 from leanstorage.resources import queries
 from leanstorage.rules import classes, cql, rendering
@@ -6,7 +7,7 @@ from leanstorage.rules.where import with_limits
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Document, Transaction
-from leanstorage.rules.values import check_class_name
+from leanstorage.rules.values import check_class_name, check_object_id
 
 
 def run(call: Call) -> Answer:
@@ -16,6 +17,8 @@ def run(call: Call) -> Answer:
         raise StorageError(Code.CQL_SYNTAX, detail="cql is missing")
     statement = cql.parse(text, cql.parse_pvalues(call.query.get("pvalues")))
     class_name = check_class_name(statement.class_name)
+    if isinstance(statement, cql.Write):
+        return ok({"results": _written(call, statement), "className": class_name})
 
     def work(transaction: Transaction) -> Document:
         info = classes.existing(transaction, class_name)
@@ -43,3 +46,13 @@ def run(call: Call) -> Answer:
         return value
 
     return ok(call.service.store.read(work))
+
+
+def _written(call: Call, statement: cql.Write) -> list[Document]:
+    """The object as its write answers it, none of a deleted one. Rights, rules and hooks are those of the single call."""
+    path = f"/classes/{statement.class_name}" + (f"/{check_object_id(statement.object_id)}" if statement.object_id else "")
+    function, parameters = call.service.routes.match(statement.method, path)
+    shown = {} if statement.method == "DELETE" else {"fetchWhenSave": True}
+    inner = replace(call, method=statement.method, query=shown, body=statement.fields)
+    _, _, value = function(inner, **parameters)
+    return [] if statement.method == "DELETE" else [value]

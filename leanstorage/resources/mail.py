@@ -5,6 +5,7 @@ There is no mail server in this process: a message is a record, which `python -m
 """
 import html
 import secrets
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from email.headerregistry import Address
@@ -26,7 +27,7 @@ from leanstorage.rules.values import format_time
 
 RESET_MS = 24 * 60 * 60 * 1000
 VERIFY_MS = 7 * 24 * 60 * 60 * 1000
-PAUSE_MS = 60 * 1000  # between two messages to one address
+PAUSE_MS = 60 * 1000  # between two messages of one kind to one address
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 KEPT_MS = 30 * 24 * 60 * 60 * 1000
 POLICY = EmailPolicy(utf8=True)  # headers in UTF-8, where an address is not ASCII
@@ -44,6 +45,20 @@ def request_email_verify(call: Call) -> Answer:
         raise StorageError(Code.EMAIL_VERIFY_OFF)
     _send_link(call, "verify", "verifyEmail", VERIFY_MS, "Verify your email address")
     return ok({})
+
+
+def verify_new_address(call: Call, answer: Answer) -> Answer:
+    """After a sign-up or an update that brought an address: send the link that verifies it, where the option is on.
+
+    The write has happened: a mail that cannot be sent now can be asked for later.
+    """
+    email = call.body.get("email") if isinstance(call.body, dict) else None
+    if call.service.options.verify_emails and isinstance(email, str) and email:
+        try:
+            _send_link(call.with_body({"email": email}), "verify", "verifyEmail", VERIFY_MS, "Verify your email address")
+        except StorageError as error:
+            print(f"no verification mail: {error.message}", file=sys.stderr, flush=True)
+    return answer
 
 
 def verify_email(call: Call, token: str) -> Answer:
@@ -198,7 +213,7 @@ def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) ->
         if found is None:
             raise StorageError(Code.UNKNOWN_EMAIL)
         ms = now()
-        if not transaction.add_record("mailed", third_parties.unique_key(email), {"kind": kind}, ms + PAUSE_MS):
+        if not transaction.add_record("mailed", f"{kind}:{third_parties.unique_key(email)}", {}, ms + PAUSE_MS):
             raise StorageError(Code.TOO_MANY_EMAILS)
         link = {"kind": kind, "user": found["id"], "email": email, "made": ms}
         transaction.put_record("link", token_lookup(call.service.token_secret, token), link, ms + lifetime)

@@ -42,14 +42,21 @@ class Statement:
         self.is_listed = is_listed  # rows were, too
 
 
-def parse(text: str, pvalues: list[Json]) -> Statement:
-    """The Statement of a select; `pvalues` is a list, one value per `?`. Raises 300."""
+class Write:
+    """A parsed insert, update or delete of one object, as a call of the API: `method`, `class_name`, `object_id`, `fields`."""
+
+    def __init__(self, method: str, class_name: str, object_id: str, fields: Document) -> None:
+        self.method, self.class_name, self.object_id, self.fields = method, class_name, object_id, fields
+
+
+def parse(text: str, pvalues: list[Json]) -> "Statement | Write":
+    """The Statement of a select, or the Write of another statement; `pvalues` is a list, one value per `?`. Raises 300."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise _error(f"the statement is longer than {MAX_BYTES} bytes")
+        raise syntax_error(f"the statement is longer than {MAX_BYTES} bytes")
     if "\0" in text:  # PostgreSQL keeps none, and SQLite's patterns end there
-        raise _error("the statement holds a NUL character")
-    parser = _Parser(text, pvalues)
-    statement = parser.select(0)
+        raise syntax_error("the statement holds a NUL character")
+    parser = Parser(text, pvalues)
+    statement: Statement | Write = parser.write() if parser.is_word("insert", "update", "delete") else parser.select(0)
     if parser.peek() is not None:
         raise parser.unexpected()
     return statement
@@ -64,17 +71,17 @@ def parse_pvalues(text: Json) -> list[Json]:
         if isinstance(found, str):
             found = messages.parse_json(found)
     except messages.HTTPError:
-        raise _error("pvalues is not JSON") from None
+        raise syntax_error("pvalues is not JSON") from None
     if not isinstance(found, list):
-        raise _error("pvalues is not an array")
+        raise syntax_error("pvalues is not an array")
     return found
 
 
-def _error(detail: str) -> StorageError:
+def syntax_error(detail: str) -> StorageError:
     return StorageError(Code.CQL_SYNTAX, detail=detail)
 
 
-class _Parser:
+class Parser:
     """Recursive descent over a list of tokens."""
 
     def __init__(self, text: str, pvalues: list[Json]) -> None:
@@ -96,7 +103,7 @@ class _Parser:
     def at(self, position: int) -> StorageError:
         line = self.text.count("\n", 0, position) + 1
         column = position - self.text.rfind("\n", 0, position)
-        return _error(f"Parse error at line {line}, column {column}.")
+        return syntax_error(f"Parse error at line {line}, column {column}.")
 
     def unexpected(self) -> StorageError:
         token = self.peek()
@@ -153,7 +160,7 @@ class _Parser:
 
     def select(self, depth: int) -> Statement:
         if depth > MAX_DEPTH:
-            raise _error("sub-queries are nested too deeply")
+            raise syntax_error("sub-queries are nested too deeply")
         self.need_word("select")
         keys, includes, is_counted = self.columns()
         self.need_word("from")
@@ -172,6 +179,45 @@ class _Parser:
         if includes:
             options["include"] = ",".join(includes)
         return Statement(class_name, where, options, is_counted, bool(keys or includes))
+
+    def write(self) -> Write:
+        """`insert into C(a, b) values(?, ?)`, `update C set a = ?, b = ? where objectId = ?`, `delete from C where objectId = ?`."""
+        kind = self.need_word("insert", "update", "delete")
+        if kind == "insert":
+            self.need_word("into")
+            class_name = self.name()
+            keys = self.separated(self.name)
+            self.need_word("values")
+            values = self.separated(lambda: self.value(0))
+            if len(keys) != len(values):
+                raise syntax_error("there are not as many values as columns")
+            return Write("POST", class_name, "", dict(zip(keys, values, strict=True)))
+        fields: Document = {}
+        if kind == "delete":
+            self.need_word("from")
+        class_name = self.name()
+        if kind == "update":
+            self.need_word("set")
+            while not fields or self.accept_sign(","):
+                key = self.name()
+                self.need_sign("=")
+                fields[key] = self.value(0)
+        self.need_word("where")
+        key = self.name()
+        self.need_sign("=")
+        object_id = self.value(0)
+        if key != "objectId" or not isinstance(object_id, str):
+            raise syntax_error("an object is changed and deleted by its objectId alone")
+        return Write("PUT" if kind == "update" else "DELETE", class_name, object_id, fields)
+
+    def separated(self, one: Callable[[], Json]) -> list[Json]:
+        """`(a, b, ...)`, at least one."""
+        self.need_sign("(")
+        found = [one()]
+        while self.accept_sign(","):
+            found.append(one())
+        self.need_sign(")")
+        return found
 
     def columns(self) -> tuple[list[str], list[str], bool]:
         """What stands before `from`: (keys, keys to include, whether rows are counted)."""
@@ -217,7 +263,7 @@ class _Parser:
 
     def disjunction(self, depth: int) -> Document:
         if depth > MAX_DEPTH:
-            raise _error("conditions are nested too deeply")
+            raise syntax_error("conditions are nested too deeply")
         nodes = [self.conjunction(depth)]
         while self.accept_word("or"):
             nodes.append(self.conjunction(depth))
@@ -365,12 +411,12 @@ class _Parser:
 
     def value(self, depth: int) -> Json:
         if depth > MAX_DEPTH:
-            raise _error("values are nested too deeply")
+            raise syntax_error("values are nested too deeply")
         if self.accept_sign("?"):
             try:
                 return next(self.pvalues)
             except StopIteration:
-                raise _error("there are fewer pvalues than question marks") from None
+                raise syntax_error("there are fewer pvalues than question marks") from None
         if self.accept_sign("["):
             return self.members("]", depth + 1)
         if self.accept_sign("{"):

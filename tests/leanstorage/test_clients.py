@@ -3,6 +3,7 @@ import json
 import unittest
 
 from leanstorage.resources import mail
+from leanstorage.rules.call import Options
 from tests.leanstorage.service_support import KEYS, ServiceTestCase, pointer
 
 
@@ -193,6 +194,70 @@ class AddressTest(ServiceTestCase):
         self.assertEqual(len(handed), 1)
         self.assertIn(b"To: good@example.com", handed[0])
         self.assertNotIn(b"Bcc", handed[0])
+
+
+class VerificationTest(ServiceTestCase):
+    options = Options(verify_emails=True, public_url="https://storage.example")
+
+    def messages(self):
+        return [message["to"] for message in mail.outbox(self.service.store)]
+
+    def test_sign_up_and_a_changed_address_send_the_link(self):
+        user = self.user("mailed", email="one@example.com")
+        self.assertEqual(self.messages(), ["one@example.com"])
+        self.api("PUT", f"/users/{user['objectId']}", {"nick": "n"}, session=user["sessionToken"])
+        self.assertEqual(self.messages(), ["one@example.com"])
+        self.api("PUT", f"/users/{user['objectId']}", {"email": "two@example.com"}, session=user["sessionToken"])
+        self.assertEqual(self.messages(), ["one@example.com", "two@example.com"])
+        link = mail.outbox(self.service.store)[-1]["text"].split("https://storage.example/1.1")[1]
+        self.api("GET", link)
+        self.assertTrue(self.api("GET", f"/users/{user['objectId']}", session=user["sessionToken"])["emailVerified"])
+
+    def test_refused_sign_up_sends_nothing(self):
+        self.user("taken")
+        before = self.messages()
+        self.code(202, "POST", "/users", {"username": "taken", "password": "pw", "email": "three@example.com"})
+        self.assertEqual(self.messages(), before)
+
+
+class CqlTest(ServiceTestCase):
+    def cql(self, text, *values, **more):
+        return self.api("GET", "/cloudQuery", cql=text, pvalues=json.dumps(values), **more)
+
+    def test_object_is_inserted_updated_and_deleted(self):
+        friend = pointer("_User", "5" * 24)
+        day = {"__type": "Date", "iso": "2026-11-28T00:00:00.000Z"}
+        answer = self.cql("insert into Note(title, n, who, day) values(?, 3, ?, ?)", "it's", friend, day)
+        [note] = answer["results"]
+        self.assertEqual((answer["className"], note["title"], note["n"], note["who"], note["day"]), ("Note", "it's", 3, friend, day))
+        answer = self.cql("update Note set n = ?, title = 'new' where objectId = ?", 4, note["objectId"])
+        self.assertEqual(self.get("Note", note["objectId"])["n"], 4)
+        self.assertEqual(answer["results"][0]["title"], "new")
+        self.assertEqual(self.cql("delete from Note where objectId = ?", note["objectId"])["results"], [])
+        self.assertEqual(self.get("Note", note["objectId"]), {})
+
+    def test_rights_are_those_of_the_single_calls(self):
+        owner = self.user("writer")
+        rights = {owner["objectId"]: {"read": True, "write": True}}
+        note = self.make("Closed", session=owner["sessionToken"], n=1, ACL=rights)
+        for text in ("update Closed set n = 2 where objectId = ?", "delete from Closed where objectId = ?"):
+            self.code(403, "GET", "/cloudQuery", cql=text, pvalues=json.dumps([note]), status=403)
+        self.code(217, "GET", "/cloudQuery", cql="insert into _User(username, password) values(' ', 'x')")
+
+    def test_other_statements_are_syntax_errors(self):
+        for text in (
+            "update Note set n = 1",
+            "update Note set n = 1 where n = 2",
+            "delete from Note",
+            "delete from Note where objectId = 'a' or 1 = 1",
+            "insert into Note(a, b) values(1)",
+            "insert into Note() values()",
+            "update Note set where objectId = 'a'",
+            "delete from Note where objectId = 5",
+            "drop table Note",
+        ):
+            with self.subTest(text):
+                self.code(300, "GET", "/cloudQuery", cql=text)
 
 
 class ReferencesTest(ServiceTestCase):
