@@ -199,7 +199,7 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
     caller = Caller() if is_open else authenticate(service, environ, credentials, method)
     if not has_form:  # a body costs much to read: only now that it is known whose it is
         body = _read(service, environ, method, UNKNOWN_BYTES if is_open else service.options.max_body_bytes)
-    call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ, caller))
+    call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ, caller), _own_url(service, environ))
     return function, call, parameters
 
 
@@ -309,6 +309,12 @@ def _api_url(service: Service, environ: WSGIEnvironment) -> str:
     if not HOST.fullmatch(host):
         raise StorageError(Code.BAD_REQUEST, detail="The Host header is malformed.")
     return f"{environ.get('wsgi.url_scheme', 'http')}://{host}{environ.get('SCRIPT_NAME', '')}"
+
+
+def _own_url(service: Service, environ: WSGIEnvironment) -> str:
+    """Where the app's engine finds this server: by the public URL, else on this machine."""
+    url = service.options.public_url or f"http://127.0.0.1:{environ.get('SERVER_PORT')}{environ.get('SCRIPT_NAME', '')}"
+    return url.rstrip("/")
 
 
 def _depth(environ: WSGIEnvironment, caller: Caller) -> int:

@@ -71,7 +71,7 @@ def verify_email(call: Call, token: str) -> Answer:
         row.body["emailVerified"] = True
         row.updated = max(now(), row.updated + 1)
         transaction.update("_User", row)
-        own = replace(call, caller=replace(call.caller, user_id=row.id))
+        own = replace(call.to_engine, caller=replace(call.caller, user_id=row.id))
         shown: Document = rendering.copied(rendering.document(own, "_User", row))
         return shown
 

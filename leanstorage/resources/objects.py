@@ -356,7 +356,7 @@ def hook_user(transaction: Transaction, call: Call) -> Document | None:
         return None
     info = classes.existing(transaction, "_User")
     user: Document = rendering.copied(rendering.document(call, "_User", row, classes.relations(info)))
-    rendering.expand_files(transaction, call, user, None)
+    rendering.expand_files(transaction, call.to_engine, user, None)
     return user | {"sessionToken": call.caller.token}
 
 

@@ -8,6 +8,7 @@ from leanstorage.rules.where import bad, parse_json, parse_listing, parse_where
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import (
+    Condition,
     Document,
     Group,
     Json,
@@ -133,7 +134,7 @@ def _without_hidden_owners(transaction: Transaction, node: Node, principals: Pri
         return node if inside is node.node else Not(inside)
     if node.op == "related" and principals is not None:
         owner = transaction.get(*node.operand[:2])
-        if owner is None or not acl.allows(owner.acl, "read", principals):
+        if owner is None or not acl.allows(owner.acl, "read", principals) or not _is_open(transaction, node, principals):
             return Group("or", ())
     if node.op == "in_query":
         inner = replace(node.operand, where=_without_hidden_owners(transaction, node.operand.where, principals))
@@ -143,6 +144,12 @@ def _without_hidden_owners(transaction: Transaction, node: Node, principals: Pri
         inner = replace(query, where=_without_hidden_owners(transaction, query.where, principals))
         return replace(node, operand=(key, inner))
     return node
+
+
+def _is_open(transaction: Transaction, node: Condition, principals: Principals) -> bool:
+    """Whether the caller may see objects of the class of a relation's owner, by their ids or in lists."""
+    info = classes.existing(transaction, node.operand[0])
+    return any(classes.may(info, action, principals) for action in ("get", "find"))
 
 
 def _last_modified(ms: int | None) -> Sequence[Header]:

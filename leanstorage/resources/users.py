@@ -313,8 +313,7 @@ def _create(call: Call, fields: Document, password: str | None) -> Answer:
 
 
 def _shown(transaction: Transaction, call: Call, row: Row) -> Document:
-    info = classes.existing(transaction, "_User")
-    [value] = rendering.render(transaction, call, "_User", info, [row], None)
+    [value] = rendering.render(transaction, call, "_User", classes.existing(transaction, "_User"), [row], None)
     return value
 
 
@@ -322,7 +321,7 @@ def _hook_user(transaction: Transaction, call: Call, user_id: str) -> Document:
     row = transaction.get("_User", user_id)
     if row is None:  # deleted a moment ago
         raise StorageError(Code.NO_USER)
-    own = replace(call, caller=replace(call.caller, user_id=user_id))
+    own = replace(call.to_engine, caller=replace(call.caller, user_id=user_id))
     user: Document = rendering.copied(_shown(transaction, own, row))
     return user
 
@@ -368,8 +367,9 @@ def _admit(
         raise StorageError(Code.BAD_EMAIL)
     if isinstance(phone, str) and phone and not PHONE.fullmatch(phone):
         raise StorageError(Code.BAD_PHONE)
-    if row is not None and "email" in fields and fields["email"] != row.body.get("email"):
-        fields["emailVerified"] = False
+    for key, flag in zip(("email", "mobilePhoneNumber"), FLAGS):
+        if row is not None and key in fields and fields[key] != row.body.get(key):
+            fields.setdefault(flag, False)  # but for the master's own word
     return fields
 
 

@@ -163,9 +163,15 @@ class Call:
     body: Json  # decoded JSON, {} when there was none
     api_url: str  # the origin that the caller knows this server by, without a trailing slash
     depth: int = 0  # how many hooks lead here
+    own_url: str = ""  # like `api_url`, but of nothing that the caller says
 
     def with_body(self, body: Json, **changes: Any) -> "Call":
         return replace(self, body=body, **changes)
+
+    @property
+    def to_engine(self) -> "Call":
+        """The call as the app's engine is told of it: with URLs that are ours, whatever Host its caller claims."""
+        return replace(self, api_url=self.own_url)
 
     @property
     def skipped_hooks(self) -> set[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leanstorage.rules import acl, classes
-from leanstorage.rules.where import ALWAYS_PRIVATE, bad, parse_names, parse_path
+from leanstorage.rules.where import bad, is_private, parse_names, parse_path
 from leanstorage.rules.call import Call
 from leanstorage.store import (
     canonical_text,
@@ -149,8 +149,8 @@ def document(
     """One row as JSON, without what only its owner may see."""
     result = dict(row.body)
     if class_name == "_User":
-        for key in ALWAYS_PRIVATE:
-            result.pop(key, None)
+        for key in filter(is_private, row.body):
+            del result[key]
         if not call.caller.is_master and call.caller.user_id != row.id:
             result.pop("authData", None)
         for key in USER_FLAGS:
@@ -333,7 +333,7 @@ def _remove(value: Json, tree: Tree) -> None:
 
 def hook_object(transaction: Transaction, call: Call, body: Document, info: Document) -> Document:
     """A body as the engine is sent it: files expanded, relations as stubs, no password."""
-    result: Document = copied({key: value for key, value in body.items() if key not in ALWAYS_PRIVATE})
+    result: Document = copied({key: value for key, value in body.items() if not is_private(key)})
     result.update({key: stub for key, stub in classes.relations(info).items()})
-    expand_files(transaction, call, result, None)  # the engine is the app's own, and reads what it likes
+    expand_files(transaction, call.to_engine, result, None)  # the engine is the app's own, and reads what it likes
     return result

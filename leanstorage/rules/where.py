@@ -26,8 +26,7 @@ MAX_ANGLE = 10.0  # radians; no two points are farther apart than pi
 MAX_PARTS = 2 * patterns.MAX_SIZE  # of all patterns in one where
 EARTH_KM = 6371.0  # the radius that both SDKs use
 EARTH_MILES = 3958.8
-ALWAYS_PRIVATE = frozenset(["password", "salt", "sessionToken"])
-PRIVATE = ALWAYS_PRIVATE | {"authData"}
+ALWAYS_PRIVATE = frozenset(["password", "salt", "sessionToken", "bcryptPassword", "scryptPassword"])
 Order = tuple[tuple[Path, bool], ...]  # (path, whether it descends)
 Near = tuple[Path, float, float]  # path, latitude, longitude
 
@@ -106,9 +105,14 @@ def parse_path(text: Json, class_name: str, is_master: bool) -> Path:
     path = tuple(text.split("."))
     if not values.STORED_KEY.fullmatch(path[0]) or not all(map(_is_segment, path[1:])):
         raise bad(f"'{text}' is not a key")
-    if class_name == "_User" and path[0] in (ALWAYS_PRIVATE if is_master else PRIVATE):
+    if class_name == "_User" and (is_private(path[0]) or (path[0] == "authData" and not is_master)):
         raise bad(f"'{path[0]}' is private")
     return path
+
+
+def is_private(key: str) -> bool:
+    """Whether nobody is shown this column of a user: imports bring `_hashed_password`, `_SessionToken` and more."""
+    return key in ALWAYS_PRIVATE or key.startswith("_")
 
 
 def parse_order(text: str | None, class_name: str, is_master: bool = False) -> Order:

@@ -302,7 +302,7 @@ class LimitsTest(ServiceTestCase):
         self.code(102, "GET", "/classes/Deep", where=where)
         self.code(102, "GET", "/classes/Deep", where={"$or": [{"a": n} for n in range(3000)]})
         self.code(102, "GET", "/classes/Deep", include=",".join(f"k{n}" for n in range(200)))
-        self.code(1, "DELETE", "/classes/Deep/" + ",".join(["a1"] * 1001))
+        self.code(1, "DELETE", "/classes/Deep/" + ",".join(f"a{number}" for number in range(1001)))
         self.assertEqual(self.api("GET", "/classes/Deep", include=".".join(["a"] * 500))["results"][0]["a"], 1)
 
     def test_files_are_never_fetched_from_the_urls_that_clients_give(self):

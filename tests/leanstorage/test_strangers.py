@@ -9,8 +9,10 @@ from leanstorage.__main__ import parser
 from leanstorage.resources import files, objects
 from leanstorage.rules import rendering
 from leanwsgi import messages
-from tests.leanstorage.service_support import KEYS, ServiceTestCase
+from tests.leanstorage.service_support import KEYS, pointer, ServiceTestCase
 from tests.leanstorage.storage_support import StorageTestCase
+from tests.leanstorage.test_hooks import HookCase
+from tests.support import call
 
 APP = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"], "Content-Type": "application/json"}
 IN_BODY = {"_ApplicationId": KEYS["id"], "_ApplicationKey": KEYS["key"]}
@@ -219,3 +221,111 @@ class CountingTest(ServiceTestCase):
             clock.monotonic.side_effect = [0, 1, objects.BATCH_SECONDS, objects.BATCH_SECONDS + 1]
             self.code(124, "DELETE", "/classes/Late/" + ",".join(ids), status=503)
         self.assertEqual([row["objectId"] for row in self.find("Late")], ids[2:])
+
+
+class RightsTest(ServiceTestCase):
+    def test_new_number_is_not_verified(self):
+        user = self.user("phoned", mobilePhoneNumber="13800000001", email="a@example.com")
+        path, session = f"/users/{user['objectId']}", user["sessionToken"]
+        flags = {"mobilePhoneVerified": True, "emailVerified": True}
+        rows = [
+            ({"mobilePhoneNumber": "13800000001", "email": "a@example.com"}, False, (True, True)),
+            ({"mobilePhoneNumber": "13800000002"}, False, (False, True)),
+            ({"mobilePhoneNumber": "13800000003", "mobilePhoneVerified": True}, False, (False, True)),
+            ({"mobilePhoneNumber": {"__op": "Delete"}}, False, (False, True)),
+            ({"email": "b@example.com"}, False, (True, False)),
+            ({"mobilePhoneNumber": "13800000004"}, True, (False, True)),
+            ({"mobilePhoneNumber": "13800000005", "mobilePhoneVerified": True}, True, (True, True)),
+        ]
+        for fields, master, wanted in rows:
+            with self.subTest(fields=fields, master=master):
+                self.api("PUT", path, flags, master=True)
+                self.api("PUT", path, fields, master=master, session=session)
+                found = self.api("GET", path)
+                self.assertEqual((found["mobilePhoneVerified"], found["emailVerified"]), wanted)
+
+    def test_secrets_of_imported_users_are_shown_to_nobody(self):
+        user = self.user("imported")
+        secrets = ("_SessionToken", "_hashed_password", "_email_verify_token", "bcryptPassword", "scryptPassword")
+
+        def bring(transaction):
+            row = transaction.get("_User", user["objectId"], lock=True)
+            row.body.update(dict.fromkeys(secrets, "secret value"))
+            transaction.update("_User", row)
+            transaction.save_class("_User", {**transaction.class_info("_User", lock=True), "permissions": {}})
+
+        self.service.store.write(bring)
+        self.make("Imported", by=pointer("_User", user["objectId"]))
+        path = f"/users/{user['objectId']}"
+        for master in (False, True):
+            more = {"master": master, "session": user["sessionToken"]}
+            answers = [
+                self.api("GET", path, **more),
+                self.api("GET", "/users", **more),
+                self.api("GET", "/users/me", session=user["sessionToken"]),
+                self.api("GET", "/classes/Imported", include="by", **more),
+                self.api("GET", "/cloudQuery", cql="select * from _User", **more),
+                self.api("PUT", path + "?fetchWhenSave=true", {"x": 1}, **more),
+                self.api("POST", "/login", {"username": "imported", "password": "pw"}),
+            ]
+            self.assertNotIn("secret value", json.dumps(answers))
+            for key in secrets:
+                with self.subTest(key=key, master=master):
+                    self.code(102, "GET", "/users", where={key: {"$regex": "^s"}}, **more)
+                    self.code(102, "GET", "/users", order=key, **more)
+                    self.code(102, "GET", "/users", keys=key, **more)
+
+    def test_members_of_a_relation_are_listed_where_its_owner_may_be_seen(self):
+        member = self.make("Member", n=1)
+        relation = {"__op": "AddRelation", "objects": [pointer("Member", member)]}
+        club = self.make("Club", members=relation)
+        where = {"$relatedTo": {"object": pointer("Club", club), "key": "members"}}
+        wheres = [where, {"$or": [where]}, {"objectId": member, **where}]
+        closed = {"users": False, "names": []}
+        rows = [
+            ({}, 1),
+            ({"find": closed}, 1),
+            ({"get": closed}, 1),
+            ({"find": closed, "get": closed}, 0),
+        ]
+        for permissions, wanted in rows:
+
+            def close(transaction, permissions=permissions):
+                info = transaction.class_info("Club", lock=True)
+                transaction.save_class("Club", {**info, "permissions": permissions})
+
+            self.service.store.write(close)
+            for where in wheres:
+                with self.subTest(permissions=list(permissions), where=where):
+                    self.assertEqual(len(self.find("Member", where)), wanted)
+                    self.assertEqual(len(self.find("Member", where, master=True)), 1)
+
+
+class EngineTest(HookCase):
+    def test_urls_that_hooks_are_sent_are_not_made_of_the_host_of_a_client(self):
+        token = self.api("POST", "/fileTokens", {"name": "a.txt"}, 201)
+        self.raw("PUT", token["upload_url"].split("storage.example")[1], b"x")
+        file = {"__type": "File", "id": token["objectId"]}
+        user = self.user("hooked", avatar=file)
+        for hook in ("beforeSave", "afterSave"):
+            self.on("Filed", hook, lambda sent: (200, sent["object"]))
+        self.engine.names.append("__on_login__User")
+        self.engine.answers["/functions/_User/onLogin"] = lambda sent: (200, {})
+        headers = {**APP, "X-LC-Session": user["sessionToken"]}
+        rows = [(None, "http://127.0.0.1:80/"), ("https://storage.example.com/", "https://storage.example.com/")]
+        for public_url, wanted in rows:
+            self.engine.calls.clear()
+            with mock.patch.object(self.service.options, "public_url", public_url):
+                for path, body in (
+                    ("/1.1/classes/Filed", {"file": file}),
+                    ("/1.1/login", {"username": "hooked", "password": "pw"}),
+                ):
+                    data = json.dumps(body).encode()
+                    response = call(self.application, "POST", path, data, headers, HTTP_HOST="evil.example")
+                    self.assertIn(response.status, (200, 201))
+            sent = json.dumps([body for _, _, body in self.engine.calls])
+            with self.subTest(public_url=public_url):
+                self.assertEqual(len(self.engine.calls), 3)
+                self.assertNotIn("evil.example", sent)
+                self.assertEqual(sent.count(f'"url": "{wanted}{token["key"]}"'), 5)
+
