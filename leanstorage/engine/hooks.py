@@ -3,6 +3,8 @@
 An engine is reached through a transport, `(method, path, headers, body, timeout) -> (status, body)`, over HTTP or, for
 the embedded service, in process. No transaction may be open while it is called: a hook calls back into this service.
 """
+import hashlib
+import hmac
 import io
 import json
 import re
@@ -24,7 +26,7 @@ from leanstorage.rules import acl, values
 from leanstorage.rules.call import Call
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.operations import MISSING
-from leanstorage.store import Document, Json, Store
+from leanstorage.store import Document, Json, Store, now
 
 BEFORE_SECONDS = 10
 AFTER_SECONDS = 3
@@ -42,6 +44,8 @@ PREFIXES = {
     "beforeDelete": "__before_delete_for_",
     "afterDelete": "__after_delete_for_",
 }
+MARK = re.compile(r"([0-9]{1,15}),[0-9a-f]{40}")
+MARK_MS = 60 * 60 * 1000  # that a mark is good for
 PLAIN_CODES = (1, 142, 400)  # codes of an engine's error that are not repeated to the client
 UNHOOKED = frozenset(["_Installation"])
 
@@ -145,6 +149,10 @@ class Engine:
             names = json.loads(body)["result"]
         except (ValueError, KeyError, TypeError):
             names = None
+        if status == 404:  # it answers, and knows of no functions: an app without cloud code
+            if self._names is None:
+                print(f"{self.transport.name} has no cloud functions and no hooks", file=sys.stderr, flush=True)
+            return frozenset()
         if status != 200 or not isinstance(names, list):
             raise EngineDown(f"answers {status} and no list of its hooks, is it an engine with our keys?")
         return frozenset(map(str, names))
@@ -260,7 +268,7 @@ class WsgiTransport:
 def wanted(call: Call, class_name: str, hook: str) -> bool:
     """Whether a write must call this hook. Raises 142 when the engine was never reached: nothing slips past it."""
     engine = call.service.engine
-    if engine is None or class_name in UNHOOKED or hook in call.skipped_hooks:
+    if engine is None or class_name in UNHOOKED or hook in call.skipped_hooks or _is_marked(call, class_name, hook):
         return False
     try:
         is_wanted = PREFIXES[hook] + class_name in engine.names()
@@ -275,13 +283,15 @@ def wanted(call: Call, class_name: str, hook: str) -> bool:
 
 def before(call: Call, class_name: str, hook: str, document: Document, user: Document | None) -> Document:
     """Call a before hook; return its answer, an object. Raises 142 or 141 with the engine's text."""
-    body = {"object": document} | ({"user": user} if user else {})
+    marked = {**document, "__before": mark(call.service.keys, f"__before_for_{class_name}")}
+    body = {"object": marked} | ({"user": user} if user else {})
     return _ask(call, f"/1.1/functions/{class_name}/{hook}", body, BEFORE_SECONDS, Code.HOOK_REFUSED)
 
 
 def after(call: Call, class_name: str, hook: str, document: Document, user: Document | None) -> None:
     """Call an after hook and wait for it, since clients read its effects at once; its failure is only logged."""
-    body = {"object": document} | ({"user": user} if user else {})
+    marked = {**document, "__after": mark(call.service.keys, f"__after_for_{class_name}")}
+    body = {"object": marked} | ({"user": user} if user else {})
     try:
         _ask(call, f"/1.1/functions/{class_name}/{hook}", body, AFTER_SECONDS, Code.HOOK_REFUSED)
     except StorageError as error:
@@ -301,7 +311,28 @@ def user_hook(call: Call, name: str, path: str, body: Document, code: Code) -> D
         if call.caller.is_master:
             return None
         raise StorageError(code, detail="Application not found") from None
+    if isinstance(body.get("object"), dict):
+        body = {**body, "object": {**body["object"], "__sign": mark(call.service.keys, name)}}
     return _ask(call, path, body, AFTER_SECONDS, code)
+
+
+def mark(keys: dict[str, str], name: str, ms: int | None = None) -> str:
+    """`<ms>,<hmac_sha1(master key, "<name>:<ms>")>`: how PHP engines, and Node's below 2, know a hook's caller.
+
+    A save inside of a hook carries it back in `__before` or `__after`, and calls no hook of that kind again.
+    """
+    ms = now() if ms is None else ms
+    return f"{ms},{hmac.new(keys['master_key'].encode(), f'{name}:{ms}'.encode(), hashlib.sha1).hexdigest()}"
+
+
+def _is_marked(call: Call, class_name: str, hook: str) -> bool:
+    """Whether a write comes out of a hook of this kind, as old SDKs say it; a mark that is wrong or old says nothing."""
+    kind = "before" if hook.startswith("before") else "after"
+    sent = call.body.get(f"__{kind}") if isinstance(call.body, dict) else None
+    found = MARK.fullmatch(sent) if isinstance(sent, str) else None
+    if found is None or abs(now() - int(found[1])) > MARK_MS:
+        return False
+    return hmac.compare_digest(found[0], mark(call.service.keys, f"__{kind}_for_{class_name}", int(found[1])))
 
 
 def merge(fields: Document, preview: Document, answer: Document) -> Document:

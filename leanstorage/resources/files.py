@@ -239,7 +239,7 @@ def create_external(call: Call) -> Answer:
     fields = {key: body[key] for key in ("name", "url", "mime_type", "metaData", "ACL") if body.get(key) is not None}
     meta = fields.get("metaData")
     fields["metaData"] = {**(meta if isinstance(meta, dict) else {}), "__source": "external"}
-    inner = call.with_body({**write.clean(fields, creating=True), "__ignore_hooks": sorted(call.skipped_hooks)})
+    inner = call.with_body({**write.clean(fields, creating=True), **write.hook_fields(call.body)})
     return objects.create(inner, "_File")
 
 

@@ -152,7 +152,7 @@ def me(call: Call) -> Answer:
 def update(call: Call, user_id: str) -> Answer:
     """PUT of a user, by itself or the master; with a new password also the new session token."""
     fields, own_rules, is_new_password = prepared_update(call, user_id)
-    inner = call.with_body({**fields, "__ignore_hooks": sorted(call.skipped_hooks)})
+    inner = call.with_body({**fields, **write.hook_fields(call.body)})
     status, headers, value = objects.update(inner, "_User", user_id, own_rules)
     if is_new_password and call.service.options.rotate_token_on_password:
         value["sessionToken"] = call.service.store.write(

@@ -38,6 +38,11 @@ def clean(body: Document, creating: bool) -> Document:
     return fields
 
 
+def hook_fields(body: Json) -> Document:
+    """What a body says of the hooks that are not to be called again, for another body of the same write."""
+    return {key: body[key] for key in ("__ignore_hooks", "__before", "__after") if key in body} if isinstance(body, dict) else {}
+
+
 def apply(
     fields: Document, body: Document, rights: Rights | None, columns: dict[str, Column], creating: bool
 ) -> Change:
