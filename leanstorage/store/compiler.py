@@ -32,6 +32,7 @@ class Compiler:
         self._infos: dict[str, Document] = {}
         self._inner_queries: list[tuple[str, Fragment]] = []  # each before those that speak of it
         self._served: dict[str, Collection[str]] = {}  # alias -> keys that an index finds
+        self._readers: dict[str, Fragment | None] = {}  # alias -> whether its row may be read; None for the master
 
     def knows(self, class_name: str, info: Document) -> bool:
         """Whether all that was made of classes was made of this info of this one."""
@@ -67,8 +68,10 @@ class Compiler:
     def _matching(self, query: Query, alias: str) -> Fragment:
         parts: list[Fragment] = [(f"{alias}.class = {quoted(query.class_name)}", [])]
         self._served[alias] = self._served_keys(query)
+        self._readers[alias] = None
         if query.principals is not None:
-            parts.append(self.readable(alias, list(query.principals)))
+            self._readers[alias] = readers = self.readable(alias, list(query.principals))
+            parts.append(readers)
         parts.append(self._node(query.where, query.class_name, alias))
         return join("AND", parts)
 
@@ -264,16 +267,25 @@ class Compiler:
         item = self.field(class_name, node.path, alias)
         column_type = self._type(class_name, node.path)
         if column_type == "String":
-            return self.search(item["value"], node.operand)
+            return self._if_readable(alias, self.search(item["value"], node.operand))
         if column_type in SIMPLE_TYPES or column_type == "Relation":
             return FALSE
-        return join(
+        found = join(
             "OR",
             [
                 self.text_search(item, node.operand),
                 self.any_element(item, lambda element: self.text_search(element, node.operand)),
             ],
         )
+        return self._if_readable(alias, found)
+
+    def _if_readable(self, alias: str, test: Fragment) -> Fragment:
+        """A test that is made only on rows that the caller may read: the time that it takes would tell of the others.
+
+        SQL evaluates the parts of AND in any order, but not those of CASE.
+        """
+        readers = self._readers.get(alias)
+        return test if readers is None else build("CASE WHEN {} THEN {} ELSE FALSE END", readers, test)
 
     def _in_query(self, node: Condition, class_name: str, alias: str) -> Fragment:
         query = node.operand
