@@ -9,6 +9,7 @@ from leanstorage.__main__ import parser
 from leanstorage.resources import files, objects
 from leanstorage.rules import rendering
 from leanwsgi import messages
+from leanstorage.store.sqlite import store as sqlite_store
 from tests.leanstorage.service_support import KEYS, pointer, ServiceTestCase
 from tests.leanstorage.storage_support import StorageTestCase
 from tests.leanstorage.test_hooks import HookCase
@@ -329,3 +330,49 @@ class EngineTest(HookCase):
                 self.assertNotIn("evil.example", sent)
                 self.assertEqual(sent.count(f'"url": "{wanted}{token["key"]}"'), 5)
 
+
+
+class HiddenRowsTest(ServiceTestCase):
+    """A pattern that is slow where it matches would tell by the clock what a hidden row holds: it is never tried there."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.searched = searched = []
+        real = sqlite_store._search
+
+        def search(connection, pattern, flags, text):
+            searched.append(text)
+            return real(connection, pattern, flags, text)
+
+        patch = mock.patch.object(sqlite_store, "_search", search)
+        patch.start()
+        cls.addClassCleanup(patch.stop)
+        super().setUpClass()
+
+    def test_pattern_is_never_tried_on_what_its_caller_may_not_read(self):
+        if "sqlite" not in self.database:
+            self.skipTest("on PostgreSQL patterns are matched on the rows that were fetched")
+        owner, thief = self.user("keeper"), self.user("looker")
+        rights = {owner["objectId"]: {"read": True, "write": True}}
+        self.make("Vault", session=owner["sessionToken"], secret="hidden", tags=["hidden"], ACL=rights)
+        shown = self.make("Vault", secret="shown", tags=["shown"])
+        where = {"secret": {"$regex": "^.*n$"}}
+        loose = {"tags": {"$regex": "^.*n$"}}
+        calls = (
+            lambda session: self.find("Vault", where, session=session),
+            lambda session: self.find("Vault", {"$or": [where, {"secret": "x"}]}, session=session),
+            lambda session: self.find("Vault", {"$and": [where, {"secret": {"$exists": True}}]}, session=session),
+            lambda session: self.find("Vault", loose, session=session),
+            lambda session: self.api("GET", "/classes/Vault", where=where, count="1", limit="0", session=session),
+            lambda session: self.find("Vault", {"self": {"$inQuery": {"className": "Vault", "where": where}}}, session=session),
+            lambda session: self.api("GET", "/cloudQuery", cql="select * from Vault where secret regexp '^.*n$'", session=session),
+            lambda session: self.api("PUT", f"/classes/Vault/{shown}", {"n": 1}, where=where, session=session),
+        )
+        for number, ask in enumerate(calls):
+            with self.subTest(number):
+                self.searched.clear()
+                ask(thief["sessionToken"])
+                self.assertNotIn("hidden", self.searched)
+        self.searched.clear()
+        self.find("Vault", where, session=owner["sessionToken"])
+        self.assertEqual(set(self.searched), {"hidden", "shown"})
