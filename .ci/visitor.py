@@ -35,7 +35,11 @@ def command_of_readme(folder: Path, name: str) -> str:
 
 
 def start(folder: Path, command: str, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    """As a terminal starts it: a process group of its own, which Ctrl-C reaches as a whole."""
+    """As a terminal starts it: a process group of its own, which Ctrl-C reaches as a whole.
+
+    What a shell runs in the background ignores Ctrl-C, and hands that down: .ci/run may be such a one.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with open(folder.with_suffix(".log"), "wb") as log:
         return subprocess.Popen(
             ["bash", "-c", command], cwd=folder, env={**os.environ, **environment},

@@ -78,9 +78,16 @@ class Pool(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no typ
 
 
 class Trigger(trigger):  # type: ignore[misc]
-    """What wakes waitress's loop, once for all who ask before it looks. A signal handler may ask: there is no lock."""
+    """What wakes waitress's loop, once for all who ask before it looks.
+
+    A signal handler may ask, in the midst of any of this: the lock lets its own thread in again.
+    """
 
     _is_pulled = False
+
+    def __init__(self, files: dict[int, Any]) -> None:
+        self._files_lock = threading.RLock()  # what was the trigger's file may be another one once it is closed
+        super().__init__(files)
 
     def pull_trigger(self, thunk: Callable[[], None] | None = None) -> None:
         """Wake the loop, and have it call `thunk`."""
@@ -89,9 +96,16 @@ class Trigger(trigger):  # type: ignore[misc]
         self._physical_pull()
 
     def _physical_pull(self) -> None:
-        if not self._is_pulled and not self._closed:  # what was its file may be another one by now
-            self._is_pulled = True
-            super()._physical_pull()
+        if self._is_pulled:
+            return
+        with self._files_lock:
+            if not self._closed:
+                self._is_pulled = True
+                super()._physical_pull()
+
+    def close(self) -> None:
+        with self._files_lock:
+            super().close()
 
     def handle_read(self) -> None:
         try:

@@ -126,6 +126,7 @@ class AccountTest(AppTestCase):
         self.assertGreater(int(refused.header("Retry-After")), 0)
         self.request("POST", "/api/session", {"username": name, "password": "secret"}, visitor=Visitor(), REMOTE_ADDR="10.1.1.2")
 
+    @needs_redis
     def test_whole_block_of_ipv6_is_one_guesser(self):
         name = self.visitor.sign_up()
         guess = {"username": name, "password": "no"}

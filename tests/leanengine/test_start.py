@@ -12,6 +12,8 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+import psutil
+
 from leanengine import local_redis, start
 from leanwsgi import workers
 from tests.support import ROOT, has_redis, needs_redis, clean_environment, copied_app, free_port, python, read_until, running, until
@@ -338,8 +340,8 @@ class RedisTest(FolderTestCase):
                 server = local_redis.LocalRedis(self.folder / "a b", binary)
                 self.addCleanup(server.close)
                 self.assertTrue(server.is_up())
-                pid = int(subprocess.check_output(["pgrep", "-f", f"^{binary} .*{self.folder}"]).split()[0])
-                os.kill(pid, signal.SIGKILL)
+                [redis] = [child for child in psutil.Process(server._process.pid).children() if child.name() == os.path.basename(binary)]
+                redis.kill()
                 until(lambda: server._process.poll() is not None)
                 self.assertFalse(server.is_up())
                 server.revive()

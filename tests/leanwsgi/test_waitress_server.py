@@ -1,4 +1,5 @@
 """Threads that are woken seldom: nothing may be left lying, and nobody be woken in vain; an end that answers first."""
+import os
 import select
 import signal
 import socket
@@ -158,6 +159,20 @@ class TriggerTest(unittest.TestCase):
             self.assertTrue(self.is_pulled())
             self.trigger.handle_read()
             self.assertFalse(self.is_pulled())
+
+    def test_loop_that_ends_while_somebody_asks_does_not_close_the_file_under_them(self):
+        ending = threading.Thread(target=self.trigger.close)
+
+        def write_slowly(file, data):
+            ending.start()
+            ending.join(0.2)
+            os.fstat(file)
+            return len(data)
+
+        with mock.patch("os.write", write_slowly):
+            self.trigger.pull_trigger()
+        ending.join()
+        self.trigger.pull_trigger()  # nothing happens any more
 
     def test_who_asks_while_the_loop_is_about_to_look_keeps_nobody_from_waking_it_later(self):
         read = self.trigger.socket.recv

@@ -328,7 +328,7 @@ def tests_of(reader, command):
         reader.case.assertGreater(loaded.countTestCases(), 0, command)
         reader.case.assertNotIn("_FailedTest", str(loaded))
     for variable in re.findall("([A-Z_]+)=", assignments):
-        reader.case.assertIn(f'"{variable}"', Path(importlib.util.find_spec(name).origin).read_text())
+        reader.case.assertIn(f'"{variable}"', Path(importlib.util.find_spec(name or "tests").origin).read_text())
 
 
 def each_line_of_make(reader, command):
@@ -436,7 +436,7 @@ OTHERWISE = (
     (r"python3 -m venv \.venv", without_pip, "pip takes seconds to be put in; .ci/run makes the whole environment"),
     (r"\. \.venv/bin/activate", in_a_shell_of_its_own, "the packages are not in it"),
     (r"pip \w+ .*", parsed_by_pip, ".ci/run installs; here nothing comes from the network"),
-    (r"python -m unittest", tests_of, "it is what runs this"),
+    (r"([A-Z_]+=\S+ )*python -m unittest", tests_of, "it is what runs this"),
     (r"([A-Z_]+=\S+ )*python -m unittest \S+", tests_of, "it takes minutes"),
     (r"mypy", as_text, "test_app_changed_by_every_recipe_passes_the_linters runs it on the same files"),
     (r"bash \.ci/run", checked_by_bash, "it takes half an hour and runs this"),
