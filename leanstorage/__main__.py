@@ -22,6 +22,7 @@ from pathlib import Path
 from leanstorage.resources import mail, roles, third_parties
 from leanstorage.rules import classes, indexes
 from leanstorage import keys as key_files
+from leanstorage.environment import variables
 from leanstorage.rules.call import Options, Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
@@ -385,10 +386,9 @@ def _run(service: Service, listening: socket.socket, threads: int) -> None:
 
 def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Print `export` lines, as `lean env` does."""
-    for name, variable in key_files.NAMES.items():
-        print(f"export {variable}={shlex.quote(keys[name])}")
     url = options.public_url or f"http://{options.host}:{options.port}"
-    print(f"export LEANCLOUD_API_SERVER={shlex.quote(url.rstrip('/'))}")
+    for variable, value in variables(keys, url.rstrip("/"), os.environ).items():
+        print(f"export {variable}={shlex.quote(value)}")
     return 0
 
 
