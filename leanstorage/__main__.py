@@ -22,10 +22,10 @@ from pathlib import Path
 from leanstorage.resources import mail, roles, third_parties
 from leanstorage.rules import classes, indexes
 from leanstorage import keys as key_files
-from leanstorage.environment import variables
 from leanstorage.rules.call import Options, Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
+from leanstorage.environment import variables
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.server import Server
 from leanstorage.http.application import create_application, open_service
