@@ -27,6 +27,7 @@ from leanstorage import keys as key_files
 from leanstorage.rules.call import LOOPBACK, Options, Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
+from leanstorage.environment import variables
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.server import Server
 from leanstorage.http.application import create_application, open_service
@@ -409,10 +410,9 @@ def _run(service: Service, listening: socket.socket, threads: int) -> None:
 
 def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Print `export` lines, as `lean env` does."""
-    for name, variable in key_files.NAMES.items():
-        print(f"export {variable}={shlex.quote(keys[name])}")
     url = options.public_url or f"http://{options.host}:{options.port}"
-    print(f"export LEANCLOUD_API_SERVER={shlex.quote(url.rstrip('/'))}")
+    for variable, value in variables(keys, url.rstrip("/"), os.environ).items():
+        print(f"export {variable}={shlex.quote(value)}")
     return 0
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from leanstorage.rules import indexes, passwords
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, open_store, Store, Transaction
-from leanstorage.takeout import bson_rows, convert, formats, inboxes, load, sources
+from leanstorage.takeout import bson_rows, convert, formats, inboxes, load, schema_notes, sources
 from leanstorage.takeout.convert import Job, Prepared
 from leanstorage.takeout.formats import Batch, Content
 from leanstorage.takeout.report import Report
@@ -149,6 +149,7 @@ class _Importing:
                 self._write(lambda transaction: load.load_schema(transaction, content.schemas, content.settings))
             except StorageError as error:
                 raise SourceError(f"{member.label}: {error.message}") from None
+            schema_notes.tell(self._report, content.schemas, content.settings)
             self.indexes += [(name, keys) for name in content.schemas for keys in _indexes(content.settings)]
         if content.kind not in NAMES:
             return

@@ -322,7 +322,7 @@ def load_schema(transaction: Transaction, schemas: dict[str, Columns], settings:
             if found and len(info["columns"]) < classes.MAX_COLUMNS:
                 info["columns"].setdefault(key, found)
         permissions, rights = settings.get("permissions"), settings.get("default_acl")
-        if info["permissions"] == classes.DEFAULT_PERMISSIONS.get(class_name, {}) and _are_permissions(permissions):
+        if info["permissions"] == classes.DEFAULT_PERMISSIONS.get(class_name, {}) and are_permissions(permissions):
             info["permissions"] = permissions
         if info["default_acl"] is None and isinstance(rights, dict):
             info["default_acl"] = acl.normalise(rights)
@@ -330,7 +330,8 @@ def load_schema(transaction: Transaction, schemas: dict[str, Columns], settings:
         transaction.save_class(class_name, info)
 
 
-def _are_permissions(value: Json) -> bool:
+def are_permissions(value: Json) -> bool:
+    """Whether these are a class's permissions as our own exports have them."""
     return isinstance(value, dict) and all(
         action in ACTIONS
         and isinstance(rule, dict)

@@ -16,7 +16,7 @@ from typing import Any
 from leanstorage.rules import passwords, values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Condition, Document, Json, now, open_store, Query, Row, Store, Transaction
-from leanstorage.takeout import convert, credentials, formats, load, pull_files, pull_relations
+from leanstorage.takeout import convert, credentials, formats, load, pull_files, pull_relations, schema_notes
 from leanstorage.takeout.formats import Columns
 from leanstorage.takeout.remote import AnswerTooLarge, Remote, RemoteError
 from leanstorage.takeout.pull import Pull
@@ -87,6 +87,7 @@ def _schemas(pull: Pull, only: Collection[str]) -> dict[str, Columns] | None:
         if name not in schemas:
             pull.report.trouble(f"class {printable(name)}: the app has no such class")
     pull.write(lambda transaction: load.load_schema(transaction, schemas, {}))
+    schema_notes.tell(pull.report, schemas, {})
     return schemas
 
 

@@ -49,6 +49,7 @@ class Report:
         self.broken: list[str] = []  # texts of files that could not be read, or not to their end; the first SHOWN_FILES
         self.broken_count = 0
         self.troubles: list[str] = []  # what else went wrong
+        self.declared: set[str] = set()  # classes that a schema describes
         self.here: dict[str, int] = {}  # objects of a class that are stored at the end, where that was counted
         self._stream = stream or sys.stderr
         self._out = out or sys.stdout
@@ -146,6 +147,8 @@ class Report:
         if self._refused_file is not None:
             self._refused_file.close()
         self._table(verb)
+        if self.declared:
+            print(f"classes that a schema declared: {len(self.declared)}", file=self._out)
         total = Tally()
         for tally in self.tallies.values():
             total.read += tally.read

@@ -1,6 +1,7 @@
 """The composition: settings, real servers, real processes."""
 import json
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -20,6 +21,7 @@ import psutil
 import requests
 from requests_toolbelt import MultipartEncoder
 
+from leanengine.settings import PLATFORM_VARIABLES
 from tests.support import ROOT, application, clean_environment, free_port, has_redis, python, running, until
 
 READY = "cache: "
@@ -264,6 +266,17 @@ class ProcessTest(unittest.TestCase):
             headers = {"X-LC-Id": keys["LEANCLOUD_APP_ID"], "X-LC-Key": keys["LEANCLOUD_APP_MASTER_KEY"] + ",master"}
             self.assertEqual(requests.get(url, headers=headers, timeout=5).json(), {"results": [], "count": 1})
 
+    def test_app_starts_with_everything_that_leanstorage_env_prints(self):
+        with storage(self.data) as (keys, port):
+            address = keys["LEANCLOUD_API_SERVER"]
+            env, app = (shlex.join(python(*rest)) for rest in (("-m", "leanstorage", "env"), ("wsgi.py",)))
+            script = f'eval "$({env} --public-url {address})"; exec {app}'
+            command = ["sh", "-c", script]
+            with running(command, READY, LEANSTORAGE_DATA=self.data, LEANCLOUD_APP_PORT=port) as process, Http(port) as browser:
+                self.assertIn(f"listening on http://localhost:{port} (development", process.output)
+                self.assertIn(f"storage: {address}", process.output)
+                self.assertEqual(browser.sign_up("carol").status_code, 201)
+
     def test_production_redirects_to_https_and_listens_everywhere(self):
         port = free_port()
         with self.app(port, LEANCLOUD_APP_ENV="production") as process:
@@ -467,7 +480,8 @@ class storage:
             text=True,
             check=True,
         ).stdout.splitlines()
-        keys = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        found = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        keys = {variable: found[variable] for variable in PLATFORM_VARIABLES}
         self.start_again()
         return keys, self.engine_port
 

@@ -307,6 +307,34 @@ class RowsTest(ImportTestCase):
         self.assertEqual(self.take_in(self.put("f.tar", tar(archive))), 1)
         self.assertIn("schema", self.refusals()[0]["reason"])
 
+    def test_what_a_schema_says_in_vain_is_told_by_name(self):
+        def index(unique, **key):
+            return {"v": 2, "unique": unique, "key": key, "name": "-user-1", "background": True}
+
+        ticket = {
+            "schema": {"nid": {"type": "Number", "auto_increment": True}, "n": {"type": "Number", "auto_increment": False}},
+            "permissions": {"create": {"*": True}, "find": {"*": True}},
+            "indexes": [index(True, nid=1), index(True, a=1, b=-1), index(False, late=-1), index(True, _id=1), 7, {"key": 1}],
+        }
+        many = {f"k{number}": {"type": "Number", "auto_increment": True} for number in range(30)}
+        archive = {
+            "Ticket.json": json.dumps(ticket).encode(),
+            "Many_schema.json": json.dumps(many).encode(),
+            "Plain_schema.json": json.dumps({"n": {"type": "Number"}}).encode(),
+        }
+        self.assertEqual(self.take_in(self.put("e.tar", tar(archive))), 0, self.output.getvalue())
+        said = self.output.getvalue()
+        for line in (
+            "note: 1 auto_increment columns, which get no number here: nid",
+            "note: 2 unique indexes, which refuse no equal values here: nid, a+b",
+            "note: 1 indexes that were not made, see `index`: late",
+            "note: 2 class permissions that were not taken, see `permissions`: create, find",
+            "classes that a schema declared: 3",
+        ):
+            self.assertIn(f"{line}\n", said)
+        self.assertRegex(said, "note: 30 auto_increment columns, .*: k0, .*, k19, ...\n")
+        self.assertNotIn("Plain ", said)
+
     def test_schema_with_a_malformed_acl_is_refused_and_the_rest_comes(self):
         schema = {"schema": {"late": {"type": "Number"}}, "permissions": {}, "default_acl": {"*": 5}}
         archive = {"Post_schema.json": json.dumps(schema).encode(), "Tag.0.jsonl": jsonl("Tag", row(5))}

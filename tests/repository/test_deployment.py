@@ -46,8 +46,10 @@ class ComposeTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as data:
             environment = clean_environment(LEANSTORAGE_DATA=data)
             done = subprocess.run(["sh", "-c", with_python], cwd=ROOT, env=environment, capture_output=True, text=True)
-        names = [line.split("=")[0] for line in done.stdout.splitlines()]
-        self.assertEqual(sorted(names), sorted({*KEYS, "LEANCLOUD_API_SERVER"}), done.stderr)
+        written = dict(line.split("=", 1) for line in done.stdout.splitlines())
+        self.assertEqual(platform_keys(written).keys(), {*KEYS, "LEANCLOUD_API_SERVER"}, done.stderr)
+        asked = re.findall(r"\$\{([A-Z_]+)\}", COMPOSE)
+        self.assertEqual(set(asked) - written.keys(), {"POSTGRES_PASSWORD"})
 
 
 class ImageTest(unittest.TestCase):

@@ -378,6 +378,7 @@ def called_through_storage(reader, command):
     known = {**reader.environment, "LEANCLOUD_APP_PORT": app, "LEANCLOUD_API_SERVER": f"http://127.0.0.1:{storage}"}
     serve = python("-m", "leanstorage", "serve", "--engine", f"http://127.0.0.1:{app}", "--port", str(storage))
     with running(python("wsgi.py"), "cache: ", reader.tree, **known), running(serve, "listens on", reader.tree, **known):
+        command = command.replace(":8126/", f":{storage}/")
         said = reader.run(f"LEANCLOUD_API_SERVER={known['LEANCLOUD_API_SERVER']}\n{command}")
     reader.case.assertEqual(json.loads(said), {"result": "Hello, world!"})
 
@@ -451,6 +452,7 @@ OTHERWISE = (
     (r"python -m leanstorage serve(?!.*--help).*", served_by_storage, "it never ends: it is started and stopped"),
     (r"sqlite3 .*", in_the_folder_of_the_data, "it names files there"),
     (r"curl .* \$LEANCLOUD_API_SERVER/.*", called_through_storage, "it needs what the commands before it started"),
+    (r"curl .* http://127\.0\.0\.1:8126/.*", called_through_storage, "it needs what the commands before it started"),
     (r".* outbox --send .*", handed_on, "without an e-mail it would do nothing"),
     (r".* \| jq .*", read_by_jq, "there may be no jq"),
     (r"pg_dump", dumped, "the database is left to the reader"),
