@@ -2,8 +2,8 @@
 
 A handler takes (environ, **path parameters) and returns (HTTPStatus, headers, body). What it needs beyond the request
 comes in environ, put there by wsgi.py: `app.settings`, `app.cache`. Known failures are raised as messages.HTTPError:
-those that each function names, 400 and 413 for a body that cannot be taken, 401 for who has to log in first, and 502
-and 503 for storage's own trouble.
+those that each function names, 400 and 413 for a body that cannot be taken, 401 for who has to log in first, 409 when
+another user is logged in than X-User names, and 502 and 503 for storage's own trouble.
 After them come the cloud function and the hooks, which share the rule for a todo's content with the handlers, and at
 the end what several of them need.
 """
@@ -69,6 +69,16 @@ def show_static(environ: WSGIEnvironment, path: str) -> Response:
 def show_icon(environ: WSGIEnvironment) -> Response:
     """GET static/favicon.ico, where browsers look for it unasked."""
     return _file_response(environ, STATIC / "favicon.ico")
+
+
+def explain(error: Exception, environ: WSGIEnvironment) -> Response:
+    """What went wrong, as JSON; but somebody who followed a dead link sees a page, static/404.html."""
+    is_missing = isinstance(error, HTTPError) and error.status == HTTPStatus.NOT_FOUND
+    is_api = environ.get("PATH_INFO", "").startswith("/api/")
+    if not is_missing or is_api or "text/html" not in environ.get("HTTP_ACCEPT", ""):
+        return messages.explain(error, environ)
+    headers = [("Content-Type", "text/html; charset=utf-8"), messages.PRIVATE]
+    return HTTPStatus.NOT_FOUND, headers, (STATIC / "404.html").read_bytes()
 
 
 def show_status(environ: WSGIEnvironment) -> Response:
@@ -174,9 +184,7 @@ def list_todos(environ: WSGIEnvironment) -> Response:
     # By the session, not the user: one that is dead, but believed a while longer, fills and reads no list but its own.
     key = f"todos:{_digest(token)}:{done}:{limit}:{before and before[0]}"
     value, version, user = cache.get_version(key, f"todos:{session.id}", beside=_session_key(token))
-    user = user or _ask_user(environ, session)
-    if user is None:
-        raise _nobody()
+    user = _expected(environ, user or _ask_user(environ, session))
     if value is None:
         value = _find_todos(environ, user["id"], done, limit, before and before[1])
         if version is not None:
@@ -257,6 +265,19 @@ def attach_file(environ: WSGIEnvironment, todo_id: str) -> Response:
         raise
     _destroy_file(previous)
     return json_response(HTTPStatus.CREATED, _todo_json(environ, todo)["attachment"])
+
+
+def remove_attachment(environ: WSGIEnvironment, todo_id: str) -> Response:
+    """DELETE: 204, the file is gone; 404 for a todo without one, another's or an unknown one."""
+    user = _needs_user(environ)
+    todo = _find_todo(todo_id)
+    file = todo.get("attachment")
+    if file is None:
+        raise HTTPError(HTTPStatus.NOT_FOUND, "this todo has no attachment")
+    todo.unset("attachment")
+    _save(environ, user, todo)
+    _destroy_file(file)
+    return HTTPStatus.NO_CONTENT, [messages.PRIVATE], b""
 
 
 def show_attachment(environ: WSGIEnvironment, todo_id: str) -> Response:
@@ -419,9 +440,19 @@ def _check_whole(user: leancloud.User, previous: leancloud.User | None) -> None:
 def _needs_user(environ: WSGIEnvironment, is_sure: bool = False) -> dict[str, str]:
     """The session's user, or HTTPError 401; `is_sure` asks storage, however lately it was asked."""
     session = leancloud.User.get_current()
-    user = _ask_user(environ, session) if is_sure and session else _session_user(environ)
+    return _expected(environ, _ask_user(environ, session) if is_sure and session else _session_user(environ))
+
+
+def _expected(environ: WSGIEnvironment, user: dict[str, str] | None) -> dict[str, str]:
+    """The session's user, or HTTPError: 401 for nobody, 409 when the request is meant for another user.
+
+    A browser has one session for all of its tabs. What a tab that still shows the last user sends must not end up
+    with the next one, so the page says in X-User whom it means.
+    """
     if user is None:
         raise _nobody()
+    if environ.get("HTTP_X_USER", user["id"]) != user["id"]:
+        raise HTTPError(HTTPStatus.CONFLICT, "another user is logged in")
     return user
 
 

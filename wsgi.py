@@ -218,6 +218,7 @@ def compose(environment: Mapping[str, str]) -> App:
             ("POST", "/api/todos", handlers.create_todo),
             ("DELETE", "/api/todos/<todo_id>", handlers.delete_todo),
             ("PATCH", "/api/todos/<todo_id>", handlers.change_todo),
+            ("DELETE", "/api/todos/<todo_id>/attachment", handlers.remove_attachment),
             ("GET", "/api/todos/<todo_id>/attachment", handlers.show_attachment),
             ("POST", "/api/todos/<todo_id>/attachment", handlers.attach_file),
             ("POST", "/api/users", handlers.sign_up),
@@ -231,7 +232,7 @@ def compose(environment: Mapping[str, str]) -> App:
 
     # The way of a request, from the inside out.
     provided = {"app.settings": settings, "app.cache": cache}
-    inside = middleware.provide(Application(router), provided)
+    inside = middleware.provide(Application(router, handlers.explain), provided)
     inside = middleware.check_same_site(inside)
     inside = middleware.keep_session(inside, secret, settings.session_max_age)
     inside = middleware.redirect_to_https(inside)
