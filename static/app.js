@@ -1,6 +1,6 @@
-// Begins here: what a visitor does is handed to what changes the state.
+// Begins here: hands what a visitor does to what changes the state.
 import { addFile, attach, dropUpload, sendFile } from "./files.js";
-import { enter, leave, lose, meet, more, refresh } from "./session.js";
+import { enter, leave, lose, meet, refresh } from "./session.js";
 import { change, drawWith, state } from "./state.js";
 import { add, cancel, commit, discard, edit, find, remove, retry, save, send, tick, undo } from "./todos.js";
 import { render, rowOf } from "./view.js";
@@ -58,7 +58,7 @@ function openEditor(id) {
 }
 
 const ACTIONS = {
-  cancel, meet, more, remove, edit: openEditor,
+  cancel, meet, remove, edit: openEditor,
   detach: (id) => remove(id, true),
   retry: (id) => (find(id) ? sendFile(id) : retry(id)),
   discard: (id) => (find(id) ? dropUpload(id) : discard(id)),
@@ -120,9 +120,14 @@ for (const name of ["dragover", "drop"]) on(document, name, (event) => {
 
 // What happens elsewhere
 
-const chooseFilter = () => change({ filter: { "#open": "open", "#done": "done" }[location.hash] || "all" });
+const chooseFilter = () => change({ limit: 100, filter: { "#open": "open", "#done": "done" }[location.hash] || "all" });
 
 on(window, "hashchange", chooseFilter);
+on(window, "scroll", () => {
+  if (list.children.length < state.limit || list.getBoundingClientRect().bottom > 3 * innerHeight) return;
+  change({ limit: state.limit + 100 });
+  if (state.next) refresh();
+});
 on(window, "offline", () => lose("offline"));
 on(window, "online", meet);
 on(window, "storage", ({ key }) => {

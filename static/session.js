@@ -8,8 +8,8 @@ const UNASKED = 1000; // todos that are fetched unasked
 const RECONNECT_MS = 5000;
 const MIN_PASSWORD = 6;
 
-let isEntering = false;
-let reconnecting = 0;
+let isEntering;
+let reconnecting;
 let writes = 0; // a list that was asked for before the last one is older
 let refreshes = 0;
 
@@ -30,7 +30,7 @@ export async function attempt(ask, done, mend = () => {}) {
   }
 }
 
-// Who is there now? Another tab may have changed that.
+// Another tab may have changed who is there.
 export function meet() {
   return attempt(() => call("GET", "/api/session"), ({ user }) => {
     const { trouble, user: before, view } = state;
@@ -72,15 +72,15 @@ export const leave = () => attempt(() => call("DELETE", "/api/session"), () => {
 });
 
 // Fetch page by page; shown once it is no shorter than what is shown.
-export function refresh(wanted = UNASKED) {
+export function refresh() {
   const turn = ++refreshes;
   const seen = writes;
   const fetchFrom = (todos, next) => attempt(() => call("GET", `/api/todos?limit=${PAGE}&before=${next}`), (page) => {
     if (turn !== refreshes) return;
-    if (seen !== writes) return refresh(wanted);
+    if (seen !== writes) return refresh();
     const all = [...todos, ...page.todos];
     if (!page.next || all.length >= state.todos.length) show(all, page.next);
-    if (page.next && all.length < Math.max(wanted, state.todos.length)) return fetchFrom(all, page.next);
+    if (page.next && all.length < Math.max(UNASKED, state.limit)) return fetchFrom(all, page.next);
     if (state.trouble) calm();
   }, () => change({ isLoading: false, view: state.isLoading ? "error" : state.view }));
   return fetchFrom([], "");
@@ -96,8 +96,6 @@ function show(todos, next) {
   });
   change({ todos: merged, next, isLoading: false });
 }
-
-export const more = () => refresh(state.todos.length + PAGE);
 
 // The server took a write: other tabs hear of it.
 export function written(changes, text) {

@@ -15,11 +15,12 @@ export const state = {
   visit: 0, // grows when another user comes
   todos: [], // newest first
   next: null,
+  limit: 100, // rows on the page
   isLoading: false,
   filter: "", // all, open or done
   ticking: {}, // todo id -> whether a request about its tick runs
   uploads: {}, // todo id -> {file, status: sending|failed, part, stop, error}
-  trouble: "", // with the connection: offline or lost
+  trouble: "", // offline or lost
   message: { text: "" }, // a quiet one is for screen readers alone
   ...UNSENT,
 };
@@ -38,7 +39,7 @@ export function change(changes) {
   draw();
 }
 
-let fading = 0;
+let fading;
 
 export function say(text, options) {
   change({ message: { text, ...options } });

@@ -1,4 +1,4 @@
-// What can be done with todos: shown at once, taken back if it fails.
+// What is done with todos is shown at once, and mended if it fails.
 import { call } from "./api.js";
 import { attempt, refresh, written } from "./session.js";
 import { change, say, state } from "./state.js";
@@ -26,7 +26,7 @@ function isFine(text) {
 
 // New ones
 
-let isSending = false;
+let isSending;
 
 export function add(content, file) {
   if (!isFine(content)) return false;
@@ -96,7 +96,7 @@ export function save(id) {
 
 // Deleting, and undoing it
 
-let timer = 0;
+let timer;
 export const isRemoved = (id, isFile) => state.removed.some((one) => one.id === id && one.isFile === isFile);
 
 export function remove(id, isFile = false) {

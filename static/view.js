@@ -1,4 +1,4 @@
-// Draws the page from the state. Rows of which nothing changed are left alone.
+// Draws the page from the state. Unchanged rows are left alone.
 import { state } from "./state.js";
 import { excess, isRemoved } from "./todos.js";
 import { word } from "./words.js";
@@ -27,7 +27,6 @@ export function render() {
   $("#loading").hidden = !isLoading;
   $("#empty").hidden = isLoading || Boolean(list.firstChild);
   $("#empty p").textContent = word("empty " + filter);
-  $("#more").hidden = !next;
   const status = $("[role=status]");
   const text = trouble ? word(trouble) : message.text;
   if (status.textContent !== text) status.textContent = text;
@@ -58,7 +57,7 @@ function newRow(id) {
 
 function drawList() {
   const { edits, entries, todos, uploads } = state;
-  const shown = new Map([...entries.toReversed(), ...todos].filter(isShown).map((item) => [item.id, item]));
+  const shown = new Map([...entries.toReversed(), ...todos].filter(isShown).slice(0, state.limit).map((item) => [item.id, item]));
   for (const [id, row] of rows) if (!shown.has(id)) row.remove(); // but kept: another filter shows it again
   if (!shown.size) rows.clear();
   let place = list.firstChild;
