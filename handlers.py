@@ -2,7 +2,8 @@
 
 A handler takes (environ, **path parameters) and returns (HTTPStatus, headers, body). Beyond the request, environ holds
 what wsgi.py put there: `app.settings`, `app.cache`. Known failures are raised as HTTPError: those that a function names,
-400 and 413 for a body that cannot be read, 401 for visitors who have to log in first, 502 and 503 if storage fails.
+400 and 413 for a body that cannot be read, 401 for visitors who have to log in first, 409 if another user is logged in
+than X-User names, 502 and 503 if storage fails.
 The cloud function and the hooks are at the end.
 """
 import mimetypes
@@ -52,6 +53,16 @@ def show_static(environ: WSGIEnvironment, path: str) -> Response:
 def show_icon(environ: WSGIEnvironment) -> Response:
     """GET static/favicon.ico, where browsers look for it unasked."""
     return static_file(environ, STATIC, "favicon.ico")
+
+
+def explain(error: Exception, environ: WSGIEnvironment) -> Response:
+    """What went wrong, as JSON; a browser that follows a dead link gets static/404.html."""
+    is_missing = isinstance(error, HTTPError) and error.status == HTTPStatus.NOT_FOUND
+    is_api = environ.get("PATH_INFO", "").startswith("/api/")
+    if not is_missing or is_api or "text/html" not in environ.get("HTTP_ACCEPT", ""):
+        return messages.explain(error, environ)
+    headers = [("Content-Type", "text/html; charset=utf-8"), messages.PRIVATE]
+    return HTTPStatus.NOT_FOUND, headers, (STATIC / "404.html").read_bytes()
 
 
 def show_status(environ: WSGIEnvironment) -> Response:
@@ -123,9 +134,7 @@ def list_todos(environ: WSGIEnvironment) -> Response:
     # Cached by session, not by user: a dead session that is believed a while longer fills and reads only its own list.
     key = f"todos:{users.digest(token)}:{done}:{limit}:{before and before[0]}"
     value, version, user = cache.get_version(key, todos.list_version(session.id), beside=users.session_key(token))
-    user = user or users.ask_user(environ, session)
-    if user is None:
-        raise users.nobody()
+    user = users.expected(environ, user or users.ask_user(environ, session))
     if value is None:
         value = todos.find_page(environ, user["id"], done, limit, before and before[1])
         if version is not None:
@@ -201,6 +210,19 @@ def attach_file(environ: WSGIEnvironment, todo_id: str) -> Response:
         raise
     todos.destroy_file(previous)
     return json_response(HTTPStatus.CREATED, todos.to_json(environ, todo)["attachment"])
+
+
+def remove_attachment(environ: WSGIEnvironment, todo_id: str) -> Response:
+    """DELETE: 204, the file is gone; 404 for a todo without one, another's or an unknown one."""
+    user = users.needs_user(environ)
+    todo = todos.find(todo_id)
+    file = todo.get("attachment")
+    if file is None:
+        raise HTTPError(HTTPStatus.NOT_FOUND, "this todo has no attachment")
+    todo.unset("attachment")
+    todos.save(environ["app.cache"], user, todo)
+    todos.destroy_file(file)
+    return HTTPStatus.NO_CONTENT, [messages.PRIVATE], b""
 
 
 def show_attachment(environ: WSGIEnvironment, todo_id: str) -> Response:

@@ -80,6 +80,7 @@ router = Router(
         ("POST", "/api/todos", handlers.create_todo),
         ("DELETE", "/api/todos/<todo_id>", handlers.delete_todo),
         ("PATCH", "/api/todos/<todo_id>", handlers.change_todo),
+        ("DELETE", "/api/todos/<todo_id>/attachment", handlers.remove_attachment),
         ("GET", "/api/todos/<todo_id>/attachment", handlers.show_attachment),
         ("POST", "/api/todos/<todo_id>/attachment", handlers.attach_file),
         ("POST", "/api/users", handlers.sign_up),
@@ -88,7 +89,7 @@ router = Router(
     ]
 )
 provided = {"app.settings": settings, "app.cache": cache}  # what handlers find in environ
-app = middleware.provide(Application(router), provided)
+app = middleware.provide(Application(router, handlers.explain), provided)
 app = middleware.check_same_site(app)
 
 # The login session -------------------------------------------------------------------------------------------------

@@ -64,11 +64,21 @@ def session_user(environ: WSGIEnvironment) -> User | None:
 
 
 def needs_user(environ: WSGIEnvironment, is_sure: bool = False) -> User:
-    """The user of the session, or HTTPError 401. `is_sure` asks storage, however lately it was asked."""
+    """The user of the session, or HTTPError 401 or 409, see `expected`. `is_sure` asks storage, however lately it was asked."""
     session = leancloud.User.get_current()
-    user = ask_user(environ, session) if is_sure and session else session_user(environ)
+    return expected(environ, ask_user(environ, session) if is_sure and session else session_user(environ))
+
+
+def expected(environ: WSGIEnvironment, user: User | None) -> User:
+    """The session's user, or HTTPError: 401 for nobody, 409 if the request is meant for another user.
+
+    A browser has one session for all of its tabs. What a tab that still shows the last user sends must not end up with
+    the next one, so the page names its user in X-User.
+    """
     if user is None:
         raise nobody()
+    if environ.get("HTTP_X_USER", user["id"]) != user["id"]:
+        raise HTTPError(HTTPStatus.CONFLICT, "another user is logged in")
     return user
 
 

@@ -4,12 +4,11 @@ import re
 import shutil
 import signal
 import tempfile
-import time
 import unittest
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support import free_port, python, running
+from tests.support import free_port, python, running, until
 from tests.app.test_wsgi import storage
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -18,17 +17,42 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-USABLE_MS = 300
-FIRST_VIEW_BYTES = 40_000
+STATIC = Path(__file__).resolve().parents[2] / "static"
+STATIC_BYTES = 40 * 1024  # all of static/, not compressed
+STATIC_LINES = 300  # of each file
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c626001000000ffff03000006000557bfabd40000000049454e44ae426082"
+)
+# An event that carries files, as a drop or a paste does: (element, {type, files: [[name, type, bytes]]})
+CARRY = """(element, {type, files}) => {
+    const data = new DataTransfer();
+    for (const [name, kind, bytes] of files) data.items.add(new File([new Uint8Array(bytes)], name, {type: kind}));
+    const given = {bubbles: true, cancelable: true};
+    element.dispatchEvent(type === 'paste' ? new ClipboardEvent(type, {...given, clipboardData: data})
+        : new DragEvent(type, {...given, dataTransfer: data}));
+}"""
+browser = None  # one for the whole module
 
 
-@unittest.skipUnless(CHROMIUM, "there is no Chromium here: apt-get install chromium")
+def setUpModule():
+    global browser
+    if not CHROMIUM:
+        raise unittest.SkipTest("there is no Chromium here: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    playwright = sync_playwright().start()
+    unittest.addModuleCleanup(playwright.stop)
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    unittest.addModuleCleanup(browser.close)
+
+
 class BrowserCase(unittest.TestCase):
-    """One app and one browser for a class; a context, which is a visitor, for each `open`."""
+    """One app for a class; a context, which is a visitor, for each `open`."""
 
     @classmethod
     def setUpClass(cls):
-        from playwright.sync_api import expect, sync_playwright
+        from playwright.sync_api import expect
 
         cls.expect = staticmethod(expect)
         cls.port = free_port()
@@ -38,39 +62,49 @@ class BrowserCase(unittest.TestCase):
         app = running(python("wsgi.py"), "cache: ", **environment)
         cls.process = app.__enter__()
         cls.addClassCleanup(app.__exit__, None, None, None)
-        playwright = sync_playwright().start()
-        cls.addClassCleanup(playwright.stop)
-        cls.browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        cls.addClassCleanup(cls.browser.close)
 
     @classmethod
     def environment(cls, data):
         return {}
 
+    def url(self, path="/"):
+        return f"http://127.0.0.1:{self.port}{path}"
+
     def open(self, path="/", **options):
         """A page of a new visitor. What it asks of other hosts and what its console says is checked at the end."""
-        context = self.browser.new_context(**{"locale": "en-US", **options})
+        context = browser.new_context(**{"locale": "en-US", **options})
         self.addCleanup(context.close)
+        return self.tab(context, path)
+
+    def tab(self, context, path="/"):
         page = context.new_page()
         page.set_default_timeout(5000)
         page.problems = []
         page.on("console", lambda message: message.type == "error" and page.problems.append(message.text))
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.on("request", lambda request: f"127.0.0.1:{self.port}" in request.url or page.problems.append(request.url))
-        page.goto(f"http://127.0.0.1:{self.port}{path}")
-        self.expect(page.get_by_role("textbox", name="Username").or_(page.get_by_role("textbox", name="用户名"))).to_be_visible()
+        page.goto(self.url(path))
         return page
 
-    def sign_up(self, page, name):
+    def signed_up(self, name, path="/", **options):
+        page = self.open(path, **options)
+        self.enter(page, name, "Sign up")
+        return page
+
+    def enter(self, page, name, way="Log in"):
         page.get_by_role("textbox", name="Username").fill(name)
         page.get_by_role("textbox", name="Password").fill("secret")
-        page.get_by_role("button", name="Sign up").click()
-        self.expect(page.get_by_role("textbox", name="New todo")).to_be_visible()
+        page.get_by_role("button", name=way).click()
+        self.expect(self.field(page)).to_be_visible()
 
-    def add(self, page, content):
-        page.get_by_role("textbox", name="New todo").fill(content)
-        page.get_by_role("button", name="Add").click()
-        self.expect(page.get_by_role("checkbox", name=content, exact=True)).to_be_visible()
+    def field(self, page):
+        return page.get_by_role("textbox", name="New todo")
+
+    def add(self, page, *contents):
+        for content in contents:
+            self.field(page).fill(content)
+            page.get_by_role("button", name="Add").click()
+            self.expect(page.get_by_role("checkbox", name=content, exact=True)).to_be_enabled()
 
     def items(self, page):
         return page.get_by_role("list", name="Todos").get_by_role("listitem")
@@ -78,17 +112,18 @@ class BrowserCase(unittest.TestCase):
     def item(self, page, content):
         return self.items(page).filter(has_text=content)
 
+    def shows(self, page, *contents):
+        self.expect(self.items(page).locator(".content")).to_have_text(list(contents))
 
-class OneAtATimeTest(BrowserCase):
-    """While a request runs: the app is stopped, so that it runs as long as a test wants."""
+    def stored(self, page):
+        """The contents of the visitor's list, as the server has it."""
+        return [todo["content"] for todo in page.request.get(self.url("/api/todos?limit=100")).json()["todos"]]
 
-    @contextmanager
-    def held(self):
-        os.kill(self.process.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self.process.pid, signal.SIGCONT)
+    def carry(self, page, target, kind, *files):
+        target.evaluate(CARRY, {"type": kind, "files": [[name, mime_type, list(data)] for name, mime_type, data in files]})
+
+    def says(self, page, text, **options):
+        self.expect(page.get_by_role("status")).to_have_text(text, **options)
 
     def writes(self, page):
         """A list that grows with every request of this page that is no GET."""
@@ -96,31 +131,54 @@ class OneAtATimeTest(BrowserCase):
         page.on("request", lambda request: request.method != "GET" and found.append(request.method))
         return found
 
-    def test_add_clicked_twice_makes_one_todo_and_keeps_what_is_typed_meanwhile(self):
+    @contextmanager
+    def held(self):
+        """The app is stopped, so that requests run as long as a test wants."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
+
+
+class AccountTest(BrowserCase):
+    def test_enter_signs_a_new_visitor_up(self):
         page = self.open()
-        self.sign_up(page, "adder")
-        field = page.get_by_role("textbox", name="New todo")
-        field.fill("milk")
-        with self.held():
-            page.get_by_role("button", name="Add").dblclick()
-            field.press("Enter")
-            field.press_sequentially("eggs")
-        self.expect(page.get_by_role("status")).to_have_text("Added.")
-        self.expect(field).to_have_value("eggs")
-        self.expect(field).to_be_focused()
-        page.reload()
-        self.expect(self.items(page).locator(".content")).to_have_text(["milk"])
+        password = page.get_by_role("textbox", name="Password")
+        self.expect(password).to_have_attribute("autocomplete", "new-password")  # so that a password manager proposes one
+        page.get_by_role("textbox", name="Username").fill("newcomer")
+        password.fill("secret")
+        password.press("Enter")
+        self.expect(self.field(page)).to_be_focused()
+        page.get_by_role("button", name="Log out").click()
+        self.says(page, "You are logged out.")
+        self.expect(password).to_have_attribute("autocomplete", "current-password")
+        page.get_by_role("textbox", name="Username").fill("newcomer")
+        password.fill("secret")
+        password.press("Enter")
+        self.expect(self.field(page)).to_be_focused()
         self.assertEqual(page.problems, [])
 
-    def test_second_click_of_a_double_click_is_no_blank_todo(self):
+    def test_unknown_name_is_offered_to_sign_up(self):
         page = self.open()
-        self.sign_up(page, "quick")
-        page.get_by_role("textbox", name="New todo").fill("milk")
-        page.get_by_role("button", name="Add").click()
-        self.expect(page.get_by_role("status")).to_have_text("Added.")
-        page.mouse.down(click_count=2)
-        page.mouse.up(click_count=2)
-        self.expect(page.get_by_role("status")).to_have_text("Added.")
+        page.get_by_role("button", name="Log in").click()
+        self.says(page, "Please fill in both fields.")
+        page.get_by_role("textbox", name="Username").fill("nobody yet")
+        page.get_by_role("textbox", name="Password").fill("secret")
+        page.get_by_role("button", name="Log in").click()
+        self.says(page, re.compile("password is wrong.*Sign up"))
+        page.get_by_role("button", name="Sign up").click()  # nothing is to be typed again
+        self.expect(self.field(page)).to_be_visible()
+        self.assertTrue(all("401" in problem for problem in page.problems), page.problems)
+
+    def test_password_of_five_characters_makes_no_account(self):
+        page = self.open()
+        page.get_by_role("textbox", name="Username").fill("shorty")
+        page.get_by_role("textbox", name="Password").fill("12345")
+        writes = self.writes(page)
+        page.get_by_role("button", name="Sign up").click()
+        self.says(page, re.compile("at least 6"))
+        self.assertEqual(writes, [])
 
     def test_sign_up_clicked_twice_is_one_account(self):
         page = self.open()
@@ -130,36 +188,171 @@ class OneAtATimeTest(BrowserCase):
         with self.held():
             page.get_by_role("button", name="Sign up").dblclick()
             page.get_by_role("textbox", name="Password").press("Enter")
-        self.expect(page.get_by_role("status")).to_have_text("Welcome, signer")
+        self.says(page, "Welcome, signer")
         self.assertEqual((writes, page.problems), (["POST"], []))
 
-    def test_old_message_is_gone_when_a_request_starts(self):
-        page = self.open()
-        self.sign_up(page, "reader")
-        self.add(page, "milk")
-        self.expect(page.get_by_role("status")).to_have_text("Added.")
-        with self.held():
-            page.get_by_role("checkbox", name="milk").check()
-            self.expect(page.get_by_role("status")).to_have_text("")
-        self.expect(page.get_by_role("status")).to_have_text("Marked as done.")
+    def test_two_visitors_see_their_own(self):
+        alice, bob = self.signed_up("alice"), self.signed_up("bob")
+        self.add(alice, "alice's secret")
+        bob.reload()
+        self.expect(bob.get_by_text("Nothing here yet")).to_be_visible()
+        self.assertEqual(alice.problems + bob.problems, [])
 
-    def test_todo_clicked_twice_is_marked_once(self):
-        page = self.open()
-        self.sign_up(page, "clicker")
-        self.add(page, "milk")
-        writes = self.writes(page)
+    def test_tab_of_the_last_user_becomes_the_next_ones(self):
+        anna = self.signed_up("anna")
+        other = self.tab(anna.context)
+        other.get_by_role("button", name="Log out").click()
+        self.expect(anna.get_by_role("textbox", name="Username")).to_be_visible()
+        self.enter(other, "bert", "Sign up")
+        self.expect(anna.get_by_text("bert", exact=True)).to_be_visible()
+        self.assertEqual(anna.problems + other.problems, [])
+
+    def test_what_was_typed_for_one_user_is_never_stored_for_another(self):
+        page = self.signed_up("carla")
+        page.request.post(self.url("/api/users"), data={"username": "dora", "password": "secret"})  # as another tab would
+        self.field(page).fill("for carla")
+        self.field(page).press("Enter")
+        self.expect(page.get_by_text("dora", exact=True)).to_be_visible()
+        self.expect(page.get_by_text("Nothing here yet")).to_be_visible()
+        self.assertEqual(self.stored(page), [])
+        page.get_by_role("button", name="Log out").click()
+        self.enter(page, "carla")
+        self.expect(page.get_by_role("checkbox", name="for carla")).to_be_enabled()
+        self.assertEqual(self.stored(page), ["for carla"])
+
+    def test_draft_of_one_user_is_not_shown_to_another_and_comes_back(self):
+        page = self.signed_up("erna")
+        self.field(page).fill("private thou")
+        page.get_by_role("button", name="Log out").click()
+        self.enter(page, "fred", "Sign up")
+        self.expect(self.field(page)).to_have_value("")
+        page.get_by_role("button", name="Log out").click()
+        self.enter(page, "erna")
+        self.expect(self.field(page)).to_have_value("private thou")
+
+    def test_tabs_of_one_user_hear_of_each_other(self):
+        one = self.signed_up("tabber")
+        two = self.tab(one.context)
+        self.expect(self.field(two)).to_be_visible()
+        self.add(one, "from the first")
+        self.shows(two, "from the first")
+        two.get_by_role("checkbox").check()
+        self.expect(one.get_by_role("checkbox")).to_be_checked()
+
+
+class ListTest(BrowserCase):
+    def test_account_and_todos_from_the_first_to_the_last_click(self):
+        page = self.signed_up("flow")
+        self.add(page, "first", "second")
+        self.expect(page.get_by_text("2 left")).to_be_visible()
+        page.get_by_role("checkbox", name="first").check()
+        self.says(page, "Marked as done.")
+        self.expect(page.get_by_text("1 left")).to_be_visible()
+        self.assertEqual(page.title(), "(1) Todos")
+        for name, wanted in (("Done", ["first"]), ("Open", ["second"]), ("All", ["second", "first"])):
+            page.get_by_role("link", name=name).click()
+            self.shows(page, *wanted)
+        page.get_by_role("button", name="Edit: second").click()
+        page.get_by_role("textbox", name="Edit").fill("second, changed")
+        page.keyboard.press("Enter")
+        self.expect(page.get_by_role("checkbox", name="second, changed")).to_be_visible()
+        page.get_by_role("button", name="Delete: first").click()
+        self.shows(page, "second, changed")
+        page.reload()
+        self.shows(page, "second, changed")
+        until(lambda: self.stored(page) == ["second, changed"])
+        self.assertEqual(page.problems, [])
+
+    def test_fast_typing_on_a_slow_network_loses_nothing(self):
+        page = self.signed_up("typist")
         with self.held():
-            page.get_by_text("milk").dblclick()
-            self.expect(page.get_by_role("checkbox", name="milk")).to_be_checked()
-            self.item(page, "milk").get_by_role("button", name="Edit").click()  # that waits as well
-        self.expect(page.get_by_role("status")).to_have_text("Marked as done.")
-        self.expect(page.get_by_role("checkbox", name="milk")).to_be_checked()
-        self.expect(page.get_by_role("textbox", name="Edit")).to_have_count(0)
-        self.assertEqual((writes, page.problems), (["PATCH"], []))
+            for content in ("eggs", "milk", "tea"):
+                page.keyboard.type(content)
+                page.keyboard.press("Enter")
+            self.shows(page, "tea", "milk", "eggs")
+            self.expect(page.get_by_text("saving …").first).to_be_visible()
+            page.keyboard.type("bre")
+        self.expect(page.get_by_role("checkbox", disabled=True)).to_have_count(0)
+        self.assertEqual(self.stored(page), ["tea", "milk", "eggs"])
+        self.expect(self.field(page)).to_have_value("bre")
+        self.assertEqual(page.problems, [])
+
+    def test_todo_that_was_not_stored_stays_and_can_be_tried_again(self):
+        page = self.signed_up("retrier")
+        page.route("**/api/todos", lambda route: route.fulfill(status=500, json={"error": "bad luck", "code": 1}), times=2)
+        for content in ("eggs", "milk", "tea"):
+            self.field(page).fill(content)
+            self.field(page).press("Enter")
+        self.expect(page.get_by_role("checkbox", name="tea")).to_be_enabled()
+        self.assertEqual(self.stored(page), ["tea"])
+        page.reload()
+        self.shows(page, "milk", "eggs", "tea")
+        page.get_by_role("button", name="Try again: eggs").click()
+        page.get_by_role("button", name="Discard: milk").click()
+        self.shows(page, "eggs", "tea")
+        until(lambda: self.stored(page) == ["eggs", "tea"])
+
+    def test_add_clicked_twice_makes_one_todo_and_keeps_what_is_typed_meanwhile(self):
+        page = self.signed_up("adder")
+        self.field(page).fill("milk")
+        with self.held():
+            page.get_by_role("button", name="Add").dblclick()
+            self.field(page).press_sequentially("eggs")
+        self.says(page, "Added.")
+        self.expect(self.field(page)).to_have_value("eggs")
+        self.expect(self.field(page)).to_be_focused()
+        self.assertEqual(self.stored(page), ["milk"])
+
+    def test_text_that_is_too_long_is_neither_cut_nor_lost(self):
+        page = self.signed_up("writer")
+        self.field(page).fill("x" * 252)
+        page.keyboard.press("Enter")
+        self.says(page, re.compile("12 characters too long"))
+        self.expect(self.field(page)).to_have_value("x" * 252)
+        self.field(page).fill("x" * 240)
+        page.keyboard.press("Enter")
+        self.expect(page.get_by_role("checkbox", disabled=False)).to_be_visible()
+        self.expect(self.field(page)).to_have_value("")
+        self.items(page).locator(".content").dblclick()
+        editor = page.get_by_role("textbox", name="Edit")
+        editor.fill("y" * 241)
+        page.keyboard.press("Enter")
+        self.says(page, re.compile("1 characters too long"))
+        self.expect(editor).to_have_value("y" * 241)
+        self.assertEqual(self.stored(page), ["x" * 240])
+
+    def test_lines_of_a_todo_survive_editing(self):
+        page = self.signed_up("liner")
+        self.field(page).press_sequentially("one")
+        page.keyboard.press("Shift+Enter")
+        self.field(page).press_sequentially("two")
+        page.keyboard.press("Enter")
+        until(lambda: self.stored(page) == ["one\ntwo"])
+        page.get_by_role("button", name="Edit").click()
+        page.keyboard.press("End")
+        page.keyboard.type("!")
+        page.keyboard.press("Enter")
+        until(lambda: self.stored(page) == ["one\ntwo!"])
+
+    def test_edit_outlives_filters_reloading_and_the_end_of_the_session(self):
+        page = self.signed_up("editor")
+        self.add(page, "milk")
+        page.get_by_text("milk").dblclick()
+        editor = page.get_by_role("textbox", name="Edit")
+        editor.fill("milk and eggs")
+        page.get_by_role("link", name="Done").click()
+        self.expect(editor).to_have_value("milk and eggs")
+        page.reload()
+        self.expect(editor).to_have_value("milk and eggs")
+        page.context.clear_cookies()
+        page.get_by_role("button", name="Save").click()
+        self.enter(page, "editor")
+        self.expect(editor).to_have_value("milk and eggs")
+        page.get_by_role("button", name="Save").click()
+        until(lambda: self.stored(page) == ["milk and eggs"])
 
     def test_edit_that_is_being_saved_is_neither_saved_again_nor_cancelled(self):
-        page = self.open()
-        self.sign_up(page, "editor")
+        page = self.signed_up("saver")
         self.add(page, "milk")
         page.get_by_role("button", name="Edit").click()
         page.get_by_role("textbox", name="Edit").fill("milk and eggs")
@@ -168,204 +361,373 @@ class OneAtATimeTest(BrowserCase):
             page.get_by_role("button", name="Save").dblclick()
             page.get_by_role("textbox", name="Edit").press("Escape")
             page.get_by_role("button", name="Cancel").click()
-        self.expect(page.get_by_role("status")).to_have_text("Saved.")
-        self.expect(page.get_by_role("checkbox", name="milk and eggs", exact=True)).to_be_visible()
+        self.says(page, "Saved.")
+        self.shows(page, "milk and eggs")
         self.assertEqual((writes, page.problems), (["PATCH"], []))
 
-    def test_file_dropped_on_a_todo_that_is_being_edited_leaves_its_text(self):
-        page = self.open()
-        self.sign_up(page, "dropper")
-        self.add(page, "milk")
-        page.get_by_role("button", name="Edit").click()
-        page.get_by_role("textbox", name="Edit").fill("milk and eggs")
+    def test_double_click_on_delete_deletes_one_and_undo_brings_it_back(self):
+        page = self.signed_up("deleter")
+        self.add(page, "one", "two", "three")
         writes = self.writes(page)
-        transfer = page.evaluate_handle(
-            "() => { const t = new DataTransfer(); t.items.add(new File(['x'], 'x.txt')); return t; }"
-        )
-        self.items(page).first.dispatch_event("drop", {"dataTransfer": transfer})
-        page.wait_for_timeout(300)
-        self.expect(page.get_by_role("textbox", name="Edit")).to_have_value("milk and eggs")
-        self.assertEqual((writes, page.problems), ([], []))
+        page.get_by_role("button", name="Delete: three").dblclick()
+        self.shows(page, "two", "one")
+        page.get_by_role("button", name="Undo").click()
+        self.shows(page, "three", "two", "one")
+        self.expect(page.get_by_role("checkbox", name="three")).to_be_focused()
+        page.keyboard.press("Delete")
+        self.shows(page, "two", "one")
+        page.keyboard.press("Control+z")
+        self.shows(page, "three", "two", "one")
+        self.assertEqual((writes, self.stored(page)), ([], ["three", "two", "one"]))
 
+    def test_message_appears_where_one_is_looking(self):
+        page = self.signed_up("looker")
+        self.add(page, *(f"todo {i}" for i in range(20)))
+        page.route("**/api/todos/*", lambda route: route.fulfill(status=500, json={"error": "bad luck", "code": 1}))
+        page.get_by_role("checkbox", name="todo 0").click()
+        self.expect(page.get_by_role("status")).to_be_in_viewport(ratio=1)
+        self.expect(page.get_by_role("status")).not_to_have_text("")
+        self.expect(page.get_by_role("checkbox", name="todo 0")).not_to_be_checked()
 
-class FlowTest(BrowserCase):
-    def test_todo_that_is_cut_is_said_to_be(self):
-        page = self.open()
-        self.sign_up(page, "writer")
-        page.get_by_role("textbox", name="New todo").fill("x" * 300)
-        page.keyboard.press("Enter")
-        self.expect(page.get_by_role("status")).to_have_text("Added. It was too long: its end was cut off.")
-        self.expect(self.items(page).locator(".content")).to_have_text(["x" * 240 + " ..."])
-        for content, said in (("y" * 241, "Saved. It was too long: its end was cut off."), ("y" * 240, "Saved.")):
-            page.get_by_role("button", name="Edit").click()
-            page.get_by_role("textbox", name="Edit").fill(content)
-            page.keyboard.press("Enter")
-            self.expect(page.get_by_role("status")).to_have_text(said)
+    def test_todo_ticked_twice_while_a_request_runs_ends_as_it_is_shown(self):
+        page = self.signed_up("ticker")
+        self.add(page, "milk")
+        box = page.get_by_role("checkbox", name="milk")
+        with self.held():
+            box.check()
+            box.uncheck()
+            box.check()
+            box.uncheck()
+        self.says(page, "Open again.")
+        self.expect(box).not_to_be_checked()
+        self.assertFalse(page.request.get(self.url("/api/todos")).json()["todos"][0]["done"])
 
-    def test_account_and_todos_from_the_first_to_the_last_click(self):
-        page = self.open()
-        self.sign_up(page, "flow")
-        for content in ("first", "second"):
-            self.add(page, content)
-        page.get_by_role("checkbox", name="first").check()
-        self.expect(page.get_by_role("status")).to_have_text("Marked as done.")
-        for name, wanted in (("Done", ["first"]), ("Open", ["second"]), ("All", ["second", "first"])):
-            page.get_by_role("link", name=name).click()
-            self.expect(self.items(page).locator(".content")).to_have_text(wanted)
-        self.item(page, "second").get_by_role("button", name="Edit").click()
-        page.get_by_role("textbox", name="Edit").fill("second, changed")
-        page.keyboard.press("Enter")
-        self.expect(page.get_by_role("checkbox", name="second, changed")).to_be_visible()
-        remove = self.item(page, "first").get_by_role("button", name="Delete")
-        remove.click()  # asks once
-        self.item(page, "first").get_by_role("button", name="Delete for good?").click()
-        self.expect(self.items(page)).to_have_count(1)
-        page.reload()
-        self.expect(page.get_by_role("checkbox", name="second, changed")).to_be_visible()
-        page.get_by_role("button", name="Log out").click()
-        page.get_by_role("textbox", name="Username").fill("flow")
-        page.get_by_role("textbox", name="Password").fill("secret")
-        page.get_by_role("button", name="Log in").click()
-        self.expect(self.items(page)).to_have_count(1)
-        self.assertEqual(page.problems, [])
+    def test_buttons_are_called_by_what_they_act_on(self):
+        page = self.signed_up("namer")
+        self.add(page, "milk", "eggs")
+        for action in ("Edit", "Attach", "Delete"):
+            for content in ("milk", "eggs"):
+                self.expect(page.get_by_role("button", name=f"{action}: {content}", exact=True)).to_have_count(1)
 
-    def test_attachment_by_button_and_by_drop(self):
-        page = self.open()
-        self.sign_up(page, "attacher")
-        self.add(page, "with a file")
-        with page.expect_file_chooser() as chooser:
-            page.get_by_role("button", name="Attach").click()
-        png = bytes.fromhex("89504e470d0a1a0a0000000d4948445200000001000000010806000000"
-                            "1f15c4890000000d49444154789c626001000000ffff03000006000557bfabd40000000049454e44ae426082")
-        chooser.value.set_files({"name": "dot.png", "mimeType": "image/png", "buffer": png})
-        self.expect(page.get_by_role("link", name="dot.png")).to_be_visible()
-        self.expect(page.locator("li img")).to_have_count(1)
-        transfer = page.evaluate_handle(
-            "() => { const t = new DataTransfer(); t.items.add(new File(['hello'], '文.txt', {type: 'text/plain'})); return t; }"
-        )
-        self.items(page).first.dispatch_event("drop", {"dataTransfer": transfer})
-        self.expect(page.get_by_role("link", name="文.txt")).to_be_visible()
-        url = page.get_by_role("link", name="文.txt").get_attribute("href")
-        self.assertEqual(page.request.get(f"http://127.0.0.1:{self.port}{url}").body(), b"hello")
-        self.assertEqual(page.problems, [])
+    def test_focus_stays_in_the_list_when_a_ticked_todo_leaves_it(self):
+        page = self.signed_up("focuser", "/#open")
+        self.add(page, "three", "two", "one")
+        page.get_by_role("checkbox", name="two").focus()
+        page.keyboard.press("Space")
+        self.expect(page.get_by_role("checkbox", name="three")).to_be_focused()
+        page.keyboard.press("Space")
+        self.expect(page.get_by_role("checkbox", name="one")).to_be_focused()
+        page.keyboard.press("Space")
+        self.expect(self.field(page)).to_be_focused()
 
-    def test_two_visitors_see_their_own(self):
-        alice, bob = self.open(), self.open()
-        self.sign_up(alice, "alice")
-        self.sign_up(bob, "bob")
-        self.add(alice, "alice's secret")
-        bob.reload()
-        self.expect(bob.get_by_text("Nothing here yet")).to_be_visible()
-        self.assertEqual(alice.problems + bob.problems, [])
+    def test_right_to_left_text_reads_from_the_right(self):
+        page = self.signed_up("reader")
+        self.add(page, "شراء الحليب (2 لتر)!")
+        direction = "element => getComputedStyle(element).direction"
+        self.assertEqual(self.items(page).locator(".content").evaluate(direction), "rtl")
+        page.get_by_role("button", name="Edit").click()
+        self.assertEqual(page.get_by_role("textbox", name="Edit").evaluate(direction), "rtl")
 
     def test_hostile_content_is_text(self):
-        page = self.open()
-        self.sign_up(page, "<b>bold<b>")
+        page = self.signed_up("<b>bold<b>")
         self.add(page, "<img src=x onerror=alert(1)><script>alert(2)</script>")
         self.assertEqual(page.locator("li img, li script, header b").count(), 0)
         self.assertEqual(page.problems, [])
 
-    def test_wrong_password_and_empty_fields_are_said_in_words(self):
-        page = self.open()
-        page.get_by_role("button", name="Log in").click()
-        self.expect(page.get_by_role("status")).to_have_text("Please fill in both fields.")
-        page.get_by_role("textbox", name="Username").fill("nobody")
-        page.get_by_role("textbox", name="Password").fill("wrong")
-        page.get_by_role("button", name="Log in").click()
-        self.expect(page.get_by_role("status")).to_have_text("The username or the password is wrong.")
-        self.expect(page.get_by_role("textbox", name="Username")).to_have_value("nobody")
-        self.assertTrue(all("401" in problem for problem in page.problems))
-
     def test_keyboard_alone_is_enough(self):
         page = self.open()
-        page.keyboard.press("Tab")
-        page.keyboard.type("keyboard")
-        page.keyboard.press("Tab")
-        page.keyboard.type("secret")
-        page.keyboard.press("Tab")
-        page.keyboard.press("Tab")
+        self.expect(page.get_by_role("textbox", name="Username")).to_be_visible()
+        for text in ("keyboard", "secret", "", ""):
+            page.keyboard.press("Tab")
+            page.keyboard.type(text)
+        self.expect(page.get_by_role("button", name="Sign up")).to_be_focused()
         page.keyboard.press("Enter")
-        self.expect(page.get_by_role("textbox", name="New todo")).to_be_focused()
-        page.keyboard.type("typed")
-        page.keyboard.press("Enter")
+        self.expect(self.field(page)).to_be_focused()
+        for content in ("below", "typed"):
+            page.keyboard.type(content)
+            page.keyboard.press("Enter")
         box = page.get_by_role("checkbox", name="typed")
-        self.expect(box).to_be_visible()
+        self.expect(box).to_be_enabled()
         for _ in range(5):
             page.keyboard.press("Tab")
         self.expect(box).to_be_focused()
         page.keyboard.press("Space")
-        self.expect(page.get_by_role("status")).to_have_text("Marked as done.")
-        self.expect(box).to_be_focused()
+        self.says(page, "Marked as done.")
+        page.keyboard.press("ArrowDown")
+        self.expect(page.get_by_role("checkbox", name="below")).to_be_focused()
+        page.keyboard.press("ArrowUp")
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         self.expect(page.get_by_role("textbox", name="Edit")).to_be_focused()
+        page.keyboard.press("Escape")
+        self.expect(box).to_be_focused()
+        page.keyboard.press("Enter")
         page.keyboard.type("changed")  # what was there is selected
         page.keyboard.press("Enter")
         self.expect(page.get_by_role("checkbox", name="changed", exact=True)).to_be_focused()
-        self.expect(page.get_by_role("status")).to_have_text("Saved.")
+        self.says(page, "Saved.")
 
-    def test_first_view_is_small(self):
-        page = self.open()
-        size = page.evaluate(
-            "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
-            ".reduce((sum, entry) => sum + entry.encodedBodySize, 0)"
-        )
-        self.assertLess(size, FIRST_VIEW_BYTES)
-        self.assertGreater(size, 5000)
-
-    def test_chinese_browser_reads_chinese(self):
-        page = self.open(locale="zh-CN")
-        self.expect(page.get_by_role("button", name="注册")).to_be_visible()
-        self.assertEqual(page.evaluate("document.documentElement.lang"), "zh-CN")
-
-    def test_nothing_overflows_from_320_to_1440_pixels(self):
-        for width in (320, 1440):
-            page = self.open(viewport={"width": width, "height": 700})
-            self.sign_up(page, f"wide{width}")
-            self.add(page, "w" * 200)
-            self.assertLessEqual(page.evaluate("document.documentElement.scrollWidth"), width)
-
-    def test_thousand_todos_come_page_by_page_and_the_first_soon(self):
-        page = self.open()
-        self.sign_up(page, "thousand")
-        script = """async () => { for (let i = 0; i < 50; i++) await Promise.all([...Array(20).keys()].map((j) =>
-            fetch('/api/todos', {method: 'POST', headers: {'Content-Type': 'application/json'},
-            body: JSON.stringify({content: `todo ${i * 20 + j}`})}))); }"""
+    def test_long_list_comes_page_by_page_and_moves_nothing(self):
+        page = self.signed_up("collector")
+        script = """async () => { for (let i = 0; i < 15; i++) await Promise.all([...Array(20).keys()].map((j) =>
+            fetch('/api/todos', {method: 'POST', body: JSON.stringify({content: `todo ${i * 20 + j}`})}))); }"""
         page.set_default_timeout(30000)
         page.evaluate(script)
         page.reload()
         self.expect(self.items(page).first).to_be_visible()
-        usable = page.evaluate(
-            "performance.getEntriesByType('resource').filter((entry) => entry.name.includes('/api/todos'))[0].responseEnd"
-        )
         shift = page.evaluate("""() => new Promise((resolve) => { let sum = 0;
-            new PerformanceObserver((list) => { for (const e of list.getEntries()) sum += e.value; }).observe({type: 'layout-shift', buffered: true});
-            setTimeout(() => resolve(sum), 200); })""")
-        print(f"a usable list of 1,000 todos after {usable:.0f} ms, layout shift {shift:.4f}")
+            new PerformanceObserver((list) => { for (const e of list.getEntries()) sum += e.value; resolve(sum); })
+                .observe({type: 'layout-shift', buffered: true});
+            requestAnimationFrame(() => requestAnimationFrame(() => resolve(sum))); })""")
         self.assertLess(shift, 0.01)
-        self.assertLess(usable, USABLE_MS * 5)  # a loaded machine is no reason to fail; the figure is printed
-        before = self.items(page).count()
-        page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
-        self.expect(self.items(page).nth(before + 10)).to_be_attached()
+        self.expect(page.get_by_text("300 left")).to_be_visible()
+        for rows in (200, 300):
+            page.evaluate("scrollTo(0, document.body.scrollHeight)")
+            self.expect(self.items(page)).to_have_count(rows)
         self.assertEqual(page.problems, [])
+
+
+class FileTest(BrowserCase):
+    TEXT = ("文.txt", "text/plain", b"hello")
+    PICTURE = ("dot.png", "image/png", PNG)
+
+    def choose(self, page, content, *file):
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name=f"Attach: {content}").click()
+        chooser.value.set_files([{"name": name, "mimeType": kind, "buffer": data} for name, kind, data in file])
+
+    def test_attachment_by_button_can_be_removed_and_brought_back(self):
+        page = self.signed_up("attacher")
+        self.add(page, "report")
+        self.choose(page, "report", self.PICTURE)
+        link = page.get_by_role("link", name="dot.png")
+        self.expect(link.locator("img")).to_have_js_property("naturalWidth", 1)
+        remove = page.get_by_role("button", name="Remove: dot.png (report)")
+        remove.click()
+        self.expect(link).to_have_count(0)
+        page.get_by_role("button", name="Undo").click()
+        self.expect(link).to_be_visible()
+        remove.click()
+        page.reload()
+        self.shows(page, "report")
+        self.expect(link).to_have_count(0)
+        until(lambda: page.request.get(self.url("/api/todos")).json()["todos"][0]["attachment"] is None)
+        self.assertEqual(page.problems, [])
+
+    def test_second_file_for_a_todo_replaces_nothing(self):
+        page = self.signed_up("keeper")
+        self.add(page, "report")
+        self.choose(page, "report", self.PICTURE)
+        self.expect(page.get_by_role("link", name="dot.png")).to_be_visible()
+        self.carry(page, self.item(page, "report"), "drop", self.TEXT)
+        link = page.get_by_role("link", name="文.txt")
+        self.expect(link).to_be_visible()
+        self.expect(page.get_by_role("link", name="dot.png")).to_be_visible()
+        self.shows(page, "文.txt", "report")
+        self.assertEqual(page.request.get(self.url(link.get_attribute("href"))).body(), b"hello")
+
+    def test_two_dropped_files_are_both_kept(self):
+        page = self.signed_up("dropper")
+        self.add(page, "report")
+        self.carry(page, self.item(page, "report"), "drop", self.PICTURE, self.TEXT)
+        self.expect(page.get_by_role("link", name="dot.png")).to_be_visible()
+        self.expect(page.get_by_role("link", name="文.txt")).to_be_visible()
+        self.shows(page, "文.txt", "report")
+
+    def test_pasted_picture_becomes_a_todo_with_what_is_typed(self):
+        page = self.signed_up("paster")
+        self.field(page).fill("look at this")
+        self.carry(page, self.field(page), "paste", self.PICTURE)
+        self.shows(page, "look at this")
+        self.expect(self.items(page).get_by_role("link", name="dot.png")).to_be_visible()
+        self.expect(self.field(page)).to_have_value("")
+
+    def test_file_dropped_on_a_todo_that_is_being_edited_leaves_its_text(self):
+        page = self.signed_up("careful")
+        self.add(page, "milk")
+        page.get_by_role("button", name="Edit").click()
+        page.get_by_role("textbox", name="Edit").fill("milk and eggs")
+        self.carry(page, self.items(page).first, "drop", self.TEXT)
+        self.expect(page.get_by_role("link", name="文.txt")).to_be_visible()
+        self.expect(page.get_by_role("textbox", name="Edit")).to_have_value("milk and eggs")
+
+    def test_upload_can_be_cancelled(self):
+        page = self.signed_up("canceller")
+        self.add(page, "film")
+        with self.held():
+            self.choose(page, "film", ("film.bin", "application/octet-stream", bytes(1 << 20)))
+            self.expect(page.get_by_role("progressbar")).to_be_visible()
+            page.get_by_role("button", name="Cancel upload: film.bin").click()
+            self.expect(page.get_by_role("progressbar")).to_have_count(0)
+        page.reload()
+        self.shows(page, "film")
+
+    def test_upload_that_failed_can_be_tried_again(self):
+        page = self.signed_up("again")
+        self.add(page, "report")
+        page.route("**/attachment", lambda route: route.abort(), times=1)
+        self.choose(page, "report", self.TEXT)
+        page.get_by_role("button", name="Try again: 文.txt").click()
+        self.expect(page.get_by_role("link", name="文.txt")).to_be_visible()
+
+
+class LookTest(BrowserCase):
+    """What is seen, by whom, on which screen."""
+
+    def test_all_of_it_is_small(self):
+        files = [file for file in STATIC.rglob("*") if file.is_file()]
+        self.assertLessEqual(sum(file.stat().st_size for file in files), STATIC_BYTES)
+        for file in files:
+            with self.subTest(file.name):
+                self.assertLess(file.read_bytes().count(b"\n"), STATIC_LINES)
+
+    def test_rows_are_low_and_their_targets_high(self):
+        page = self.signed_up("measurer")
+        self.add(page, "milk")
+        self.assertLessEqual(self.items(page).first.bounding_box()["height"], 46)
+        for target in page.locator("main button:visible, header button, nav a, li label").all():
+            with self.subTest(target.evaluate("element => element.outerHTML")):
+                self.assertGreaterEqual(target.bounding_box()["height"], 44)
+
+    def test_actions_show_on_hover_and_focus_and_always_on_touch(self):
+        page = self.signed_up("hoverer")
+        self.add(page, "milk")
+        actions = page.locator(".actions")
+        page.mouse.move(0, 0)
+        self.expect(actions).to_have_css("opacity", "0")
+        self.items(page).first.hover()
+        self.expect(actions).to_have_css("opacity", "1")
+        page.mouse.move(0, 0)
+        page.get_by_role("checkbox").focus()
+        self.expect(actions).to_have_css("opacity", "1")
+        touch = self.signed_up("toucher", has_touch=True, is_mobile=True, viewport={"width": 390, "height": 800})
+        self.add(touch, "milk")
+        self.expect(touch.locator(".actions")).to_have_css("opacity", "1")
+
+    def test_current_filter_is_seen_with_forced_colors(self):
+        page = self.signed_up("forced", forced_colors="active")
+        link = page.get_by_role("link", name="All")
+        seen = link.screenshot()
+        link.evaluate("element => element.removeAttribute('aria-current')")
+        self.assertNotEqual(link.screenshot(), seen)
+
+    def test_page_is_for_users_and_not_for_operators(self):
+        page = self.signed_up("user")
+        self.assertNotRegex(page.locator("body").inner_text(), "storage|cache|environment")
+
+    def test_chinese_page_says_nothing_in_english(self):
+        page = self.open(locale="zh-CN")
+        self.assertEqual(page.evaluate("document.documentElement.lang"), "zh-CN")
+        page.get_by_role("textbox", name="用户名").fill("读者")
+        page.get_by_role("textbox", name="密码").fill("secret")
+        page.get_by_role("button", name="注册").click()
+        field = page.get_by_role("textbox", name="新的待办")
+        for status in (400, 403, 404, 413, 429, 500, 503):
+            with self.subTest(status):
+                page.route("**/api/todos", lambda route: route.fulfill(status=status, json={"error": "in English", "code": 1}), times=1)
+                field.fill("牛奶")
+                field.press("Enter")
+                self.expect(page.get_by_role("button", name="重试").first).to_be_visible()
+                self.assertNotRegex(page.locator("body").inner_text(), "[A-Za-z]")
+                page.get_by_role("button", name="丢弃").first.click()
+                page.evaluate("dispatchEvent(new Event('online'))")  # it looks again at once, instead of in a while
+
+    def test_unknown_address_is_a_page(self):
+        page = self.open("/no/such/page")
+        page.get_by_role("link", name="todos").click()
+        self.expect(page.get_by_role("button", name="Sign up")).to_be_visible()
+
+    def test_without_javascript_it_says_so(self):
+        page = self.open(java_script_enabled=False)
+        self.expect(page.locator("noscript p")).to_have_count(2)
+        self.expect(page.locator("noscript p").first).to_be_visible()
+
+    def test_nothing_overflows_from_320_to_2560_pixels(self):
+        page = self.signed_up("wide")
+        self.add(page, "w" * 200, "short")
+        page.get_by_role("button", name="Edit: short").click()
+        for width in (320, 640, 1440, 2560):
+            with self.subTest(width):
+                page.set_viewport_size({"width": width, "height": 700})
+                self.assertLessEqual(page.evaluate("document.documentElement.scrollWidth"), width)
+                box = page.locator("main").bounding_box()
+                self.assertAlmostEqual(box["x"] + box["width"] / 2, width / 2, delta=10)
 
     @unittest.skipUnless(AXE, "AXE_CORE does not name axe-core's axe.min.js")
     def test_accessibility_checker_finds_nothing(self):
-        for scheme in ("light", "dark"):
-            page = self.open(bypass_csp=True, color_scheme=scheme)
+        for locale in ("en-US", "zh-CN"):
+            for scheme in ("light", "dark"):
+                page = self.open(bypass_csp=True, color_scheme=scheme, locale=locale)
+                page.add_script_tag(content=Path(AXE).read_text())
+                page.wait_for_selector("#account button")
+                for state, reach in self.states(page, locale + scheme):
+                    with self.subTest(locale=locale, scheme=scheme, state=state):
+                        reach()
+                        found = page.evaluate("async () => (await axe.run()).violations.map((v) => v.id + ': ' + v.nodes[0].html)")
+                        self.assertEqual(found, [])
+
+    def states(self, page, name):
+        """(name, what leads to it) of every state that the page can be in, each from the one before."""
+        field = page.locator("#content")
+        wait = page.wait_for_selector
+
+        def fail(route):
+            route.fulfill(status=500, json={"error": "", "code": 1})
+
+        def fail_to_enter():
+            page.locator("[name=login]").click()
+            wait("[role=status].error")
+
+        def sign_up():
+            page.locator("#username").fill(name)
+            page.locator("#password").fill("secret")
+            page.locator("[name=signup]").click()
+            wait("#empty:visible")
+
+        def add(content):
+            field.fill(content)
+            field.press("Enter")
+            wait(f'li:not(.entry):has-text("{content}")')
+
+        def fill():
+            for content in ("Buy milk", "شراء الحليب", "third"):
+                add(content)
+            page.locator("input[type=checkbox]").first.check()
+            self.carry(page, page.locator("li").nth(1), "drop", self_picture)
+            wait("li img")
+
+        def fail_to_add():
+            page.route("**/api/todos", fail, times=1)
+            field.fill("not stored")
+            field.press("Enter")
+            wait("[data-do=retry]")
+
+        def remove():
+            page.locator("[data-do=remove]").last.click()
+            wait("#undo:visible")
+
+        def break_list():
+            page.route("**/api/todos?*", fail)
+            page.reload()
             page.add_script_tag(content=Path(AXE).read_text())
-            for step in ("account", "list"):
-                if step == "list":
-                    self.sign_up(page, f"axe{scheme}")
-                    self.add(page, "something")
-                    page.get_by_role("checkbox", name="something").check()
-                    self.expect(page.get_by_role("status")).to_have_text("Marked as done.")
-                violations = page.evaluate("async () => (await axe.run()).violations.map((v) => v.id + ': ' + v.nodes[0].html)")
-                self.assertEqual(violations, [], f"{scheme} {step}")
+            wait("[data-do=meet]:visible")
+
+        self_picture = FileTest.PICTURE
+        return [
+            ("first screen", lambda: None),
+            ("failed login", fail_to_enter),
+            ("empty", sign_up),
+            ("list", fill),
+            ("editing", lambda: page.locator("[data-do=edit]").first.click()),
+            ("not stored", fail_to_add),
+            ("undo", remove),
+            ("offline", lambda: (page.context.set_offline(True), wait("[role=status].error"), page.context.set_offline(False))),
+            ("error", break_list),
+        ]
 
 
-class FailingServerTest(BrowserCase):
-    """The storage dies in the middle: what was typed stays, and all is well again when it is back."""
+class LostServerTest(BrowserCase):
+    """The network or the storage dies in the middle: what was typed stays, and all is well again when it is back."""
 
     @classmethod
     def environment(cls, data):
@@ -374,26 +736,37 @@ class FailingServerTest(BrowserCase):
         cls.addClassCleanup(cls.storage.__exit__, None, None, None)
         return keys
 
+    def test_what_is_added_offline_waits_and_is_stored_later(self):
+        page = self.signed_up("traveller")
+        self.add(page, "before")
+        page.context.set_offline(True)
+        self.says(page, re.compile("You are offline"))
+        for content in ("one", "two"):
+            self.field(page).fill(content)
+            self.field(page).press("Enter")
+        self.shows(page, "two", "one", "before")
+        page.context.set_offline(False)
+        self.expect(page.get_by_role("checkbox", disabled=True)).to_have_count(0)
+        self.says(page, "Added.")
+        self.assertEqual(self.stored(page), ["two", "one", "before"])
+
     def test_lost_storage_is_said_in_words_and_nothing_typed_is_lost(self):
-        page = self.open()
-        self.sign_up(page, "failing")
+        page = self.signed_up("failing")
         self.add(page, "before")
         os.kill(self.storage.process.pid, signal.SIGSTOP)
         try:
-            field = page.get_by_role("textbox", name="New todo")
-            field.fill("typed while it")
-            page.get_by_role("button", name="Add").click()
-            field.fill("was lost")
-            self.expect(page.get_by_role("status")).to_have_text(re.compile("cannot be reached"), timeout=15000)
-            self.expect(field).to_have_value("typed while it was lost")
+            self.field(page).fill("typed while it was lost")
+            self.field(page).press("Enter")
+            self.says(page, re.compile("cannot be reached"), timeout=15000)
+            self.shows(page, "typed while it was lost", "before")
             self.assertTrue(all("50" in problem for problem in page.problems), page.problems)
         finally:
             os.kill(self.storage.process.pid, signal.SIGCONT)
-        end = time.monotonic() + 15
-        while self.items(page).count() < 2 and time.monotonic() < end:
-            page.get_by_role("button", name="Add").click()
-            page.wait_for_timeout(700)
-        self.expect(page.get_by_role("checkbox", name="typed while it was lost").first).to_be_visible()
+        self.expect(page.get_by_role("status")).not_to_have_text(re.compile("cannot be reached"), timeout=15000)
+        if page.get_by_role("button", name="Try again").count():
+            page.get_by_role("button", name="Try again").click()
+        self.expect(page.get_by_role("checkbox", disabled=True)).to_have_count(0)
+        self.shows(page, "typed while it was lost", "before")
 
 
 if __name__ == "__main__":

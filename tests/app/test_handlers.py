@@ -46,6 +46,17 @@ class PageTest(AppTestCase):
             with self.subTest(path):
                 self.assert_error(self.visitor.request("GET", path), 404)
 
+    def test_unknown_address_is_a_page_for_a_browser_and_json_for_a_program(self):
+        browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+        page = self.visitor.request("GET", "/nothing", headers=browser)
+        self.assertEqual((page.status, page.header("Content-Type")), (404, "text/html; charset=utf-8"))
+        self.assertEqual(page.header("Cache-Control"), "no-store")
+        self.assertIn(b'href="/"', page.body)
+        self.assertEqual(self.visitor.request("HEAD", "/nothing", headers=browser).status, 404)
+        for path, headers in (("/nothing", {}), ("/nothing", {"Accept": "*/*"}), ("/api/nothing", browser)):
+            with self.subTest(path=path, headers=headers):
+                self.assert_error(self.visitor.request("GET", path, headers=headers), 404)
+
     def test_unknown_path_is_404_and_another_method_405(self):
         self.assert_error(self.visitor.request("GET", "/nothing"), 404)
         response = self.visitor.request("PUT", "/api/todos")
@@ -236,6 +247,32 @@ class TodoTest(AppTestCase):
             with self.subTest(todo_id):
                 self.assert_error(alice.request("PATCH", f"/api/todos/{todo_id}", {"done": True}, QUERY_STRING=""), 404)
 
+    def test_request_meant_for_another_user_is_409_and_changes_nothing(self):
+        anna, bert = self.logged_in(), self.logged_in()
+        theirs = {"X-User": self.request("GET", "/api/session", visitor=anna).json()["user"]["id"]}
+        todo = self.create(bert)
+        path = f"/api/todos/{todo['id']}"
+        body, form = multipart("file", "a.txt", b"x")
+        self.request("POST", f"{path}/attachment", None, 201, bert, body=body, headers=form)
+        before = self.todos(bert)
+        rows = [
+            ("POST", "/api/todos", {"json_body": {"content": "for Anna"}}),
+            ("PATCH", path, {"json_body": {"done": True}}),
+            ("DELETE", path, {}),
+            ("POST", f"{path}/attachment", {"body": body}),
+            ("DELETE", f"{path}/attachment", {}),
+            ("GET", "/api/todos", {}),
+        ]
+        for method, where, given in rows:
+            for named in (theirs, {"X-User": ""}, {"X-User": "x" * 1000}):
+                with self.subTest(method=method, path=where, named=named):
+                    headers = {**named, **(form if "body" in given else {})}
+                    self.assert_error(bert.request(method, where, headers=headers, **given), 409)
+        self.assertEqual(self.todos(bert), before)
+        mine = {"X-User": self.request("GET", "/api/session", visitor=bert).json()["user"]["id"]}
+        self.request("PATCH", path, {"done": True}, visitor=bert, headers=mine)
+        self.assert_error(self.visitor.request("POST", "/api/todos", {"content": "x"}, headers=mine), 401)
+
     def test_long_content_is_cut_and_the_answer_shows_it(self):
         alice = self.logged_in()
         todo = self.create(alice, "字" * 241)
@@ -402,6 +439,17 @@ class AttachmentTest(AppTestCase):
         self.assertEqual(self.request("GET", self.path, visitor=self.alice).body, b"second")
         names = [file.name for file in leancloud.Query("_File").contained_in("name", ["a.txt", "b.txt"]).find()]
         self.assertEqual(names.count("a.txt"), 0)
+
+    def test_removed_attachment_is_gone_with_its_file(self):
+        self.assert_error(self.alice.request("DELETE", self.path), 404)
+        self.attach("gone.txt", b"x", "text/plain")
+        self.assert_error(self.logged_in().request("DELETE", self.path), 404)
+        self.request("DELETE", self.path, status=204, visitor=self.alice)
+        self.assert_error(self.alice.request("GET", self.path), 404)
+        self.assert_error(self.alice.request("DELETE", self.path), 404)
+        [todo] = self.request("GET", "/api/todos", visitor=self.alice).json()["todos"]
+        self.assertEqual(todo, self.todo)
+        self.assertEqual(leancloud.Query("_File").equal_to("name", "gone.txt").count(), 0)
 
     def test_hostile_file_names_are_only_names(self):
         for given, shown in (
