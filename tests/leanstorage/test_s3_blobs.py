@@ -3,6 +3,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import socket
 import subprocess
 import unittest
 from unittest import mock
@@ -14,7 +15,7 @@ from leanstorage.blobs import open_blobs
 from leanstorage.store import StoreUnavailable, now
 from leanstorage.resources.sweep import sweep
 from tests.leanstorage.service_support import KEYS, ServiceTestCase
-from tests.support import ROOT, clean_environment, free_port, python, running
+from tests.support import ROOT, clean_environment, free_port, python, running, until
 
 MOTO = os.environ.get("MOTO_SERVER")
 DATA = bytes(range(256)) * 100
@@ -45,6 +46,11 @@ def setUpModule():
         raise unittest.SkipTest("boto3 is not installed: files on S3 are not tested")
 
 
+def can_be_reached(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class S3Case(ServiceTestCase):
     files = "s3://bucket/an app"
 
@@ -60,13 +66,9 @@ class S3Case(ServiceTestCase):
         patch.start()
         cls.addClassCleanup(patch.stop)
         super().setUpClass()
-        for _ in range(60):
-            try:
-                cls.service.blobs.client.create_bucket(Bucket="bucket")
-                break
-            except Exception:  # it is still starting
-                continue
         cls.addClassCleanup(cls.service.blobs.client.close)
+        until(lambda: can_be_reached(port), 60)
+        cls.service.blobs.client.create_bucket(Bucket="bucket")
 
     def token(self, master=False, **body):
         return self.api("POST", "/fileTokens", {"name": "a.txt", "metaData": {}, **body}, 201, master=master)
