@@ -1,6 +1,6 @@
 """The routes of the API, one table to read, and the dispatch of the system classes to their own modules."""
 from leanstorage.http import refused
-from leanstorage.resources import batch, batch_save, cloud_query, files, friends, functions, installations, mail, objects, roles, scan, schemas, statuses, users, queries
+from leanstorage.resources import batch, batch_save, cloud_query, files, friends, functions, installations, login, mail, objects, roles, scan, schemas, statuses, users, queries
 from leanstorage.rules import values
 from leanstorage.rules.call import Answer, Call, Resource, Route, ok
 from leanstorage.store import now
@@ -10,7 +10,7 @@ def create_object(call: Call, class_name: str) -> Answer:
     """POST of any class; the system classes have rules of their own."""
     class_name = values.check_class_name(class_name)
     if class_name == "_User":
-        return mail.verify_new_address(call, users.sign_up(call))
+        return _verifying(call, users.sign_up(call))
     if class_name == "_Role":
         return roles.create(call)
     if class_name == "_File":
@@ -32,7 +32,7 @@ def get_object(call: Call, class_name: str, object_id: str) -> Answer:
 def update_object(call: Call, class_name: str, object_id: str) -> Answer:
     class_name = values.check_class_name(class_name)
     if class_name == "_User":
-        return mail.verify_new_address(call, users.update(call, object_id))
+        return _verifying(call, users.update(call, object_id))
     special = {"_Role": roles.update, "_File": files.update}.get(class_name)
     return special(call, object_id) if special else objects.update(call, class_name, object_id)
 
@@ -41,6 +41,11 @@ def delete_objects(call: Call, class_name: str, object_id: str) -> Answer:
     class_name = values.check_class_name(class_name)
     special = {"_User": users.delete, "_Role": roles.delete, "_File": files.delete}.get(class_name)
     return special(call, object_id) if special else objects.delete(call, class_name, object_id)
+
+
+def _verifying(call: Call, answer: Answer) -> Answer:
+    mail.verify_new_address(call)
+    return answer
 
 
 def scan_objects(call: Call, class_name: str) -> Answer:
@@ -83,7 +88,7 @@ ROUTES: list[Route] = [
     ("DELETE", "/installations/<object_id>", _of(delete_objects, "_Installation")),
     ("GET", "/installations/<object_id>", _of(get_object, "_Installation")),
     ("PUT", "/installations/<object_id>", _of(update_object, "_Installation")),
-    ("POST", "/login", users.login),
+    ("POST", "/login", login.login),
     ("POST", "/requestEmailVerify", mail.request_email_verify),
     ("POST", "/requestPasswordReset", mail.request_password_reset),
     ("GET", "/resetPassword/<token>", mail.reset_form),

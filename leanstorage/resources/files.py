@@ -232,15 +232,23 @@ def callback(call: Call) -> Answer:
 
 
 def create_external(call: Call) -> Answer:
-    """POST /files: a file that lies elsewhere, by its URL; the Go SDK makes rows without one. Raises 1."""
-    body = call.json_body()
+    """POST /files: a file that lies elsewhere, by its URL; the Go SDK makes rows without one. Raises 1.
+
+    JavaScript SDKs below 4.5.3 take `name` and `url` from the answer.
+    """
+    fields = external_fields(call.json_body())
+    inner = call.with_body({**write.clean(fields, creating=True), **write.hook_fields(call.body)})
+    status, headers, value = objects.create(inner, "_File")
+    return status, headers, {**{key: fields[key] for key in ("name", "url") if key in fields}, **value}
+
+
+def external_fields(body: Document) -> Document:
+    """What a client may say of a file that lies elsewhere. Raises 1."""
     if body.get("url") is not None and (not isinstance(body["url"], str) or not body["url"]):
         raise StorageError(Code.BAD_REQUEST, detail="The url of an external file must be a text.")
     fields = {key: body[key] for key in ("name", "url", "mime_type", "metaData", "ACL") if body.get(key) is not None}
     meta = fields.get("metaData")
-    fields["metaData"] = {**(meta if isinstance(meta, dict) else {}), "__source": "external"}
-    inner = call.with_body({**write.clean(fields, creating=True), **write.hook_fields(call.body)})
-    return objects.create(inner, "_File")
+    return {**fields, "metaData": {**(meta if isinstance(meta, dict) else {}), "__source": "external"}}
 
 
 def create_named(call: Call, name: str) -> Answer:

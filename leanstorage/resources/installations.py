@@ -5,7 +5,7 @@ from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.values import format_time
 from leanstorage.rules.where import conjunction
-from leanstorage.store import Condition, Group, Query, Transaction
+from leanstorage.store import Condition, Document, Group, Query, Transaction
 
 NAMES = ("installationId", "deviceToken")  # either tells a device from all others
 
@@ -16,6 +16,15 @@ def create(call: Call) -> Answer:
     A stranger learns nothing of a known one but that it is there: whoever has its token is it.
     """
     fields = write.clean(call.json_body(), creating=True)
+    object_id = find_known(call, fields)
+    if object_id is None:
+        return objects.create(call, "_Installation")
+    row, _, _ = objects.store_change(call, "_Installation", object_id, fields)
+    return ok({"objectId": row.id, "createdAt": format_time(row.created), "updatedAt": format_time(row.updated)})
+
+
+def find_known(call: Call, fields: Document) -> str | None:
+    """The id of the row of this device; raise 1 without a name of it, 403 where none may be made."""
     given = {name: fields[name] for name in NAMES if isinstance(fields.get(name), str) and fields[name]}
     if not given:
         raise StorageError(Code.BAD_REQUEST, detail="An installation needs a deviceToken or an installationId.")
@@ -27,8 +36,4 @@ def create(call: Call) -> Answer:
         found = transaction.find(Query("_Installation", conjunction([Group("or", nodes)]), limit=1))
         return found[0].id if found else None
 
-    object_id = call.service.store.read(known)
-    if object_id is None:
-        return objects.create(call, "_Installation")
-    row, _, _ = objects.store_change(call, "_Installation", object_id, fields)
-    return ok({"objectId": row.id, "createdAt": format_time(row.created), "updatedAt": format_time(row.updated)})
+    return call.service.store.read(known)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from leanstorage.engine import hooks
 from leanstorage.resources import users, third_parties
-from leanstorage.rules import rendering
+from leanstorage.rules import attempts, rendering
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.passwords import token_lookup
@@ -47,7 +47,7 @@ def request_email_verify(call: Call) -> Answer:
     return ok({})
 
 
-def verify_new_address(call: Call, answer: Answer) -> Answer:
+def verify_new_address(call: Call) -> None:
     """After a sign-up or an update that brought an address: send the link that verifies it, where the option is on.
 
     The write has happened: a mail that cannot be sent now can be asked for later.
@@ -58,7 +58,6 @@ def verify_new_address(call: Call, answer: Answer) -> Answer:
             _send_link(call.with_body({"email": email}), "verify", "verifyEmail", VERIFY_MS, "Verify your email address")
         except StorageError as error:
             print(f"no verification mail: {error.message}", file=sys.stderr, flush=True)
-    return answer
 
 
 def verify_email(call: Call, token: str) -> Answer:
@@ -99,7 +98,7 @@ def reset_password(call: Call, token: str) -> Answer:
     """POST of a reset link, `password` as JSON or from the form: sets it and ends the old session. Raises 201, 211."""
     body = call.json_body()
     password = body.get("password")
-    if not isinstance(password, str) or not password.strip() or len(password) > users.MAX_PASSWORD:
+    if not isinstance(password, str) or not password.strip() or len(password) > attempts.MAX_PASSWORD:
         raise StorageError(Code.NO_PASSWORD)
     lookup = token_lookup(call.service.token_secret, token)
 

@@ -186,7 +186,7 @@ def _admitted_new(
 def update(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN) -> Answer:
     """PUT: `updatedAt` and `objectId`, with `fetchWhenSave` or `new` the written keys as well, to who may read them."""
     fields = write.clean(call.json_body(), creating=False)
-    row, written, _ = store_change(call, class_name, object_id, fields, rules, _condition(call))
+    row, written, _ = store_change(call, class_name, object_id, fields, rules, condition(call.query))
     value: Document = {"updatedAt": format_time(row.updated), "objectId": row.id}
     if call.flag("fetchWhenSave", "new"):
 
@@ -216,12 +216,6 @@ def store_change(
     values.check_object_id(object_id)
     guard = None if where is None else Guard(where)
     fields = before_change(call, class_name, object_id, fields, rules, guard)
-
-    def permitted(transaction: Transaction) -> tuple[Document, Principals, Row]:
-        return _permitted(transaction, call, class_name, object_id, guard, lock=False)
-
-    if guard is not None:
-        guard.look(call, permitted)
     row, written, kept = call.service.store.write(
         lambda transaction: change(transaction, call, class_name, object_id, fields, rules, guard)
     )
@@ -232,8 +226,10 @@ def store_change(
 def before_change(
     call: Call, class_name: str, object_id: str, fields: Document, rules: Rules = PLAIN, guard: Guard | None = None
 ) -> Document:
-    """The fields of a change after the beforeUpdate hook, if there is one."""
+    """The fields of a change after the beforeUpdate hook, if there is one; what is slow of the guard has been asked then."""
     if not hooks.wanted(call, class_name, "beforeUpdate"):
+        if guard is not None:
+            guard.look(call, lambda transaction: _permitted(transaction, call, class_name, object_id, guard, lock=False))
         return fields
 
     def preview(transaction: Transaction) -> tuple[Document, Document | None]:
@@ -298,7 +294,7 @@ def delete(call: Call, class_name: str, object_ids: str, rules: Rules = PLAIN) -
         values.check_object_id(object_id)
     if not is_single:
         limit_traffic(call.service, call.caller.address, call.caller.has_hook_key, len(ids) - 1)
-    where = _condition(call)
+    where = condition(call.query)
     deadline = time.monotonic() + BATCH_SECONDS
     for object_id in ids:
         if time.monotonic() > deadline:
@@ -360,11 +356,11 @@ def hook_user(transaction: Transaction, call: Call) -> Document | None:
     return user | {"sessionToken": call.caller.token}
 
 
-def _condition(call: Call) -> Json:
+def condition(query: Document) -> Json:
     """The `where` of a conditional write, decoded; None without one. Whatever is malformed fails closed."""
-    if "where" not in call.query:
+    if "where" not in query:
         return None
-    where = call.query["where"]
+    where = query["where"]
     if isinstance(where, str):
         where = parse_json(where)
     if not isinstance(where, (dict, list)):

@@ -1,4 +1,4 @@
-"""Users: sign-up, login, sessions, passwords, third-party accounts. Protocol section 5.
+"""Users: sign-up, sessions, passwords, third-party accounts. Protocol section 5. Log-in is in login.py.
 
 Passwords never enter an object: they are taken out of the fields before anything else sees them, hashed while no
 transaction is open, and kept as records of their own.
@@ -9,10 +9,9 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
-from leanstorage.engine import hooks
 from leanstorage.resources import objects, sessions
 from leanstorage.resources.third_parties import checked_auth, find_identity, identities, is_auth, union_of, union_provider, unique_key
-from leanstorage.rules import classes, passwords, rendering, values, write
+from leanstorage.rules import attempts, classes, passwords, rendering, values, write
 from leanstorage.rules.call import Answer, Call, Service, created, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Document, Json, now, Row, Transaction
@@ -21,9 +20,6 @@ from leanstorage.rules.values import format_time
 # No `=?`: it begins an encoded word, which a mail program would decode, into header lines for one.
 EMAIL = re.compile(r"(?!.*=\?)[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,255}")
 PHONE = re.compile(r"\+?[0-9]{5,20}")
-LOCK_MS = 15 * 60 * 1000
-MAX_FAILURES = 6  # wrong passwords before the account is locked
-MAX_PASSWORD = 1024  # characters; hashing longer ones would only cost
 UNIQUE = {
     "username": Code.USERNAME_TAKEN,
     "email": Code.EMAIL_TAKEN,
@@ -38,100 +34,31 @@ def sign_up(call: Call) -> Answer:
 
     Raises 125, 127, 200, 201, 202, 203, 208, 214, 217, 218, 250, 251.
     """
-    call = replace(call, caller=replace(call.caller, user_id=None, token=None))  # an old session means nothing here
+    call = of_nobody(call)
     fields, password = _taken_apart(call, write.clean(call.json_body(), creating=True))
     if is_auth(fields.get("authData")):
         return _sign_in_with(call, fields, password)
+    return _create(call, *_checked_new(call, fields, password))
+
+
+def of_nobody(call: Call) -> Call:
+    """The call without its session: an old one means nothing to a sign-up."""
+    return replace(call, caller=replace(call.caller, user_id=None, token=None))
+
+
+def prepared_sign_up(call: Call) -> tuple[Document, objects.Rules]:
+    """(fields, rules) of a new user with a name and a password, hashed and checked. Raises what `sign_up` raises."""
+    fields, password = _taken_apart(call, write.clean(call.json_body(), creating=True))
+    auth_data = checked_auth(call, fields["authData"]) if is_auth(fields.get("authData")) else None
+    fields, own_rules = _checked_new(call, fields, password)
+    return (fields if auth_data is None else {**fields, "authData": auth_data}), own_rules
+
+
+def _checked_new(call: Call, fields: Document, password: Json) -> tuple[Document, objects.Rules]:
     fields.pop("authData", None)
     _check_name(fields.get("username"))
     _check_password(password)
-    return _create(call, fields, password)
-
-
-def login(call: Call) -> Answer:
-    """POST /login: the whole user and its session token.
-
-    Raises 201, 210, 211, 215, 216, 219, 429 and, from onLogin, 142.
-    """
-    body = call.json_body()
-    if "smsCode" in body:
-        raise StorageError(Code.BAD_SMS_CODE, feature="SMS login")
-    # A whole user may be sent, so the first identity that is there decides, in this order.
-    field = next((name for name in UNIQUE if isinstance(body.get(name), str) and body[name]), None)
-    if field is None:
-        raise StorageError(Code.NO_USERNAME)
-    password = body.get("password")
-    if not isinstance(password, str) or not password:
-        raise StorageError(Code.NO_PASSWORD)
-    user_id = check_password(call, field, body[field], password)
-    user = call.service.store.read(lambda transaction: _hook_user(transaction, call, user_id))
-    _check_verified(call.service, user)
-    hooks.user_hook(
-        call, "__on_login__User", "/1.1/functions/_User/onLogin", {"object": user}, Code.LOGIN_REFUSED
-    )
-    return ok(call.service.store.write(lambda transaction: whole_user(transaction, call, user_id)))
-
-
-def check_password(call: Call, field: str, identity: str, password: str) -> str:
-    """The id of the user with this identity and password; failures are counted. Raises 210, 211, 219, 429."""
-    service = call.service
-    limited = not call.caller.has_hook_key and bool(call.caller.address)
-
-    def look(transaction: Transaction) -> tuple[str | None, Document | None, Document | None]:
-        found = transaction.record(f"unique:_User:{field}", unique_key(identity))
-        user_id = found["id"] if found else None
-        address = transaction.record("address", call.caller.block) if limited else None
-        return user_id, transaction.record("credential", user_id) if user_id else None, address
-
-    user_id, credential, address = service.store.read(look)
-    if address and address["count"] >= service.options.max_logins_per_address:
-        raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", str(LOCK_MS // 1000))])
-    if user_id:
-        service.store.read(lambda transaction: _refuse_locked(transaction, user_id))
-    record = (credential or {}).get("password") if user_id else None
-    with service.hashing:
-        # Somebody who is unknown takes as long as somebody whose password is wrong.
-        is_right = len(password) <= MAX_PASSWORD and passwords.verify(record, password)
-        is_upgrade = is_right and record is not None and record["scheme"] != "scrypt"
-        upgraded = passwords.hash_password(password) if is_upgrade else None
-
-    def count(transaction: Transaction) -> Code | None:
-        if limited and not is_right:
-            seen = transaction.record("address", call.caller.block, lock=True) or {"count": 0}
-            transaction.put_record("address", call.caller.block, {"count": seen["count"] + 1}, now() + LOCK_MS)
-        if user_id is None:
-            return Code.NO_USER
-        # Guesses made side by side all passed the look above; here they stand in line.
-        _refuse_locked(transaction, user_id)
-        if not is_right:
-            failures = transaction.record("failures", user_id, lock=True) or {"count": 0}
-            transaction.put_record("failures", user_id, {"count": failures["count"] + 1}, now() + LOCK_MS)
-            return Code.WRONG_PASSWORD
-        transaction.delete_record("failures", user_id)
-        if upgraded:
-            current = transaction.record("credential", user_id, lock=True)
-            if current and current.get("password") == record:
-                transaction.put_record("credential", user_id, {**current, "password": upgraded})
-        return None
-
-    if user_id and is_right and not upgraded:
-        # The way of nearly every login: nothing to write unless there were failures before.
-        clean = service.store.read(lambda transaction: transaction.record("failures", user_id) is None)
-        if clean:
-            return user_id
-    refusal = service.store.write(count)
-    if refusal or user_id is None:
-        raise StorageError(refusal or Code.NO_USER)
-    return user_id
-
-
-def _check_verified(service: Service, user: Document) -> None:
-    """Raise 216 or 215 for a user whose address or number has to be verified first, by an option, and is not."""
-    options = service.options
-    if options.login_needs_verified_email and user.get("email") and not user.get("emailVerified"):
-        raise StorageError(Code.EMAIL_UNVERIFIED)
-    if options.login_needs_verified_phone and user.get("mobilePhoneNumber") and not user.get("mobilePhoneVerified"):
-        raise StorageError(Code.PHONE_UNVERIFIED)
+    return fields, _new_rules(call, fields, password)
 
 
 def me(call: Call) -> Answer:
@@ -193,16 +120,16 @@ def update_password(call: Call, object_id: str) -> Answer:
 
     def look(transaction: Transaction) -> Document | None:
         _own(call, object_id, transaction.get("_User", object_id))
-        _refuse_locked(transaction, object_id)
+        attempts.refuse_locked(transaction, object_id)
         return (transaction.record("credential", object_id) or {}).get("password")
 
     record = call.service.store.read(look)
     if not call.caller.is_master:
         old = body.get("old_password")
         with call.service.hashing:
-            is_right = isinstance(old, str) and len(old) <= MAX_PASSWORD and passwords.verify(record, old)
+            is_right = isinstance(old, str) and len(old) <= attempts.MAX_PASSWORD and passwords.verify(record, old)
         if not is_right:
-            call.service.store.write(lambda transaction: _count_failure(transaction, object_id))
+            call.service.store.write(lambda transaction: attempts.count_failure(transaction, object_id))
             raise StorageError(Code.WRONG_PASSWORD)
     return ok(set_password(call, object_id, new))
 
@@ -288,8 +215,8 @@ def _check_password(password: Json) -> None:
         raise StorageError(Code.NO_PASSWORD)
     if not password.strip():
         raise StorageError(Code.BLANK_PASSWORD)
-    if len(password) > MAX_PASSWORD:
-        raise StorageError(Code.BAD_REQUEST, detail=f"The password is longer than {MAX_PASSWORD} characters.")
+    if len(password) > attempts.MAX_PASSWORD:
+        raise StorageError(Code.BAD_REQUEST, detail=f"The password is longer than {attempts.MAX_PASSWORD} characters.")
 
 
 def _hashed(call: Call, password: str) -> Document:
@@ -297,7 +224,7 @@ def _hashed(call: Call, password: str) -> Document:
         return passwords.hash_password(password)
 
 
-def _create(call: Call, fields: Document, password: str | None) -> Answer:
+def _new_rules(call: Call, fields: Document, password: str | None) -> objects.Rules:
     if isinstance(fields.get("username"), str):
         # The cheap answer first: a taken name costs no hashing. The claim in the transaction decides.
         taken = call.service.store.read(
@@ -305,11 +232,19 @@ def _create(call: Call, fields: Document, password: str | None) -> Answer:
         )
         if taken:
             raise StorageError(Code.USERNAME_TAKEN)
-    hashed = _hashed(call, password) if password is not None else None
-    row, token = objects.store_new(call, "_User", fields, rules(call, hashed))
+    return rules(call, _hashed(call, password) if password is not None else None)
+
+
+def _create(call: Call, fields: Document, own_rules: objects.Rules) -> Answer:
+    row, token = objects.store_new(call, "_User", fields, own_rules)
+    return created("_User", row.id, new_user(call, row, token))
+
+
+def new_user(call: Call, row: Row, token: str) -> Document:
+    """What a sign-up answers: the whole user, with its session token."""
     own = replace(call, caller=replace(call.caller, user_id=row.id))
     value = call.service.store.read(lambda transaction: _shown(transaction, own, row))
-    return created("_User", row.id, {**value, "sessionToken": token})
+    return {**value, "sessionToken": token}
 
 
 def _shown(transaction: Transaction, call: Call, row: Row) -> Document:
@@ -317,7 +252,7 @@ def _shown(transaction: Transaction, call: Call, row: Row) -> Document:
     return value
 
 
-def _hook_user(transaction: Transaction, call: Call, user_id: str) -> Document:
+def hook_user(transaction: Transaction, call: Call, user_id: str) -> Document:
     row = transaction.get("_User", user_id)
     if row is None:  # deleted a moment ago
         raise StorageError(Code.NO_USER)
@@ -457,17 +392,6 @@ def _has_password(call: Call, user_id: str) -> bool:
     return bool((credential or {}).get("password"))
 
 
-def _refuse_locked(transaction: Transaction, user_id: str) -> None:
-    failures = transaction.record("failures", user_id)
-    if failures and failures["count"] > MAX_FAILURES:
-        raise StorageError(Code.LOCKED)
-
-
-def _count_failure(transaction: Transaction, user_id: str) -> None:
-    failures = transaction.record("failures", user_id, lock=True) or {"count": 0}
-    transaction.put_record("failures", user_id, {"count": failures["count"] + 1}, now() + LOCK_MS)
-
-
 def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
     auth_data = {provider: data for provider, data in checked_auth(call, fields["authData"]).items() if data}
     wanted = identities(auth_data)
@@ -493,7 +417,7 @@ def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
             fields["username"] = "".join(secrets.choice(passwords.TOKEN_ALPHABET) for _ in range(25))
         if password is not None:
             _check_password(password)
-        return _create(call, fields, password)
+        return _create(call, fields, _new_rules(call, fields, password))
     # A login: the provider's data is refreshed as the user itself would, with its update hooks.
     own = replace(call, caller=replace(call.caller, user_id=user_id))
     objects.store_change(own, "_User", user_id, {"authData": auth_data}, rules(own))

@@ -10,8 +10,8 @@ from time import sleep
 from unittest import mock
 
 from leanstorage import __main__ as command_line
-from leanstorage.resources import mail, users
-from leanstorage.rules import classes
+from leanstorage.resources import login, mail
+from leanstorage.rules import attempts, classes
 from leanstorage.rules.call import Options
 from leanstorage.store import now
 from leanstorage.rules.values import parse_time
@@ -102,8 +102,8 @@ class LoginTest(ServiceTestCase):
             self.api("DELETE", f"/users/{user_id}", session=user["sessionToken"])
             return user_id
 
-        check = users.check_password
-        with mock.patch("leanstorage.resources.users.check_password", delete):
+        check = login.check_password
+        with mock.patch("leanstorage.resources.login.check_password", delete):
             self.code(211, "POST", "/login", {"username": "gone", "password": "pw"})
 
     def test_seven_wrong_passwords_lock_the_account_for_a_while(self):
@@ -111,8 +111,8 @@ class LoginTest(ServiceTestCase):
         for _ in range(7):
             self.code(210, "POST", "/login", {"username": "locked", "password": "x"})
         self.code(219, "POST", "/login", {"username": "locked", "password": "pw"})
-        later = now() + users.LOCK_MS + 1
-        with mock.patch("leanstorage.store.transaction.now", return_value=later), mock.patch("leanstorage.resources.users.now", return_value=later):
+        later = now() + attempts.LOCK_MS + 1
+        with mock.patch("leanstorage.store.transaction.now", return_value=later), mock.patch("leanstorage.resources.login.now", return_value=later):
             self.login(username="locked", password="pw")
 
     def test_right_password_clears_earlier_failures(self):

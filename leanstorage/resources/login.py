@@ -1,0 +1,93 @@
+"""Log-in by a password: whose it is, whether it is right, and how many wrong ones are looked at. Protocol section 5.4."""
+from leanstorage.engine import hooks
+from leanstorage.resources import users
+from leanstorage.resources.third_parties import unique_key
+from leanstorage.rules import attempts, passwords
+from leanstorage.rules.call import Answer, Call, Service, ok
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.store import Document, Transaction, now
+
+
+def login(call: Call) -> Answer:
+    """POST /login: the whole user and its session token.
+
+    Raises 201, 210, 211, 215, 216, 219, 429 and, from onLogin, 142.
+    """
+    body = call.json_body()
+    if "smsCode" in body:
+        raise StorageError(Code.BAD_SMS_CODE, feature="SMS login")
+    # A whole user may be sent, so the first identity that is there decides, in this order.
+    field = next((name for name in users.UNIQUE if isinstance(body.get(name), str) and body[name]), None)
+    if field is None:
+        raise StorageError(Code.NO_USERNAME)
+    password = body.get("password")
+    if not isinstance(password, str) or not password:
+        raise StorageError(Code.NO_PASSWORD)
+    user_id = check_password(call, field, body[field], password)
+    user = call.service.store.read(lambda transaction: users.hook_user(transaction, call, user_id))
+    _check_verified(call.service, user)
+    hooks.user_hook(
+        call, "__on_login__User", "/1.1/functions/_User/onLogin", {"object": user}, Code.LOGIN_REFUSED
+    )
+    return ok(call.service.store.write(lambda transaction: users.whole_user(transaction, call, user_id)))
+
+
+def check_password(call: Call, field: str, identity: str, password: str) -> str:
+    """The id of the user with this identity and password; failures are counted. Raises 210, 211, 219, 429."""
+    service = call.service
+    limited = not call.caller.has_hook_key and bool(call.caller.address)
+
+    def look(transaction: Transaction) -> tuple[str | None, Document | None, Document | None]:
+        found = transaction.record(f"unique:_User:{field}", unique_key(identity))
+        user_id = found["id"] if found else None
+        address = transaction.record("address", call.caller.block) if limited else None
+        return user_id, transaction.record("credential", user_id) if user_id else None, address
+
+    user_id, credential, address = service.store.read(look)
+    if address and address["count"] >= service.options.max_logins_per_address:
+        raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", str(attempts.LOCK_MS // 1000))])
+    if user_id:
+        service.store.read(lambda transaction: attempts.refuse_locked(transaction, user_id))
+    record = (credential or {}).get("password") if user_id else None
+    with service.hashing:
+        # Somebody who is unknown takes as long as somebody whose password is wrong.
+        is_right = len(password) <= attempts.MAX_PASSWORD and passwords.verify(record, password)
+        is_upgrade = is_right and record is not None and record["scheme"] != "scrypt"
+        upgraded = passwords.hash_password(password) if is_upgrade else None
+
+    def count(transaction: Transaction) -> Code | None:
+        if limited and not is_right:
+            seen = transaction.record("address", call.caller.block, lock=True) or {"count": 0}
+            transaction.put_record("address", call.caller.block, {"count": seen["count"] + 1}, now() + attempts.LOCK_MS)
+        if user_id is None:
+            return Code.NO_USER
+        # Guesses made side by side all passed the look above; here they stand in line.
+        attempts.refuse_locked(transaction, user_id)
+        if not is_right:
+            attempts.count_failure(transaction, user_id)
+            return Code.WRONG_PASSWORD
+        transaction.delete_record("failures", user_id)
+        if upgraded:
+            current = transaction.record("credential", user_id, lock=True)
+            if current and current.get("password") == record:
+                transaction.put_record("credential", user_id, {**current, "password": upgraded})
+        return None
+
+    if user_id and is_right and not upgraded:
+        # The way of nearly every login: nothing to write unless there were failures before.
+        clean = service.store.read(lambda transaction: transaction.record("failures", user_id) is None)
+        if clean:
+            return user_id
+    refusal = service.store.write(count)
+    if refusal or user_id is None:
+        raise StorageError(refusal or Code.NO_USER)
+    return user_id
+
+
+def _check_verified(service: Service, user: Document) -> None:
+    """Raise 216 or 215 for a user whose address or number has to be verified first, by an option, and is not."""
+    options = service.options
+    if options.login_needs_verified_email and user.get("email") and not user.get("emailVerified"):
+        raise StorageError(Code.EMAIL_UNVERIFIED)
+    if options.login_needs_verified_phone and user.get("mobilePhoneNumber") and not user.get("mobilePhoneVerified"):
+        raise StorageError(Code.PHONE_UNVERIFIED)

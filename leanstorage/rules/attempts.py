@@ -1,0 +1,20 @@
+"""Wrong passwords of an account: counted, and none is looked at any more for a while after too many. Protocol section 5.4."""
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.store import Transaction, now
+
+LOCK_MS = 15 * 60 * 1000
+MAX_FAILURES = 6  # wrong passwords before the account is locked
+MAX_PASSWORD = 1024  # characters; hashing longer ones would only cost
+
+
+def refuse_locked(transaction: Transaction, user_id: str) -> None:
+    """Raise 219 while the account is locked."""
+    failures = transaction.record("failures", user_id)
+    if failures and failures["count"] > MAX_FAILURES:
+        raise StorageError(Code.LOCKED)
+
+
+def count_failure(transaction: Transaction, user_id: str) -> None:
+    """Count one more wrong password."""
+    failures = transaction.record("failures", user_id, lock=True) or {"count": 0}
+    transaction.put_record("failures", user_id, {"count": failures["count"] + 1}, now() + LOCK_MS)
