@@ -5,7 +5,6 @@ top level and a success has not. Credentials are decided in the order of section
 """
 import gzip
 import hashlib
-import hmac
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -24,42 +23,28 @@ from leanstorage.engine.hooks import DEPTH_HEADER, Engine, EngineMemory, Transpo
 from leanstorage.http.route_table import RouteTable
 from leanstorage.http.routes import EVERY_ROUTE, OPEN
 from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable, now, open_store
+from leanwsgi.leancloud_wire import (
+    ALLOWED_HEADERS,
+    BODY_CREDENTIALS,
+    HOOK_KEY_VARIABLE,
+    ID_VARIABLES,
+    KEY_VARIABLES,
+    MASTER_VARIABLES,
+    PROD_VARIABLES,
+    SESSION_VARIABLES,
+    SIGN_VARIABLES,
+    equal,
+    variable,
+)
 from leanwsgi.messages import BytesResponse, Header, Response
 
 UNKNOWN_BYTES = 1 << 16  # of a body that is read before it is known whose it is
 GZIP_BYTES = 2048  # smaller answers are sent as they are
-ID_HEADERS = ("X-LC-Id", "X-AVOSCloud-Application-Id", "X-Uluru-Application-Id")
-KEY_HEADERS = ("X-LC-Key", "X-AVOSCloud-Application-Key", "X-Uluru-Application-Key")
-MASTER_HEADERS = ("X-AVOSCloud-Master-Key", "X-Uluru-Master-Key", "X-AVOSCloud-Super-Key")
-SIGN_HEADERS = ("X-LC-Sign", "X-AVOSCloud-Request-Sign")
-SESSION_HEADERS = ("X-LC-Session", "X-AVOSCloud-Session-Token", "X-Uluru-Session-Token")
-PROD_HEADERS = ("X-LC-Prod", "X-AVOSCloud-Application-Production", "X-Uluru-Application-Production")
-OTHER_HEADERS = ("X-LC-Hook-Key", "X-LC-UA", "X-AVOSCloud-Client-Version", "X-Uluru-Client-Version")
-# Body keys of the text/plain form, and the header that each stands for.
-BODY_CREDENTIALS = {
-    "_ApplicationId": ID_HEADERS[0],
-    "_ApplicationKey": KEY_HEADERS[0],
-    "_MasterKey": MASTER_HEADERS[0],
-    "_SessionToken": SESSION_HEADERS[0],
-    "_ApplicationProduction": PROD_HEADERS[0],
-}
 CORS = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "Location, Last-Modified")]
 PREFLIGHT = [
     ("Access-Control-Allow-Methods", "HEAD, GET, POST, PUT, DELETE, OPTIONS"),
     ("Access-Control-Max-Age", "86400"),
-    (
-        "Access-Control-Allow-Headers",
-        ", ".join(
-            ("Content-Type", "Cache-Control", "X-Requested-With")
-            + ID_HEADERS
-            + KEY_HEADERS
-            + MASTER_HEADERS
-            + SIGN_HEADERS
-            + SESSION_HEADERS
-            + PROD_HEADERS
-            + OTHER_HEADERS
-        ),
-    ),
+    ("Access-Control-Allow-Headers", ALLOWED_HEADERS),
 ]
 JSON_HEADERS = [
     ("Content-Type", "application/json;charset=utf-8"),
@@ -67,10 +52,7 @@ JSON_HEADERS = [
     ("Pragma", "no-cache"),
     ("X-Content-Type-Options", "nosniff"),
 ]
-VARIABLES = {  # of environ, for each of these headers
-    name: "HTTP_" + name.upper().replace("-", "_")
-    for name in (*ID_HEADERS, *KEY_HEADERS, *MASTER_HEADERS, *SIGN_HEADERS, *SESSION_HEADERS, *PROD_HEADERS, DEPTH_HEADER)
-}
+DEPTH_VARIABLE = variable(DEPTH_HEADER)
 API = re.compile(r"/1(?:\.1)?(/.*)", re.DOTALL)
 HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 LOGIN = re.compile(r"/+1(\.1)?/login")
@@ -141,12 +123,12 @@ def take_back(service: Service, environ: WSGIEnvironment) -> None:
 def authenticate(service: Service, environ: WSGIEnvironment, credentials: Document, method: str) -> Caller:
     """Who calls; raise 401 unless the app id and a key or signature of it are there.
 
-    `credentials` are headers that the body held.
+    `credentials` are headers that the body held, named as in environ.
     """
     is_master = _has_key(service, environ, credentials)
     if is_master is None:
         raise StorageError(Code.UNAUTHORIZED)
-    token = _sent(environ, credentials, SESSION_HEADERS)
+    token = _sent(environ, credentials, SESSION_VARIABLES)
     user_id = service.store.read(lambda transaction: sessions.user_of(transaction, service, token)) if token else None
     return Caller(
         is_master=is_master,
@@ -154,25 +136,25 @@ def authenticate(service: Service, environ: WSGIEnvironment, credentials: Docume
         token=token,
         has_hook_key=_has_hook_key(service, environ),
         address=_address(service, environ),
-        is_production=_sent(environ, credentials, PROD_HEADERS) not in ("0", "false"),
+        is_production=_sent(environ, credentials, PROD_VARIABLES) not in ("0", "false"),
     )
 
 
 def _has_key(service: Service, environ: WSGIEnvironment, credentials: Document) -> bool | None:
     """Whether the caller is the master, by the app id and a key or signature of it; None for a stranger."""
     keys = service.keys
-    if not _equal(_sent(environ, credentials, ID_HEADERS), keys["id"]):
+    if not equal(_sent(environ, credentials, ID_VARIABLES), keys["id"]):
         return None
-    key, master, sign = (_sent(environ, credentials, names) for names in (KEY_HEADERS, MASTER_HEADERS, SIGN_HEADERS))
+    key, master, sign = (_sent(environ, credentials, names) for names in (KEY_VARIABLES, MASTER_VARIABLES, SIGN_VARIABLES))
     is_master = allowed = False
     if key is not None:
         is_master = key.endswith(",master")
         wanted = keys["master_key"] if is_master else keys["key"]
-        allowed = _equal(key.removesuffix(",master") if is_master else key, wanted)
+        allowed = equal(key.removesuffix(",master") if is_master else key, wanted)
         if not is_master and master is not None:
-            is_master = allowed = _equal(master, keys["master_key"])
+            is_master = allowed = equal(master, keys["master_key"])
     elif master is not None:
-        is_master = allowed = _equal(master, keys["master_key"])
+        is_master = allowed = equal(master, keys["master_key"])
     elif sign is not None:
         is_master, allowed = _check_signature(service, sign)
     return is_master if allowed else None
@@ -180,7 +162,7 @@ def _has_key(service: Service, environ: WSGIEnvironment, credentials: Document) 
 
 def _sent(environ: WSGIEnvironment, credentials: Document, names: Sequence[str]) -> str | None:
     for name in names:
-        value = environ.get(VARIABLES[name]) or credentials.get(name)
+        value = environ.get(name) or credentials.get(name)
         if value:
             return str(value)
     return None
@@ -284,18 +266,11 @@ def _check_signature(service: Service, sign: str) -> tuple[bool, bool]:
     key = names.get(kind)
     if not key:
         return False, False
-    return kind == "master", _equal(digest, hashlib.md5((ms + key).encode(), usedforsecurity=False).hexdigest())
-
-
-def _equal(sent: str | None, wanted: str | None) -> bool:
-    """Constant-time comparison; nothing sent equals nothing."""
-    if not sent or not wanted:
-        return False
-    return hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode())
+    return kind == "master", equal(digest, hashlib.md5((ms + key).encode(), usedforsecurity=False).hexdigest())
 
 
 def _has_hook_key(service: Service, environ: WSGIEnvironment) -> bool:
-    return _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"])
+    return equal(environ.get(HOOK_KEY_VARIABLE), service.keys["hook_key"])
 
 
 def _address(service: Service, environ: WSGIEnvironment) -> str:
@@ -321,7 +296,7 @@ def _depth(environ: WSGIEnvironment, caller: Caller) -> int:
     """How many hooks lead to this call, if one does: a stranger who says so would have after hooks left out."""
     if not caller.has_hook_key and not caller.is_master:
         return 0
-    text = environ.get(VARIABLES[DEPTH_HEADER], "0")
+    text = environ.get(DEPTH_VARIABLE, "0")
     return int(text) if DEPTH.fullmatch(text) else 0
 
 

@@ -110,7 +110,7 @@ def followers_and_followees(call: Call, object_id: str) -> Answer:
             where = Condition("eq", ("user",), pointer("_User", user_id))
             query = with_limits(Query(class_name, where, principals=principals), options)
             rows = transaction.find(query) if query.limit else []
-            value[name] = rendering.render(transaction, call, class_name, info, rows, principals, include=key)
+            value[name] = rendering.render(transaction, call, class_name, info, rows, principals, rendering.View(include=key))
             if call.flag("count"):
                 value[f"{name}_count"] = transaction.count(query)
         return value

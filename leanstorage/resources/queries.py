@@ -52,17 +52,8 @@ def find(call: Call, class_name: str) -> Answer:
         shows_tokens = name == "_User" and call.caller.is_master and isinstance(keys, str) and TOKEN_KEY in keys.split(",")
         if shows_tokens:
             keys = ",".join(key for key in keys.split(",") if key != TOKEN_KEY) or "objectId"
-        results = rendering.rendered(
-            transaction,
-            call,
-            name,
-            info,
-            rows,
-            principals,
-            call.flag("returnACL"),
-            options.get("include", ""),
-            keys,
-        )
+        view = rendering.View(options.get("include", ""), keys, call.flag("returnACL"))
+        results = rendering.rendered(transaction, call, name, info, rows, principals, view)
         if shows_tokens:
             _add_tokens(transaction, call, results)
         value = {"results": results, **extra}
@@ -85,9 +76,8 @@ def get(call: Call, class_name: str, object_id: str) -> Answer:
         row = transaction.get(class_name, object_id)
         if row is None or not acl.allows(row.acl, "read", principals):
             return {}, None
-        include, keys = call.query.get("include", ""), call.query.get("keys", "")
-        with_acl = call.flag("returnACL")
-        [value] = rendering.rendered(transaction, call, class_name, info, [row], principals, with_acl, include, keys)
+        view = rendering.View(call.query.get("include", ""), call.query.get("keys", ""), call.flag("returnACL"))
+        [value] = rendering.rendered(transaction, call, class_name, info, [row], principals, view)
         if class_name == "_User" and call.caller.is_master:
             _add_tokens(transaction, call, [value])
         return rendering.Ready(value) if isinstance(value, str) else value, row.updated

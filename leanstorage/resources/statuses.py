@@ -83,9 +83,8 @@ def inbox(call: Call) -> Answer:
             for number, status in wanted[:limit]
             if status in rows and acl.allows(rows[status].acl, "read", principals)
         ]
-        shown = rendering.render(
-            transaction, call, "_Status", info, [row for _, row in found], principals, include=call.query.get("include", "")
-        )
+        view = rendering.View(include=call.query.get("include", ""))
+        shown = rendering.render(transaction, call, "_Status", info, [row for _, row in found], principals, view)
         results = [{**value, "messageId": number} for (number, _), value in zip(found, shown)]
         return {"results": results, "end": len(wanted) <= limit}
 
