@@ -7,91 +7,6 @@ from leanstorage.rules.call import Options
 from tests.leanstorage.service_support import KEYS, ServiceTestCase, pointer
 
 
-class BatchSaveTest(ServiceTestCase):
-    def save(self, *requests, **more):
-        return self.api("POST", "/batch/save", {"requests": list(requests)}, **more)
-
-    def test_new_object_is_answered_under_the_clients_id(self):
-        request = {"method": "POST", "path": "/1.1/classes/Todo", "body": {"__internalId": "local-1", "title": "x"}}
-        answer = self.save(request)
-        self.assertEqual(set(answer), {"local-1"})
-        self.assertEqual(set(answer["local-1"]), {"objectId", "createdAt"})
-        stored = self.get("Todo", answer["local-1"]["objectId"])
-        self.assertEqual(stored["title"], "x")
-        self.assertNotIn("__internalId", stored)
-
-    def test_children_become_pointers_whatever_the_order_of_the_requests(self):
-        child = {"method": "POST", "path": "/1.1/classes/Child", "body": {"__internalId": "c", "name": "leaf"}}
-        link = [{"className": "Child", "cid": "c", "key": "child"}]
-        parent = {"method": "POST", "path": "/1.1/classes/Parent", "body": {"__internalId": "p", "__children": link}}
-        for order in ((child, parent), (parent, child)):
-            answer = self.save(*order)
-            stored = self.get("Parent", answer["p"]["objectId"], include="child")
-            self.assertEqual(stored["child"]["name"], "leaf")
-            self.assertEqual(stored["child"]["objectId"], answer["c"]["objectId"])
-            self.assertNotIn("__children", stored)
-
-    def test_update_is_answered_under_the_object_id_with_what_operations_changed(self):
-        object_id = self.make("Score", points=1, tags=["a"])
-        body = {"__internalId": object_id, "points": {"__op": "Increment", "amount": 2}, "plain": "y"}
-        answer = self.save({"method": "PUT", "path": f"/1.1/classes/Score/{object_id}", "body": body})
-        self.assertEqual(set(answer), {object_id})
-        self.assertEqual(answer[object_id]["points"], 3)
-        self.assertIn("updatedAt", answer[object_id])
-        self.assertNotIn("plain", answer[object_id])
-
-    def test_several_operations_on_one_object_are_applied_in_order_and_answered_once(self):
-        object_id = self.make("Score", tags=["a"])
-        path = f"/1.1/classes/Score/{object_id}"
-        add = {"method": "PUT", "path": path, "body": {"__internalId": object_id, "tags": {"__op": "Add", "objects": ["b"]}}}
-        remove = {"method": "PUT", "path": path, "body": {"__internalId": object_id, "tags": {"__op": "Remove", "objects": ["a"]}}}
-        answer = self.save(add, remove)
-        self.assertEqual(list(answer), [object_id])
-        self.assertEqual(answer[object_id]["tags"], ["b"])
-
-    def test_whole_object_is_answered_when_asked_for(self):
-        request = {"method": "POST", "path": "/1.1/classes/Todo", "body": {"__internalId": "l", "a": 1}, "params": {"fetchWhenSave": True}}
-        self.assertEqual(self.save(request)["l"]["a"], 1)
-        request = {"method": "POST", "path": "/1.1/classes/Todo", "body": {"__internalId": "l", "a": 1}, "new": True}
-        self.assertEqual(self.save(request)["l"]["a"], 1)
-
-    def test_request_that_cannot_be_done_stores_nothing_of_the_call(self):
-        object_id = self.make("Whole", n=1)
-        good = {"method": "POST", "path": "/1.1/classes/Whole", "body": {"__internalId": "a", "n": 2}}
-        change = {"method": "PUT", "path": f"/1.1/classes/Whole/{object_id}", "body": {"__internalId": object_id, "n": 9}}
-        rows = {
-            "type": ({"method": "POST", "path": "/1.1/classes/Whole", "body": {"__internalId": "b", "n": "text"}}, 111),
-            "unknown id": ({"method": "PUT", "path": "/1.1/classes/Whole/" + "f" * 24, "body": {"n": 1}}, 1),
-            "file": ({"method": "POST", "path": "/1.1/classes/_File", "body": {}}, 1),
-            "get": ({"method": "GET", "path": "/1.1/classes/Whole", "body": {}}, 107),
-            "no body": ({"method": "POST", "path": "/1.1/classes/Whole"}, 107),
-            "other path": ({"method": "POST", "path": "/1.1/classes/Whole/../_User", "body": {}}, 107),
-            "children": ({"method": "POST", "path": "/1.1/classes/Whole", "body": {"__children": [{"cid": "x"}]}}, 107),
-        }
-        before = self.digest()
-        for name, (bad, code) in rows.items():
-            with self.subTest(name):
-                answer = self.save(good, change, bad, status=404 if code == 1 and name == "file" else 404 if name == "unknown id" else 400)
-                self.assertEqual(answer["code"], code, answer)
-                self.assertEqual(self.digest(), before)
-
-    def test_rights_hold_as_for_single_calls(self):
-        owner, other = self.user("saver"), self.user("thief")
-        rights = {owner["objectId"]: {"read": True, "write": True}}
-        object_id = self.make("Private", session=owner["sessionToken"], n=1, ACL=rights)
-        request = {"method": "PUT", "path": f"/1.1/classes/Private/{object_id}", "body": {"__internalId": object_id, "n": 2}}
-        self.code(403, "POST", "/batch/save", {"requests": [request]}, session=other["sessionToken"], status=403)
-        self.assertEqual(self.save(request, session=owner["sessionToken"])[object_id]["objectId"], object_id)
-
-    def test_user_saves_itself_and_nobody_else(self):
-        user, other = self.user("selfish"), self.user("victim")
-        for one, status in ((user, 200), (other, 403)):
-            path = f"/1.1/users/{one['objectId']}"
-            request = {"method": "PUT", "path": path, "body": {"__internalId": one["objectId"], "nick": "n"}}
-            self.save(request, session=user["sessionToken"], status=status)
-        self.save({"method": "POST", "path": "/1.1/classes/_User", "body": {"__internalId": "u", "username": "x"}}, status=404)
-
-
 class FileKeyTest(ServiceTestCase):
     def token(self, **body):
         return self.api("POST", "/fileTokens", {"name": "a.png", **body}, 201)
@@ -258,14 +173,6 @@ class CqlTest(ServiceTestCase):
         ):
             with self.subTest(text):
                 self.code(300, "GET", "/cloudQuery", cql=text)
-
-
-class ReferencesTest(ServiceTestCase):
-    def test_pointer_of_a_child_may_name_a_stored_object(self):
-        child = self.make("Child", name="old")
-        body = {"__internalId": "p", "__children": [{"className": "Child", "cid": child, "key": "child"}]}
-        answer = self.api("POST", "/batch/save", {"requests": [{"method": "POST", "path": "/1.1/classes/Parent", "body": body}]})
-        self.assertEqual(self.get("Parent", answer["p"]["objectId"])["child"], pointer("Child", child))
 
 
 if __name__ == "__main__":
