@@ -66,10 +66,88 @@ class UsersTest(ServiceTestCase):
         self.code(206, "GET", "/users/self/followees", status=403)
         self.api("DELETE", f"/users/self/friendship/{star['objectId']}", session=fan["sessionToken"])
 
+    def test_options_of_a_query_hold_for_both_lists_of_friends(self):
+        star, fans = self.user("center"), [self.user(f"around{n}") for n in range(3)]
+        token = star["sessionToken"]
+        for n, fan in enumerate(fans):
+            self.api("POST", f"/users/self/friendship/{star['objectId']}", {"rank": n}, session=fan["sessionToken"])
+            self.api("POST", f"/users/self/friendship/{fan['objectId']}", {"rank": n, "note": "x"}, session=token)
+        path = f"/users/{star['objectId']}/followersAndFollowees"
+        both = self.api("GET", path, session=token, where={"rank": {"$gte": 1}}, order="-rank", include="follower,followee", count="1")
+        self.assertEqual([row["follower"]["username"] for row in both["followers"]], ["around2", "around1"])
+        self.assertEqual([row["followee"]["username"] for row in both["followees"]], ["around2", "around1"])
+        self.assertEqual((both["followers_count"], both["followees_count"]), (2, 2))
+        both = self.api("GET", path, session=token, skip="1", limit="1", order="rank", keys="rank")
+        self.assertEqual([row["rank"] for row in both["followees"]], [1])
+        self.assertNotIn("note", both["followees"][0])
+        stranger = self.api("GET", path, where={"rank": 1})
+        self.assertEqual((stranger["followers"], stranger["followees"]), ([], []))
+        self.code(107, "GET", path, session=token, where="x")
+        self.code(102, "GET", path, session=token, where={"rank": {"$nothing": 1}})
+
+    def test_strict_query_needs_a_name_or_an_id(self):
+        user = self.user("strictly", nick="n")
+        for where in (
+            {"username": "strictly"},
+            {"objectId": user["objectId"], "nick": "n"},
+            {"$and": [{"nick": "n"}, {"username": {"$in": ["strictly", "x"]}}]},
+        ):
+            found = self.api("GET", "/users/strictlyQuery", where=where)["results"]
+            self.assertEqual([row["username"] for row in found], ["strictly"], where)
+        for where in ({}, {"nick": "n"}, {"username": {"$regex": "^s"}}, {"username": {"$ne": "x"}}, {"email": "a@b.c"}, {"$or": [{"username": "strictly"}]}, []):
+            self.code(102, "GET", "/users/strictlyQuery", where=where)
+        self.code(102, "GET", "/users/strictlyQuery")
+        self.code(403, "GET", "/users", where={"username": "strictly"}, status=403)
+        self.code(102, "GET", "/users/strictlyQuery", where={"username": "strictly", "password": "pw"})
+
     def test_column_may_begin_with_a_digit(self):
         user = self.user("waline")
         self.api("PUT", f"/users/{user['objectId']}", {"2fa": "secret"}, session=user["sessionToken"])
         self.assertEqual(self.api("GET", f"/users/{user['objectId']}", session=user["sessionToken"])["2fa"], "secret")
+
+
+class OddPathTest(ServiceTestCase):
+    def test_id_with_a_low_line_is_one_that_nobody_has(self):
+        self.make("Present")
+        self.assertEqual(self.get("Present", "nonexistent_id"), {})
+        request = {"method": "GET", "path": "/1.1/classes/Present/nonexistent_id"}
+        self.assertEqual(self.api("POST", "/batch", {"requests": [request]}), [{"success": None}])
+        for method in ("PUT", "DELETE"):
+            self.code(104, method, "/classes/Present/nonexistent_id", {})
+        self.code(211, "GET", "/users/no_body")
+        self.code(104, "GET", "/classes/Present/_")
+
+    def test_file_of_objc_is_found_by_its_class_in_lower_case(self):
+        file = self.api("POST", "/files", {"url": "https://files.example/a"}, 201)["objectId"]
+        self.assertEqual(self.get("_file", file)["url"], "https://files.example/a")
+        self.code(103, "GET", "/classes/_user")
+
+    def test_what_is_not_done_is_refused_in_words(self):
+        rows = (
+            ("POST", "/resetPasswordBySmsCode/123456", "SMS"),
+            ("POST", "/resetPasswordBySmsCode", "SMS"),
+            ("GET", "/verifyMobilePhone/123456", "SMS"),
+            ("POST", "/verfyMobilePhone/123456", "SMS"),
+            ("POST", "/stats/collect", "Statistics"),
+            ("GET", "/statistics/apps/x/sendPolicy", "Statistics"),
+            ("POST", "/stats/breakpad/minidump", "Crash reports"),
+            ("POST", "/qiniu", "AV.serverURL"),
+            ("POST", "/exportData", "leanstorage export"),
+            ("GET", "/exportData/x", "leanstorage export"),
+            ("GET", "/users/friendshipRequests", "Friend requests"),
+            ("POST", "/logout", "refreshSessionToken"),
+        )
+        for method, path, words in rows:
+            with self.subTest(path):
+                value = self.api(method, path, {}, status=400)
+                self.assertIn(words, value["error"])
+                self.assertIn("is not supported by this server.", value["error"])
+        response = self.raw("GET", "/storage/1.1/users/tap-support/identity", b"", {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"]})
+        self.assertEqual((response.status, "TapSupport" in response.json()["error"]), (400, True))
+
+    def test_log_in_by_url_is_told_what_is_wrong_with_it(self):
+        self.assertIn("password in the URL", self.code(1, "GET", "/login", username="a", password="b", status=405))
+        self.assertIn("SMS login", self.code(1, "GET", "/login", mobilePhoneNumber="186", smsCode="1", status=405))
 
 
 class InstallationTest(ServiceTestCase):
