@@ -48,6 +48,7 @@ ROUTES: list[Route] = [
     ("POST", "/push", refuse("Push")),
     ("GET", "/tables/Notifications/<notification_id>", refuse("Push")),
     *_every("/rtm/<path:path>", "Messaging"),
+    *_every("/classes/_ConversationMemberInfo", "Messaging", ("GET",)),
     ("POST", "/LiveQuery/subscribe", refuse("LiveQuery")),
     ("POST", "/LiveQuery/unsubscribe", refuse("LiveQuery")),
     *_every("/leaderboard/<path:path>", "Leaderboard"),
