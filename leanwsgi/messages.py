@@ -208,7 +208,7 @@ def file_chunks(environ: WSGIEnvironment, fields: Collection[str], limit: int) -
         if isinstance(event, multipart.MultipartSegment):
             is_wanted = event.name in fields and event.filename is not None
             if is_wanted and is_found:
-                raise HTTPError(HTTPStatus.BAD_REQUEST, "there are two files")
+                raise HTTPError(HTTPStatus.BAD_REQUEST, f"the field {event.name!r} is there twice")
             is_found |= is_wanted
         elif event and is_wanted:
             size += len(event)
