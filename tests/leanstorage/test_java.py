@@ -1,4 +1,4 @@
-"""The official Java SDK, from Maven, against a server of its own. JAVA_SDK is a folder of its jars."""
+"""The official Java SDK, from Maven, against a server of its own. JAVA_SDK is a folder of its jars: see .ci/java_sdk.xml."""
 import os
 import shutil
 import subprocess
