@@ -105,17 +105,16 @@ def _parsed(requests: list[Json]) -> dict[str, Save]:
             save = saves[key] = Save(class_name, internal_id, object_id, is_new)
         elif save.class_name != class_name:
             raise StorageError(Code.BAD_JSON, detail="one __internalId names objects of two classes")
-        _add(save, request, body, children)
-        last = save
+        asked = _add(save, request, body, children)
     for one in saves.values():
         # Swift sends the options of the object that is saved, which comes last, along with each of those that it holds.
-        if one.class_name != last.class_name and one.where == last.where:
+        if one.class_name != class_name and one.where == asked:
             one.where = None
     return saves
 
 
-def _add(save: Save, request: Document, body: Document, children: list[Document]) -> None:
-    """Take in one request of a save."""
+def _add(save: Save, request: Document, body: Document, children: list[Document]) -> Json:
+    """Take in one request of a save; return its condition."""
     params: Document = request["params"] if isinstance(request.get("params"), dict) else {}
     save.is_shown |= request.get("new") is True or any(params.get(name) in (True, "true") for name in ("new", "fetchWhenSave"))
     where = objects.condition(params)
@@ -125,6 +124,7 @@ def _add(save: Save, request: Document, body: Document, children: list[Document]
         save.where = where
     save.bodies.append(body)
     save.children += children
+    return where
 
 
 def _find_devices(call: Call, saves: dict[str, Save]) -> None:

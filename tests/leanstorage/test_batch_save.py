@@ -221,6 +221,8 @@ class ConditionTest(BatchSaveCase):
         answer = self.save(child, put("Lid", known, params, m=5), put("Box", parent, params, __children=link))
         self.assertEqual(self.get("Box", parent)["lid"]["objectId"], answer["c"]["objectId"])
         self.assertEqual(self.get("Lid", known)["m"], 5)
+        fresh = {**post("classes/Box", "b", __children=[{"className": "Lid", "cid": known, "key": "lid"}]), "params": params}
+        self.assertIn("b", self.save(put("Lid", known, params, m=5), fresh))
         own = put("Lid", known, {"where": {"m": 1}}, m=6)
         self.refused(305, own, put("Box", parent, {"where": {"n": 1}}, n=2))
 
@@ -279,6 +281,53 @@ class FileTest(BatchSaveCase):
         self.assertEqual(self.get("Post", answer["p"]["objectId"])["image"]["objectId"], answer["f"]["objectId"])
         self.refused(1, post("classes/Post", "p", n=1), post("classes/_File", "f", name="a", url=7))
         self.refused(119, put("_File", answer["f"]["objectId"], url="https://other.example"))
+
+
+class ObjcTest(BatchSaveCase):
+    """One save of the Objective-C SDK: new objects first, children before parents, then what is done to each."""
+
+    def later(self, path, internal_id, **fields):
+        return {"method": "PUT", "path": f"/1.1/{path}", "body": {"__internalId": internal_id, **fields}, "new": True}
+
+    def test_new_parent_and_child_with_operations(self):
+        rights = {"*": {"read": True, "write": True}}
+        add = {"__op": "Add", "objects": ["a"]}
+        answer = self.save(
+            post("classes/Leaf", "c", name="leaf", ACL=rights),
+            post("classes/Tree", "p", name="tree", ACL=rights),
+            self.later("classes/Leaf", "c", tags=add),
+            self.later("classes/Tree", "p", n={"__op": "Increment", "amount": 1.0}, __children=[{"className": "Leaf", "cid": "c", "key": "leaf"}]),
+            self.later("classes/Tree", "p", tags=add),
+            self.later("classes/Tree", "p", tags={"__op": "Remove", "objects": ["a"]}),
+        )
+        # The SDK copies what stands under its own id, key by key.
+        self.assertEqual(set(answer), {"c", "p"})
+        parent, child = answer["p"], answer["c"]
+        self.assertEqual((parent["name"], parent["n"], parent["tags"], child["tags"]), ("tree", 1, [], ["a"]))
+        self.assertIsInstance(parent["n"], int)
+        self.assertEqual(parent["leaf"], pointer("Leaf", child["objectId"]))
+        for one in (parent, child):
+            self.assertLessEqual({"objectId", "createdAt", "updatedAt"}, set(one))
+        self.assertEqual(self.get("Tree", parent["objectId"], include="leaf")["leaf"]["name"], "leaf")
+
+    def test_known_parent_of_a_changed_child_is_answered_by_both_ids(self):
+        child = self.make("Leaf", n=1)
+        parent = self.make("Tree", leaf=pointer("Leaf", child))
+        link = [{"className": "Leaf", "cid": child, "key": "leaf"}]
+        params = {"fetchWhenSave": True, "where": {"leaf": pointer("Leaf", child)}}
+        answer = self.save(
+            put("Leaf", child, n={"__op": "Increment", "amount": 2.0}), put("Tree", parent, params, m=1, __children=link)
+        )
+        self.assertEqual(answer[child]["n"], 3)
+        self.assertEqual((answer[parent]["m"], answer[parent]["leaf"]), (1, pointer("Leaf", child)))
+        gone = {"where": {"leaf": None}}
+        self.refused(305, put("Leaf", child, n={"__op": "Increment", "amount": 2.0}), put("Tree", parent, gone, m=2, __children=link))
+
+    def test_sign_up_brings_its_first_operations_along(self):
+        operations = {"score": {"__op": "Increment", "amount": 1.0}, "tags": {"__op": "AddUnique", "objects": ["x"]}}
+        answer = self.save(post("users", "u", username="objc", password="pw", ACL={"*": {"read": True}}, **operations))["u"]
+        self.assertEqual((answer["score"], answer["tags"], answer["username"]), (1, ["x"], "objc"))
+        self.assertTrue(answer["sessionToken"])
 
 
 class HookTest(HookCase, BatchSaveCase):
