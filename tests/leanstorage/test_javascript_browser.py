@@ -52,9 +52,7 @@ class BrowserTest(StorageTestCase):
 
     def test_program_of_every_generation_runs_on_a_page_of_another_origin(self):
         origin = self.origin()
-        for name in VERSIONS:
-            if not has(name):
-                continue
+        for name in filter(has, VERSIONS):
             with self.subTest(name):
                 storage = self.start(name)
                 context = browser.new_context()
