@@ -57,6 +57,11 @@ class BytesInTheCallTest(FileCase):
             with self.subTest(name):
                 self.check(self.post(name, data, sent), data, name, shown)
 
+    def test_file_elsewhere_has_the_size_that_was_said(self):
+        for meta, size in (({"size": 7}, 7), ({}, 0), (None, 0)):
+            answer = self.api("POST", "/files/logo.png", {"url": "https://files.example/logo.png", "metaData": meta}, 201)
+            self.assertEqual((answer["name"], answer["url"], answer["size"]), ("logo.png", "https://files.example/logo.png", size))
+
     def test_what_brings_neither_bytes_nor_a_url_is_refused(self):
         before = self.digest()
         for body in ({}, {"base64": "$"}, {"base64": 7}, {"base64": "YQ="}, {"url": ""}, {"name": "a"}, {"url": 7}):
