@@ -5,6 +5,7 @@ As on the live service anybody may ask for anybody's inbox; what is shown of it 
 statuses are readable by their sender and receivers alone.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -12,7 +13,7 @@ from itertools import islice
 from leanstorage.resources import objects, queries
 from leanstorage.rules import acl, classes, rendering, write
 from leanstorage.rules.where import bad, conjunction, parse_json, parse_limit, parse_skip, with_limits
-from leanstorage.rules.call import Answer, Call, created, ok
+from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, created, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Condition, Document, Json, now, Principals, Query, Row, Transaction
 from leanstorage.rules.values import check_class_name, check_object_id, format_time, normalise, pointer
@@ -116,8 +117,11 @@ def inbox(call: Call) -> Answer:
 
 
 def _matching(transaction: Transaction, query: Query, lines: list[tuple[int, str]]) -> Iterator[tuple[int, Row]]:
-    """The lines whose statuses match, and may be read, as (messageId, Row), in the order of `lines`."""
+    """The lines whose statuses match, and may be read, as (messageId, Row), in the order of `lines`. Raises 124."""
+    deadline = time.monotonic() + BATCH_SECONDS
     for start in range(0, len(lines), LINES):
+        if time.monotonic() > deadline:
+            raise StorageError(Code.TIMEOUT)
         part = lines[start : start + LINES]
         these = Condition("in", ("objectId",), [status for _, status in part])
         found = transaction.find(replace(query, where=conjunction([these, query.where]), limit=LINES))

@@ -1,6 +1,7 @@
 """Inboxes and published statuses as Java, ObjC, C# and Flutter ask for them: protocol appendix C.5."""
 import json
 import unittest
+from unittest import mock
 
 from leanstorage.resources import statuses
 from tests.leanstorage.service_support import ServiceTestCase, pointer
@@ -91,6 +92,11 @@ class InboxTest(InboxCase):
             self.send(n=n)
         self.assertEqual(self.shown(where={"n": {"$ne": 3}}), [4, 2, 1, 0])
         self.assertEqual(self.shown(skip=1, limit=3, order="messageId"), [1, 2, 3])
+
+    def test_time_of_a_long_inbox_is_limited(self):
+        self.send(n=1)
+        with mock.patch.object(statuses, "BATCH_SECONDS", -1):
+            self.code(124, "GET", "/subscribe/statuses", status=503, session=self.fan["sessionToken"])
 
     def test_line_is_taken_out_of_ones_own_inbox_and_the_status_stays(self):
         first, _ = self.send(n=1), self.send(n=2)
