@@ -16,12 +16,12 @@ from leanwsgi import messages
 from leanstorage.resources import files, sessions
 from leanstorage.rules import passwords, values
 from leanstorage.blobs import open_blobs
-from leanstorage.rules.call import Call, Caller, Options, Resource, Service, limit_traffic, take_back_traffic
+from leanstorage.rules.call import Call, Caller, Options, RawBody, Resource, Service, limit_traffic, take_back_traffic
 from leanstorage.rules.rendering import Ready
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.engine.hooks import DEPTH_HEADER, Engine, EngineMemory, Transport
 from leanstorage.http.route_table import RouteTable
-from leanstorage.http.routes import EVERY_ROUTE, OPEN
+from leanstorage.http.routes import EVERY_ROUTE, OPEN, RAW
 from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable, now, open_store
 from leanwsgi.leancloud_wire import (
     ALLOWED_HEADERS,
@@ -58,6 +58,9 @@ HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})
 LOGIN = re.compile(r"/+1(\.1)?/login")
 DEPTH = re.compile("[0-9]{1,3}")
 UPLOAD = re.compile(r"/1\.1/uploads/([A-Za-z0-9_-]{20,100})")
+FILE_FIELDS = ("file", "fileContent", "filecontent")  # of uploads by multipart, as Qiniu and Tencent Cloud name them
+ELSEWHERE = "/storage/1.1/users/tap-support/"  # asked by newer SDKs, below a prefix of TapTap's own servers
+JSON_TYPES = ("", "application/json")
 
 
 def open_service(
@@ -101,10 +104,15 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
         path = re.sub("/{2,}", "/", path)  # the Python SDK doubles the first slash
     values.check_storable(path)
     limit_traffic(service, _address(service, environ), _has_hook_key(service, environ))
-    upload = UPLOAD.fullmatch(path) if method == "PUT" else None
+    upload = UPLOAD.fullmatch(path) if method in ("PUT", "POST") else None
     if upload:
-        files.receive(service, upload.group(1), messages.body_chunks(environ, service.options.max_upload_bytes))
-        return _json_answer(environ, HTTPStatus.OK, (), {})
+        limit = service.options.max_upload_bytes
+        is_form = method == "POST"
+        chunks = messages.file_chunks(environ, FILE_FIELDS, limit) if is_form else messages.body_chunks(environ, limit)
+        key = files.receive(service, upload.group(1), chunks)
+        return _json_answer(environ, HTTPStatus.OK, (), {"key": key} if is_form else {})
+    if path.startswith(ELSEWHERE):
+        path = path.removeprefix("/storage")
     api = API.fullmatch(path)
     if api is None:
         if method not in ("GET", "HEAD") or path == "/":
@@ -173,15 +181,30 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
     query = messages.query(environ)
     body: Json = {}
     credentials: Document = {}
-    has_form = method == "POST" and environ.get("CONTENT_TYPE", "").lower().startswith("text/plain")
+    kind = environ.get("CONTENT_TYPE", "").lower().partition(";")[0].strip()
+    has_form = method == "POST" and kind.startswith("text/plain")
     if has_form:
         query, body, credentials, method = _read_form(service, environ, query)
     function, parameters = service.routes.match(method, path)
     is_open = function in OPEN
     caller = Caller() if is_open else authenticate(service, environ, credentials, method)
-    if not has_form:  # a body costs much to read: only now that it is known whose it is
+    if function in RAW and kind not in JSON_TYPES and not has_form:
+        body = _raw(environ, messages.read_body(environ, service.options.max_body_bytes))
+    elif not has_form:  # a body costs much to read: only now that it is known whose it is
         body = _read(service, environ, method, UNKNOWN_BYTES if is_open else service.options.max_body_bytes)
-    call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ, caller), _own_url(service, environ))
+    elif isinstance(body, RawBody) and function not in RAW:
+        body = _decoded(service, body.data)
+    call = Call(
+        service,
+        caller,
+        method,
+        query,
+        body,
+        _api_url(service, environ),
+        _depth(environ, caller),
+        _own_url(service, environ),
+        environ.get("HTTP_X_LC_UA", ""),
+    )
     return function, call, parameters
 
 
@@ -220,6 +243,11 @@ def _read(service: Service, environ: WSGIEnvironment, method: str, limit: int) -
     return _decoded(service, data)
 
 
+def _raw(environ: WSGIEnvironment, data: bytes) -> RawBody:
+    kind: str = environ.get("CONTENT_TYPE", "")
+    return RawBody("" if kind.startswith("application/x-www-form-urlencoded") else kind, data)  # curl says so of all
+
+
 def _decoded(service: Service, data: bytes) -> Json:
     body = messages.parse_json(data, service.options.max_json_depth) if data.strip() else {}
     return {} if body is None else body
@@ -239,7 +267,10 @@ def _read_form(service: Service, environ: WSGIEnvironment, query: Document) -> t
         if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and limit < service.options.max_body_bytes:
             raise StorageError(Code.UNAUTHORIZED) from None
         raise
-    body, method = _decoded(service, data), "POST"
+    method = "POST"
+    if data.strip() and not data.lstrip().startswith(b"{"):
+        return query, _raw(environ, data), {}, method
+    body = _decoded(service, data)
     if not isinstance(body, dict):
         return query, body, {}, method
     credentials = {header: body[key] for key, header in BODY_CREDENTIALS.items() if body.get(key) is not None}

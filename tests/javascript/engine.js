@@ -1,62 +1,45 @@
-// An app of LeanEngine in Node, for every generation of `leanengine`: functions, hooks, hooks that save again.
-const express = require('express');
-const AV = require('leanengine');
+// An app on Node's LeanEngine, in the style that all of its versions take: functions and hooks that get a response object.
+// Says "up" when it can be called.
+const AV = require("leanengine");
+const express = require("express");
+const { env } = process;
 
+if (AV._config) AV._config.APIServerURL = env.LEANCLOUD_API_SERVER; // as storage SDKs below 3 take it
 AV.init({
-  appId: process.env.LEANCLOUD_APP_ID,
-  appKey: process.env.LEANCLOUD_APP_KEY,
-  masterKey: process.env.LEANCLOUD_APP_MASTER_KEY,
-  hookKey: process.env.LEANCLOUD_APP_HOOK_KEY,
-  serverURL: process.env.LEANCLOUD_API_SERVER,
-  serverURLs: process.env.LEANCLOUD_API_SERVER,
+  appId: env.LEANCLOUD_APP_ID, appKey: env.LEANCLOUD_APP_KEY, masterKey: env.LEANCLOUD_APP_MASTER_KEY,
+  hookKey: env.LEANCLOUD_APP_HOOK_KEY, serverURL: env.LEANCLOUD_API_SERVER, serverURLs: env.LEANCLOUD_API_SERVER,
 });
-if (AV._config && !process.env.NEW_SDK) AV._config.APIServerURL = process.env.LEANCLOUD_API_SERVER;
+AV.Cloud.useMasterKey && AV.Cloud.useMasterKey();
+const count = (name) => new AV.Query("Log").equalTo("name", name).count();
+const log = (name) => new AV.Object("Log").save({ name });
 
-const isOld = process.env.ENGINE_GENERATION === '1'; // callbacks: (request, response)
-const calls = { after: 0, updated: 0 };
-
-const define = (name, work) =>
-  AV.Cloud.define(name, isOld ? (request, response) => Promise.resolve(work(request)).then((value) => response.success(value)) : async (request) => work(request));
-
-define('hello', (request) => `Hello, ${request.params.name}!`);
-define('whoAmI', (request) => {
-  const user = request.currentUser || request.user;
-  return user ? user.id : null;
+AV.Cloud.define("hello", (request, response) => {
+  response.success({ to: request.params.name, user: request.currentUser ? request.currentUser.get("username") : null });
 });
-define('calls', () => calls);
-
-function check(object) {
-  const title = object.get('title');
-  if (title === 'refused') return 'no such title';
-  object.set('title', title.trim());
-  return '';
-}
-
-if (isOld) {
-  AV.Cloud.beforeSave('Post', (request, response) => {
-    const wrong = check(request.object);
-    if (wrong) response.error(wrong);
-    else response.success();
-  });
-} else {
-  AV.Cloud.beforeSave('Post', async (request) => {
-    const wrong = check(request.object);
-    if (wrong) throw new AV.Cloud.Error(wrong);
-  });
-}
-AV.Cloud.afterSave('Post', (request) => {
-  calls.after += 1;
-  request.object.set('seen', true);
-  return request.object.save(null, { useMasterKey: true });
+AV.Cloud.define("fails", (request, response) => response.error("not today"));
+AV.Cloud.define("object", (request, response) => {
+  new AV.Query("Note").first().then((note) => response.success(note), (error) => response.error(error.message));
 });
-AV.Cloud.afterUpdate('Post', (request) => {
-  calls.updated += 1;
-  request.object.increment('updates');
-  return request.object.save(null, { useMasterKey: true });
+AV.Cloud.beforeSave("Note", (request, response) => {
+  if (request.object.get("title") === "bad") return response.error("a bad title");
+  request.object.set("title", request.object.get("title").toUpperCase());
+  return response.success();
+});
+AV.Cloud.afterSave("Note", (request) => log(`saved ${request.object.get("title")}`));
+AV.Cloud.beforeUpdate("Note", (request, response) => {
+  if (request.object.updatedKeys.indexOf("closed") >= 0) return response.error("it is closed");
+  return response.success();
+});
+// What an after hook saves of the object itself must not call the hook again.
+AV.Cloud.afterUpdate("Note", (request) => request.object.increment("updates").save());
+AV.Cloud.beforeDelete("Note", (request, response) => {
+  count(`saved ${request.object.get("title")}`).then((seen) => (seen ? response.success() : response.error("never saved")));
+});
+AV.Cloud.onLogin((request, response) => {
+  if (request.object.get("username") === "banned") return response.error("banned");
+  return response.success();
 });
 
 const app = express();
 app.use(AV.express ? AV.express() : AV.Cloud);
-app.get('/', (request, response) => response.send('the page'));
-const server = app.listen(Number(process.env.LEANCLOUD_APP_PORT), '127.0.0.1', () => console.log('engine listens'));
-process.on('SIGTERM', () => server.close(() => process.exit(0)));
+app.listen(env.LEANCLOUD_APP_PORT, "127.0.0.1", () => console.log("up"));
