@@ -5,16 +5,18 @@
     python bench/mutants.py --count 0                     all of them: many hours
     python bench/mutants.py --changed HEAD~1 --seconds 90 a sample of the lines changed since, for this long
 
-Runs in a copy of the tree. A mutant that no test notices is shown with its change, unless it stands with its reason in
+Runs in a copy of the tree, and of the tests those that reach the changed line. A mutant that no test notices is shown with its change, unless it stands with its reason in
 bench/mutants_equivalent.txt. The packages for this work in place or want pytest; none draws a sample by a seed.
 """
 import argparse
 import contextlib
 import difflib
+import json
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,8 @@ from bench.mutations import mutations  # noqa: E402
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.txt")
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", "data", "node_modules", ".*_cache")
 BASE_SECONDS = 20  # what a run of tests may take beyond five times what it takes without a fault
+MOST_SECONDS = 40  # of tests for one mutant
+SLOW = ("test_browser", "test_wsgi", "test_reload", "test_start", "test_javascript", "test_s3_blobs", "test_reliability")
 POSTGRESQL = "leanstorage/store/postgresql/"
 
 
@@ -42,7 +46,7 @@ class Copy:
     def __init__(self, folder):
         self.root, self._temporary = Path(folder, "tree"), Path(folder, "t")
         shutil.copytree(ROOT, self.root, ignore=LEFT_OUT)
-        self._seconds = {}
+        self._reached = {}
         self.environment = {}
 
     def write(self, path, source):
@@ -51,10 +55,10 @@ class Copy:
         for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
             compiled.unlink()  # it knows its source by its size and second
 
-    def run(self, tests, seconds):
-        """Whether the tests pass; None when they do not end, together with what they said."""
+    def run(self, tests, seconds, runner=("-m", "unittest", "-f")):
+        """Whether the tests pass; None when they do not end."""
         self._temporary.mkdir()
-        command = [sys.executable, "-W", "ignore", "-m", "unittest", "-f", *tests]
+        command = [sys.executable, "-W", "ignore", *runner, *tests]
         environment = {**os.environ, **self.environment, "TMPDIR": str(self._temporary)}
         with tempfile.TemporaryFile("w+") as said:
             process = subprocess.Popen(command, cwd=self.root, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
@@ -67,27 +71,49 @@ class Copy:
                     started.kill()
             process.wait()
             said.seek(0)
-            text = said.read()
+            self.said = said.read()
         shutil.rmtree(self._temporary, ignore_errors=True)
-        return (None if status is None else status == 0), text
+        return None if status is None else status == 0
 
-    def limit(self, tests):
-        """How long these tests may take, by how long each module takes; they must pass."""
-        url = self.environment.get("LEANSTORAGE_TEST_POSTGRESQL")
-        for test in tests:
-            if (test, url) not in self._seconds:
-                began = time.monotonic()
-                passes, text = self.run([test], 600)
-                if not passes:
-                    sys.exit(f"{test} must pass before anything is changed:\n{text[-3000:]}")
-                self._seconds[test, url] = 5 * (time.monotonic() - began)
-        return BASE_SECONDS + sum(self._seconds[test, url] for test in tests)
+    def reached(self, name):
+        """{test: [seconds, {path: lines}]} of a test module, the first time by running it; a test that fails is none."""
+        known = name, self.environment.get("LEANSTORAGE_TEST_POSTGRESQL")
+        if known not in self._reached:
+            file = self.root.parent / "reached.json"
+            file.write_text("{}")
+            self.run([name, str(file)], 600, ["bench/reached.py"])
+            self._reached[known] = json.loads(file.read_text())
+            print(f"{name}: {len(self._reached[known])} tests", file=sys.stderr, flush=True)
+        return self._reached[known]
+
+    def tests_for(self, mutation):
+        """(the tests to run, how long they may take) for a mutation: those that reach its line, the nearest ones first."""
+        near = tests_of(mutation.path)
+        modules = near if self.environment else (*near, *(name for name in further_tests(mutation.path) if name not in near))
+        lines = set(range(mutation.statement, mutation.line + 1))
+        chosen, total = [], 0
+        for name in modules:
+            for test, (seconds, found) in self.reached(name).items():
+                if total < MOST_SECONDS and lines & set(found.get(mutation.path, ())):
+                    chosen.append(test)
+                    total += seconds
+        if not chosen:  # a line that runs when it is imported, or in a process of its own
+            chosen = [test for name in near for test in self.reached(name)]
+            total = sum(seconds for name in near for seconds, _ in self.reached(name).values())
+        return chosen, 5 * total + BASE_SECONDS
 
 
 def tests_of(path):
-    """The test modules that a module's mutants are shown to, those that notice soonest first."""
+    """The test modules that are nearest to a module."""
     found = next((tests for pattern, tests in TESTS.items() if fnmatch(path, pattern)), "")
     return tuple(f"tests.{name}" for name in found.split())
+
+
+def further_tests(path):
+    """All the others of its layer that run in one process."""
+    folders = {"leanstorage": ["leanstorage"], "leanwsgi": ["leanwsgi", "leanengine", "leanstorage"]}.get(path.split("/")[0], ["leanengine", "app"])
+    files = sorted(file for folder in folders for file in (ROOT / "tests" / folder).glob("test_*.py"))
+    return [f"tests.{file.parent.name}.{file.stem}" for file in files if file.stem not in SLOW]
 
 
 def candidates(paths):
@@ -133,6 +159,11 @@ def equivalent():
     return {line: reason.strip() for line, reason in pairs if " | " in line and reason.startswith("    ")}
 
 
+def needs_postgresql(mutation, source):
+    """Whether a mutation shows on PostgreSQL alone: SQLite lets one writer in at a time, and needs no row locked."""
+    return mutation.path.startswith(POSTGRESQL) or "lock=" in shown(mutation, source).split("\n")[0]
+
+
 @contextlib.contextmanager
 def postgresql(is_needed):
     """The environment in which tests of the storage run on PostgreSQL, on a server of its own."""
@@ -151,8 +182,8 @@ def postgresql(is_needed):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def show(mutation, outcome, seconds):
-    print(f"{outcome:10} {seconds:5.1f} s  {mutation.path}:{mutation.line} ({mutation.kind})", flush=True)
+def show(mutation, outcome, seconds, more):
+    print(f"{outcome:10} {seconds:5.1f} s  {mutation.path}:{mutation.line} ({mutation.kind}) {more}", flush=True)
 
 
 def try_all(chosen, copy, url, until):
@@ -163,20 +194,20 @@ def try_all(chosen, copy, url, until):
         if key(mutation, source) in known:
             outcomes["equivalent"] += 1
             continue
-        copy.environment = {"LEANSTORAGE_TEST_POSTGRESQL": url} if mutation.path.startswith(POSTGRESQL) else {}
-        tests = tests_of(mutation.path)
-        limit = copy.limit(tests)
+        copy.environment = {"LEANSTORAGE_TEST_POSTGRESQL": url} if url and needs_postgresql(mutation, source) else {}
+        tests, limit = copy.tests_for(mutation)
         if time.monotonic() > until:
             break
         began = time.monotonic()
         copy.write(mutation.path, mutation.apply(source))
         try:
-            passes, _ = copy.run(tests, limit)
+            passes = copy.run(tests, limit)
         finally:
             copy.write(mutation.path, source)
         outcome = {True: "SURVIVED", False: "killed", None: "timeout"}[passes]
         outcomes[outcome] += 1
-        show(mutation, outcome, time.monotonic() - began)
+        by = re.search(r"^(?:FAIL|ERROR): .*?\(([\w.]+)", copy.said, re.MULTILINE)
+        show(mutation, outcome, time.monotonic() - began, f"by {by[1]}" if by and not passes else f"{len(tests)} tests")
         if passes:
             survivors.append(mutation)
             print(shown(mutation, source), flush=True)
@@ -191,6 +222,7 @@ def main():
     parser.add_argument("--changed", metavar="SINCE", help="only lines that differ from this commit")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further one after this long")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
     until = time.monotonic() + options.seconds
     everything = sorted(str(file.relative_to(ROOT)) for glob in ("*.py", "lean*/**/*.py") for file in ROOT.glob(glob))
     paths = options.modules or [path for path in everything if tests_of(path)]
@@ -199,7 +231,7 @@ def main():
         lines = changed_lines(options.changed)
         found = [one for one in found if one.line in lines.get(one.path, ())]
     chosen = random.Random(options.seed).sample(found, min(options.count or len(found), len(found)))
-    is_needed = any(one.path.startswith(POSTGRESQL) for one in chosen)
+    is_needed = any(needs_postgresql(one, (ROOT / one.path).read_bytes()) for one in chosen)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, postgresql(is_needed) as url:
         outcomes, survivors = try_all(chosen, Copy(folder), url, until)
     print("\nsurvivors, as bench/mutants_equivalent.txt names them:" if survivors else "")

@@ -1,8 +1,8 @@
-"""Which test modules notice a fault in which module: the first pattern that fits counts, the quickest modules come first.
+"""Which test modules are nearest to a module: the first pattern that fits counts, the quickest come first.
 
 Modules of security and data only: what is missing here is not in the sample of bench/mutants.py.
 """
-USERS = "leanstorage.test_users leanstorage.test_access"
+USERS = "leanstorage.test_users leanstorage.test_access leanstorage.test_login leanstorage.test_classes leanstorage.test_passwords"
 TAKEOUT = "leanstorage.test_takeout_import leanstorage.test_takeout_commands"
 STORE = "leanstorage.test_store leanstorage.test_objects leanstorage.test_users leanstorage.test_elsewhere leanstorage.test_queries"
 TESTS = {

@@ -15,6 +15,7 @@ class Mutation:
 
     path: str
     line: int
+    statement: int  # the line where the statement begins
     kind: str
     start: int  # in bytes of the whole source
     end: int
@@ -35,14 +36,22 @@ class _Finder(ast.NodeVisitor):
     def __init__(self, path: str, source: bytes) -> None:
         self.found: list[Mutation] = []
         self._path = path
+        self._statement = 1
         self._lines = [0]
         for line in source.splitlines(keepends=True):
             self._lines.append(self._lines[-1] + len(line))
 
     def _add(self, kind: str, node: ast.AST, text: str) -> None:
         first, last = self._lines[node.lineno - 1], self._lines[node.end_lineno - 1]
-        found = Mutation(self._path, node.lineno, kind, first + node.col_offset, last + node.end_col_offset, text)
-        self.found.append(found)
+        start, end = first + node.col_offset, last + node.end_col_offset
+        self.found.append(Mutation(self._path, node.lineno, self._statement, kind, start, end, text))
+
+    def visit(self, node):
+        outer = self._statement
+        if isinstance(node, ast.stmt):
+            self._statement = node.lineno
+        super().visit(node)
+        self._statement = outer
 
     def _changed(self, kind: str, node: ast.AST, **fields) -> None:
         """`node` with some of its fields changed, in parentheses: it may stand in a larger expression."""
