@@ -1,12 +1,16 @@
 """The HTTP interface, row by row, against embedded storage and Redis."""
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from importlib.metadata import version
 from unittest import mock
 
 import leancloud
 
+import handlers
 import todos
 import wsgi
 from tests.support import AppTestCase, Visitor, has_redis, multipart, needs_redis
@@ -143,6 +147,21 @@ class AccountTest(AppTestCase):
         guess = {"username": name, "password": "no"}
         for number, status in enumerate([401] * 5 + [429]):
             self.assert_error(Visitor().request("POST", "/api/session", guess, REMOTE_ADDR=f"2001:db8::{number:x}"), status)
+
+    @needs_redis
+    def test_address_that_guesses_at_fifty_accounts_is_stopped(self):
+        name = self.visitor.sign_up()
+        there = {"REMOTE_ADDR": "10.9.9.9"}
+        for _ in range(49):
+            wsgi.cache.count("login:10.9.9.9", 60)
+        self.addCleanup(wsgi.cache.drop, "login:10.9.9.9")
+        guess = {"username": "nobody-of-that-name", "password": "no"}
+        self.assert_error(Visitor().request("POST", "/api/session", guess, **there), 401)
+        right = {"username": name, "password": "secret"}
+        refused = Visitor().request("POST", "/api/session", right, **there)
+        self.assert_error(refused, 429)
+        self.assertGreater(int(refused.header("Retry-After")), 0)
+        self.request("POST", "/api/session", right, visitor=Visitor(), REMOTE_ADDR="10.9.9.8")
 
     @needs_redis
     def test_many_right_passwords_are_never_throttled(self):
@@ -321,6 +340,15 @@ class TodoTest(AppTestCase):
             query = page["next"] and f"?limit=2&before={page['next']}"
         self.assertEqual(sorted(seen), sorted(ids))
 
+    def test_full_last_page_has_no_next(self):
+        alice = self.logged_in()
+        ids = [self.create(alice, f"t{i}")["id"] for i in range(4)]
+        first = self.todos(alice, "?limit=2")
+        last = self.todos(alice, f"?limit=2&before={first['next']}")
+        self.assertEqual([todo["id"] for todo in first["todos"] + last["todos"]], ids[::-1])
+        self.assertIsNone(last["next"])
+        self.assertIsNone(self.todos(alice, "?limit=4")["next"])
+
     def test_done_filter_shows_only_those(self):
         alice = self.logged_in()
         first, second = self.create(alice, "1"), self.create(alice, "2")
@@ -451,6 +479,22 @@ class AttachmentTest(AppTestCase):
         self.assertEqual(todo, self.todo)
         self.assertEqual(leancloud.Query("_File").equal_to("name", "gone.txt").count(), 0)
 
+    def count(self, name):
+        return leancloud.Query("_File").equal_to("name", name).count()
+
+    def test_attachment_goes_with_its_todo(self):
+        self.attach("with-its-todo.txt", b"x", "text/plain")
+        self.assertEqual(self.count("with-its-todo.txt"), 1)
+        self.request("DELETE", f"/api/todos/{self.todo['id']}", status=204, visitor=self.alice)
+        self.assertEqual(self.count("with-its-todo.txt"), 0)
+
+    def test_file_whose_todo_cannot_be_saved_is_not_kept(self):
+        self.attach("kept.txt", b"x", "text/plain")
+        body, headers = multipart("file", "unsaved.txt", b"y", "text/plain")
+        with mock.patch.object(todos, "save", side_effect=todos.HTTPError(HTTPStatus.NOT_FOUND, "gone meanwhile")):
+            self.assert_error(self.alice.request("POST", self.path, body=body, headers=headers), 404)
+        self.assertEqual((self.count("unsaved.txt"), self.count("kept.txt")), (0, 1))
+
     def test_hostile_file_names_are_only_names(self):
         for given, shown in (
             ("../../etc/passwd", "passwd"),
@@ -509,6 +553,47 @@ class NotifyTest(AppTestCase):
         with mock.patch.dict(settings.__dict__, notify_webhook_url=url):  # nobody listens any more
             self.request("PATCH", f"/api/todos/{todo['id']}", {"done": False}, visitor=alice)
             self.request("PATCH", f"/api/todos/{todo['id']}", {"done": True}, visitor=alice)
+
+    def finished(self, url):
+        """Tick a new todo off while the webhook is at `url`, in a thread of its own."""
+        alice = self.logged_in()
+        todo = self.request("POST", "/api/todos", {"content": "x"}, 201, alice).json()
+        with mock.patch.dict(wsgi.settings.__dict__, notify_webhook_url=url), ThreadPoolExecutor(1) as pool:
+            yield pool.submit(self.request, "PATCH", f"/api/todos/{todo['id']}", {"done": True}, visitor=alice)
+
+    def test_webhook_leads_nowhere_else(self):
+        asked = []
+
+        class Hook(BaseHTTPRequestHandler):
+            def answer(self):
+                asked.append((self.command, self.path))
+                self.send_response(307)
+                self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            do_GET = do_POST = answer
+
+            def log_message(self, *_):
+                pass
+
+        with HTTPServer(("127.0.0.1", 0), Hook) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            try:
+                for done in self.finished(f"http://127.0.0.1:{server.server_port}/hook"):
+                    done.result(20)
+            finally:
+                server.shutdown()
+                thread.join()
+        self.assertEqual(asked, [("POST", "/hook")])
+
+    def test_webhook_that_never_answers_is_not_waited_for(self):
+        with mock.patch.object(handlers, "NOTIFY_SECONDS", 0.3), socket.create_server(("127.0.0.1", 0)) as silent:
+            for done in self.finished(f"http://127.0.0.1:{silent.getsockname()[1]}/"):
+                try:
+                    self.assertTrue(done.result(10).json()["done"])
+                finally:
+                    silent.shutdown(socket.SHUT_RDWR)  # who waits all the same hears that nobody is there
 
 
 class CloudCodeTest(AppTestCase):

@@ -1,5 +1,7 @@
 import io
+import os
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -76,6 +78,17 @@ class RedisTest(unittest.TestCase):
         self.cache.put("beside", {"id": "a"}, 10)
         self.cache.touch("x")
         self.assertEqual(self.cache.get_version("list", "x", "beside")[2], {"id": "a"})
+
+    def test_what_the_server_leaves_in_its_folder_is_its_owners_alone(self):
+        umask = os.umask(0)
+        try:
+            server = start_redis(self.data / "new")
+            self.addCleanup(server.close)
+        finally:
+            os.umask(umask)
+        for path in [self.data / "new", *(self.data / "new").iterdir()]:
+            with self.subTest(path.name):
+                self.assertEqual(stat.S_IMODE(path.stat().st_mode) & 0o077, 0)
 
     def test_count_says_how_long_it_lasts(self):
         self.assertEqual([self.cache.count("c", 100)[0] for _ in range(3)], [1, 2, 3])

@@ -155,6 +155,17 @@ class DoorTest(unittest.TestCase):
         self.assertEqual(self.post("/1.1/functions/whoami", body).status, 400)
         self.assertEqual(self.post("/1.1/functions/whoami").json(), {"result": None})
 
+        @self.engine.define
+        def seen(**parameters):
+            return sorted(parameters)
+
+        for path in ("/1.1/functions/seen", "/1.1/call/seen"):
+            with self.subTest(path):
+                refused = self.post(path, body)
+                self.assertEqual(refused.status, 400)
+                self.assertIn("'user' is reserved", refused.json()["error"])
+                self.assertEqual(self.post(path, {"name": 1}).json(), {"result": ["name"]})
+
     def test_hooks_need_the_hook_key_and_internal_functions_too(self):
         body = {"object": {"a": 1}}
         raw = self.post("/1.1/functions/__before_save_for_Thing", {"thing": 1}, app=self.engine)
@@ -256,7 +267,7 @@ class DoorTest(unittest.TestCase):
 
     def test_values_with_a_type_nested_deeply_are_400_before_they_are_decoded(self):
         def nested(levels):
-            value = [0] * 300_000
+            value = [0] * 30_000
             for _ in range(levels):
                 value = {"__type": "Object", "className": "Thing", "x": value}
             return json.dumps({"a": value}, separators=(",", ":")).encode()

@@ -37,6 +37,7 @@ class RedirectTest(Forget):
             with self.subTest(method=method, path=path):
                 response = call(self.app, method, path, query=query)
                 self.assertEqual((response.status, response.header("Location")), (status, location))
+                self.assertEqual(response.all("Cache-Control"), ["no-store"])
 
     def test_https_behind_a_trusted_proxy_is_let_through_with_hsts(self):
         response = call(self.app, "GET", "/", headers={"X-Forwarded-Proto": "https"})

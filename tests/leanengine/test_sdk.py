@@ -11,14 +11,14 @@ import leancloud
 import requests
 from leancloud import client
 
-from leanengine import sdk
+from leanengine import sdk, users
 from leanwsgi.messages import HTTPError
-from tests.support import AppTestCase, Visitor
+from tests.support import AppTestCase, needs_redis, Visitor
 
 
 @contextmanager
 def broken_storage(answer):
-    """A server in storage's place that answers every connection with these bytes; None keeps silent."""
+    """A server in storage's place that answers every connection with these bytes; None keeps silent. Yields the connections."""
     listener = socket.create_server(("127.0.0.1", 0))
     connections, ending = [], threading.Event()
 
@@ -42,7 +42,7 @@ def broken_storage(answer):
     thread.start()
     try:
         with fresh_adapter(), mock.patch.dict("os.environ", LEANCLOUD_API_SERVER=f"http://127.0.0.1:{listener.getsockname()[1]}"):
-            yield
+            yield connections
     finally:
         ending.set()
         listener.shutdown(socket.SHUT_RDWR)
@@ -154,6 +154,32 @@ class BrokenStorageTest(AppTestCase):
                 with self.assertRaises(sdk.StorageLost):
                     leancloud.Query("Todo").find()
             self.assertLess(time.monotonic() - start, 0.2)
+
+    def test_read_is_sent_again_when_its_answer_does_not_come_and_a_write_never(self):
+        for method, send, times in (
+            ("GET", lambda: client.get("/classes/Todo", {}), 2),
+            ("POST", lambda: client.post("/classes/Todo", {"content": "x"}), 1),
+            ("PUT", lambda: client.put("/classes/Todo/x", {"content": "x"}), 1),
+            ("DELETE", lambda: client.delete("/classes/Todo/x"), 1),
+        ):
+            for answer in (b"", None):  # lost on the way, or late
+                with self.subTest(method, answer=answer), broken_storage(answer) as connections:
+                    with self.assertRaises(requests.RequestException):
+                        send()
+                    self.assertEqual(len(connections), times)
+
+    def test_storage_is_asked_without_the_proxies_of_the_environment(self):
+        proxies = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")}
+        with fresh_adapter(), mock.patch.dict("os.environ", {**proxies, "NO_PROXY": "", "no_proxy": ""}):
+            self.request("POST", "/api/todos", {"content": "x"}, 201, self.alice)
+
+    @needs_redis
+    def test_log_in_while_storage_is_lost_is_no_guess(self):
+        body = {"username": self.alice.username, "password": "secret"}
+        with fresh_adapter(), mock.patch.dict("os.environ", LEANCLOUD_API_SERVER="http://127.0.0.1:9"):
+            for _ in range(users.WRONG_PER_ACCOUNT + 1):
+                self.assert_error(Visitor().request("POST", "/api/session", body), 503)
+        self.request("POST", "/api/session", body, visitor=Visitor())
 
 
 class ErrorsTest(unittest.TestCase):

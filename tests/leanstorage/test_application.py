@@ -34,6 +34,8 @@ class TransportTest(ServiceTestCase):
                 self.assertEqual(response.header("Content-Type"), "application/json;charset=utf-8")
                 self.assertEqual(response.header("Access-Control-Allow-Origin"), "*")
                 self.assertEqual("error" in response.json(), status >= 400)
+                self.assertEqual(response.header("Cache-Control"), "no-cache,no-store")
+                self.assertEqual(response.header("X-Content-Type-Options"), "nosniff")
 
     def test_preflight_names_methods_and_every_header(self):
         response = self.raw("OPTIONS", "/1.1/classes/Foo")

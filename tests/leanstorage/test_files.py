@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from leanstorage.resources import files
-from leanstorage.rules import rendering
+from leanstorage.rules import classes, rendering
 from leanstorage.rules.call import Call, Caller
 from leanstorage.rules.classes import NOBODY
 from leanstorage.rules.errors import StorageError
@@ -115,6 +115,34 @@ class FilesTest(ServiceTestCase):
         self.assertEqual(self.fetch(token).body, DATA)
         self.assertTrue(all(path.parent == self.folder / "files" for path in (self.folder / "files").iterdir()))
         self.code(1, "POST", "/fileTokens", {"name": "a", "key": "folder/mine.txt"}, master=True)
+
+    def test_upload_needs_the_right_to_create_files(self):
+        def permit(permissions):
+            def work(transaction):
+                info = classes.existing(transaction, "_File")
+                info.pop("is_new", None)
+                transaction.save_class("_File", {**info, "permissions": permissions})
+
+            self.service.store.write(work)
+
+        user = self.user("uploader")
+        permit({"create": {"users": True, "names": []}})
+        self.addCleanup(permit, {})
+        self.assertIn("create", self.code(403, "POST", "/fileTokens", {"name": "a.txt"}, status=403))
+        self.api("POST", "/fileTokens", {"name": "a.txt"}, 201, session=user["sessionToken"])
+        permit({"create": NOBODY})
+        self.code(403, "POST", "/fileTokens", {"name": "a.txt"}, status=403, session=user["sessionToken"])
+        self.api("POST", "/fileTokens", {"name": "a.txt"}, 201, master=True)
+
+    def test_second_upload_under_one_key_changes_nothing(self):
+        key = "0123456789abcdef" * 2
+        first, second = self.token(key=key), self.token(key=key)
+        self.assertEqual(self.put(first).status, 200)
+        response = self.put(second, b"other")
+        self.assertEqual((response.status, response.json()["code"]), (400, 1))
+        self.assertEqual(self.fetch(first).body, DATA)
+        self.code(101, "GET", f"/files/{second['objectId']}", status=404)
+        self.code(1, "POST", "/fileTokens", {"name": "a.txt", "key": key})
 
     def test_file_is_expanded_wherever_it_stands(self):
         token = self.upload()

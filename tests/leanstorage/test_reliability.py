@@ -224,7 +224,9 @@ class SyncTest(Case):
     def test_every_answered_write_was_synced(self):
         log = Path(self.data, "strace.log")
         trace = ["strace", "-f", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o", str(log)]
-        with self.serve(*trace, *python("-m", "leanstorage")):
+        with self.serve(*trace, *python("-m", "leanstorage")) as process, contextlib.ExitStack() as stack:
+            [traced] = psutil.Process(process.pid).children()
+            stack.callback(traced.terminate)  # strace holds back a signal of its own until what it traces has ended
             self.request("POST", "/classes/Foo", {"n": 0})
             before = self.syncs(log)
             for number in range(20):

@@ -1,6 +1,8 @@
 import io
 import tracemalloc
 import unittest
+from contextlib import redirect_stderr
+from http import HTTPStatus
 
 from leanwsgi import messages
 from tests.support import multipart
@@ -152,6 +154,35 @@ class UploadTest(unittest.TestCase):
         with upload.file:
             self.assertEqual(upload.size, 20 << 20)
         self.assertLess(peak, 2 << 20)
+
+
+class ExplainTest(unittest.TestCase):
+    def explained(self, error, **more):
+        """(the answer, what was logged)"""
+        with redirect_stderr(io.StringIO()) as said:
+            answer = messages.explain(error, {"REQUEST_METHOD": "POST", "PATH_INFO": "/secret", "QUERY_STRING": "token=s3cret", **more})
+        return answer, said.getvalue()
+
+    def test_log_of_a_failure_holds_no_session_and_no_path(self):
+        for text in ("GET /1.1/users/me?session_token=s3cret&x=1", "'session_token=s3cret' in it", 'session_token=s3cret"'):
+            with self.subTest(text):
+                try:
+                    raise RuntimeError(text)
+                except RuntimeError as error:
+                    (status, headers, body), said = self.explained(error, **{"app.request_id": "abc"})
+                self.assertEqual((status, body), (500, b'{"error":"Internal server error.","code":1}'))
+                self.assertIn("Traceback", said)
+                self.assertIn("request abc 'POST' failed", said)
+                self.assertIn("session_token=***", said)
+                self.assertNotIn("s3cret", said)
+                self.assertNotIn("/secret", said)
+                self.assertIn(("Cache-Control", "no-store"), headers)
+
+    def test_known_failure_says_what_it_is_and_is_not_logged(self):
+        error = messages.HTTPError(HTTPStatus.CONFLICT, "taken", 202, [("Retry-After", "1")])
+        (status, headers, body), said = self.explained(error)
+        self.assertEqual((status, body, said), (409, b'{"error":"taken","code":202}', ""))
+        self.assertIn(("Retry-After", "1"), headers)
 
 
 class ClientAddressTest(unittest.TestCase):
