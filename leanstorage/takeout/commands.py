@@ -29,6 +29,7 @@ def add_commands(
 def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:
     command = commands.add_parser("import", parents=[storage], help="take in a console export or a BSON backup")
     command.add_argument("export", nargs="+", metavar="EXPORT", help="a .tar.gz, a .zip, a folder or single files")
+    command.add_argument("--class", dest="class_name", metavar="NAME", help="of files that do not tell their class")
     command.add_argument("--dry-run", action="store_true", help="try everything, keep nothing")
     command.add_argument("--rotate-sessions", action="store_true", help="forget session tokens: all users log in anew")
     command.add_argument("--refused", metavar="FILE", help="where refused rows go with their reasons; with the data")
@@ -47,6 +48,7 @@ def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: Argument
             _refused_path(options, data),
             options.dry_run,
             options.rotate_sessions,
+            class_name=options.class_name,
         )
 
     command.set_defaults(run=run_import, makes=True)

@@ -16,7 +16,7 @@ from typing import Any
 from leanstorage.rules import passwords, values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Condition, Document, Json, now, open_store, Query, Row, Store, Transaction
-from leanstorage.takeout import convert, credentials, formats, load, pull_files, pull_relations, schema_notes
+from leanstorage.takeout import convert, credentials, load, pull_files, pull_relations, raw_rows, schema_notes
 from leanstorage.takeout.formats import Columns
 from leanstorage.takeout.remote import AnswerTooLarge, Remote, RemoteError
 from leanstorage.takeout.pull import Pull
@@ -187,7 +187,7 @@ def _store_page(
         (number, json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
         for number, row in enumerate(rows, 1)
     ]
-    batch = formats.Batch(raw, [], 0, 0)
+    batch = raw_rows.Batch(raw, [], 0, 0)
     job = convert.Job(name, "rows", "json", pull.token_secret, is_live=True)
     prepared = convert.convert(job, batch)
 

@@ -48,6 +48,8 @@ class Report:
         self.tallies: dict[str, Tally] = {}
         self.broken: list[str] = []  # texts of files that could not be read, or not to their end; the first SHOWN_FILES
         self.broken_count = 0
+        self.passed: list[str] = []  # names of files that are no export, the first SHOWN_FILES
+        self.passed_count = 0
         self.troubles: list[str] = []  # what else went wrong
         self.declared: set[str] = set()  # classes that a schema describes
         self.here: dict[str, int] = {}  # objects of a class that are stored at the end, where that was counted
@@ -114,6 +116,13 @@ class Report:
                 if len(self.broken) < SHOWN_FILES:
                     self.broken.append(text)
                     self.say(f"refused: {text}")
+
+    def pass_over(self, label: str) -> None:
+        """A file in a folder or an archive is no export, which is no failure."""
+        with self._lock:
+            self.passed_count += 1
+            if len(self.passed) < SHOWN_FILES:
+                self.passed.append(printable(label))
 
     def count(self, store: Store, names: Iterable[str]) -> None:
         """Note how many objects of these classes are stored: rows that are read twice are counted twice above."""
@@ -183,6 +192,9 @@ class Report:
                 print(f"    refused {tally.refused - len(tally.examples)} more", file=out)
             for text, count in sorted(tally.notes.items()):
                 print(f"    note: {count} {printable(text)}", file=out)
+        if self.passed:
+            more = ", ..." if self.passed_count > len(self.passed) else ""
+            print(f"passed over, no exports: {self.passed_count}: {', '.join(self.passed)}{more}", file=out)
         for text in self.broken:
             print(f"refused file: {text}", file=out)
         for text in self.troubles:

@@ -16,7 +16,7 @@ from unittest import mock
 from leanstorage import keys as key_files
 from leanstorage.rules import passwords
 from leanstorage.store import Query, open_store
-from leanstorage.takeout import bson_rows, formats, importer, sources
+from leanstorage.takeout import bson_rows, importer, raw_rows, sources
 from leanstorage.takeout import report as report_module
 from leanstorage.takeout.report import Report
 from tests.leanstorage.storage_support import StorageTestCase
@@ -151,7 +151,7 @@ class FormsTest(ImportTestCase):
         for step in range(1, 40):
             stream = Dripping(data)
             stream.step = step
-            found = list(formats.elements(stream, b"["))
+            found = list(raw_rows.elements(stream, b"["))
             self.assertEqual([json.loads(one) for _, one, _ in found], rows)
             self.assertEqual([number for number, _, _ in found], [2, 8])
 
@@ -623,7 +623,7 @@ class ProcessesTest(ImportTestCase):
     def test_rows_converted_in_other_processes_come_out_the_same(self):
         rows = [row(number % 250, n=number) | {"objectId": f"{number:024x}"} for number in range(3000)]
         path = self.put("Post.0.jsonl", jsonl("Post", *rows))
-        with mock.patch.multiple(importer, INLINE_BATCHES=1), mock.patch.multiple(formats, BATCH_ROWS=500):
+        with mock.patch.multiple(importer, INLINE_BATCHES=1), mock.patch.multiple(raw_rows, BATCH_ROWS=500):
             with mock.patch("os.cpu_count", return_value=2):
                 self.assertEqual(self.take_in(path), 0, self.output.getvalue())
         found = self.objects("Post")
