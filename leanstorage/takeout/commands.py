@@ -5,7 +5,7 @@ Each imports what it runs when it runs: a server that starts needs none of it.
 
 import sys
 import time
-from argparse import ArgumentParser, Namespace, _SubParsersAction
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +63,8 @@ def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place
         "--files", nargs="?", const="", metavar="PLACE", help="fetch files' bytes too; a folder, with the data, or s3://..."
     )
     command.add_argument("--delete", action="store_true", help="delete objects here that are gone there")
+    command.add_argument("--max-calls", type=_calls, metavar="N", help="in 24 hours; then it ends, see --wait")
+    command.add_argument("--wait", action="store_true", help="wait for the next calls of --max-calls instead")
     command.add_argument("--parallel", type=int, default=PARALLEL, metavar="N", help="requests at once")
     command.add_argument("--refused", metavar="FILE", help="where refused rows go with their reasons; with the data")
 
@@ -78,7 +80,15 @@ def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place
         source = remote.Remote(options.source, app_id, master_key, max(1, min(options.parallel, MAX_PARALLEL)))
         refused_path = _refused_path(options, data)
         return puller.run(
-            source, database_url(options, data), keys, refused_path, options.classes, blobs, options.delete
+            source,
+            database_url(options, data),
+            keys,
+            refused_path,
+            options.classes,
+            blobs,
+            options.delete,
+            max_calls=options.max_calls,
+            is_patient=options.wait,
         )
 
     command.set_defaults(run=run_pull, makes=True)
@@ -109,6 +119,12 @@ def _add_migrate(commands: "_SubParsersAction[ArgumentParser]") -> None:
         return migration.run(options.source, options.target)
 
     command.set_defaults(run=run_migrate)
+
+
+def _calls(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text)):
+        raise ArgumentTypeError("a number of calls, 1 or more")
+    return int(text)
 
 
 def _refused_path(options: Namespace, data: Path) -> Path:

@@ -66,6 +66,8 @@ class Prepared:
     lines: list[tuple[int, Document]] = field(default_factory=list)
     refused: list[tuple[int, str]] = field(default_factory=list)  # index, reason
     types: set[Column] = field(default_factory=set)  # of all rows together
+    undated: set[int] = field(default_factory=set)  # indices of rows that do not say when they were changed
+    newest: int = 0  # greatest `updatedAt` of the rows, in ms
     notes: dict[int, list[str]] = field(default_factory=dict)  # by index, what the operator should hear of
 
     def note(self, index: int, text: str) -> None:
@@ -139,11 +141,7 @@ def _row(
     job: Job, document: Document, prepared: Prepared, index: int, ordinal: int
 ) -> tuple[Stored, Extra | None]:
     object_id = _object_id(job, document, prepared, index, ordinal)
-    created = _time(document, "createdAt")
-    updated = _time(document, "updatedAt")
-    if created is None:
-        created = now() if updated is None else updated
-    updated = created if updated is None else updated
+    created, updated = _times(document, prepared, index)
     rights = document.get("ACL")
     rights = None if rights is None else acl.normalise(rights)
     if job.class_name == "_Role" and "ACL" not in document:
@@ -194,6 +192,20 @@ def _object_id(job: Job, document: Document, prepared: Prepared, index: int, ord
         object_id = hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
         prepared.note(index, "rows without objectId, which were given one")
     return values.check_object_id(object_id)
+
+
+def _times(document: Document, prepared: Prepared, index: int) -> tuple[int, int]:
+    """When a row was made and changed, in ms."""
+    created = _time(document, "createdAt")
+    updated = _time(document, "updatedAt")
+    if created is None:
+        if updated is None:
+            prepared.undated.add(index)
+        created = now() if updated is None else updated
+    updated = created if updated is None else updated
+    if updated > prepared.newest and index not in prepared.undated:
+        prepared.newest = updated
+    return created, updated
 
 
 def _time(document: Document, key: str) -> int | None:

@@ -31,6 +31,7 @@ from leanstorage.takeout.sources import Member, SourceError
 
 INLINE_BATCHES = 6  # a small import is over before other processes would have started
 MAX_WORKERS = 4
+EXPORT_MS = 3_600_000  # that making an export may take: its join files may be older than its rows
 NAMES = {"rows": "{0.class_name}", "relation": "{0.class_name}.{0.key}", "inboxes": "inboxes"}  # in the report, by kind
 Paths = Sequence[str | Path]
 Work = Callable[[Transaction], Any]
@@ -103,6 +104,10 @@ def _import(paths: Paths, write: Write, job: Job, report: Report) -> list[tuple[
         importing.run(paths)
         if importing.with_joins:
             importing.run(paths, joins=True)
+            joined = importing.joined.items()
+            # Only now: an import that was killed brought a part of the members.
+            whole = {name: at for name, at in joined if name not in importing.broken and not report.tally(name).refused}
+            write(lambda transaction: load.remember_joined(transaction, whole))
     if not importing.has_found and not report.broken_count:
         report.trouble(f"nothing that could be imported is in {', '.join(map(str, paths))}")
     return importing.indexes
@@ -124,6 +129,9 @@ class _Importing:
         self._job = job
         self.indexes: list[tuple[str, list[str]]] = []
         self.with_joins: set[str] = set()  # labels of members that have rows of relations
+        self._newest: dict[tuple[str, str], int] = {}  # (folder or archive, class) -> greatest `updatedAt`, in ms
+        self.joined: dict[str, int] = {}  # relation -> since when an owner must have changed to have other members, in ms
+        self.broken: set[str] = set()  # names of files that could not be read to their end
         self.has_found = False  # anything, were it only an empty class
 
     def run(self, paths: Paths, joins: bool = False) -> None:
@@ -176,12 +184,18 @@ class _Importing:
             dates=content.dates,
         )
         self._report.begin(name, member.size)
+        if content.kind == "relation":
+            as_of = max(self._newest.get(_place(member.label, content), 0) - EXPORT_MS, 0)
+            self.joined[name] = min(as_of, self.joined.get(name, as_of))
         try:
             for batch, prepared in self._converters.map(job, self._batches(content, member)):
                 several = _take_several(batch, prepared) if content.encoding == "json" else None
                 self._store(name, member.label, content, batch, prepared)
                 if several:
                     self._store(name, member.label, content, several, convert.convert(job, several))
+        except SourceError:
+            self.broken.add(name)
+            raise
         finally:
             self._report.end(name)
 
@@ -196,6 +210,8 @@ class _Importing:
 
     def _store(self, name: str, label: str, content: Content, batch: Batch, prepared: Prepared) -> None:
         if content.kind == "rows":
+            place = _place(label, content)
+            self._newest[place] = max(self._newest.get(place, 0), prepared.newest)
             work: Work = partial(_load_rows, content.class_name, prepared, self._start_seq, self._job.secret)
         elif content.kind == "relation":
             work = partial(_load_relation, content, prepared)
@@ -216,6 +232,11 @@ class _Importing:
             self._report.note(name, text)
         read = len(batch.rows) + len(batch.problems) - batch.moved
         self._report.advance(name, read, outcome.imported, outcome.skipped, batch.size)
+
+
+def _place(label: str, content: Content) -> tuple[str, str]:
+    """What the rows and the relations of one class in one export share: the folder or the archive, and the class."""
+    return label[: max(label.rfind("/"), label.rfind(":")) + 1], content.class_name
 
 
 def _take_several(batch: Batch, prepared: Prepared) -> Batch | None:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from leanstorage.store import Document, StoreUnavailable
+from leanstorage.takeout.budget import OutOfCalls
 from leanstorage.takeout.pull import Pull
 from leanstorage.takeout.remote import RemoteError
 
@@ -29,6 +30,8 @@ def run(pull: Pull, blobs: Any) -> None:
             while part := list(islice(rows, PAGE_ROWS)):
                 for row, found in zip(part, pool.map(lambda row: _one(pull, blobs, row), part), strict=True):
                     _count(pull, row, *found)
+    except OutOfCalls:
+        raise
     except RemoteError as error:
         pull.report.trouble(f"files: {error}")
     pull.report.end("files")

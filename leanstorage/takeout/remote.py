@@ -19,9 +19,11 @@ from requests.adapters import HTTPAdapter
 from leanstorage.rules import values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json, Result
+from leanstorage.takeout import remote_trouble
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 TRIES = 8
+SAID_FROM = 2  # tries that failed before anybody is told
 FIRST_WAIT = 0.5  # seconds, doubled at each try
 LONGEST_WAIT = 60
 MAX_ANSWER_BYTES = 64 << 20
@@ -52,7 +54,7 @@ class Clock(Protocol):
 class Remote:
     """The API at `url` with an app's id and master key; `parallel` requests at once at most.
 
-    Raises ValueError for what is no URL of an API.
+    `before_call` is called before each of them and may raise; `say` is told of what is tried again for long. Raises ValueError for what is no URL of an API.
     """
 
     def __init__(self, url: str, app_id: str, master_key: str, parallel: int = 4, clock: Clock = time) -> None:
@@ -64,22 +66,26 @@ class Remote:
         self.parallel = parallel
         self._headers = {"X-LC-Id": app_id, "X-LC-Key": f"{master_key},master", "Accept-Encoding": "gzip"}
         self._slots = threading.BoundedSemaphore(parallel)
+        self.clock = clock
         self._pause = _Pause(clock)
         self._api = _session(parallel)
         self._files = _session(parallel)
+        self._has_answered = False
+        self.before_call: Callable[[], None] = lambda: None
+        self.say: Callable[[str], object] = lambda text: None
 
     def get(self, path: str, **query: Json) -> Document:
         """The decoded answer of GET /1.1<path>; dicts in the query are sent as JSON. Raises RemoteError."""
         params = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in query.items()}
-        return self._patiently(lambda: self._get(path, params), f"GET {path}")
+        return self._patiently(lambda: self._send("GET", path, {"params": params}), f"GET {path}")
 
     def rows(self, path: str, **query: Json) -> list[Document]:
         """The `results` of a GET, every one with an objectId. Raises RemoteError."""
         return checked_rows(self.get(path, **query), path)
 
-    def count(self, path: str) -> int | None:
-        """How many objects a class has; None where the API does not say it. Raises RemoteError."""
-        found = self.get(path, count=1, limit=0).get("count")
+    def count(self, path: str, where: Document | None = None) -> int | None:
+        """How many objects a class has, or match; None where the API does not say it. Raises RemoteError."""
+        found = self.get(path, count=1, limit=0, **({"where": where} if where else {})).get("count")
         return found if isinstance(found, int) and not isinstance(found, bool) else None
 
     def now(self) -> str:
@@ -117,6 +123,10 @@ class Remote:
         self._api.close()
         self._files.close()
 
+    def post(self, path: str, body: Document) -> Document:
+        """The decoded answer of POST /1.1<path>. Raises RemoteError."""
+        return self._patiently(lambda: self._send("POST", path, {"json": body}), f"POST {path}")
+
     def _patiently(self, call: Callable[[], Result], what: str) -> Result:
         attempt = 0
         while True:
@@ -125,26 +135,41 @@ class Remote:
                 return call()
             except _Again as error:
                 if attempt == TRIES - 1:
-                    raise RemoteError(f"{what}: {error} after {TRIES} tries") from None
+                    quota = f": {remote_trouble.QUOTA}" if error.is_limit else ""
+                    raise RemoteError(f"{what}: {error} after {TRIES} tries{quota}") from None
+                if attempt >= SAID_FROM:
+                    self.say(f"{what}: {error}, trying again ({attempt + 2} of {TRIES})")
                 self._pause.back_off(attempt, error.seconds, everybody=error.is_limit)
             attempt += 1
 
-    def _get(self, path: str, params: Document) -> Document:
+    def _send(self, method: str, path: str, sent: Document) -> Document:
+        self.before_call()
         with self._slots:
             try:
-                answer = self._api.get(
+                answer = self._api.request(
+                    method,
                     f"{self.url}/1.1{path}",
-                    params=params,
                     headers=self._headers,
                     timeout=TIMEOUT,
                     allow_redirects=False,
                     stream=True,
+                    **sent,
                 )
                 with answer:
                     data = _bounded(answer)
             except requests.RequestException as error:
+                trouble = None if self._has_answered else remote_trouble.no_answer(error, self.url)
+                if trouble:
+                    raise RemoteError(trouble) from None
                 raise _Again(f"no answer from {self.url} ({type(error).__name__})") from None
-        return _decoded(answer, data, path)
+        value = _value(data)
+        if 300 <= answer.status_code < 400:
+            raise RemoteError(remote_trouble.redirected(self.url, answer.headers.get("Location", "")), answer.status_code)
+        if not self._has_answered and answer.status_code < 500 and answer.status_code != 429 and value is None:
+            raise RemoteError(remote_trouble.no_api(self.url, answer.status_code), answer.status_code)
+        decoded = _decoded(answer, value, data, f"{method} {path}")
+        self._has_answered = True
+        return decoded
 
     def _opened(self, url: str) -> requests.Response:
         try:
@@ -210,17 +235,24 @@ def _bounded(answer: requests.Response) -> bytes:
     return b"".join(parts)
 
 
-def _decoded(answer: requests.Response, data: bytes, path: str) -> Document:
+def _value(data: bytes) -> Json:
+    """What the bytes of an answer say in JSON, None if they are none."""
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _decoded(answer: requests.Response, value: Json, data: bytes, call: str) -> Document:
     """The JSON of an answer; raise _Again for what may pass and RemoteError for what will not."""
     status = answer.status_code
-    try:
-        value = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError):
-        value = None
     error = value.get("error") if isinstance(value, dict) else None
     code = value.get("code") if isinstance(value, dict) else None
     if status == 429 or code == 429:
         raise _Again("too many requests", _retry_after(answer), is_limit=True)
+    archived = remote_trouble.archived(value, data) if status == 504 else None
+    if archived:
+        raise RemoteError(archived, 504)
     if status >= 500 or code == 503:
         raise _Again(f"status {status}", _retry_after(answer))
     if value is None and status == 200:
@@ -228,7 +260,7 @@ def _decoded(answer: requests.Response, data: bytes, path: str) -> Document:
     if status == 401:
         raise RemoteError("the API refused the app id or the master key", 401)
     if status >= 300 or not isinstance(value, dict):
-        raise RemoteError(f"GET {path}: status {status}{f', {str(error)[:200]}' if error else ''}", code)
+        raise RemoteError(f"{call}: status {status}{f', {str(error)[:200]}' if error else ''}", code)
     return value
 
 

@@ -51,6 +51,7 @@ class Report:
         self.passed: list[str] = []  # names of files that are no export, the first SHOWN_FILES
         self.passed_count = 0
         self.troubles: list[str] = []  # what else went wrong
+        self.told: list[str] = []  # lines of their own under the table
         self.declared: set[str] = set()  # classes that a schema describes
         self.here: dict[str, int] = {}  # objects of a class that are stored at the end, where that was counted
         self._stream = stream or sys.stderr
@@ -138,6 +139,11 @@ class Report:
             if text not in self.troubles:
                 self.troubles.append(text)
 
+    def tell(self, text: str) -> None:
+        """A line for the end, under the table."""
+        with self._lock:
+            self.told.append(printable(text))
+
     def say(self, text: str) -> None:
         with self._lock:
             self._clear()
@@ -158,6 +164,8 @@ class Report:
         self._table(verb)
         if self.declared:
             print(f"classes that a schema declared: {len(self.declared)}", file=self._out)
+        for text in self.told:
+            print(text, file=self._out)
         total = Tally()
         for tally in self.tallies.values():
             total.read += tally.read

@@ -260,6 +260,45 @@ class RowsTest(ImportTestCase):
         )
         self.assertIn("imported 1, skipped 1, refused 0", self.output.getvalue())
 
+    def test_newer_export_wins_unless_the_row_was_changed_here(self):
+        def at(year, number, **fields):
+            return {**row(number, **fields), "updatedAt": f"{year}-01-01T00:00:00.000Z"}
+
+        first = [at(2020, number, title="old") for number in range(4)]
+        self.assertEqual(self.take_in(self.put("1/Post.0.jsonl", jsonl("Post", *first))), 0)
+        storage = self.start(keys=self.keys)
+        for number in (1, 2):
+            self.assertEqual(storage.request("PUT", f"/classes/Post/{ID % number}", {"title": "here"})[0], 200)
+        # One was changed there alone, one there and here, one here alone, one nowhere.
+        newer = [at(2090, 0, title="there"), at(2090, 1, title="there"), first[2], first[3]]
+        self.assertEqual(self.take_in(self.put("2/Post.0.jsonl", jsonl("Post", *newer))), 0)
+        self.assertIn("imported 1, skipped 3, refused 0", self.output.getvalue())
+        self.assertIn("note: 1 rows here were older than those of this export, which were taken", self.output.getvalue())
+        self.assertIn("note: 1 rows were changed here and there: those of here stay", self.output.getvalue())
+
+        def titles():
+            return [self.objects("Post")[ID % number].body["title"] for number in range(4)]
+
+        self.assertEqual(titles(), ["there", "here", "here", "old"])
+        newest = [at(2091, 0, title="newest"), at(2089, 3, title="newest")]
+        self.assertEqual(self.take_in(self.put("3/Post.0.jsonl", jsonl("Post", *newest))), 0)
+        self.assertEqual(titles(), ["newest", "here", "here", "newest"])
+        self.assertEqual(self.take_in(self.folder / "2"), 0)
+        self.assertIn("imported 0, skipped 4", self.output.getvalue())
+        self.assertEqual(titles(), ["newest", "here", "here", "newest"])
+
+    def test_newer_export_of_a_user_keeps_what_was_changed_here_and_its_names_unique(self):
+        users = [row(number, username=f"u{number}", email=f"e{number}@example.com") for number in (1, 2)]
+        self.assertEqual(self.take_in(self.put("1/_User.0.jsonl", jsonl("_User", *users))), 0)
+        swapped = [{**row(number, username=f"u{3 - number}"), "updatedAt": "2090-01-01T00:00:00.000Z"} for number in (2, 1)]
+        swapped[0]["username"] = "free"
+        self.assertEqual(self.take_in(self.put("2/_User.0.jsonl", jsonl("_User", *swapped))), 0, self.output.getvalue())
+        found = self.objects("_User")
+        self.assertEqual([found[ID % number].body["username"] for number in (1, 2)], ["u2", "free"])
+        storage = self.start(keys=self.keys)
+        for name, code in (("u1", 201), ("u2", 400), ("free", 400)):
+            self.assertEqual(storage.request("POST", "/users", {"username": name, "password": "p"})[0], code)
+
     def test_dry_run_tells_the_same_and_keeps_nothing(self):
         path = self.put("Post.0.jsonl", jsonl("Post", row(1, n=1), row(2, n="x"), row(1, n=3)))
         self.assertEqual(self.take_in(path, is_dry=True), 1)

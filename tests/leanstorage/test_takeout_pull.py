@@ -16,6 +16,7 @@ from leanstorage import keys as key_files
 from leanstorage.blobs.folder import FolderBlobs
 from leanstorage.store import Row
 from leanstorage.takeout import exporter, importer, puller, remote
+from leanstorage.takeout.budget import Budget, OutOfCalls
 from leanstorage.takeout.report import Report
 from leanstorage.rules.values import pointer
 from tests.leanstorage.storage_support import StorageTestCase
@@ -35,7 +36,7 @@ class Trouble(BaseHTTPRequestHandler):
             found = answer.status_code, {"Content-Type": answer.headers["Content-Type"]}, answer.content
         status, headers, body = found
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        for name, value in {"Content-Length": str(len(body)), "Connection": "close", **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -306,16 +307,127 @@ class PullTest(PullTestCase):
         failed, last = self.output.getvalue().splitlines()
         self.assertEqual(failed, "failed: the API refused the app id or the master key")
         self.assertIn("refused 0 rows, 1 failed; ", last)
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-            self.assertEqual(self.pull(url), 1)
-        failed, last = self.output.getvalue().splitlines()
-        self.assertEqual(failed, f"failed: GET /schemas: no answer from {url} (ConnectionError) after 8 tries")
-        self.assertNotIn("files", last)
         for url in ("ftp://x", "file:///etc/passwd", "api.example.com", "http://user:pass@host"):
             with self.subTest(url), self.assertRaises(ValueError):
                 remote.Remote(url, "a", "b")
+
+    def test_trouble_that_will_not_pass_is_told_at_once_with_what_to_do(self):
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            closed = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        html, text = {"Content-Type": "text/html"}, {"Content-Type": "text/plain"}
+        archived = b'{"code":1,"error":"The app is archived, please activate it."}'
+        answers = (
+            ((504, {"Content-Type": "application/json"}, archived), "the API says: The app is archived, please activate"),
+            ((504, text, "应用已归档".encode()), "the API says: 应用已归档 (activate the app in LeanCloud's console"),
+            ((301, {**html, "Location": "https://new.example.com/1.1/schemas"}, b""), "redirects to https://new.example.com"),
+            ((302, html, b""), "redirects: if that is the API, name it in --from"),
+            ((200, html, b"<html>"), "(status 200) is not LeanCloud's API: look at --from"),
+            ((404, html, b"<html>"), "(status 404) is not LeanCloud's API: look at --from"),
+        )
+        cases = [(self.proxy(lambda path, answer=answer: answer), said) for answer, said in answers]
+        cases += [
+            (cases[0][0].replace("http:", "https:"), "does not speak TLS: look at the port, or use http:// in --from"),
+            ("http://api.misspelt.invalid", "there is no host of that name: http://api.misspelt.invalid"),
+            (closed, f"nothing listens at {closed}"),
+        ]
+        for url, said in cases:
+            with self.subTest(said):
+                self.assertEqual(self.pull(url), 1)
+                failed, _ = self.output.getvalue().splitlines()
+                self.assertIn(said, failed)
+                self.assertEqual(self.clock.slept, [])
+
+    def test_timeout_of_a_proxy_is_waited_out_and_said(self):
+        self.fill(1)
+        seen = []
+
+        def trouble(path):
+            seen.append(path)
+            return (504, {"Content-Type": "text/html"}, b"<h1>504 Gateway Time-out</h1>") if len(seen) < 5 else None
+
+        self.assertEqual(self.pull(self.proxy(trouble)), 0, self.output.getvalue())
+        self.assertIn("GET /schemas: status 504, trying again (4 of 8)", self.output.getvalue())
+
+    def test_limit_that_does_not_pass_says_that_the_day_may_be_used_up(self):
+        limit = (429, {"Content-Type": "application/json"}, b'{"code":429,"error":"Too many requests."}')
+        self.assertEqual(self.pull(self.proxy(lambda path: limit)), 1)
+        self.assertIn("run the same command again tomorrow", self.output.getvalue())
+
+    def counting(self):
+        """(URL of the source, the calls that are made to it)."""
+        asked = []
+        return self.proxy(lambda path: asked.append(path)), asked
+
+    def announced(self):
+        return int(self.output.getvalue().split(" calls to the API at most")[0].split()[-1])
+
+    def test_members_that_an_export_brought_are_asked_for_only_where_the_owner_changed_since(self):
+        ann, bob = self.fill(3)
+        day = 86_400_000
+        rows = [Row(f"{number:024x}", 5 * day, number * day, None, {}) for number in range(1, 41)]
+
+        def owners(transaction):
+            info = {"columns": {"fans": {"type": "Relation", "className": "_User"}}, "permissions": {}, "default_acl": None}
+            transaction.save_class("Owner", info)
+            transaction.insert_many("Owner", [(row.id, row.created, row.updated, None, "{}") for row in rows])
+            transaction.relate_many("Owner", "fans", "_User", [(row.id, ann) for row in rows])
+
+        self.source.service.store.write(owners)
+        self.take_in_export()
+        changed = {"fans": {"__op": "RemoveRelation", "objects": [pointer("_User", ann)]}}
+        self.assertEqual(self.source.request("PUT", f"/classes/Owner/{rows[4].id}", changed, master=True)[0], 200)
+        late = {"fans": {"__op": "AddRelation", "objects": [pointer("_User", bob)]}}
+        self.assertEqual(self.source.request("POST", "/classes/Owner", late, master=True)[0], 201)
+        url, asked = self.counting()
+        self.assertEqual(self.pull(url), 0, self.output.getvalue())
+        self.assert_equal("joined")
+        members = [path for path in asked if "relatedTo" in path and "Owner" in path]
+        self.assertLessEqual(len(members), 2 * 3)  # two that changed and the newest of the export, in two passes
+        self.assertLessEqual(len(asked), self.announced() + 6)  # one to count each class, and the schemas
+        self.assertIn(f"\ncalls to the API: {len(asked)}; in the last 24 hours: {len(asked)}\n", self.output.getvalue())
+
+    def test_members_of_an_import_that_was_cut_are_all_asked_for(self):
+        self.fill(1)
+        exporter.run(self.folder / "export", self.source.database, self.source.keys, self.output, self.output)
+        path = self.folder / "export" / "_Join.fans.Thing.0.jsonl"
+        path.write_bytes(path.read_bytes()[:-40])
+        report = Report("x", self.output, self.output)
+        with mock.patch.object(Report, "_file", lambda self: io.StringIO()):
+            self.assertEqual(importer.run([self.folder / "export"], self.database, self.keys, "x", report=report), 1)
+        self.assertEqual(self.pull(), 0, self.output.getvalue())
+        self.assert_equal("cut")
+
+    def test_calls_are_estimated_counted_and_ended_at_the_limit_and_the_next_run_goes_on(self):
+        ann, _ = self.fill(2500)
+        add = {"fans": {"__op": "AddRelation", "objects": [pointer("_User", ann)]}}
+        for _ in range(150):
+            self.source.request("POST", "/classes/Thing", add)
+        url, asked = self.counting()
+        runs = 0
+        while (code := self.pull(url, max_calls=len(asked) + 120)) == 1:
+            self.assertIn("as many as --max-calls allows: run the same command again in 24 hours", self.output.getvalue())
+            runs += 1
+            self.assertEqual(len(asked), 120 * runs)
+            self.assertLess(runs, 10)
+        self.assertEqual(code, 0, self.output.getvalue())
+        self.assertGreater(runs, 1)
+        self.assert_equal("limited")
+
+    def test_budget_that_waits_goes_on_when_the_first_hour_is_a_day_old(self):
+        clock, said = Clock(), []
+
+        def budget(limit, is_patient=True):
+            return Budget(self.source.service.store, "calls:x", limit, is_patient, said.append, clock, clock.monotonic)
+
+        first = budget(3)
+        for _ in range(4):
+            first.take()
+        self.assertGreaterEqual(clock.monotonic(), 24 * 3600 - 3600)
+        self.assertEqual((first.made, first.recent(), len(set(said))), (4, 1, 24))
+        first.close()
+        with self.assertRaises(OutOfCalls):
+            budget(1, is_patient=False).take()
 
     def test_odd_answers_are_clear_refusals_and_the_rest_comes(self):
         self.fill(3)
