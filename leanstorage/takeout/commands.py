@@ -22,6 +22,7 @@ def add_commands(
     """Add the subcommands to an argparse object; `storage` is the parent parser with --database and --files."""
     _add_import(commands, storage, database_url)
     _add_pull(commands, database_url, files_place)
+    _add_import_files(commands, storage, database_url, files_place)
     _add_export(commands, storage, database_url)
     _add_migrate(commands)
 
@@ -92,6 +93,25 @@ def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place
         )
 
     command.set_defaults(run=run_pull, makes=True)
+
+
+def _add_import_files(
+    commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place, files_place: Place
+) -> None:
+    command = commands.add_parser("import-files", parents=[storage], help="take in bytes of files from a folder")
+    command.add_argument("folder", metavar="DIR", help="files under their keys, or under names that no other file has")
+    command.add_argument("--refused", metavar="FILE", help="where the list of what is missing goes; with the data")
+
+    def run_import_files(options: Namespace, data: Path, keys: dict[str, str]) -> int:
+        from leanstorage.takeout import file_import
+
+        if not Path(options.folder).is_dir():
+            print(f"there is no folder {options.folder}", file=sys.stderr)
+            return 2
+        blobs = open_blobs(files_place(options, data))
+        return file_import.run(options.folder, database_url(options, data), blobs, _refused_path(options, data))
+
+    command.set_defaults(run=run_import_files)
 
 
 def _add_export(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:

@@ -23,6 +23,7 @@ from leanstorage.takeout import remote_trouble
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 TRIES = 8
+DEAD_AFTER = 3  # files
 SAID_FROM = 2  # tries that failed before anybody is told
 FIRST_WAIT = 0.5  # seconds, doubled at each try
 LONGEST_WAIT = 60
@@ -37,6 +38,10 @@ class RemoteError(Exception):
     def __init__(self, text: str, code: int | None = None) -> None:
         super().__init__(text)
         self.code = code
+
+
+class Unreachable(RemoteError):
+    """No answer, or none that helps, after all tries; or from a host that is known to give none."""
 
 
 class AnswerTooLarge(RemoteError):
@@ -71,6 +76,7 @@ class Remote:
         self._api = _session(parallel)
         self._files = _session(parallel)
         self._has_answered = False
+        self._hosts = _Hosts()
         self.before_call: Callable[[], None] = lambda: None
         self.say: Callable[[str], object] = lambda text: None
 
@@ -99,10 +105,9 @@ class Remote:
 
     def download(self, url: str) -> Iterator[bytes]:
         """Yield the bytes of a file; raises RemoteError, also when the connection ends before Content-Length."""
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise RemoteError("its URL is not one of the web")
+        host = host_of(url)
         with self._slots:
-            answer = self._patiently(lambda: self._opened(url), "a file")
+            answer = self._hosts.ask(host, lambda: self._patiently(lambda: self._opened(url, host), host))
             with answer:
                 done, length = 0, answer.headers.get("Content-Length")
                 try:
@@ -136,7 +141,7 @@ class Remote:
             except _Again as error:
                 if attempt == TRIES - 1:
                     quota = f": {remote_trouble.QUOTA}" if error.is_limit else ""
-                    raise RemoteError(f"{what}: {error} after {TRIES} tries{quota}") from None
+                    raise Unreachable(f"{what}: {error} after {TRIES} tries{quota}") from None
                 if attempt >= SAID_FROM:
                     self.say(f"{what}: {error}, trying again ({attempt + 2} of {TRIES})")
                 self._pause.back_off(attempt, error.seconds, everybody=error.is_limit)
@@ -171,10 +176,13 @@ class Remote:
         self._has_answered = True
         return decoded
 
-    def _opened(self, url: str) -> requests.Response:
+    def _opened(self, url: str, host: str) -> requests.Response:
         try:
             answer = self._files.get(url, timeout=TIMEOUT, stream=True, headers={"Accept-Encoding": "identity"})
         except requests.RequestException as error:
+            trouble = None if self._hosts.has_answered(host) else remote_trouble.no_answer(error, host)
+            if trouble:
+                raise Unreachable(trouble.partition(": look at")[0]) from None
             raise _Again(f"no answer ({type(error).__name__})") from None
         if answer.status_code == 200:
             return answer
@@ -182,6 +190,45 @@ class Remote:
         if answer.status_code == 429 or answer.status_code >= 500:
             raise _Again(f"status {answer.status_code}", _retry_after(answer), answer.status_code == 429)
         raise RemoteError(f"its URL answers with status {answer.status_code}", answer.status_code)
+
+
+class _Hosts:
+    """Which hosts of files answer: after DEAD_AFTER files in a row that one gave no answer for, it is asked no more."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, int] = {}  # in a row
+        self._answered: set[str] = set()
+        self._lock = threading.Lock()
+
+    def has_answered(self, host: str) -> bool:
+        return host in self._answered
+
+    def ask(self, host: str, call: Callable[[], Result]) -> Result:
+        """`call()`; raises Unreachable, at once for a host that is dead."""
+        if self._failures.get(host, 0) >= DEAD_AFTER:
+            raise Unreachable(f"its host {host} does not answer")
+        try:
+            result = call()
+        except Unreachable:
+            with self._lock:
+                self._failures[host] = self._failures.get(host, 0) + 1
+            raise
+        with self._lock:
+            self._failures[host] = 0
+            self._answered.add(host)
+        return result
+
+
+def host_of(url: str) -> str:
+    """The host, with its port, of a file's URL; raises RemoteError."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        raise RemoteError("its URL is not one of the web") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise RemoteError("its URL is not one of the web")
+    return host
 
 
 class _Again(Exception):

@@ -35,7 +35,9 @@ class Tally:
     skipped: int = 0
     refused: int = 0
     notes: Counter[str] = field(default_factory=Counter)
-    examples: list[tuple[str, int, str]] = field(default_factory=list)  # (source, number, reason)
+    examples: list[tuple[str, int, str]] = field(default_factory=list)  # (source, number or 0, reason)
+    aside: Counter[str] = field(default_factory=Counter)  # kinds of what is listed and no failure
+    listed: list[tuple[str, str]] = field(default_factory=list)  # (kind, which) of the first of these
 
 
 class Report:
@@ -101,6 +103,18 @@ class Report:
         reason = printable(reason)
         if len(tally.examples) < SHOWN_REFUSALS:
             tally.examples.append((source, number, reason))
+        self._write(name, source, number, reason, data)
+
+    def list_aside(self, name: str, kind: str, source: str, number: int, reason: str, data: bytes) -> None:
+        """Count and keep, as a refused row, what is no failure but has to be looked at; `kind` says what is counted."""
+        with self._lock:
+            tally = self.tally(name)
+            tally.aside[kind] += 1
+            if len(tally.listed) < SHOWN_REFUSALS:
+                tally.listed.append((kind, f"{printable(source)}{_line(number)}: {printable(reason)}"))
+            self._write(name, source, number, printable(reason), data)
+
+    def _write(self, name: str, source: str, number: int, reason: str, data: bytes) -> None:
         line: dict[str, Any] = {"class": name, "source": source, "line": number, "reason": reason}
         try:
             line["row"] = data.decode("utf-8")
@@ -195,9 +209,14 @@ class Report:
             here = f"  {self.here[name]:>10}" if name in self.here else ""
             print(f"{name:{width}}  " + "  ".join(f"{count:>10}" for count in counts) + here, file=out)
             for source, number, reason in tally.examples:
-                print(f"    refused {printable(source)}, line {number}: {reason}", file=out)
+                print(f"    refused {printable(source)}{_line(number)}: {reason}", file=out)
             if tally.refused > len(tally.examples):
                 print(f"    refused {tally.refused - len(tally.examples)} more", file=out)
+            for text, count in sorted(tally.aside.items()):
+                print(f"    {count} {text}", file=out)
+                for kind, which in tally.listed:
+                    if kind == text:
+                        print(f"        {which}", file=out)
             for text, count in sorted(tally.notes.items()):
                 print(f"    note: {count} {printable(text)}", file=out)
         if self.passed:
@@ -208,7 +227,9 @@ class Report:
         for text in self.troubles:
             print(f"failed: {text}", file=out)
         if self._refused_file is not None:
-            print(f"refused rows and their reasons: {self._refused_file.name}", file=out)
+            is_refused = any(tally.refused for tally in self.tallies.values())
+            what = "refused rows and their reasons" if is_refused else "all that is listed above, with the reasons"
+            print(f"{what}: {self._refused_file.name}", file=out)
 
     def _file(self) -> TextIO:
         if self._refused_file is None:
@@ -237,6 +258,10 @@ class Report:
     def _clear(self) -> None:
         if self._is_terminal:
             self._stream.write("\r\x1b[K")
+
+
+def _line(number: int) -> str:
+    return f", line {number}" if number else ""
 
 
 def _progress(current: dict[str, Any], now: float, is_last: bool) -> str:

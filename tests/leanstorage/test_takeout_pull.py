@@ -15,7 +15,7 @@ from leanstorage.blobs import folder
 from leanstorage import keys as key_files
 from leanstorage.blobs.folder import FolderBlobs
 from leanstorage.store import Row
-from leanstorage.takeout import exporter, importer, puller, remote
+from leanstorage.takeout import exporter, file_import, importer, puller, remote
 from leanstorage.takeout.budget import Budget, OutOfCalls
 from leanstorage.takeout.report import Report
 from leanstorage.rules.values import pointer
@@ -495,7 +495,7 @@ class PullTest(PullTestCase):
         self.assertRegex(self.output.getvalue(), r"\nfiles +2 +1 +0 +1\n")
         self.assertEqual((self.blobs.size(small["key"]), self.blobs.size(large["key"])), (1, None))
 
-    def test_files_that_arrive_broken_are_fetched_again_and_never_kept(self):
+    def test_files_that_arrive_broken_are_fetched_again_and_odd_ones_are_told(self):
         good, cut, wrong, gone = (self.upload(f"{number}.bin", b"x" * 5000) for number in range(4))
         meta = {"size": 5000, "_checksum": "0" * 32}
 
@@ -519,14 +519,72 @@ class PullTest(PullTestCase):
 
         url = self.proxy(trouble)
         self.source.service.options.files_url = url
-        self.assertEqual(self.pull(url, blobs=self.blobs), 1)
+        self.assertEqual(self.pull(url, blobs=self.blobs), 0, self.output.getvalue())
         output = self.output.getvalue()
-        self.assertIn("do not match its checksum", output)
+        self.assertIn("note: 1 files are not of the size or checksum that was once claimed: kept as they are", output)
+        self.assertIn(f"    1 files are gone there\n        {gone['key']} (3.bin): {url}/", output)
         self.assertIn("answers with status 404", output)
         self.assertEqual(len(seen), 3)
-        for token, is_kept in ((good, True), (cut, True), (wrong, False), (gone, False)):
+        for token, is_kept in ((good, True), (cut, True), (wrong, True), (gone, False)):
             opened = self.blobs.open(token["key"])
             if opened:
                 opened[0].close()
             self.assertEqual(opened is not None and opened[1] == 5000, is_kept)
         self.assertEqual([path.name for path in self.blobs.folder.glob(".upload*")], [])
+        seen.clear()
+        self.assertEqual(self.pull(url, blobs=self.blobs), 0, self.output.getvalue())
+        self.assertEqual(seen, [])
+        self.assertNotIn("kept as they are", self.output.getvalue())  # it is not fetched again
+
+    def test_host_that_does_not_answer_costs_few_tries_and_other_hosts_go_on(self):
+        files = [self.upload(f"{number}.bin", b"x" * 10) for number in range(30)]
+        asked = []
+
+        def trouble(path):
+            asked.append(path)
+            return 503, {"Content-Type": "text/html"}, b"down"
+
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            dead = f"127.0.0.1:{unused.getsockname()[1]}"
+        hosts = [self.proxy(trouble), f"http://{dead}", self.source.url]
+
+        def spread(path):
+            if "/classes/_File?where" not in path:
+                return None
+            keys = self.source.keys
+            headers = {"X-LC-Id": keys["id"], "X-LC-Key": f"{keys['master_key']},master"}
+            answer = requests.get(self.source.url + path, headers=headers, timeout=15).json()
+            for row in answer["results"]:
+                number = int(row["name"].partition(".")[0])
+                row["url"] = f"{hosts[number % 3]}/{row['key']}"
+            return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
+
+        self.assertEqual(self.pull(self.proxy(spread), blobs=self.blobs), 1)
+        self.assertRegex(self.output.getvalue(), r"\nfiles +30 +10 +0 +20\n")
+        self.assertLessEqual(len(asked), 8 * (3 + 2))  # tries of three files, and of those that were asked for meanwhile
+        reasons = "".join(path.read_text() for path in self.folder.glob("refused-*.jsonl"))
+        self.assertIn(f"its host {dead} does not answer", reasons)
+        self.assertIn(f"nothing listens at {dead}", reasons)
+        self.assertIn(f"{files[0]['key']} (0.bin)", reasons)
+        self.assertNotIn("line 0", self.output.getvalue())
+
+    def test_bytes_that_were_downloaded_otherwise_are_taken_in_by_key_and_name(self):
+        tokens = [self.upload(name, b"x" * 10) for name in ("a b.png", "b.png", "twice.png", "twice.png", "none.png", "odd.png")]
+        self.assertEqual(self.pull(), 0, self.output.getvalue())
+        folder_ = self.folder / "downloaded"
+        by_key, by_last, by_name = tokens[0]["key"], tokens[1]["key"].rpartition("/")[2], "odd.png"
+        for name, data in ((by_key, b"x" * 10), (f"deep/{by_last}", b"y" * 10), (by_name, b"z" * 3), ("twice.png", b"x" * 10)):
+            path = folder_ / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        os.symlink("/etc/passwd", folder_ / "none.png")
+        for number in range(2):
+            self.output = io.StringIO()
+            report = Report(self.folder / f"missing-{number}.jsonl", self.output, self.output)
+            self.assertEqual(file_import.run(folder_, self.database, self.blobs, "x", report=report), 0)
+        self.assertRegex(self.output.getvalue(), r"\nfiles +6 +\d +\d +0\n")
+        self.assertIn("files are not in the folder and still without bytes", self.output.getvalue())
+        self.assertIn("(none.png): not found", self.output.getvalue())
+        kept = [self.blobs.size(one["key"]) for one in tokens]
+        self.assertEqual(kept, [10, 10, None, None, None, 3])  # which of the two is twice.png nobody can tell
