@@ -1,4 +1,4 @@
-"""The subcommands import, pull, export and migrate of the command line, and their options.
+"""The subcommands leave, import, pull, import-files, export and migrate of the command line, and their options.
 
 Each imports what it runs when it runs: a server that starts needs none of it.
 """
@@ -7,9 +7,14 @@ import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from leanstorage.blobs import open_blobs
+
+if TYPE_CHECKING:
+    from leanstorage.takeout.remote import Remote
 
 PARALLEL = 4
 MAX_PARALLEL = 32
@@ -22,6 +27,7 @@ def add_commands(
     """Add the subcommands to an argparse object; `storage` is the parent parser with --database and --files."""
     _add_import(commands, storage, database_url)
     _add_pull(commands, database_url, files_place)
+    _add_leave(commands, database_url, files_place)
     _add_import_files(commands, storage, database_url, files_place)
     _add_export(commands, storage, database_url)
     _add_migrate(commands)
@@ -55,36 +61,48 @@ def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: Argument
     command.set_defaults(run=run_import, makes=True)
 
 
-def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place, files_place: Place) -> None:
-    command = commands.add_parser("pull", help="take in a live app by its API")
+def _add_source(command: ArgumentParser) -> None:
     command.add_argument("--from", dest="source", required=True, metavar="URL", help="the API of the live app")
-    command.add_argument("--class", dest="classes", action="append", default=[], metavar="C", help="only this one")
     command.add_argument("--database", metavar="URL", help="sqlite:///PATH or postgresql://...; in LEANSTORAGE_DATA")
     command.add_argument(
         "--files", nargs="?", const="", metavar="PLACE", help="fetch files' bytes too; a folder, with the data, or s3://..."
     )
-    command.add_argument("--delete", action="store_true", help="delete objects here that are gone there")
     command.add_argument("--max-calls", type=_calls, metavar="N", help="in 24 hours; then it ends, see --wait")
     command.add_argument("--wait", action="store_true", help="wait for the next calls of --max-calls instead")
     command.add_argument("--parallel", type=int, default=PARALLEL, metavar="N", help="requests at once")
+
+
+def _source(options: Namespace, keys: dict[str, str]) -> "Remote":
+    from leanstorage.takeout import remote
+
+    app_id = options.environment.get("LEANSTORAGE_SOURCE_ID") or keys["id"]
+    master_key = options.environment.get("LEANSTORAGE_SOURCE_MASTER_KEY") or keys["master_key"]
+    return remote.Remote(options.source, app_id, master_key, max(1, min(options.parallel, MAX_PARALLEL)))
+
+
+def _blobs(options: Namespace, data: Path, files_place: Place) -> Any:
+    if options.files is None:
+        return None
+    options.files = options.files or None
+    return open_blobs(files_place(options, data))
+
+
+def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place, files_place: Place) -> None:
+    command = commands.add_parser("pull", help="take in a live app by its API")
+    _add_source(command)
+    command.add_argument("--class", dest="classes", action="append", default=[], metavar="C", help="only this one")
+    command.add_argument("--delete", action="store_true", help="delete objects here that are gone there")
     command.add_argument("--refused", metavar="FILE", help="where refused rows go with their reasons; with the data")
 
     def run_pull(options: Namespace, data: Path, keys: dict[str, str]) -> int:
-        from leanstorage.takeout import puller, remote
+        from leanstorage.takeout import puller
 
-        app_id = options.environment.get("LEANSTORAGE_SOURCE_ID") or keys["id"]
-        master_key = options.environment.get("LEANSTORAGE_SOURCE_MASTER_KEY") or keys["master_key"]
-        blobs = None
-        if options.files is not None:
-            options.files = options.files or None
-            blobs = open_blobs(files_place(options, data))
-        source = remote.Remote(options.source, app_id, master_key, max(1, min(options.parallel, MAX_PARALLEL)))
-        refused_path = _refused_path(options, data)
+        blobs = _blobs(options, data, files_place)
         return puller.run(
-            source,
+            _source(options, keys),
             database_url(options, data),
             keys,
-            refused_path,
+            _refused_path(options, data),
             options.classes,
             blobs,
             options.delete,
@@ -93,6 +111,36 @@ def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place
         )
 
     command.set_defaults(run=run_pull, makes=True)
+
+
+def _add_leave(commands: "_SubParsersAction[ArgumentParser]", database_url: Place, files_place: Place) -> None:
+    command = commands.add_parser("leave", help="all of it: ask for the export, import it, pull the rest; run it again")
+    _add_source(command)
+    command.add_argument("--export", metavar="FILE", help="an export that was downloaded already")
+    command.add_argument("--again", action="store_true", help="ask for a newer export than the last one")
+    command.add_argument("--email", metavar="ADDRESS", help="which LeanCloud tells of the export")
+
+    def run_leave(options: Namespace, data: Path, keys: dict[str, str]) -> int:
+        from leanstorage.takeout import leave
+        from leanstorage.takeout.report import Report
+
+        if options.export and not Path(options.export).exists():
+            print(f"there is no {options.export}", file=sys.stderr)
+            return 2
+        leaving = leave.Leaving(
+            partial(_source, options, keys),
+            lambda: Report(_refused_path(options, data)),
+            database_url(options, data),
+            keys,
+            data,
+            partial(print, flush=True),
+        )
+        export = Path(options.export) if options.export else None
+        blobs = _blobs(options, data, files_place)
+        limits = {"max_calls": options.max_calls, "is_patient": options.wait}
+        return leave.run(leaving, export, options.again, options.email, blobs, **limits)
+
+    command.set_defaults(run=run_leave, makes=True, refused=None)
 
 
 def _add_import_files(

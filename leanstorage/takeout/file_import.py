@@ -60,9 +60,9 @@ class _Found:
         for one in (key, quote(key), quote(key, safe="")):
             if one in self._paths:
                 return self._use(one)
-        for one in (key.rpartition("/")[2], name):
-            keys = self._by_name.get(one, []) if isinstance(one, str) and one else []
-            if len(keys) == 1 and keys[0] not in self._taken and (one != name or self._names[one] == 1):
+        for one, is_telling in ((key.rpartition("/")[2], True), (str(name), self._names.get(str(name)) == 1)):
+            keys = self._by_name.get(one, []) if is_telling else []
+            if len(keys) == 1 and keys[0] not in self._taken:
                 return self._use(keys[0])
         return None
 

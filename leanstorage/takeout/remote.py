@@ -5,11 +5,13 @@ Nothing secret leaves for another host: files are fetched without any credential
 
 import hashlib
 import json
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -30,6 +32,7 @@ LONGEST_WAIT = 60
 MAX_ANSWER_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 16
 MAX_REDIRECTS = 5
+RANGE_NOT_SATISFIABLE = 416
 
 
 class RemoteError(Exception):
@@ -120,6 +123,41 @@ class Remote:
                 if _is_number(length) and int(length or 0) != done and "Content-Encoding" not in answer.headers:
                     raise RemoteError("the download broke off")
 
+    def download_to(self, path: Path, url: str) -> None:
+        """Download a file to `path`, on from where an earlier attempt was stopped; raises RemoteError.
+
+        What is not complete lies beside it as `.partial`.
+        """
+        partial = path.with_name(path.name + ".partial")
+        try:
+            self._append(partial, url)
+        except RemoteError as error:
+            if error.code != RANGE_NOT_SATISFIABLE:
+                raise
+            partial.unlink()
+            self._append(partial, url)
+        os.replace(partial, path)
+
+    def _append(self, partial: Path, url: str) -> None:
+        host = host_of(url)
+        with self._slots, open(partial, "ab") as file:
+            start = file.tell()
+            asked = {"Range": f"bytes={start}-"} if start else {}
+            with self._patiently(lambda: self._opened(url, host, asked), host) as answer:
+                if answer.status_code != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                    file.truncate(0)
+                    start = 0
+                length = answer.headers.get("Content-Length")
+                try:
+                    for chunk in answer.iter_content(CHUNK_BYTES):
+                        file.write(chunk)
+                except requests.RequestException:
+                    raise RemoteError("the download broke off") from None
+                if _is_number(length) and file.tell() - start != int(length or 0):
+                    raise RemoteError("the download broke off")
+                file.flush()
+                os.fsync(file.fileno())
+
     def wait(self, attempt: int) -> None:
         """Sleep before a further attempt at something; the first was number 0."""
         self._pause.back_off(attempt, None)
@@ -170,21 +208,22 @@ class Remote:
         value = _value(data)
         if 300 <= answer.status_code < 400:
             raise RemoteError(remote_trouble.redirected(self.url, answer.headers.get("Location", "")), answer.status_code)
-        if not self._has_answered and answer.status_code < 500 and answer.status_code != 429 and value is None:
+        if not self._has_answered and answer.status_code < 500 and data.lstrip()[:1] == b"<":
             raise RemoteError(remote_trouble.no_api(self.url, answer.status_code), answer.status_code)
         decoded = _decoded(answer, value, data, f"{method} {path}")
         self._has_answered = True
         return decoded
 
-    def _opened(self, url: str, host: str) -> requests.Response:
+    def _opened(self, url: str, host: str, headers: dict[str, str] | None = None) -> requests.Response:
+        sent = {"Accept-Encoding": "identity", **(headers or {})}
         try:
-            answer = self._files.get(url, timeout=TIMEOUT, stream=True, headers={"Accept-Encoding": "identity"})
+            answer = self._files.get(url, timeout=TIMEOUT, stream=True, headers=sent)
         except requests.RequestException as error:
             trouble = None if self._hosts.has_answered(host) else remote_trouble.no_answer(error, host)
             if trouble:
                 raise Unreachable(trouble.partition(": look at")[0]) from None
             raise _Again(f"no answer ({type(error).__name__})") from None
-        if answer.status_code == 200:
+        if answer.status_code in (200, 206):
             return answer
         answer.close()
         if answer.status_code == 429 or answer.status_code >= 500:
