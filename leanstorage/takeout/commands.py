@@ -9,12 +9,11 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from leanstorage.blobs import open_blobs
-
-if TYPE_CHECKING:
-    from leanstorage.takeout.remote import Remote
+from leanstorage.rules import fingerprint
+from leanstorage.store import open_store
 
 PARALLEL = 4
 MAX_PARALLEL = 32
@@ -31,6 +30,7 @@ def add_commands(
     _add_import_files(commands, storage, database_url, files_place)
     _add_export(commands, storage, database_url)
     _add_migrate(commands)
+    _add_adopt_keys(commands, storage, database_url)
 
 
 def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:
@@ -72,7 +72,7 @@ def _add_source(command: ArgumentParser) -> None:
     command.add_argument("--parallel", type=int, default=PARALLEL, metavar="N", help="requests at once")
 
 
-def _source(options: Namespace, keys: dict[str, str]) -> "Remote":
+def _source(options: Namespace, keys: dict[str, str]) -> Any:
     from leanstorage.takeout import remote
 
     app_id = options.environment.get("LEANSTORAGE_SOURCE_ID") or keys["id"]
@@ -187,6 +187,24 @@ def _add_migrate(commands: "_SubParsersAction[ArgumentParser]") -> None:
         return migration.run(options.source, options.target)
 
     command.set_defaults(run=run_migrate)
+
+
+def _add_adopt_keys(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:
+    command = commands.add_parser(
+        "adopt-keys", parents=[storage], help="let the database belong to these keys; all sessions end"
+    )
+
+    def run_adopt_keys(options: Namespace, data: Path, keys: dict[str, str]) -> int:
+        if not keys:
+            raise ValueError(f"there are no keys in {data}, nor in LEANCLOUD_APP_*: set those to go on with")
+        store = open_store(database_url(options, data))
+        try:
+            fingerprint.adopt(store, keys)
+        finally:
+            store.close()
+        return 0
+
+    command.set_defaults(run=run_adopt_keys)
 
 
 def _calls(text: str) -> int:

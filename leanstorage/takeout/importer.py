@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leanstorage.rules import indexes, passwords
+from leanstorage.rules import fingerprint, indexes, passwords
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, open_store, Store, Transaction
 from leanstorage.takeout import bson_rows, convert, formats, inboxes, load, raw_rows, schema_notes, sources
@@ -58,6 +58,7 @@ def run(
     store = open_store(database, bulk=True)
     job = Job(class_name or "", "", "", passwords.token_secret(keys), rotate_sessions)
     try:
+        fingerprint.check(store, keys)
         if is_dry:
             report.say("dry run: everything is tried, nothing is kept; other writers wait")
             try:

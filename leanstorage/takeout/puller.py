@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leanstorage.rules import passwords, values
+from leanstorage.rules import fingerprint, passwords, values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Condition, Document, Json, now, open_store, Query, Row, Store, Transaction
 from leanstorage.takeout import convert, credentials, load, pull_estimate, pull_files, pull_relations, raw_rows, schema_notes
@@ -52,6 +52,11 @@ def run(
     """
     report = report or Report(refused_path)
     store = open_store(database, bulk=True)
+    try:
+        fingerprint.check(store, keys)
+    except BaseException:
+        store.close()
+        raise
     pull = Pull(remote, store, passwords.token_secret(keys), report)
     budget = Budget(store, f"calls:{remote.source_id}", max_calls, is_patient, report.say, remote.clock)
     remote.before_call, remote.say = budget.take, report.say

@@ -14,7 +14,7 @@ import zipfile
 from unittest import mock
 
 from leanstorage import keys as key_files
-from leanstorage.rules import passwords
+from leanstorage.rules import fingerprint, passwords
 from leanstorage.store import Query, open_store
 from leanstorage.takeout import bson_rows, importer, raw_rows, sources
 from leanstorage.takeout import report as report_module
@@ -97,6 +97,11 @@ class ImportTestCase(StorageTestCase):
         finally:
             store.close()
         return {one.id: one for one in found}
+
+    def adopt(self, keys):
+        store = open_store(self.database)
+        fingerprint.adopt(store, keys)
+        store.close()
 
     def refusals(self):
         return [json.loads(line) for line in self.refused.read_text().splitlines()] if self.refused.exists() else []
@@ -462,8 +467,12 @@ class UsersTest(ImportTestCase):
         self.assertEqual(self.take_in(self.put("1/_User.0.jsonl", jsonl("_User", *self.users()))), 0)
         right, self.keys = self.keys, {**self.keys, "master_key": "forgotten"}
         later = [{**one, "updatedAt": "2021-01-01T00:00:00.000Z"} for one in self.users()]
+        with self.assertRaisesRegex(ValueError, "this database belongs to another master key"):
+            self.take_in(self.put("2/_User.0.jsonl", jsonl("_User", *later)))
+        self.adopt(self.keys)
         self.assertEqual(self.take_in(self.put("2/_User.0.jsonl", jsonl("_User", *later))), 0, self.output.getvalue())
         self.assertNotIn("had changed", self.output.getvalue())
+        self.adopt(right)
         storage = self.start(keys=right)
         self.assertEqual(storage.request("GET", "/users/me", session=f"token{1:020d}")[0], 200)
 
