@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from leanwsgi import messages
 from leanstorage.resources import files, sessions
-from leanstorage.rules import passwords, values
+from leanstorage.rules import fingerprint, passwords, values
 from leanstorage.blobs import open_blobs
 from leanstorage.rules.call import Call, Caller, Options, RawBody, Resource, Service, limit_traffic, take_back_traffic
 from leanstorage.rules.rendering import Ready
@@ -72,10 +72,15 @@ def open_service(
 ) -> Service:
     """The Service on a database URL and a place for files; `transport` reaches the app's engine, if there is one.
 
-    Raises ValueError for a place that is none or cannot be used.
+    Raises ValueError for a place that is none or cannot be used, and for a database that belongs to other keys.
     """
     options = options or Options()
     store = open_store(database, query_seconds=options.query_seconds)
+    try:
+        fingerprint.check(store, keys)
+    except BaseException:
+        store.close()
+        raise
     engine = Engine(transport, keys, EngineMemory(store)) if transport else None
     routes = RouteTable(EVERY_ROUTE)
     return Service(store, open_blobs(files_place), engine, keys, passwords.token_secret(keys), options, routes)

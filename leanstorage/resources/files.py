@@ -39,6 +39,8 @@ MIME_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!
 MINI_PROGRAM = re.compile(r"LeanCloud-JS-SDK/[^ ]+ \((?!Browser|Node\.js|ReactNative)")
 # What a browser may show in place; the rest is a download, because it could run as a page of this origin.
 SHOWN = re.compile(r"(image/(png|jpeg|gif|webp|bmp|avif)|audio/.*|video/.*|text/plain.*|application/(pdf|json))")
+STYLED = re.compile(r"(.+)[-!][A-Za-z0-9_.]{1,50}")  # `a.png-thumb` or `a.png!small`, names of styles at the old CDN
+NOT_THE_FILE = re.compile(r"(imageInfo|exif|avinfo|imageAve)(?:[=&|/]|$)", re.IGNORECASE)  # asks about a picture
 FOREVER = "public, max-age=31536000"
 MOMENT = "private, max-age=120"  # of a redirect to a URL that is good for some minutes
 
@@ -95,7 +97,7 @@ def create_token(call: Call) -> Answer:
         "objectId": upload["id"],
         "createdAt": format_time(ms),
         "token": token,
-        "url": rendering.file_url(call, quote(key)),
+        "url": rendering.file_url(call, key),
         "key": key,
         "bucket": "leanstorage",
         "mime_type": mime_type,
@@ -292,11 +294,17 @@ def delete(call: Call, file_ids: str) -> Answer:
 
 def serve(service: Service, environ: WSGIEnvironment, key: str) -> Response:
     """GET of a file's bytes: (status, headers, iterable of bytes), with ranges. Raises 101 for an unknown key."""
+    asked = NOT_THE_FILE.match(environ.get("QUERY_STRING", ""))
+    if asked:
+        raise StorageError(Code.UNSUPPORTED, feature=f"?{asked.group(1)}")
     row = _row(service, key)
+    styled = STYLED.fullmatch(key) if row is None else None
+    if styled:  # a thumbnail of the old CDN's: the original is better than nothing
+        key = styled.group(1)
+        row = _row(service, key)
     if row is None:
         raise StorageError(Code.NO_CLASS)
-    mime_type = row.body.get("mime_type")
-    mime_type = mime_type if isinstance(mime_type, str) and MIME_TYPE.fullmatch(mime_type) else "application/octet-stream"
+    mime_type = _mime_type(row, key)
     disposition = _disposition(mime_type, row.body.get("name"))
     url = service.blobs.read_url(key, environ["REQUEST_METHOD"], mime_type, disposition)
     if url:
@@ -333,6 +341,15 @@ def serve(service: Service, environ: WSGIEnvironment, key: str) -> Response:
         file.close()
         return status, headers, [b""]
     return status, headers, Reader(file, start, end)
+
+
+def _mime_type(row: Row, key: str) -> str:
+    """What a file is; imported rows may not say it."""
+    mime_type = row.body.get("mime_type")
+    if isinstance(mime_type, str) and MIME_TYPE.fullmatch(mime_type):
+        return mime_type
+    names = [name for name in (row.body.get("name"), key) if isinstance(name, str)]
+    return next((found for name in names if (found := mimetypes.guess_type(name)[0])), "application/octet-stream")
 
 
 class Reader:

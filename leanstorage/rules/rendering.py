@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from leanstorage.rules import acl, classes
 from leanstorage.rules.where import bad, is_private, parse_names, parse_path
@@ -176,8 +177,9 @@ def document(
 
 
 def file_url(call: Call, key: str) -> str:
+    """Where a file's bytes are served; escaped, because iOS opens no URL with a blank or a Chinese character."""
     base = call.service.options.files_url or call.api_url
-    return f"{base}/{key}"
+    return f"{base}/{quote(key)}"
 
 
 def expand_files(

@@ -23,7 +23,7 @@ OBJECT_ID = re.compile(r"[A-Za-z0-9]+")
 SYSTEM_CLASSES = frozenset(
     ["_User", "_Role", "_File", "_Follower", "_Followee", "_Installation", "_Conversation", "_Status"]
 )
-OTHER_SYSTEM_CLASSES = frozenset(["_Notification", "_SysMessage", "_FriendshipRequest"])
+OTHER_SYSTEM_CLASSES = frozenset(["_Notification", "_SysMessage", "_FriendshipRequest", "_ConversationMemberInfo"])
 BUILT_IN = frozenset(["objectId", "createdAt", "updatedAt", "ACL", "className"])
 IGNORED = frozenset(["objectId", "createdAt", "updatedAt", "className", "__type"])  # silently, in any body
 _BUILT_IN_LOWER = frozenset(name.lower() for name in BUILT_IN)

@@ -1,15 +1,19 @@
-"""The subcommands import, pull, export and migrate of the command line, and their options.
+"""The subcommands leave, import, pull, import-files, export and migrate of the command line, and their options.
 
 Each imports what it runs when it runs: a server that starts needs none of it.
 """
 
 import sys
 import time
-from argparse import ArgumentParser, Namespace, _SubParsersAction
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from leanstorage.blobs import open_blobs
+from leanstorage.rules import fingerprint
+from leanstorage.store import open_store
 
 PARALLEL = 4
 MAX_PARALLEL = 32
@@ -22,13 +26,17 @@ def add_commands(
     """Add the subcommands to an argparse object; `storage` is the parent parser with --database and --files."""
     _add_import(commands, storage, database_url)
     _add_pull(commands, database_url, files_place)
+    _add_leave(commands, database_url, files_place)
+    _add_import_files(commands, storage, database_url, files_place)
     _add_export(commands, storage, database_url)
     _add_migrate(commands)
+    _add_adopt_keys(commands, storage, database_url)
 
 
 def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:
     command = commands.add_parser("import", parents=[storage], help="take in a console export or a BSON backup")
     command.add_argument("export", nargs="+", metavar="EXPORT", help="a .tar.gz, a .zip, a folder or single files")
+    command.add_argument("--class", dest="class_name", metavar="NAME", help="of files that do not tell their class")
     command.add_argument("--dry-run", action="store_true", help="try everything, keep nothing")
     command.add_argument("--rotate-sessions", action="store_true", help="forget session tokens: all users log in anew")
     command.add_argument("--refused", metavar="FILE", help="where refused rows go with their reasons; with the data")
@@ -47,39 +55,111 @@ def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: Argument
             _refused_path(options, data),
             options.dry_run,
             options.rotate_sessions,
+            class_name=options.class_name,
         )
 
     command.set_defaults(run=run_import, makes=True)
 
 
-def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place, files_place: Place) -> None:
-    command = commands.add_parser("pull", help="take in a live app by its API")
+def _add_source(command: ArgumentParser) -> None:
     command.add_argument("--from", dest="source", required=True, metavar="URL", help="the API of the live app")
-    command.add_argument("--class", dest="classes", action="append", default=[], metavar="C", help="only this one")
     command.add_argument("--database", metavar="URL", help="sqlite:///PATH or postgresql://...; in LEANSTORAGE_DATA")
     command.add_argument(
         "--files", nargs="?", const="", metavar="PLACE", help="fetch files' bytes too; a folder, with the data, or s3://..."
     )
-    command.add_argument("--delete", action="store_true", help="delete objects here that are gone there")
+    command.add_argument("--max-calls", type=_calls, metavar="N", help="in 24 hours; then it ends, see --wait")
+    command.add_argument("--wait", action="store_true", help="wait for the next calls of --max-calls instead")
     command.add_argument("--parallel", type=int, default=PARALLEL, metavar="N", help="requests at once")
+
+
+def _source(options: Namespace, keys: dict[str, str]) -> Any:
+    from leanstorage.takeout import remote
+
+    app_id = options.environment.get("LEANSTORAGE_SOURCE_ID") or keys["id"]
+    master_key = options.environment.get("LEANSTORAGE_SOURCE_MASTER_KEY") or keys["master_key"]
+    return remote.Remote(options.source, app_id, master_key, max(1, min(options.parallel, MAX_PARALLEL)))
+
+
+def _blobs(options: Namespace, data: Path, files_place: Place) -> Any:
+    if options.files is None:
+        return None
+    options.files = options.files or None
+    return open_blobs(files_place(options, data))
+
+
+def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place, files_place: Place) -> None:
+    command = commands.add_parser("pull", help="take in a live app by its API")
+    _add_source(command)
+    command.add_argument("--class", dest="classes", action="append", default=[], metavar="C", help="only this one")
+    command.add_argument("--delete", action="store_true", help="delete objects here that are gone there")
     command.add_argument("--refused", metavar="FILE", help="where refused rows go with their reasons; with the data")
 
     def run_pull(options: Namespace, data: Path, keys: dict[str, str]) -> int:
-        from leanstorage.takeout import puller, remote
+        from leanstorage.takeout import puller
 
-        app_id = options.environment.get("LEANSTORAGE_SOURCE_ID") or keys["id"]
-        master_key = options.environment.get("LEANSTORAGE_SOURCE_MASTER_KEY") or keys["master_key"]
-        blobs = None
-        if options.files is not None:
-            options.files = options.files or None
-            blobs = open_blobs(files_place(options, data))
-        source = remote.Remote(options.source, app_id, master_key, max(1, min(options.parallel, MAX_PARALLEL)))
-        refused_path = _refused_path(options, data)
+        blobs = _blobs(options, data, files_place)
         return puller.run(
-            source, database_url(options, data), keys, refused_path, options.classes, blobs, options.delete
+            _source(options, keys),
+            database_url(options, data),
+            keys,
+            _refused_path(options, data),
+            options.classes,
+            blobs,
+            options.delete,
+            max_calls=options.max_calls,
+            is_patient=options.wait,
         )
 
     command.set_defaults(run=run_pull, makes=True)
+
+
+def _add_leave(commands: "_SubParsersAction[ArgumentParser]", database_url: Place, files_place: Place) -> None:
+    command = commands.add_parser("leave", help="all of it: ask for the export, import it, pull the rest; run it again")
+    _add_source(command)
+    command.add_argument("--export", metavar="FILE", help="an export that was downloaded already")
+    command.add_argument("--again", action="store_true", help="ask for a newer export than the last one")
+    command.add_argument("--email", metavar="ADDRESS", help="which LeanCloud tells of the export")
+
+    def run_leave(options: Namespace, data: Path, keys: dict[str, str]) -> int:
+        from leanstorage.takeout import leave
+        from leanstorage.takeout.report import Report
+
+        if options.export and not Path(options.export).exists():
+            print(f"there is no {options.export}", file=sys.stderr)
+            return 2
+        leaving = leave.Leaving(
+            partial(_source, options, keys),
+            lambda: Report(_refused_path(options, data)),
+            database_url(options, data),
+            keys,
+            data,
+            partial(print, flush=True),
+        )
+        export = Path(options.export) if options.export else None
+        blobs = _blobs(options, data, files_place)
+        limits = {"max_calls": options.max_calls, "is_patient": options.wait}
+        return leave.run(leaving, export, options.again, options.email, blobs, **limits)
+
+    command.set_defaults(run=run_leave, makes=True, refused=None)
+
+
+def _add_import_files(
+    commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place, files_place: Place
+) -> None:
+    command = commands.add_parser("import-files", parents=[storage], help="take in bytes of files from a folder")
+    command.add_argument("folder", metavar="DIR", help="files under their keys, or under names that no other file has")
+    command.add_argument("--refused", metavar="FILE", help="where the list of what is missing goes; with the data")
+
+    def run_import_files(options: Namespace, data: Path, keys: dict[str, str]) -> int:
+        from leanstorage.takeout import file_import
+
+        if not Path(options.folder).is_dir():
+            print(f"there is no folder {options.folder}", file=sys.stderr)
+            return 2
+        blobs = open_blobs(files_place(options, data))
+        return file_import.run(options.folder, database_url(options, data), blobs, _refused_path(options, data))
+
+    command.set_defaults(run=run_import_files)
 
 
 def _add_export(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:
@@ -107,6 +187,30 @@ def _add_migrate(commands: "_SubParsersAction[ArgumentParser]") -> None:
         return migration.run(options.source, options.target)
 
     command.set_defaults(run=run_migrate)
+
+
+def _add_adopt_keys(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:
+    command = commands.add_parser(
+        "adopt-keys", parents=[storage], help="let the database belong to these keys; all sessions end"
+    )
+
+    def run_adopt_keys(options: Namespace, data: Path, keys: dict[str, str]) -> int:
+        if not keys:
+            raise ValueError(f"there are no keys in {data}, nor in LEANCLOUD_APP_*: set those to go on with")
+        store = open_store(database_url(options, data))
+        try:
+            fingerprint.adopt(store, keys)
+        finally:
+            store.close()
+        return 0
+
+    command.set_defaults(run=run_adopt_keys)
+
+
+def _calls(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text)):
+        raise ArgumentTypeError("a number of calls, 1 or more")
+    return int(text)
 
 
 def _refused_path(options: Namespace, data: Path) -> Path:

@@ -18,7 +18,7 @@ from leanstorage.rules.write import MAX_OBJECT_BYTES
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Rights, canonical_text, now
 from leanstorage.takeout import inboxes
-from leanstorage.takeout.formats import Batch
+from leanstorage.takeout.raw_rows import Batch
 from leanstorage.resources.third_parties import identity_of, unique_key
 from leanstorage.resources.users import UNIQUE
 
@@ -29,6 +29,9 @@ MAX_TOKEN = 200  # characters, as many as a session may have
 _UNIQUE: dict[str, Collection[str]] = {"_User": UNIQUE, "_Role": ("name",)}
 _SKIPPED = frozenset(["objectId", "createdAt", "updatedAt", "ACL", "className", "__type"])
 _SIMPLE: dict[type, str] = {str: "String", bool: "Boolean", int: "Number", float: "Number", list: "Array"}
+
+
+NOT_JSON = "not valid JSON"  # as a refused row's reason
 
 
 class Refused(Exception):
@@ -63,6 +66,8 @@ class Prepared:
     lines: list[tuple[int, Document]] = field(default_factory=list)
     refused: list[tuple[int, str]] = field(default_factory=list)  # index, reason
     types: set[Column] = field(default_factory=set)  # of all rows together
+    undated: set[int] = field(default_factory=set)  # indices of rows that do not say when they were changed
+    newest: int = 0  # greatest `updatedAt` of the rows, in ms
     notes: dict[int, list[str]] = field(default_factory=dict)  # by index, what the operator should hear of
 
     def note(self, index: int, text: str) -> None:
@@ -78,6 +83,7 @@ class Job:
     encoding: str  # "json" or "bson"
     secret: bytes  # of session tokens
     rotate_sessions: bool = False
+    dates: frozenset[str] = frozenset()  # keys whose texts are dates
     is_live: bool = False  # rows of the API, which never shows what users log in with
 
 
@@ -94,6 +100,9 @@ def convert(job: Job, batch: Batch) -> Prepared:
                     raise Refused("not a line of an inbox, nor a counter")
                 prepared.lines.append((index, document))
             else:
+                for key in job.dates & document.keys():
+                    if isinstance(document[key], str):
+                        document[key] = {"__type": "Date", "iso": document[key]}
                 prepared.rows.append((index, *_row(job, document, prepared, index, batch.first + index)))
         except Refused as error:
             prepared.refused.append((index, str(error)))
@@ -113,11 +122,12 @@ def decode(data: bytes, encoding: str) -> Document:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise Refused("not UTF-8") from None
+        raise Refused("not UTF-8: if all of it is GBK, `iconv -f GBK -t UTF-8` makes it that") from None
     try:
         document = messages.parse_json(text)
     except messages.HTTPError as error:
-        raise Refused(error.message.removeprefix("the body is ").removeprefix("the JSON ")) from None
+        reason = error.message.removeprefix("the body is ").removeprefix("the JSON ")
+        raise Refused(reason) from None
     if not isinstance(document, dict):
         raise Refused("not an object")
     return document
@@ -131,11 +141,7 @@ def _row(
     job: Job, document: Document, prepared: Prepared, index: int, ordinal: int
 ) -> tuple[Stored, Extra | None]:
     object_id = _object_id(job, document, prepared, index, ordinal)
-    created = _time(document, "createdAt")
-    updated = _time(document, "updatedAt")
-    if created is None:
-        created = now() if updated is None else updated
-    updated = created if updated is None else updated
+    created, updated = _times(document, prepared, index)
     rights = document.get("ACL")
     rights = None if rights is None else acl.normalise(rights)
     if job.class_name == "_Role" and "ACL" not in document:
@@ -186,6 +192,20 @@ def _object_id(job: Job, document: Document, prepared: Prepared, index: int, ord
         object_id = hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
         prepared.note(index, "rows without objectId, which were given one")
     return values.check_object_id(object_id)
+
+
+def _times(document: Document, prepared: Prepared, index: int) -> tuple[int, int]:
+    """When a row was made and changed, in ms."""
+    created = _time(document, "createdAt")
+    updated = _time(document, "updatedAt")
+    if created is None:
+        if updated is None:
+            prepared.undated.add(index)
+        created = now() if updated is None else updated
+    updated = created if updated is None else updated
+    if updated > prepared.newest and index not in prepared.undated:
+        prepared.newest = updated
+    return created, updated
 
 
 def _time(document: Document, key: str) -> int | None:

@@ -1,93 +1,129 @@
 """What a file of an export holds, told by its content, and the raw rows in it. Protocol section 9.1.
 
-Read are: JSON Lines with or without the `#filetype:JSON-streaming {...}` line, lines that end in `},`, an array of
-objects, `{"results": [...]}`, objects one after another, schema files, join files of relations, and BSON.
+Read are: JSON Lines with or without `#filetype:JSON-streaming {...}` lines, lines that end in `},`, an array of
+objects, `{"results": [...]}`, arrays by class, a backup of Waline, objects one after another, schema files, join files of
+relations, CSV with a line of types, and BSON. `raw_rows` cuts them, `names` reads their names, `recode` their encodings.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from leanstorage.rules import values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json
-from leanstorage.takeout import inboxes
-from leanstorage.takeout.sources import CHUNK_BYTES, Member, SourceError, Stream, printable
+from leanstorage.takeout import csv_rows, inboxes, names, raw_rows, recode
+from leanstorage.takeout.raw_rows import Piece
+from leanstorage.takeout.sources import CHUNK_BYTES, Member, Peeked, SourceError, printable
 
-MAX_ROW_BYTES = 24 << 20  # an object has at most 16 MiB; escapes and blanks make its text longer
 MAX_SCHEMA_BYTES = 16 << 20
-KEPT_BYTES = 1 << 16  # of a row that is too long, for whoever wants to find it
-BATCH_ROWS = 2000
-BATCH_BYTES = 2 << 20
 _HEADER = re.compile(rb"#filetype:JSON-streaming[ \t]*(\{[^\n]*\})")
 _RESULTS = re.compile(rb'"results"\s*:\s*\[')
 _OPENING = re.compile(rb'\{\s*"results"\s*:\s*\[')
+_SCAN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:]|[^\s{}\[\]:,"]+')
+_WALINE = re.compile(rb'"type"\s*:\s*"waline"')
+_WALINE_DATES = frozenset(["insertedAt"])  # which its backup has as texts
+_ROW = re.compile(rb'\{\s*"')
 _JOIN = re.compile(r"_Join[:.](?P<key>[A-Za-z0-9_]+)[:.](?P<owner>[A-Za-z0-9_]+)")
 _JOIN_UNDERSCORED = re.compile(r"_Join_(?P<key>[A-Za-z0-9]+)_(?P<owner>[A-Za-z0-9_]+)")
-_TOKEN = re.compile(rb'["\\{}\[\]]')
-_OUTSIDE = re.compile(rb"[^\s,\]\[{}]")
-Piece = tuple[int, bytes, str | None]  # line or ordinal number, a raw row, what is wrong with it
 Columns = dict[str, Document]  # key -> {"type", "className"?}
 
 
 @dataclass
 class Content:
-    """What a member is: "rows", "relation" and "inboxes" have raw rows, "schema" has columns, "nothing" is passed over."""
+    """What a member, or a part of it, is.
+
+    "rows", "relation" and "inboxes" have raw rows, "schema" has columns, "other" is no export and "nothing" is empty.
+    """
 
     kind: str
     class_name: str = ""
     key: str = ""  # of a relation
     target: str | None = None  # class of a relation's members, where the file says so
     encoding: str = "json"  # or "bson"
+    dates: frozenset[str] = frozenset()  # keys whose texts are dates
     schemas: dict[str, Columns] = field(default_factory=dict)  # by class
     settings: Document = field(default_factory=dict)  # "permissions", "default_acl", "indexes", of our own exports
     pieces: Iterable[Piece] = ()  # raises SourceError where the file cannot be read on
 
 
-@dataclass
-class Batch:
-    """Raw rows of one class: `rows` as (line or ordinal number, bytes), `problems` as (number, reason, bytes)."""
+def contents(member: Member, class_name: str | None = None) -> Iterator[Content]:
+    """Yield the Contents of a member, whose pieces are good until the next one is asked for.
 
-    rows: list[tuple[int, bytes]]
-    problems: list[tuple[int, str, bytes]]
-    size: int  # bytes read
-    first: int  # how many rows of the file came before
-
-
-def content(member: Member) -> Content:
-    """The Content of a sources.Member; raise SourceError for what cannot be told or is no class of this server."""
-    stream, name = member.stream, member.name
-    head = stream.head.removeprefix(b"\xef\xbb\xbf")
-    if not head.strip():
-        if stream.read(len(stream.head) + 1) != stream.head:
-            raise SourceError(f"{member.label}: neither JSON nor BSON")
-        return Content("nothing")
+    `class_name` is that of files that do not say their own. Raises SourceError for what cannot be told or is no class
+    of this server.
+    """
+    name = member.name
+    if names.is_unfinished(name):
+        raise SourceError(f"{member.label}: the download is not finished: fetch it again")
     if name.endswith(".bson"):
-        return _rows(member, _class_name(member, {}), bson_documents(stream), "bson")
-    if name.endswith((".metadata.json", ".csv", ".md", ".txt")) and not head.startswith(b"#filetype"):
-        if name.endswith(".metadata.json"):
-            return Content("nothing")
-        raise SourceError(f"{member.label}: neither JSON nor BSON")
-    header = _header(head)
+        pieces = raw_rows.bson_documents(member.stream)
+        yield _rows(member, _class_name(member, {}, class_name), pieces, "bson")
+        return
+    if name.endswith(".metadata.json"):
+        yield Content("nothing")
+        return
+    head = _readable(member)
+    if not head.strip():
+        if member.stream.read(len(member.stream.head) + 1) != member.stream.head:
+            raise SourceError(f"{member.label}: neither JSON nor BSON")
+        yield Content("nothing")
+    elif name.endswith(".csv"):
+        yield _rows(member, _class_name(member, {}, class_name), csv_rows.rows(member.stream))
+    elif names.is_other(name) and not head.startswith(b"#filetype") and not _ROW.match(head):
+        if member.is_named:
+            raise SourceError(f"{member.label}: neither JSON nor BSON")
+        yield Content("other")
+    else:
+        yield from _json(member, head, class_name)
+
+
+def _readable(member: Member) -> bytes:
+    """The beginning of a member as UTF-8 with its lines ended by LF; its stream becomes that too."""
+    head = member.stream.head
+    encoding = recode.encoding_of(head)
+    if encoding:
+        member.stream = Peeked(recode.Recoded(member.stream, encoding))
+        member.encoding = encoding
+    if recode.has_lone_cr(member.stream.head):
+        member.stream = Peeked(recode.WithNewlines(member.stream))
+    return member.stream.head.removeprefix(recode.BOM)
+
+
+def _json(member: Member, head: bytes, class_name: str | None) -> Iterator[Content]:
+    stream, header = member.stream, _HEADER.match(head)
     body = head
     while body.lstrip().startswith(b"#"):
         _, _, body = body.lstrip().partition(b"\n")
-    body = body.lstrip()
+    body = body.lstrip().removeprefix(recode.BOM)
     found = None if header else _schemas(member, body)
     if found is not None:
         schemas, settings = found
-        return Content("schema", schemas=schemas, settings=settings)
-    if body.startswith(b"["):
-        pieces = elements(stream, opened_by=b"[")
+        yield Content("schema", schemas=schemas, settings=settings)
+    elif body.startswith(b"{") and not header and _is_by_class(body):
+        dates = _WALINE_DATES if _WALINE.search(body) else frozenset()
+        for name, pieces in raw_rows.arrays(stream):
+            yield Content("rows", _checked(member, name.decode("utf-8", "replace")), dates=dates, pieces=pieces)
+    elif body.startswith(b"[") and not names.is_other(member.name):
+        yield _rows(member, _named(member, class_name), raw_rows.elements(stream, opened_by=b"["))
     elif body.startswith(b"{") and not header and _is_document(body):
         results = _RESULTS.search(body)
-        pieces = elements(stream, opened_by=results.group() if results else None)
+        pieces = raw_rows.elements(stream, opened_by=results.group() if results else None)
+        yield _rows(member, _named(member, class_name), pieces)
     elif body.startswith(b"{") or header or not body:
-        pieces = lines(stream)
+        for line, pieces in raw_rows.sections(stream):
+            yield _rows(member, _header(member, line) or _named(member, class_name), pieces)
     else:
         raise SourceError(f"{member.label}: neither JSON nor BSON")
-    return _rows(member, header, pieces)
+
+
+def _named(member: Member, class_name: str | None) -> str | Document:
+    return {} if class_name is None or _join_of(member.name) else _checked(member, class_name)
+
+
+def _join_of(name: str) -> re.Match[str] | None:
+    return _JOIN.match(name) or _JOIN_UNDERSCORED.match(name)
 
 
 def _rows(member: Member, header: str | Document, pieces: Iterable[Piece], encoding: str = "json") -> Content:
@@ -95,7 +131,7 @@ def _rows(member: Member, header: str | Document, pieces: Iterable[Piece], encod
         return Content("rows", header, encoding=encoding, pieces=pieces)
     if header.get("type") == inboxes.TYPE:
         return Content("inboxes", pieces=pieces)
-    join = _JOIN.match(str(header.get("class", ""))) or _JOIN.match(member.name) or _JOIN_UNDERSCORED.match(member.name)
+    join = _JOIN.match(str(header.get("class", ""))) or _join_of(member.name)
     if header.get("type") == "Relation" or join:
         owner, key = header.get("class"), header.get("key")
         if join and header.get("type") != "Relation":
@@ -109,20 +145,31 @@ def _rows(member: Member, header: str | Document, pieces: Iterable[Piece], encod
     return Content("rows", _class_name(member, header), encoding=encoding, pieces=pieces)
 
 
-def _header(head: bytes) -> Document:
-    found = _HEADER.match(head)
-    if not found:
+def _header(member: Member, line: bytes) -> Document:
+    """What a `#filetype` line says, {} where there is none; raises SourceError for one that says nothing."""
+    if not line:
         return {}
+    found = _HEADER.match(line)
     try:
-        header = json.loads(found.group(1))
+        header = json.loads(found.group(1)) if found else None
     except (ValueError, RecursionError):
-        return {}
-    return header if isinstance(header, dict) else {}
+        header = None
+    if not isinstance(header, dict):
+        raise SourceError(f"{member.label}: a #filetype line that does not tell what follows it")
+    return header
 
 
-def _class_name(member: Member, header: Document) -> str:
-    """The class that a header or else the file's name tells: `Post.0.jsonl`, `Post_all.json`, `_User.x1.bson`."""
-    return _checked(member, header.get("class") or member.name.split(".")[0].removesuffix("_all"))
+def _class_name(member: Member, header: Document, class_name: str | None = None) -> str:
+    """The class that a header, else the operator, else the file's name tells."""
+    given = header.get("class") or class_name
+    try:
+        return values.check_class_name(given or names.class_of(member.name))
+    except StorageError:
+        if given:
+            return _checked(member, given)
+        raise SourceError(
+            f"{member.label}: its name tells no class: name one with --class, or rename the file to CLASS.json"
+        ) from None
 
 
 def _checked(member: Member, name: Json) -> str:
@@ -132,6 +179,27 @@ def _checked(member: Member, name: Json) -> str:
         raise SourceError(
             f"{member.label}: '{printable(str(name))}' is not a class that this server can hold"
         ) from None
+
+
+def _is_by_class(body: bytes) -> bool:
+    """Whether a `{` opens `{"Comment": [{...}], ...}` or a backup of Waline rather than a row."""
+    if _WALINE.search(body[:1000]) and b'"data"' in body[:1000]:
+        return True
+    depth, last, has_rows = 0, b"", False
+    for found in () if _OPENING.match(body) else _SCAN.finditer(body):
+        token = found.group()
+        if depth == 1 and last == b":" and token != b"[":
+            return False
+        if token in (b"{", b"["):
+            depth += 1
+        elif token in (b"}", b"]"):
+            depth -= 1
+            if depth == 0:
+                break
+        elif depth == 3 and token in (b'"objectId"', b'"createdAt"'):
+            has_rows = True
+        last = token
+    return has_rows
 
 
 def _is_document(body: bytes) -> bool:
@@ -184,236 +252,3 @@ def _is_columns(value: Json) -> bool:
         and bool(value)
         and all(isinstance(column, dict) and isinstance(column.get("type"), str) for column in value.values())
     )
-
-
-# Raw rows -----------------------------------------------------------------------------------------------------------
-
-
-def batches(pieces: Iterable[Piece]) -> Iterator[Batch]:
-    """Group pieces into Batches of at most BATCH_ROWS rows and about BATCH_BYTES.
-
-    What was read before a SourceError is yielded first, then the error is raised.
-    """
-    rows: list[tuple[int, bytes]] = []
-    problems: list[tuple[int, str, bytes]] = []
-    size = first = 0
-    broken: SourceError | None = None
-    pieces = iter(pieces)
-    while True:
-        try:
-            number, data, problem = next(pieces)
-        except StopIteration:
-            break
-        except SourceError as error:
-            broken = error
-            break
-        size += len(data) + 1
-        if problem:
-            problems.append((number, problem, data))
-        else:
-            rows.append((number, data))
-        if len(rows) >= BATCH_ROWS or size >= BATCH_BYTES or len(problems) >= BATCH_ROWS:
-            yield Batch(rows, problems, size, first)
-            first += len(rows)
-            rows, problems, size = [], [], 0
-    if rows or problems:
-        yield Batch(rows, problems, size, first)
-    if broken:
-        raise broken
-
-
-def lines(stream: Stream) -> Iterator[Piece]:
-    """Yield every line with something in it, `#` lines left out.
-
-    A line beyond MAX_ROW_BYTES comes as its beginning and a problem; its rest is read past, not kept.
-    """
-    number = size = 0
-    parts: list[bytes] = []
-    while True:
-        chunk = stream.read(CHUNK_BYTES)
-        *whole, last = chunk.split(b"\n")
-        for line in whole:
-            number += 1
-            if parts:
-                yield from _line(number, b"".join([*parts, line]) if size + len(line) <= MAX_ROW_BYTES else None, parts)
-                parts, size = [], 0
-            else:
-                yield from _line(number, line, ())
-        if not chunk:
-            break
-        if last:
-            size += len(last)
-            if size <= MAX_ROW_BYTES or not parts:
-                parts.append(last)
-    if parts:
-        yield from _line(number + 1, b"".join(parts) if size <= MAX_ROW_BYTES else None, parts)
-
-
-def _line(number: int, line: bytes | None, parts: Sequence[bytes]) -> Iterator[Piece]:
-    if line is None:
-        yield number, parts[0][:KEPT_BYTES], f"the line is longer than {MAX_ROW_BYTES} bytes"
-        return
-    if number == 1:
-        line = line.removeprefix(b"\xef\xbb\xbf")
-    line = line.strip()
-    if line and not line.startswith(b"#"):
-        yield number, line.removesuffix(b","), None
-
-
-def elements(stream: Stream, opened_by: bytes | None = None) -> Iterator[Piece]:
-    """Yield every object within an array that `opened_by` opens, or at the top.
-
-    Only brackets and strings are looked at, so a malformed object is cut out like any other and refused by itself.
-    Raises SourceError without the array, or with something behind it.
-    """
-    splitter = _Splitter(opened_by)
-    while chunk := stream.read(CHUNK_BYTES):
-        if not splitter.is_done:
-            yield from splitter.feed(chunk)
-        elif b"{" in chunk:
-            raise SourceError("something follows the array of rows")
-    yield from splitter.end()
-
-
-class _Splitter:
-    def __init__(self, opened_by: bytes | None) -> None:
-        self._opened_by = opened_by
-        self._is_array = opened_by is not None
-        self._pending = b""
-        self._line = 1
-        self._depth = 0
-        self._in_string = self._escaped = False
-        self._parts: list[bytes] = []
-        self._size = self._first_line = 0
-        self._start: int | None = None
-        self._between = self._counted = 0
-        self.is_done = False
-
-    def feed(self, chunk: bytes) -> Iterator[Piece]:
-        if self._opened_by:
-            chunk = self._opened(chunk, self._opened_by)
-        self._start = 0 if self._depth else None  # where the current element goes on in this chunk
-        self._between = 0  # where what stands between two elements begins
-        self._counted = 0  # up to where lines are counted
-        skip = None
-        if self._escaped and chunk:
-            self._escaped, skip = False, 0
-        for token in _TOKEN.finditer(chunk):
-            at, char = token.start(), token.group()
-            if at == skip:
-                continue
-            if char == b"\\":
-                if self._in_string:
-                    skip = at + 1
-                    self._escaped = skip == len(chunk)
-            elif char == b'"':
-                self._in_string = not self._in_string
-            elif self._in_string:
-                continue
-            elif char in b"{[":
-                yield from self._open(chunk, at)
-            else:
-                yield from self._close(chunk, at)
-                if self.is_done:
-                    return
-        self._line += chunk.count(b"\n", self._counted)
-        if self._start is not None:
-            self._add(chunk[self._start :])
-        elif not self._in_string:
-            yield from self._junk(chunk[self._between :])
-
-    def _opened(self, chunk: bytes, opened_by: bytes) -> bytes:
-        """What follows the opening of the array, nothing before it was found."""
-        self._pending += chunk
-        at = self._pending.find(opened_by)
-        if at < 0:
-            if len(self._pending) > 4 * CHUNK_BYTES:
-                raise SourceError("no array of rows was found")
-            return b""
-        at += len(opened_by)
-        self._line += self._pending.count(b"\n", 0, at)
-        chunk, self._pending, self._opened_by = self._pending[at:], b"", None
-        return chunk
-
-    def _open(self, chunk: bytes, at: int) -> Iterator[Piece]:
-        if self._depth == 0:
-            self._line += chunk.count(b"\n", self._counted, at)
-            self._counted = at
-            yield from self._junk(chunk[self._between : at])
-            self._start, self._first_line = at, self._line
-        self._depth += 1
-
-    def _close(self, chunk: bytes, at: int) -> Iterator[Piece]:
-        if self._depth:
-            self._depth -= 1
-            if self._depth == 0:
-                yield from self._finish(chunk[self._start : at + 1])
-                self._start, self._between = None, at + 1
-            return
-        yield from self._junk(chunk[self._between : at])
-        self._between = at + 1
-        if chunk[at : at + 1] == b"]":
-            self.is_done = True
-            if b"{" in chunk[at:]:
-                raise SourceError("something follows the array of rows")
-
-    def end(self) -> Iterator[Piece]:
-        if self._depth or self._in_string:
-            yield self._first_line or self._line, b"".join(self._parts)[:KEPT_BYTES], "the file ends within this row"
-        elif self._opened_by:
-            raise SourceError("no array of rows was found")
-        elif self._is_array and not self.is_done:
-            raise SourceError("the array of rows is not closed")
-
-    def _junk(self, text: bytes) -> Iterator[Piece]:
-        """What stands between two rows: anything but blanks and commas was meant to be one."""
-        if _OUTSIDE.search(text):
-            yield self._line, text[:KEPT_BYTES], "not an object"
-
-    def _add(self, part: bytes) -> None:
-        self._size += len(part)
-        if self._size <= MAX_ROW_BYTES or not self._parts:
-            self._parts.append(part)
-
-    def _finish(self, part: bytes) -> Iterator[Piece]:
-        self._add(part)
-        if self._size > MAX_ROW_BYTES:
-            data, problem = self._parts[0][:KEPT_BYTES], f"the row is longer than {MAX_ROW_BYTES} bytes"
-        else:
-            data, problem = b"".join(self._parts), None
-        self._parts, self._size = [], 0
-        yield self._first_line, data, problem
-
-
-def bson_documents(stream: Stream) -> Iterator[Piece]:
-    """Yield every document of a BSON file by its ordinal; raise SourceError where the file is none."""
-    number, rest = 0, b""
-    while True:
-        while len(rest) < 4:
-            chunk = stream.read(CHUNK_BYTES)
-            if not chunk:
-                if rest:
-                    raise SourceError("the BSON ends within a document")
-                return
-            rest += chunk
-        size = int.from_bytes(rest[:4], "little")
-        if not 5 <= size <= MAX_ROW_BYTES:
-            raise SourceError(f"document {number + 1} is not BSON, or larger than {MAX_ROW_BYTES} bytes")
-        parts, have = [rest], len(rest)
-        while have < size:
-            chunk = stream.read(CHUNK_BYTES)
-            if not chunk:
-                raise SourceError("the BSON ends within a document")
-            parts.append(chunk)
-            have += len(chunk)
-        data = b"".join(parts) if len(parts) > 1 else rest
-        # Cut all whole documents out of what was read, so that the rest is copied once a chunk.
-        at = 0
-        while len(data) - at >= 4:
-            size = int.from_bytes(data[at : at + 4], "little")
-            if not 5 <= size <= MAX_ROW_BYTES or len(data) - at < size:
-                break
-            number += 1
-            yield number, data[at : at + size], None
-            at += size
-        rest = data[at:]

@@ -13,22 +13,25 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leanstorage.rules import indexes, passwords
+from leanstorage.rules import fingerprint, indexes, passwords
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, open_store, Store, Transaction
-from leanstorage.takeout import bson_rows, convert, formats, inboxes, load, schema_notes, sources
+from leanstorage.takeout import bson_rows, convert, formats, inboxes, load, raw_rows, schema_notes, sources
 from leanstorage.takeout.convert import Job, Prepared
-from leanstorage.takeout.formats import Batch, Content
+from leanstorage.takeout.formats import Content
+from leanstorage.takeout.raw_rows import Batch
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.sources import Member, SourceError
 
 
 INLINE_BATCHES = 6  # a small import is over before other processes would have started
 MAX_WORKERS = 4
+EXPORT_MS = 3_600_000  # that making an export may take: its join files may be older than its rows
 NAMES = {"rows": "{0.class_name}", "relation": "{0.class_name}.{0.key}", "inboxes": "inboxes"}  # in the report, by kind
 Paths = Sequence[str | Path]
 Work = Callable[[Transaction], Any]
@@ -43,24 +46,27 @@ def run(
     is_dry: bool = False,
     rotate_sessions: bool = False,
     report: Report | None = None,
+    class_name: str | None = None,
 ) -> int:
     """Import files, folders and archives; return the exit code: 0 only if nothing was refused.
 
-    `keys` are those of the service; `refused_path` is where a Report of its own keeps what was refused. Raises
-    ValueError for a database that there cannot be, StoreUnavailable for one that does not do what it should.
+    `keys` are those of the service; `refused_path` is where a Report of its own keeps what was refused; `class_name` is
+    that of files that do not tell their own. Raises ValueError for a database that there cannot be, StoreUnavailable for
+    one that does not do what it should.
     """
     report = report or Report(refused_path)
     store = open_store(database, bulk=True)
-    secret = passwords.token_secret(keys)
+    job = Job(class_name or "", "", "", passwords.token_secret(keys), rotate_sessions)
     try:
+        fingerprint.check(store, keys)
         if is_dry:
             report.say("dry run: everything is tried, nothing is kept; other writers wait")
             try:
-                store.write(partial(_try, paths, secret, rotate_sessions, report))
+                store.write(partial(_try, paths, job, report))
             except _Undone:
                 pass
         else:
-            wanted = _import(paths, partial(load.stored, store), secret, rotate_sessions, report)
+            wanted = _import(paths, partial(load.stored, store), job, report)
             _build_indexes(store, wanted, report)
             names = store.read(lambda transaction: transaction.class_names())
             report.count(store, [name for name in names if name in report.tallies])
@@ -73,8 +79,8 @@ class _Undone(Exception):
     """Ends the transaction of a dry run."""
 
 
-def _try(paths: Paths, secret: bytes, rotate_sessions: bool, report: Report, transaction: Transaction) -> None:
-    _import(paths, lambda work: work(transaction), secret, rotate_sessions, report)
+def _try(paths: Paths, job: Job, report: Report, transaction: Transaction) -> None:
+    _import(paths, lambda work: work(transaction), job, report)
     raise _Undone
 
 
@@ -91,57 +97,72 @@ def _build_indexes(store: Store, wanted: Iterable[tuple[str, list[str]]], report
             report.note(class_name, "indexes made")
 
 
-def _import(
-    paths: Paths, write: Write, secret: bytes, rotate_sessions: bool, report: Report
-) -> list[tuple[str, list[str]]]:
+def _import(paths: Paths, write: Write, job: Job, report: Report) -> list[tuple[str, list[str]]]:
     """Import everything; return the indexes that are wanted."""
     start_seq = write(lambda transaction: transaction.last_seq())
     with Converters() as converters:
-        importing = _Importing(write, report, converters, start_seq, secret, rotate_sessions)
-        has_joins = importing.run(paths, joins=False)
-        if has_joins:
+        importing = _Importing(write, report, converters, start_seq, job)
+        importing.run(paths)
+        if importing.with_joins:
             importing.run(paths, joins=True)
+            joined = importing.joined.items()
+            # Only now: an import that was killed brought a part of the members.
+            whole = {name: at for name, at in joined if name not in importing.broken and not report.tally(name).refused}
+            write(lambda transaction: load.remember_joined(transaction, whole))
     if not importing.has_found and not report.broken_count:
         report.trouble(f"nothing that could be imported is in {', '.join(map(str, paths))}")
     return importing.indexes
 
 
 class _Importing:
-    """One import: the files in turn, their batches through the converters, in order into the store."""
+    """One import: the files in turn, their batches through the converters, in order into the store.
+
+    `job` is what all files share; its class is that of files that do not tell their own.
+    """
 
     def __init__(
-        self,
-        write: Write,
-        report: Report,
-        converters: "Converters",
-        start_seq: int,
-        secret: bytes,
-        rotate_sessions: bool,
+        self, write: Write, report: Report, converters: "Converters", start_seq: int, job: Job
     ) -> None:
         self._write = write
         self._report = report
         self._converters = converters
         self._start_seq = start_seq
-        self._secret = secret
-        self._rotate_sessions = rotate_sessions
+        self._job = job
         self.indexes: list[tuple[str, list[str]]] = []
+        self.with_joins: set[str] = set()  # labels of members that have rows of relations
+        self._newest: dict[tuple[str, str], int] = {}  # (folder or archive, class) -> greatest `updatedAt`, in ms
+        self.joined: dict[str, int] = {}  # relation -> since when an owner must have changed to have other members, in ms
+        self.broken: set[str] = set()  # names of files that could not be read to their end
         self.has_found = False  # anything, were it only an empty class
 
-    def run(self, paths: Paths, joins: bool) -> bool:
-        """Import everything but join files, or these alone; return whether join files were met."""
-        met = False
+    def run(self, paths: Paths, joins: bool = False) -> None:
+        """Import everything but rows of relations, or these alone."""
         for member in sources.members(paths):
             try:
                 if isinstance(member, SourceError):
                     raise member
-                content = formats.content(member)
-                met = met or content.kind == "relation"
-                self.has_found = self.has_found or content.kind != "nothing"
-                if (content.kind == "relation") == joins:
-                    self._one(member, content)
+                if not joins or member.label in self.with_joins:
+                    self._member(member, joins)
             except SourceError as error:
                 self._report.fail(error)
-        return met
+
+    def _member(self, member: Member, joins: bool) -> None:
+        for content in formats.contents(member, self._job.class_name or None):
+            is_join = content.kind == "relation"
+            if not joins:
+                self._first_sight(member, content, is_join)
+            if is_join == joins:
+                self._one(member, content)
+
+    def _first_sight(self, member: Member, content: Content, is_join: bool) -> None:
+        if is_join:
+            self.with_joins.add(member.label)
+        if content.kind == "other":
+            self._report.pass_over(member.label)
+        elif content.kind != "nothing":
+            self.has_found = True
+        if member.encoding != "utf-8":
+            self._report.say(f"{member.label}: read as {member.encoding.upper()}")
 
     def _one(self, member: Member, content: Content) -> None:
         if content.kind == "schema":
@@ -156,18 +177,33 @@ class _Importing:
         if content.encoding == "bson" and not bson_rows.is_available():
             raise SourceError(f"{member.label}: reading BSON needs PyMongo: pip install pymongo")
         name = NAMES[content.kind].format(content)
-        job = Job(content.class_name, content.kind, content.encoding, self._secret, self._rotate_sessions)
+        job = replace(
+            self._job,
+            class_name=content.class_name,
+            kind=content.kind,
+            encoding=content.encoding,
+            dates=content.dates,
+        )
         self._report.begin(name, member.size)
+        if content.kind == "relation":
+            as_of = max(self._newest.get(_place(member.label, content), 0) - EXPORT_MS, 0)
+            self.joined[name] = min(as_of, self.joined.get(name, as_of))
         try:
             for batch, prepared in self._converters.map(job, self._batches(content, member)):
+                several = _take_several(batch, prepared) if content.encoding == "json" else None
                 self._store(name, member.label, content, batch, prepared)
+                if several:
+                    self._store(name, member.label, content, several, convert.convert(job, several))
+        except SourceError:
+            self.broken.add(name)
+            raise
         finally:
             self._report.end(name)
 
     def _batches(self, content: Content, member: Member) -> Iterator[Batch]:
         """The batches of a file; an error within it names the file."""
         try:
-            yield from formats.batches(content.pieces)
+            yield from raw_rows.batches(content.pieces)
         except SourceError as error:
             archive = member.label.split(":")[0]
             text = str(error) if str(error).startswith(archive) else f"{member.label}: {error}"
@@ -175,7 +211,9 @@ class _Importing:
 
     def _store(self, name: str, label: str, content: Content, batch: Batch, prepared: Prepared) -> None:
         if content.kind == "rows":
-            work: Work = partial(_load_rows, content.class_name, prepared, self._start_seq, self._secret)
+            place = _place(label, content)
+            self._newest[place] = max(self._newest.get(place, 0), prepared.newest)
+            work: Work = partial(_load_rows, content.class_name, prepared, self._start_seq, self._job.secret)
         elif content.kind == "relation":
             work = partial(_load_relation, content, prepared)
         else:
@@ -193,8 +231,29 @@ class _Importing:
             self._report.refuse(name, label, number, reason, data)
         for text in outcome.notes:
             self._report.note(name, text)
-        read = len(batch.rows) + len(batch.problems)
+        read = len(batch.rows) + len(batch.problems) - batch.moved
         self._report.advance(name, read, outcome.imported, outcome.skipped, batch.size)
+
+
+def _place(label: str, content: Content) -> tuple[str, str]:
+    """What the rows and the relations of one class in one export share: the folder or the archive, and the class."""
+    return label[: max(label.rfind("/"), label.rfind(":")) + 1], content.class_name
+
+
+def _take_several(batch: Batch, prepared: Prepared) -> Batch | None:
+    """Take the lines that hold several objects out of a batch, and return these as one of their own."""
+    several: list[tuple[int, bytes]] = []
+    rest: list[tuple[int, str]] = []
+    for index, reason in prepared.refused:
+        number, data = batch.rows[index]
+        found = raw_rows.split_objects(data) if reason == convert.NOT_JSON else []
+        several += [(number, one) for one in found]
+        if not found:
+            rest.append((index, reason))
+    taken = len(prepared.refused) - len(rest)
+    prepared.refused = rest
+    batch.moved = taken
+    return Batch(several, [], 0, batch.rows[0][0]) if several else None
 
 
 def _load_rows(

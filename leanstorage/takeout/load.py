@@ -6,7 +6,7 @@ Each function is one transaction's work. No hooks fire, and no permission is ask
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from leanstorage.resources import sessions
 from leanstorage.rules import acl, classes, values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json, Result, Row, Store, StoreUnavailable, Transaction, type_of
-from leanstorage.takeout import credentials
+from leanstorage.takeout import credentials, origin
 from leanstorage.takeout.convert import PRIVATE_KEYS, Column, Entry, Extra, Prepared, Record, unique_names
 from leanstorage.takeout.formats import Columns, Content
 
@@ -22,6 +22,7 @@ from leanstorage.takeout.formats import Columns, Content
 TRIES = 6  # of a batch, when another process is writing
 TYPES = frozenset(["String", "Number", "Boolean", "Array", "Object", "Date", "Bytes", "File", "GeoPoint"])
 ACTIONS = frozenset(["add_fields", "create", "delete", "update", "find", "get"])
+JOINED = "joined"  # records of relation columns whose members an import brought since they were pulled
 PULL = "pull:"  # how the kinds of records begin that say how far a pull came, see `puller`
 PAGE_ROWS = 1000
 SAMPLE = 200  # ids of a relation that are looked up when nothing tells their class
@@ -51,18 +52,22 @@ def stored(store: Store, work: Callable[[Transaction], Result]) -> Result:
 def load_rows(
     transaction: Transaction, class_name: str, prepared: Prepared, start_seq: int, secret: bytes
 ) -> Outcome:
-    """Insert a Prepared batch; rows whose id was there before `start_seq` are skipped, later ones are duplicates.
+    """Store a Prepared batch: what is new, and what is newer than here unless the row was changed here.
 
-    Users who are skipped get the newer password and session; `secret` is that of the tokens.
+    Rows whose id came after `start_seq` are duplicates. Users who are here already get the newer password and session;
+    `secret` is that of the tokens.
     """
     outcome = Outcome()
     info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
-    rows = _new_rows(transaction, class_name, prepared, start_seq, secret, outcome)
-    rows = _fitting(transaction, class_name, info, rows, prepared.types, outcome)
-    transaction.insert_many(class_name, [row for _, row, _ in rows])
-    _put_records(transaction, rows)
-    outcome.imported = len(rows)
-    outcome.notes += [text for index, _, _ in rows for text in prepared.notes.get(index, ())]
+    since = origin.since(transaction, class_name)
+    new, known = _split(transaction, class_name, prepared, start_seq, outcome)
+    old = transaction.get_many(class_name, [row[0] for _, row, _ in known]) if known else {}
+    newer = _newer(transaction, class_name, since, known, old, outcome, prepared.undated)
+    if class_name == "_User" and known:
+        outcome.notes += credentials.renew(transaction, known, secret)
+        newer = [(index, row, _without_secrets(extra)) for index, row, extra in newer]
+    rows = _put(transaction, class_name, info, since, [*newer, *new], old, prepared, outcome)
+    outcome.notes += [origin.NEWER for _, row, _ in rows if row[0] in old]
     return outcome
 
 
@@ -73,17 +78,46 @@ def merge_rows(transaction: Transaction, class_name: str, prepared: Prepared) ->
     """
     outcome = Outcome()
     info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
+    since = origin.since(transaction, class_name)
     old = transaction.get_many(class_name, [row[0] for _, row, _ in prepared.rows])
-    rows: list[Entry] = []
-    seen: set[str] = set()
-    for entry in prepared.rows:
-        object_id, updated = entry[1][0], entry[1][2]
-        if object_id in seen or (object_id in old and old[object_id].updated >= updated):
-            outcome.skipped += 1
-        else:
-            seen.add(object_id)
-            rows.append(entry)
-    rows.sort(key=lambda entry: entry[1][0] not in old)  # who gives up a name goes before who takes it
+    first = {entry[1][0]: entry for entry in reversed(prepared.rows)}
+    outcome.skipped = len(prepared.rows) - len(first)
+    new = [entry for object_id, entry in first.items() if object_id not in old]
+    known = [entry for object_id, entry in first.items() if object_id in old]
+    newer = _newer(transaction, class_name, since, known, old, outcome)
+    rows = _put(transaction, class_name, info, since, [*newer, *new], old, prepared, outcome)
+    return outcome, [row[0] for _, row, _ in rows]
+
+
+def _newer(
+    transaction: Transaction,
+    class_name: str,
+    since: int,
+    known: list[Entry],
+    old: dict[str, Row],
+    outcome: Outcome,
+    undated: Collection[int] = (),
+) -> list[Entry]:
+    """Those of the `known` entries that replace what is here; the others, and `undated` ones, are skipped."""
+    newer = [entry for entry in known if old[entry[1][0]].updated < entry[1][2] and entry[0] not in undated]
+    unchanged = origin.unchanged(transaction, class_name, since, old) if newer else set()
+    kept = [entry for entry in newer if entry[1][0] in unchanged]
+    outcome.notes += [origin.KEPT] * (len(newer) - len(kept))
+    outcome.skipped += len(known) - len(kept)
+    return kept
+
+
+def _put(
+    transaction: Transaction,
+    class_name: str,
+    info: Document,
+    since: int,
+    rows: list[Entry],
+    old: dict[str, Row],
+    prepared: Prepared,
+    outcome: Outcome,
+) -> list[Entry]:
+    """Store those of the `rows` that fit, over `old` ones; who gives up a name must come before who takes it."""
     freed: Names = {}
     for _, row, extra in rows:
         if row[0] in old and extra:
@@ -91,7 +125,7 @@ def merge_rows(transaction: Transaction, class_name: str, prepared: Prepared) ->
             freed[row[0]] = names - {unique[:2] for unique in extra["unique"]}
     rows = _fitting(transaction, class_name, info, rows, prepared.types, outcome, freed)
     transaction.insert_many(class_name, [row for _, row, _ in rows if row[0] not in old])
-    for _, row, _ in rows:
+    for _, row, _ in rows if old else ():
         if row[0] in old:
             before = old[row[0]]
             for kind, key in freed.get(row[0], ()):
@@ -100,9 +134,15 @@ def merge_rows(transaction: Transaction, class_name: str, prepared: Prepared) ->
                 class_name, Row(before.id, before.created, row[2], row[3], json.loads(row[4]), before.seq)
             )
     _put_records(transaction, rows)
+    origin.remember(transaction, class_name, since, rows)
     outcome.imported = len(rows)
-    outcome.notes = [text for index, _, _ in rows for text in prepared.notes.get(index, ())]
-    return outcome, [row[0] for _, row, _ in rows]
+    outcome.notes += [text for index, _, _ in rows for text in prepared.notes.get(index, ())]
+    return rows
+
+
+def _without_secrets(extra: Extra | None) -> Extra | None:
+    """What is kept beside a user who is here already: `credentials` decides on the rest."""
+    return extra and {"unique": [one for one in extra["unique"] if one[0] != "session"], "records": []}
 
 
 def _fitting(
@@ -128,27 +168,23 @@ def _put_records(transaction: Transaction, rows: Iterable[Entry]) -> None:
         transaction.put_records(_without_kept_files(transaction, records))
 
 
-def _new_rows(
-    transaction: Transaction, class_name: str, prepared: Prepared, start_seq: int, secret: bytes, outcome: Outcome
-) -> list[Entry]:
+def _split(
+    transaction: Transaction, class_name: str, prepared: Prepared, start_seq: int, outcome: Outcome
+) -> tuple[list[Entry], list[Entry]]:
+    """(new entries, those that are here already); what this import brought before is refused."""
     taken = transaction.taken(class_name, [row[0] for _, row, _ in prepared.rows])
-    rows: list[Entry] = []
-    skipped: list[Entry] = []
+    new: list[Entry] = []
+    known: list[Entry] = []
     seen: set[str] = set()
     for entry in prepared.rows:
         object_id = entry[1][0]
         seq = taken.get(object_id)
         if object_id in seen or (seq is not None and seq > start_seq):
             outcome.refused.append((entry[0], "its objectId occurs twice in this export"))
-        elif seq is not None:
-            skipped.append(entry)
-        else:
-            seen.add(object_id)
-            rows.append(entry)
-    outcome.skipped = len(skipped)
-    if class_name == "_User" and skipped:
-        outcome.notes += credentials.renew(transaction, skipped, secret)
-    return rows
+            continue
+        seen.add(object_id)
+        (new if seq is None else known).append(entry)
+    return new, known
 
 
 def _with_free_names(
@@ -266,8 +302,16 @@ def load_relation(transaction: Transaction, content: Content, prepared: Prepared
     return Outcome(imported, len(pairs) - imported)
 
 
+def remember_joined(transaction: Transaction, joined: Mapping[str, int]) -> None:
+    """Remember for `Class.key`s since when, in ms, an owner must have changed to have other members than those here."""
+    for name, as_of in joined.items():
+        known = transaction.record(JOINED, name)
+        if known is None or known["as_of"] > as_of:
+            transaction.put_record(JOINED, name, {"as_of": as_of})
+
+
 def _ask_again(transaction: Transaction, name: str) -> None:
-    """Let the next pull ask for the members of all owners once more: an export may be older than the last one."""
+    """Let the next pull ask for members once more: an export may be older than the last one."""
     after = (PULL, "")
     while found := transaction.all_records(after, PAGE_ROWS):
         for kind, key, _, _ in found:

@@ -16,6 +16,7 @@ class Pull:
         self.report = report
         self.token_secret = secret
         self.kind = f"{load.PULL}{remote.source_id}"
+        self._counts: dict[str, int | None] = {}
 
     def write(self, work: Callable[[Transaction], Result]) -> Result:
         return load.stored(self.store, work)
@@ -26,3 +27,9 @@ class Pull:
 
     def owners_kind(self, class_name: str) -> str:
         return f"pull-owner:{self.remote.source_id}:{class_name}"
+
+    def count(self, class_name: str) -> int:
+        """How many objects a class had when that was asked for first, 0 where the API does not say it."""
+        if class_name not in self._counts:
+            self._counts[class_name] = self.remote.count(f"/classes/{class_name}")
+        return self._counts[class_name] or 0

@@ -1,20 +1,26 @@
 """The bytes of a live app's files: every `_File` row with a key, fetched, checked for size and checksum, then kept.
 
-A file is there completely or not at all, so what lies in the folder is itself the record of how far a pull came.
+A file is there completely or not at all, so what lies in the folder is itself the record of how far a pull came. Bytes that
+are not what a client once claimed of them are kept when they come twice: what the claim is worth nobody knows.
 """
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
-from leanstorage.store import Document, StoreUnavailable
+from leanstorage.store import Document, Store, StoreUnavailable
+from leanstorage.takeout import load
+from leanstorage.takeout.budget import OutOfCalls
 from leanstorage.takeout.pull import Pull
-from leanstorage.takeout.remote import RemoteError
+from leanstorage.takeout.remote import RemoteError, Unreachable
 
 
 PAGE_ROWS = 200
 TRIES = 3  # of a file that arrives broken
+GONE = (404, 410)
+DIFFERS = "file-differs"  # records of files whose bytes are not what is claimed, by key
 
 
 def run(pull: Pull, blobs: Any) -> None:
@@ -29,6 +35,8 @@ def run(pull: Pull, blobs: Any) -> None:
             while part := list(islice(rows, PAGE_ROWS)):
                 for row, found in zip(part, pool.map(lambda row: _one(pull, blobs, row), part), strict=True):
                     _count(pull, row, *found)
+    except OutOfCalls:
+        raise
     except RemoteError as error:
         pull.report.trouble(f"files: {error}")
     pull.report.end("files")
@@ -47,28 +55,29 @@ def _rows(pull: Pull) -> Iterator[Document]:
 
 
 def _one(pull: Pull, blobs: Any, row: Document) -> tuple[str, int, str]:
-    """("fetched" | "here" | "elsewhere" | "refused", bytes that are here, why it was refused) of one file."""
+    """("fetched" | "here" | "elsewhere" | "gone" | "refused", bytes that are here, why it was refused) of one file."""
     key, url = row.get("key"), row.get("url")
     if not isinstance(key, str) or not key:
         return "elsewhere", 0, ""
-    meta = row.get("metaData")
-    meta = meta if isinstance(meta, dict) else {}
-    size, checksum = meta.get("size"), meta.get("_checksum")
-    size = size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None
-    checksum = checksum.lower() if isinstance(checksum, str) and len(checksum) == 32 else None
     try:
         stored = blobs.size(key)
     except StoreUnavailable as error:
         return "refused", 0, f"it cannot be looked for: {error}"
-    if stored is not None and size in (None, stored):
+    claimed = claims(row)
+    if stored is not None and (claimed[0] in (None, stored) or stored == differing(pull.store, key)):
         return "here", stored, ""
     if not isinstance(url, str) or not url:
         return "refused", 0, "it has no URL"
+    broken: dict[tuple[int, str], int] = {}  # what came and was not what is claimed, and how often
     attempt = 0
     while True:
         try:
-            return "fetched", _fetch(pull, blobs, key, url, size, checksum), ""
+            return "fetched", _fetch(pull, blobs, key, url, claimed, broken), ""
+        except Unreachable as error:
+            return "refused", 0, str(error)
         except RemoteError as error:
+            if error.code in GONE:
+                return "gone", 0, f"{url} answers with status {error.code}"
             if error.code is not None or attempt == TRIES - 1:
                 return "refused", 0, str(error)
             pull.remote.wait(attempt)
@@ -77,36 +86,61 @@ def _one(pull: Pull, blobs: Any, row: Document) -> tuple[str, int, str]:
         attempt += 1
 
 
-def _fetch(pull: Pull, blobs: Any, key: str, url: str, size: int | None, checksum: str | None) -> int:
+def claims(row: Document) -> tuple[int | None, str | None]:
+    """The size and the MD5 that a client once claimed of a file's bytes, None where it did not."""
+    meta = row.get("metaData")
+    meta = meta if isinstance(meta, dict) else {}
+    size, checksum = meta.get("size"), meta.get("_checksum")
+    size = size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None
+    return size, checksum.lower() if isinstance(checksum, str) and len(checksum) == 32 else None
+
+
+def differing(store: Store, key: str) -> int | None:
+    """The size of bytes that were kept though they are not what is claimed, None where there are none."""
+    found = store.read(lambda transaction: transaction.record(DIFFERS, key))
+    return found["size"] if found else None
+
+
+def keep_differing(store: Store, key: str, size: int) -> None:
+    """Remember that a file's bytes have another size or checksum than is claimed, and are the ones to have."""
+    load.stored(store, lambda transaction: transaction.put_record(DIFFERS, key, {"size": size}))
+
+
+def _fetch(
+    pull: Pull,
+    blobs: Any,
+    key: str,
+    url: str,
+    claimed: tuple[int | None, str | None],
+    broken: dict[tuple[int, str], int],
+) -> int:
     length: int
-    staged, length, digest = blobs.write(_limited(pull.remote.download(url), size))
+    staged, length, digest = blobs.write(pull.remote.download(url))
     try:
-        if size is not None and length != size:
-            raise RemoteError(f"it has {length} bytes and should have {size}")
-        if checksum is not None and digest != checksum:
-            raise RemoteError("its bytes do not match its checksum")
+        size, checksum = claimed
+        if size not in (None, length) or checksum not in (None, digest):
+            broken[length, digest] = broken.get((length, digest), 0) + 1
+            if broken[length, digest] < 2:
+                raise RemoteError(f"it has {length} bytes and MD5 {digest}, and should have {size} and {checksum}")
+            keep_differing(pull.store, key, length)
+            pull.report.note("files", "files are not of the size or checksum that was once claimed: kept as they are")
         blobs.keep(staged, key)
         return length
     finally:
         blobs.drop(staged)
 
 
-def _limited(chunks: Iterable[bytes], size: int | None) -> Iterator[bytes]:
-    done = 0
-    for chunk in chunks:
-        done += len(chunk)
-        if size is not None and done > size:
-            raise RemoteError(f"it has more than the {size} bytes that it should have")
-        yield chunk
-
-
 def _count(pull: Pull, row: Document, outcome: str, size: int, reason: str) -> None:
-    if outcome == "refused":
-        text = f"{row.get('objectId')} {row.get('key')}".encode("utf-8", "replace")
-        pull.report.refuse("files", str(row.get("objectId")), 0, reason, text)
+    if outcome in ("refused", "gone"):
+        source = f"{row.get('key')} ({row.get('name')})"
+        text = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")
+        if outcome == "gone":
+            pull.report.list_aside("files", "files are gone there", source, 0, reason, text)
+        else:
+            pull.report.refuse("files", source, 0, reason, text)
     elif outcome == "elsewhere":
         pull.report.note("files", "files lie elsewhere, at URLs of their own, and stay there")
     else:
         pull.report.note("files", "bytes of files are here", size)
     is_fetched = outcome == "fetched"
-    pull.report.advance("files", 1, is_fetched, outcome in ("here", "elsewhere"), 1)
+    pull.report.advance("files", 1, is_fetched, outcome in ("here", "elsewhere", "gone"), 1)

@@ -1,17 +1,18 @@
 """The members of relations of a live app, asked for owner by owner: no other call of the API shows them.
 
-The first time all owners are asked, in the order of their ids; later those alone that changed, because every change of
-a relation moves its owner's `updatedAt`. So it also tells whose members count, as it does for rows: those of an owner
+The first time all owners are asked, in the order of their ids, or those alone that changed since an export brought the
+members; later those that changed since the last time. Every change of a relation moves its owner's `updatedAt`. So it also tells whose members count, as it does for rows: those of an owner
 that was changed here since are only added to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from leanstorage.rules import classes, values
-from leanstorage.store import Condition, Document, Query, Store, Transaction
+from leanstorage.store import Condition, Document, Group, Node, Query, Transaction
 from leanstorage.takeout import load
+from leanstorage.takeout.budget import OutOfCalls
 from leanstorage.takeout.pull import Pull
 from leanstorage.takeout.remote import RemoteError
 
@@ -40,6 +41,8 @@ def run(pull: Pull, class_name: str) -> None:
         for key, target in sorted(columns.items()):
             _all_owners(pull, class_name, key, target)
         _changed_owners(pull, class_name, columns)
+    except OutOfCalls:
+        raise
     except RemoteError as error:
         pull.report.trouble(f"relations of {class_name}: {error}")
 
@@ -50,11 +53,13 @@ def _all_owners(pull: Pull, class_name: str, key: str, target: str) -> None:
     if state.get("is_done"):
         return
     after = state.get("after")
-    total = pull.store.read(lambda transaction: transaction.count(Query(class_name)))
+    since = as_of(pull, class_name, key)
+    total = pull.store.read(lambda transaction: transaction.count(_owners_query(class_name, None, since)))
     pull.report.begin(name, total)
     while True:
-        owners = _owners_after(pull.store, class_name, after)
-        found = _members_of(pull, class_name, key, target, owners)
+        query = _owners_query(class_name, after, since)
+        owners = [row.id for row in pull.store.read(lambda transaction: transaction.find(query))]  # noqa: B023
+        found = _members_of(pull, class_name, key, target, owners, since)
         after = owners[-1] if owners else after
         is_done = len(owners) < OWNERS_AT_ONCE
 
@@ -63,6 +68,8 @@ def _all_owners(pull: Pull, class_name: str, key: str, target: str) -> None:
         ) -> tuple[int, int]:
             counts = _set(transaction, class_name, key, target, found)
             transaction.put_record(pull.kind, name, {"after": after, "is_done": is_done})
+            if is_done:
+                transaction.delete_record(load.JOINED, name)
             return counts
 
         added, kept = pull.write(work)
@@ -94,10 +101,24 @@ def _changed_owners(pull: Pull, class_name: str, columns: dict[str, str]) -> Non
         pull.write(lambda transaction: [transaction.delete_record(kind, owner) for owner in owners])  # noqa: B023
 
 
-def _owners_after(store: Store, class_name: str, after: str | None) -> list[str]:
-    where = Condition("gt", ("objectId",), after or "")
-    query = Query(class_name, where, order=((("objectId",), False),), limit=OWNERS_AT_ONCE)
-    return [row.id for row in store.read(lambda transaction: transaction.find(query))]
+def columns_of(class_name: str, columns: Mapping[str, Document]) -> list[str]:
+    """The keys of the relation columns of a class."""
+    found = {**classes.DEFAULT_COLUMNS.get(class_name, {}), **columns}
+    return sorted(key for key, column in found.items() if column.get("type") == "Relation")
+
+
+def as_of(pull: Pull, class_name: str, key: str) -> int:
+    """Since when, in ms, an owner must have changed to have other members than an import brought; 0 without import."""
+    name = f"{class_name}.{key}"
+    found = pull.store.read(lambda transaction: transaction.record(load.JOINED, name))
+    return int(found["as_of"]) if found else 0
+
+
+def _owners_query(class_name: str, after: str | None, since: int) -> Query:
+    nodes: list[Node] = [Condition("gt", ("objectId",), after or "")]
+    if since:
+        nodes.append(Condition("gte", ("updatedAt",), since))
+    return Query(class_name, Group("and", tuple(nodes)), order=((("objectId",), False),), limit=OWNERS_AT_ONCE)
 
 
 def _set(
@@ -122,12 +143,14 @@ def _count(pull: Pull, name: str, found: Sequence[Found], added: int, kept: int,
         pull.report.note(name, KEPT, kept)
 
 
-def _members_of(pull: Pull, class_name: str, key: str, target: str, owners: Sequence[str]) -> list[Found]:
-    """Asked for several at once; without owners that are not there."""
+def _members_of(
+    pull: Pull, class_name: str, key: str, target: str, owners: Sequence[str], since: int = 0
+) -> list[Found]:
+    """Asked for several at once; without owners that are not there, or did not change there `since` then."""
     times: dict[str, int] = {}
     for at in range(0, len(owners), ASKED_AT_ONCE):
         times |= _times(pull, class_name, owners[at : at + ASKED_AT_ONCE])
-    asked = [owner for owner in owners if owner in times]
+    asked = [owner for owner in owners if times.get(owner, -1) >= since]
     with ThreadPoolExecutor(pull.remote.parallel) as pool:
         members = list(pool.map(lambda owner: _members(pull, class_name, key, target, owner), asked))
     return [Found(owner, times[owner], ids) for owner, ids in zip(asked, members, strict=True)]

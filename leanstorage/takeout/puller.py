@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leanstorage.rules import passwords, values
+from leanstorage.rules import fingerprint, passwords, values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Condition, Document, Json, now, open_store, Query, Row, Store, Transaction
-from leanstorage.takeout import convert, credentials, formats, load, pull_files, pull_relations, schema_notes
+from leanstorage.takeout import convert, credentials, load, pull_estimate, pull_files, pull_relations, raw_rows, schema_notes
+from leanstorage.takeout.budget import Budget, OutOfCalls
 from leanstorage.takeout.formats import Columns
 from leanstorage.takeout.remote import AnswerTooLarge, Remote, RemoteError
 from leanstorage.takeout.pull import Pull
@@ -39,32 +40,69 @@ def run(
     blobs: Any = None,
     delete_missing: bool = False,
     report: Report | None = None,
+    max_calls: int | None = None,
+    is_patient: bool = False,
 ) -> int:
     """Pull all classes or `only` some, files' bytes into `blobs` if given; return the exit code.
+
+    At most `max_calls` are made in 24 hours; then it ends, or waits if it `is_patient`.
 
     `keys` are those of the service here; `refused_path` is where a Report of its own keeps what was refused. Raises
     ValueError for a database that there cannot be, StoreUnavailable for one that does not do what it should.
     """
     report = report or Report(refused_path)
     store = open_store(database, bulk=True)
-    pull = Pull(remote, store, passwords.token_secret(keys), report)
     try:
-        schemas = _schemas(pull, only)
-        if schemas is not None:
-            _each(pull, schemas, partial(_class, pull, schemas))
-            for name in schemas:
-                pull_relations.run(pull, name)
-            _each(pull, schemas, partial(_compare, pull, schemas, delete_missing))
-            if "_User" in schemas:
-                for text, count in credentials.missing(store):
-                    report.note("_User", text, count)
-            if blobs is not None and "_File" in schemas:
-                pull_files.run(pull, blobs)
-            report.count(store, schemas)
+        fingerprint.check(store, keys)
+    except BaseException:
+        store.close()
+        raise
+    pull = Pull(remote, store, passwords.token_secret(keys), report)
+    budget = Budget(store, f"calls:{remote.source_id}", max_calls, is_patient, report.say, remote.clock)
+    remote.before_call, remote.say = budget.take, report.say
+    try:
+        _run(pull, budget, only, blobs, delete_missing)
+    except OutOfCalls as error:
+        report.trouble(error)
     finally:
+        remote.before_call = lambda: None
+        budget.close()
         remote.close()
         store.close()
+    if budget.made > 1:
+        report.tell(f"calls to the API: {budget.made}; in the last 24 hours: {budget.recent()}")
     return report.close("pulled", with_files=False)
+
+
+def _run(pull: Pull, budget: Budget, only: Collection[str], blobs: Any, delete_missing: bool) -> None:
+    schemas = _schemas(pull, only)
+    if schemas is None:
+        return
+    try:
+        _say_calls(pull, budget, schemas, blobs is not None)
+    except OutOfCalls:
+        raise
+    except RemoteError as error:
+        pull.report.trouble(error)
+    _each(pull, schemas, partial(_class, pull, schemas))
+    for name in schemas:
+        pull_relations.run(pull, name)
+    _each(pull, schemas, partial(_compare, pull, schemas, delete_missing))
+    if "_User" in schemas:
+        for text, count in credentials.missing(pull.store):
+            pull.report.note("_User", text, count)
+    if blobs is not None and "_File" in schemas:
+        pull_files.run(pull, blobs)
+    pull.report.count(pull.store, schemas)
+
+
+def _say_calls(pull: Pull, budget: Budget, schemas: dict[str, Columns], with_files: bool) -> None:
+    wanted = pull_estimate.calls(pull, schemas, with_files)
+    days = f", {-(-wanted // budget.limit)} days at {budget.limit} a day" if budget.limit else ""
+    pull.report.say(
+        f"{wanted} calls to the API at most, if nothing changes there meanwhile{days};"
+        f" in the last 24 hours: {budget.recent()}"
+    )
 
 
 def _schemas(pull: Pull, only: Collection[str]) -> dict[str, Columns] | None:
@@ -113,6 +151,8 @@ def _each(pull: Pull, names: Iterable[str], work: Callable[[str], None]) -> None
             for name, future in futures.items():
                 try:
                     future.result()
+                except OutOfCalls:
+                    raise
                 except (RemoteError, SourceError) as error:
                     pull.report.trouble(f"{name}: {error}")
         except BaseException:
@@ -126,7 +166,7 @@ def _class(pull: Pull, schemas: dict[str, Columns], name: str) -> None:
     state = pull.state(name)
     if not state.get("is_done"):
         state = {"since": pull.remote.now(), "after": None, "is_done": False, **state}
-        pull.report.begin(name, pull.remote.count(f"/classes/{name}"))
+        pull.report.begin(name, pull.count(name))
         _pass(pull, name, state, {})
         state |= {"is_done": True}
         pull.report.end(name)
@@ -187,7 +227,7 @@ def _store_page(
         (number, json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
         for number, row in enumerate(rows, 1)
     ]
-    batch = formats.Batch(raw, [], 0, 0)
+    batch = raw_rows.Batch(raw, [], 0, 0)
     job = convert.Job(name, "rows", "json", pull.token_secret, is_live=True)
     prepared = convert.convert(job, batch)
 

@@ -5,11 +5,13 @@ Nothing secret leaves for another host: files are fetched without any credential
 
 import hashlib
 import json
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -19,14 +21,18 @@ from requests.adapters import HTTPAdapter
 from leanstorage.rules import values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json, Result
+from leanstorage.takeout import remote_trouble
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 TRIES = 8
+DEAD_AFTER = 3  # files
+SAID_FROM = 2  # tries that failed before anybody is told
 FIRST_WAIT = 0.5  # seconds, doubled at each try
 LONGEST_WAIT = 60
 MAX_ANSWER_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 16
 MAX_REDIRECTS = 5
+RANGE_NOT_SATISFIABLE = 416
 
 
 class RemoteError(Exception):
@@ -35,6 +41,10 @@ class RemoteError(Exception):
     def __init__(self, text: str, code: int | None = None) -> None:
         super().__init__(text)
         self.code = code
+
+
+class Unreachable(RemoteError):
+    """No answer, or none that helps, after all tries; or from a host that is known to give none."""
 
 
 class AnswerTooLarge(RemoteError):
@@ -52,7 +62,7 @@ class Clock(Protocol):
 class Remote:
     """The API at `url` with an app's id and master key; `parallel` requests at once at most.
 
-    Raises ValueError for what is no URL of an API.
+    `before_call` is called before each of them and may raise; `say` is told of what is tried again for long. Raises ValueError for what is no URL of an API.
     """
 
     def __init__(self, url: str, app_id: str, master_key: str, parallel: int = 4, clock: Clock = time) -> None:
@@ -64,22 +74,27 @@ class Remote:
         self.parallel = parallel
         self._headers = {"X-LC-Id": app_id, "X-LC-Key": f"{master_key},master", "Accept-Encoding": "gzip"}
         self._slots = threading.BoundedSemaphore(parallel)
+        self.clock = clock
         self._pause = _Pause(clock)
         self._api = _session(parallel)
         self._files = _session(parallel)
+        self._has_answered = False
+        self._hosts = _Hosts()
+        self.before_call: Callable[[], None] = lambda: None
+        self.say: Callable[[str], object] = lambda text: None
 
     def get(self, path: str, **query: Json) -> Document:
         """The decoded answer of GET /1.1<path>; dicts in the query are sent as JSON. Raises RemoteError."""
         params = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in query.items()}
-        return self._patiently(lambda: self._get(path, params), f"GET {path}")
+        return self._patiently(lambda: self._send("GET", path, {"params": params}), f"GET {path}")
 
     def rows(self, path: str, **query: Json) -> list[Document]:
         """The `results` of a GET, every one with an objectId. Raises RemoteError."""
         return checked_rows(self.get(path, **query), path)
 
-    def count(self, path: str) -> int | None:
-        """How many objects a class has; None where the API does not say it. Raises RemoteError."""
-        found = self.get(path, count=1, limit=0).get("count")
+    def count(self, path: str, where: Document | None = None) -> int | None:
+        """How many objects a class has, or match; None where the API does not say it. Raises RemoteError."""
+        found = self.get(path, count=1, limit=0, **({"where": where} if where else {})).get("count")
         return found if isinstance(found, int) and not isinstance(found, bool) else None
 
     def now(self) -> str:
@@ -93,10 +108,9 @@ class Remote:
 
     def download(self, url: str) -> Iterator[bytes]:
         """Yield the bytes of a file; raises RemoteError, also when the connection ends before Content-Length."""
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise RemoteError("its URL is not one of the web")
+        host = host_of(url)
         with self._slots:
-            answer = self._patiently(lambda: self._opened(url), "a file")
+            answer = self._hosts.ask(host, lambda: self._patiently(lambda: self._opened(url, host), host))
             with answer:
                 done, length = 0, answer.headers.get("Content-Length")
                 try:
@@ -109,6 +123,41 @@ class Remote:
                 if _is_number(length) and int(length or 0) != done and "Content-Encoding" not in answer.headers:
                     raise RemoteError("the download broke off")
 
+    def download_to(self, path: Path, url: str) -> None:
+        """Download a file to `path`, on from where an earlier attempt was stopped; raises RemoteError.
+
+        What is not complete lies beside it as `.partial`.
+        """
+        partial = path.with_name(path.name + ".partial")
+        try:
+            self._append(partial, url)
+        except RemoteError as error:
+            if error.code != RANGE_NOT_SATISFIABLE:
+                raise
+            partial.unlink()
+            self._append(partial, url)
+        os.replace(partial, path)
+
+    def _append(self, partial: Path, url: str) -> None:
+        host = host_of(url)
+        with self._slots, open(partial, "ab") as file:
+            start = file.tell()
+            asked = {"Range": f"bytes={start}-"} if start else {}
+            with self._patiently(lambda: self._opened(url, host, asked), host) as answer:
+                if answer.status_code != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                    file.truncate(0)
+                    start = 0
+                length = answer.headers.get("Content-Length")
+                try:
+                    for chunk in answer.iter_content(CHUNK_BYTES):
+                        file.write(chunk)
+                except requests.RequestException:
+                    raise RemoteError("the download broke off") from None
+                if _is_number(length) and file.tell() - start != int(length or 0):
+                    raise RemoteError("the download broke off")
+                file.flush()
+                os.fsync(file.fileno())
+
     def wait(self, attempt: int) -> None:
         """Sleep before a further attempt at something; the first was number 0."""
         self._pause.back_off(attempt, None)
@@ -116,6 +165,10 @@ class Remote:
     def close(self) -> None:
         self._api.close()
         self._files.close()
+
+    def post(self, path: str, body: Document) -> Document:
+        """The decoded answer of POST /1.1<path>. Raises RemoteError."""
+        return self._patiently(lambda: self._send("POST", path, {"json": body}), f"POST {path}")
 
     def _patiently(self, call: Callable[[], Result], what: str) -> Result:
         attempt = 0
@@ -125,38 +178,96 @@ class Remote:
                 return call()
             except _Again as error:
                 if attempt == TRIES - 1:
-                    raise RemoteError(f"{what}: {error} after {TRIES} tries") from None
+                    quota = f": {remote_trouble.QUOTA}" if error.is_limit else ""
+                    raise Unreachable(f"{what}: {error} after {TRIES} tries{quota}") from None
+                if attempt >= SAID_FROM:
+                    self.say(f"{what}: {error}, trying again ({attempt + 2} of {TRIES})")
                 self._pause.back_off(attempt, error.seconds, everybody=error.is_limit)
             attempt += 1
 
-    def _get(self, path: str, params: Document) -> Document:
+    def _send(self, method: str, path: str, sent: Document) -> Document:
+        self.before_call()
         with self._slots:
             try:
-                answer = self._api.get(
+                answer = self._api.request(
+                    method,
                     f"{self.url}/1.1{path}",
-                    params=params,
                     headers=self._headers,
                     timeout=TIMEOUT,
                     allow_redirects=False,
                     stream=True,
+                    **sent,
                 )
                 with answer:
                     data = _bounded(answer)
             except requests.RequestException as error:
+                trouble = None if self._has_answered else remote_trouble.no_answer(error, self.url)
+                if trouble:
+                    raise RemoteError(trouble) from None
                 raise _Again(f"no answer from {self.url} ({type(error).__name__})") from None
-        return _decoded(answer, data, path)
+        value = _value(data)
+        if 300 <= answer.status_code < 400:
+            raise RemoteError(remote_trouble.redirected(self.url, answer.headers.get("Location", "")), answer.status_code)
+        if not self._has_answered and answer.status_code < 500 and data.lstrip()[:1] == b"<":
+            raise RemoteError(remote_trouble.no_api(self.url, answer.status_code), answer.status_code)
+        decoded = _decoded(answer, value, data, f"{method} {path}")
+        self._has_answered = True
+        return decoded
 
-    def _opened(self, url: str) -> requests.Response:
+    def _opened(self, url: str, host: str, headers: dict[str, str] | None = None) -> requests.Response:
+        sent = {"Accept-Encoding": "identity", **(headers or {})}
         try:
-            answer = self._files.get(url, timeout=TIMEOUT, stream=True, headers={"Accept-Encoding": "identity"})
+            answer = self._files.get(url, timeout=TIMEOUT, stream=True, headers=sent)
         except requests.RequestException as error:
+            trouble = None if self._hosts.has_answered(host) else remote_trouble.no_answer(error, host)
+            if trouble:
+                raise Unreachable(trouble.partition(": look at")[0]) from None
             raise _Again(f"no answer ({type(error).__name__})") from None
-        if answer.status_code == 200:
+        if answer.status_code in (200, 206):
             return answer
         answer.close()
         if answer.status_code == 429 or answer.status_code >= 500:
             raise _Again(f"status {answer.status_code}", _retry_after(answer), answer.status_code == 429)
         raise RemoteError(f"its URL answers with status {answer.status_code}", answer.status_code)
+
+
+class _Hosts:
+    """Which hosts of files answer: after DEAD_AFTER files in a row that one gave no answer for, it is asked no more."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, int] = {}  # in a row
+        self._answered: set[str] = set()
+        self._lock = threading.Lock()
+
+    def has_answered(self, host: str) -> bool:
+        return host in self._answered
+
+    def ask(self, host: str, call: Callable[[], Result]) -> Result:
+        """`call()`; raises Unreachable, at once for a host that is dead."""
+        if self._failures.get(host, 0) >= DEAD_AFTER:
+            raise Unreachable(f"its host {host} does not answer")
+        try:
+            result = call()
+        except Unreachable:
+            with self._lock:
+                self._failures[host] = self._failures.get(host, 0) + 1
+            raise
+        with self._lock:
+            self._failures[host] = 0
+            self._answered.add(host)
+        return result
+
+
+def host_of(url: str) -> str:
+    """The host, with its port, of a file's URL; raises RemoteError."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        raise RemoteError("its URL is not one of the web") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise RemoteError("its URL is not one of the web")
+    return host
 
 
 class _Again(Exception):
@@ -210,17 +321,24 @@ def _bounded(answer: requests.Response) -> bytes:
     return b"".join(parts)
 
 
-def _decoded(answer: requests.Response, data: bytes, path: str) -> Document:
+def _value(data: bytes) -> Json:
+    """What the bytes of an answer say in JSON, None if they are none."""
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _decoded(answer: requests.Response, value: Json, data: bytes, call: str) -> Document:
     """The JSON of an answer; raise _Again for what may pass and RemoteError for what will not."""
     status = answer.status_code
-    try:
-        value = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError):
-        value = None
     error = value.get("error") if isinstance(value, dict) else None
     code = value.get("code") if isinstance(value, dict) else None
     if status == 429 or code == 429:
         raise _Again("too many requests", _retry_after(answer), is_limit=True)
+    archived = remote_trouble.archived(value, data) if status == 504 else None
+    if archived:
+        raise RemoteError(archived, 504)
     if status >= 500 or code == 503:
         raise _Again(f"status {status}", _retry_after(answer))
     if value is None and status == 200:
@@ -228,7 +346,7 @@ def _decoded(answer: requests.Response, data: bytes, path: str) -> Document:
     if status == 401:
         raise RemoteError("the API refused the app id or the master key", 401)
     if status >= 300 or not isinstance(value, dict):
-        raise RemoteError(f"GET {path}: status {status}{f', {str(error)[:200]}' if error else ''}", code)
+        raise RemoteError(f"{call}: status {status}{f', {str(error)[:200]}' if error else ''}", code)
     return value
 
 

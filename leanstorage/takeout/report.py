@@ -35,7 +35,9 @@ class Tally:
     skipped: int = 0
     refused: int = 0
     notes: Counter[str] = field(default_factory=Counter)
-    examples: list[tuple[str, int, str]] = field(default_factory=list)  # (source, number, reason)
+    examples: list[tuple[str, int, str]] = field(default_factory=list)  # (source, number or 0, reason)
+    aside: Counter[str] = field(default_factory=Counter)  # kinds of what is listed and no failure
+    listed: list[tuple[str, str]] = field(default_factory=list)  # (kind, which) of the first of these
 
 
 class Report:
@@ -48,7 +50,10 @@ class Report:
         self.tallies: dict[str, Tally] = {}
         self.broken: list[str] = []  # texts of files that could not be read, or not to their end; the first SHOWN_FILES
         self.broken_count = 0
+        self.passed: list[str] = []  # names of files that are no export, the first SHOWN_FILES
+        self.passed_count = 0
         self.troubles: list[str] = []  # what else went wrong
+        self.told: list[str] = []  # lines of their own under the table
         self.declared: set[str] = set()  # classes that a schema describes
         self.here: dict[str, int] = {}  # objects of a class that are stored at the end, where that was counted
         self._stream = stream or sys.stderr
@@ -98,6 +103,18 @@ class Report:
         reason = printable(reason)
         if len(tally.examples) < SHOWN_REFUSALS:
             tally.examples.append((source, number, reason))
+        self._write(name, source, number, reason, data)
+
+    def list_aside(self, name: str, kind: str, source: str, number: int, reason: str, data: bytes) -> None:
+        """Count and keep, as a refused row, what is no failure but has to be looked at; `kind` says what is counted."""
+        with self._lock:
+            tally = self.tally(name)
+            tally.aside[kind] += 1
+            if len(tally.listed) < SHOWN_REFUSALS:
+                tally.listed.append((kind, f"{printable(source)}{_line(number)}: {printable(reason)}"))
+            self._write(name, source, number, printable(reason), data)
+
+    def _write(self, name: str, source: str, number: int, reason: str, data: bytes) -> None:
         line: dict[str, Any] = {"class": name, "source": source, "line": number, "reason": reason}
         try:
             line["row"] = data.decode("utf-8")
@@ -115,6 +132,13 @@ class Report:
                     self.broken.append(text)
                     self.say(f"refused: {text}")
 
+    def pass_over(self, label: str) -> None:
+        """A file in a folder or an archive is no export, which is no failure."""
+        with self._lock:
+            self.passed_count += 1
+            if len(self.passed) < SHOWN_FILES:
+                self.passed.append(printable(label))
+
     def count(self, store: Store, names: Iterable[str]) -> None:
         """Note how many objects of these classes are stored: rows that are read twice are counted twice above."""
         for name in names:
@@ -128,6 +152,11 @@ class Report:
         with self._lock:
             if text not in self.troubles:
                 self.troubles.append(text)
+
+    def tell(self, text: str) -> None:
+        """A line for the end, under the table."""
+        with self._lock:
+            self.told.append(printable(text))
 
     def say(self, text: str) -> None:
         with self._lock:
@@ -149,6 +178,8 @@ class Report:
         self._table(verb)
         if self.declared:
             print(f"classes that a schema declared: {len(self.declared)}", file=self._out)
+        for text in self.told:
+            print(text, file=self._out)
         total = Tally()
         for tally in self.tallies.values():
             total.read += tally.read
@@ -178,17 +209,27 @@ class Report:
             here = f"  {self.here[name]:>10}" if name in self.here else ""
             print(f"{name:{width}}  " + "  ".join(f"{count:>10}" for count in counts) + here, file=out)
             for source, number, reason in tally.examples:
-                print(f"    refused {printable(source)}, line {number}: {reason}", file=out)
+                print(f"    refused {printable(source)}{_line(number)}: {reason}", file=out)
             if tally.refused > len(tally.examples):
                 print(f"    refused {tally.refused - len(tally.examples)} more", file=out)
+            for text, count in sorted(tally.aside.items()):
+                print(f"    {count} {text}", file=out)
+                for kind, which in tally.listed:
+                    if kind == text:
+                        print(f"        {which}", file=out)
             for text, count in sorted(tally.notes.items()):
                 print(f"    note: {count} {printable(text)}", file=out)
+        if self.passed:
+            more = ", ..." if self.passed_count > len(self.passed) else ""
+            print(f"passed over, no exports: {self.passed_count}: {', '.join(self.passed)}{more}", file=out)
         for text in self.broken:
             print(f"refused file: {text}", file=out)
         for text in self.troubles:
             print(f"failed: {text}", file=out)
         if self._refused_file is not None:
-            print(f"refused rows and their reasons: {self._refused_file.name}", file=out)
+            is_refused = any(tally.refused for tally in self.tallies.values())
+            what = "refused rows and their reasons" if is_refused else "all that is listed above, with the reasons"
+            print(f"{what}: {self._refused_file.name}", file=out)
 
     def _file(self) -> TextIO:
         if self._refused_file is None:
@@ -217,6 +258,10 @@ class Report:
     def _clear(self) -> None:
         if self._is_terminal:
             self._stream.write("\r\x1b[K")
+
+
+def _line(number: int) -> str:
+    return f", line {number}" if number else ""
 
 
 def _progress(current: dict[str, Any], now: float, is_last: bool) -> str:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, cast
 
+from leanstorage.takeout import names
+
 CHUNK_BYTES = 1 << 20
 TAR_BLOCK = 512
 MAX_TAR_NOTE = 1 << 20  # bytes of a long name or an extended header
@@ -24,6 +26,13 @@ MAX_ZIP_MEMBERS = 100_000
 # A megabyte of JSON shrinks to a tenth or a twentieth; gzip's own limit is a thousandth.
 MAX_RATIO = 200
 RATIO_FROM_BYTES = 64 << 20
+_PACKINGS = (
+    (b"Rar!\x1a\x07", "RAR"),
+    (b"7z\xbc\xaf\x27\x1c", "7z"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"BZh", "bzip2"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard"),
+)
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,1000}")
 
 
@@ -45,6 +54,8 @@ class Member:
     name: str  # the file's own name, which may tell its class
     size: int | None  # bytes, None when only reading to the end can tell
     stream: "Peeked"
+    is_named: bool = False  # by the operator, rather than found in a folder or an archive
+    encoding: str = "utf-8"  # that it turned out to have
 
 
 Found = Iterator[Member | SourceError]
@@ -58,7 +69,7 @@ def members(paths: Iterable[str | Path]) -> Found:
             if path.is_dir():
                 yield from _folder(path)
             else:
-                yield from _file(path, str(path))
+                yield from _file(path, str(path), is_named=True)
         except SourceError as error:
             yield error
         except OSError as error:
@@ -66,9 +77,9 @@ def members(paths: Iterable[str | Path]) -> Found:
 
 
 def _folder(folder: Path) -> Found:
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, found in os.walk(folder):
         folders.sort()
-        for name in sorted(names, key=lambda name: ("_schema" not in name, name)):
+        for name in sorted(found, key=lambda name: ("_schema" not in name, name)):
             path = Path(parent, name)
             if name.startswith("."):
                 continue
@@ -81,29 +92,52 @@ def _folder(folder: Path) -> Found:
                 yield error
 
 
-def _file(path: Path, label: str) -> Found:
+def _file(path: Path, label: str, is_named: bool = False) -> Found:
     with open(path, "rb") as raw:
         if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
             raise SourceError(f"{label}: not a regular file")
         size = os.fstat(raw.fileno()).st_size
         head = raw.read(4)
         raw.seek(0)
-        if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+        if names.is_other(path.name) and head.startswith(b"PK"):
+            if is_named:
+                raise SourceError(f"{label}: a document, not an export: save it as CSV or JSON")
+            yield Member(label, path.name, size, Peeked(raw))
+        elif head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
             yield from _zip(raw, label)
         else:
-            yield from _unpacked(raw, label, path.name, size)
+            yield from _unpacked(raw, label, path.name, size, is_named)
 
 
-def _unpacked(raw: IO[bytes], label: str, name: str, size: int | None) -> Found:
+def _unpacked(raw: IO[bytes], label: str, name: str, size: int | None, is_named: bool) -> Found:
     """A stream that may be gzip, and then may be tar."""
     stream = Peeked(raw)
+    _check_packing(stream.head, label, name)
     if stream.head.startswith(b"\x1f\x8b"):
         stream = Peeked(_Gunzip(stream, label))
         name, size = name.removesuffix(".gz"), None
     if stream.head[257:262] == b"ustar" or name.endswith((".tar", ".tgz")):
         yield from _tar(stream, label)
     else:
-        yield Member(label, name, size, stream)
+        yield Member(label, name, size, stream, is_named)
+
+
+def _check_packing(head: bytes, label: str, name: str) -> None:
+    """Raise SourceError, with what to do, for archives that are not read and for pages that were saved as archives."""
+    kind = next((kind for mark, kind in _PACKINGS if head.startswith(mark)), None)
+    if kind:
+        raise SourceError(f"{label}: a {kind} archive: unpack it, and name the folder instead")
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not text.startswith(b"<") and not (text.startswith(b"{") and name.endswith(names.ARCHIVES)):
+        return
+    if names.is_other(name):
+        return
+    found = re.search(rb"<(?:Code|title)>([^<]{1,100})<", head) or re.search(rb'"error"\s*:\s*"([^"]{1,100})"', head)
+    said = f" ({printable(found.group(1).decode('utf-8', 'replace'))})" if found else ""
+    if text.startswith(b"<") or found:
+        raise SourceError(
+            f"{label}: not an export but what a server answered{said}: the link has expired, ask for a new one"
+        )
 
 
 class Peeked:
@@ -214,7 +248,7 @@ class _Unzip:
 # Tar ----------------------------------------------------------------------------------------------------------------
 
 
-def _tar(stream: Stream, label: str) -> Found:
+def _tar(stream: Stream, label: str, is_nested: bool = False) -> Found:
     """Members of a tar stream. tarfile itself keeps all of them in memory and believes any size of a header."""
     long_name = None
     while True:
@@ -244,7 +278,7 @@ def _tar(stream: Stream, label: str) -> Found:
         if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
             try:
                 _check_name(name, inner)
-                yield from _inner(part, inner, name, info.size)
+                yield from _inner(part, inner, name, info.size, is_nested)
             except SourceError as error:
                 if part.is_broken:
                     raise
@@ -301,18 +335,24 @@ def _pax_path(note: bytes) -> str | None:
 # Members of either ----------------------------------------------------------------------------------------------------
 
 
-def _inner(stream: Stream, label: str, name: str, size: int | None) -> Iterator[Member]:
-    """A member of an archive, which may be a packed file but not another archive: bombs are nested."""
+def _inner(stream: Stream, label: str, name: str, size: int | None, is_nested: bool = False) -> Found:
+    """A member of an archive: a file, packed or not, or a tar within this archive. Deeper it is refused: bombs are nested."""
     name = name.rsplit("/", 1)[-1]
     if name.startswith("."):
         return  # what file systems leave behind, such as `._x`
     peeked = Peeked(stream)
+    _check_packing(peeked.head, label, name)
     if peeked.head.startswith(b"\x1f\x8b"):
         peeked = Peeked(_Gunzip(peeked, label))
         name, size = name.removesuffix(".gz"), None
-    if peeked.head[257:262] == b"ustar" or peeked.head.startswith((b"PK\x03\x04", b"\x1f\x8b")):
-        raise SourceError(f"{label}: an archive within an archive")
-    yield Member(label, name, size, peeked)
+    is_tar = peeked.head[257:262] == b"ustar"
+    is_packed = peeked.head.startswith((b"PK\x03\x04", b"\x1f\x8b")) and not names.is_other(name)
+    if is_packed or (is_tar and is_nested):
+        raise SourceError(f"{label}: an archive within an archive: unpack the outer one")
+    if is_tar:
+        yield from _tar(peeked, label, is_nested=True)
+    else:
+        yield Member(label, name, size, peeked)
 
 
 def _check_name(name: str, label: str) -> None:

@@ -3,6 +3,7 @@ import hashlib
 from dataclasses import replace
 from types import SimpleNamespace
 from unittest import mock
+from urllib.parse import unquote
 
 from leanstorage.resources import files
 from leanstorage.rules import classes, rendering
@@ -43,6 +44,41 @@ class FilesTest(ServiceTestCase):
         self.assertEqual(self.fetch(token).body, DATA)
         found = self.api("GET", f"/files/{token['objectId']}")
         self.assertEqual((found["url"], found["metaData"]["size"], found["name"]), (token["url"], len(DATA), "a.txt"))
+
+    def test_url_of_a_key_with_blanks_and_chinese_is_escaped_and_served(self):
+        token = self.token(name="图 1.png", keep_file_name=True)
+        self.assertEqual(self.put(token).status, 200)
+        self.assertTrue(token["url"].isascii() and " " not in token["url"], token["url"])
+        self.assertEqual(self.api("GET", f"/files/{token['objectId']}")["url"], token["url"])
+        self.assertEqual(self.raw("GET", unquote(token["url"].removeprefix("http://storage.example"))).body, DATA)
+
+    def test_thumbnails_of_the_old_cdn_are_the_original_and_questions_about_it_are_refused(self):
+        token = self.upload(name="a.png", mime_type="image/png")
+        path = "/" + token["key"]
+        asked = ("?imageView2/1/w/100", "?imageMogr2/thumbnail/100x/format/webp", "-thumb", "!style", "!small.jpg", "-thumb?v=1")
+        for part in asked:
+            with self.subTest(part):
+                suffix, _, query = part.partition("?")
+                found = self.raw("GET", path + suffix, QUERY_STRING=query)
+                self.assertEqual((found.status, found.body), (200, DATA))
+                self.assertIn(("Content-Type", "image/png"), found.headers)
+        for part in ("?imageInfo", "?exif", "?imageInfo=1"):
+            with self.subTest(part):
+                found = self.raw("GET", path, QUERY_STRING=part[1:])
+                self.assertEqual(found.status, 400)
+                self.assertIn(b"is not supported by this server", found.body)
+        self.assertEqual(self.raw("GET", "/none.png-thumb").status, 404)
+
+    def test_file_without_a_type_is_served_as_its_name_says(self):
+        token = self.upload(name="a.png", mime_type="image/png")
+
+        def forget(transaction):
+            row = transaction.get("_File", token["objectId"])
+            row.body.pop("mime_type")
+            transaction.update("_File", row)
+
+        self.service.store.write(forget)
+        self.assertIn(("Content-Type", "image/png"), self.fetch(token).headers)
 
     def test_upload_url_is_good_once_and_for_an_hour(self):
         token = self.upload()

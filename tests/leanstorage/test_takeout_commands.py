@@ -86,6 +86,19 @@ class CommandsTest(StorageTestCase):
         (self.folder / "nothing" / "Post.0.jsonl").write_text('#filetype:JSON-streaming {"type":"Class","class":"Post"}\n')
         self.assertEqual(self.run_command("import", self.folder / "nothing")[0], 0)
 
+    def test_shell_without_the_keys_is_refused_with_one_line_until_they_are_adopted(self):
+        source = self.post()
+        self.assertEqual(self.run_command("import", source, **KEYS)[0], 0)
+        for arguments in (["serve", "--port", "0"], ["import", source]):
+            code, text = self.run_command(*arguments)
+            self.assertEqual(code, 1)
+            self.assertEqual(text.count("this database belongs to another master key: set LEANCLOUD_APP_MASTER_KEY"), 1)
+            self.assertEqual(len(text.splitlines()), 2 if arguments[0] == "serve" else 1, text)  # new keys were generated
+        self.assertEqual(self.run_command("import", source, **KEYS)[0], 0)
+        self.assertEqual(self.run_command("adopt-keys"), (0, ""))
+        self.assertEqual(self.run_command("import", source)[0], 0)
+        self.assertEqual(self.run_command("import", source, **KEYS)[0], 1)
+
     def test_postgresql_without_psycopg_is_one_line_that_names_what_to_install(self):
         missing = {"psycopg": None, "leanstorage.store.postgresql.store": None}
         for arguments in (["import", self.post()], ["export", self.folder / "out"], ["outbox"], ["serve", "--port", "0"]):

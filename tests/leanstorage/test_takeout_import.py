@@ -14,9 +14,9 @@ import zipfile
 from unittest import mock
 
 from leanstorage import keys as key_files
-from leanstorage.rules import passwords
+from leanstorage.rules import fingerprint, passwords
 from leanstorage.store import Query, open_store
-from leanstorage.takeout import bson_rows, formats, importer, sources
+from leanstorage.takeout import bson_rows, importer, raw_rows, sources
 from leanstorage.takeout import report as report_module
 from leanstorage.takeout.report import Report
 from tests.leanstorage.storage_support import StorageTestCase
@@ -98,6 +98,11 @@ class ImportTestCase(StorageTestCase):
             store.close()
         return {one.id: one for one in found}
 
+    def adopt(self, keys):
+        store = open_store(self.database)
+        fingerprint.adopt(store, keys)
+        store.close()
+
     def refusals(self):
         return [json.loads(line) for line in self.refused.read_text().splitlines()] if self.refused.exists() else []
 
@@ -151,7 +156,7 @@ class FormsTest(ImportTestCase):
         for step in range(1, 40):
             stream = Dripping(data)
             stream.step = step
-            found = list(formats.elements(stream, b"["))
+            found = list(raw_rows.elements(stream, b"["))
             self.assertEqual([json.loads(one) for _, one, _ in found], rows)
             self.assertEqual([number for number, _, _ in found], [2, 8])
 
@@ -259,6 +264,45 @@ class RowsTest(ImportTestCase):
             {key: one.body["n"] for key, one in self.objects("Post").items()}, {ID % 1: 1, ID % 2: 2, ID % 3: 3}
         )
         self.assertIn("imported 1, skipped 1, refused 0", self.output.getvalue())
+
+    def test_newer_export_wins_unless_the_row_was_changed_here(self):
+        def at(year, number, **fields):
+            return {**row(number, **fields), "updatedAt": f"{year}-01-01T00:00:00.000Z"}
+
+        first = [at(2020, number, title="old") for number in range(4)]
+        self.assertEqual(self.take_in(self.put("1/Post.0.jsonl", jsonl("Post", *first))), 0)
+        storage = self.start(keys=self.keys)
+        for number in (1, 2):
+            self.assertEqual(storage.request("PUT", f"/classes/Post/{ID % number}", {"title": "here"})[0], 200)
+        # One was changed there alone, one there and here, one here alone, one nowhere.
+        newer = [at(2090, 0, title="there"), at(2090, 1, title="there"), first[2], first[3]]
+        self.assertEqual(self.take_in(self.put("2/Post.0.jsonl", jsonl("Post", *newer))), 0)
+        self.assertIn("imported 1, skipped 3, refused 0", self.output.getvalue())
+        self.assertIn("note: 1 rows here were older than those of this export, which were taken", self.output.getvalue())
+        self.assertIn("note: 1 rows were changed here and there: those of here stay", self.output.getvalue())
+
+        def titles():
+            return [self.objects("Post")[ID % number].body["title"] for number in range(4)]
+
+        self.assertEqual(titles(), ["there", "here", "here", "old"])
+        newest = [at(2091, 0, title="newest"), at(2089, 3, title="newest")]
+        self.assertEqual(self.take_in(self.put("3/Post.0.jsonl", jsonl("Post", *newest))), 0)
+        self.assertEqual(titles(), ["newest", "here", "here", "newest"])
+        self.assertEqual(self.take_in(self.folder / "2"), 0)
+        self.assertIn("imported 0, skipped 4", self.output.getvalue())
+        self.assertEqual(titles(), ["newest", "here", "here", "newest"])
+
+    def test_newer_export_of_a_user_keeps_what_was_changed_here_and_its_names_unique(self):
+        users = [row(number, username=f"u{number}", email=f"e{number}@example.com") for number in (1, 2)]
+        self.assertEqual(self.take_in(self.put("1/_User.0.jsonl", jsonl("_User", *users))), 0)
+        swapped = [{**row(number, username=f"u{3 - number}"), "updatedAt": "2090-01-01T00:00:00.000Z"} for number in (2, 1)]
+        swapped[0]["username"] = "free"
+        self.assertEqual(self.take_in(self.put("2/_User.0.jsonl", jsonl("_User", *swapped))), 0, self.output.getvalue())
+        found = self.objects("_User")
+        self.assertEqual([found[ID % number].body["username"] for number in (1, 2)], ["u2", "free"])
+        storage = self.start(keys=self.keys)
+        for name, code in (("u1", 201), ("u2", 400), ("free", 400)):
+            self.assertEqual(storage.request("POST", "/users", {"username": name, "password": "p"})[0], code)
 
     def test_dry_run_tells_the_same_and_keeps_nothing(self):
         path = self.put("Post.0.jsonl", jsonl("Post", row(1, n=1), row(2, n="x"), row(1, n=3)))
@@ -423,8 +467,12 @@ class UsersTest(ImportTestCase):
         self.assertEqual(self.take_in(self.put("1/_User.0.jsonl", jsonl("_User", *self.users()))), 0)
         right, self.keys = self.keys, {**self.keys, "master_key": "forgotten"}
         later = [{**one, "updatedAt": "2021-01-01T00:00:00.000Z"} for one in self.users()]
+        with self.assertRaisesRegex(ValueError, "this database belongs to another master key"):
+            self.take_in(self.put("2/_User.0.jsonl", jsonl("_User", *later)))
+        self.adopt(self.keys)
         self.assertEqual(self.take_in(self.put("2/_User.0.jsonl", jsonl("_User", *later))), 0, self.output.getvalue())
         self.assertNotIn("had changed", self.output.getvalue())
+        self.adopt(right)
         storage = self.start(keys=right)
         self.assertEqual(storage.request("GET", "/users/me", session=f"token{1:020d}")[0], 200)
 
@@ -623,7 +671,7 @@ class ProcessesTest(ImportTestCase):
     def test_rows_converted_in_other_processes_come_out_the_same(self):
         rows = [row(number % 250, n=number) | {"objectId": f"{number:024x}"} for number in range(3000)]
         path = self.put("Post.0.jsonl", jsonl("Post", *rows))
-        with mock.patch.multiple(importer, INLINE_BATCHES=1), mock.patch.multiple(formats, BATCH_ROWS=500):
+        with mock.patch.multiple(importer, INLINE_BATCHES=1), mock.patch.multiple(raw_rows, BATCH_ROWS=500):
             with mock.patch("os.cpu_count", return_value=2):
                 self.assertEqual(self.take_in(path), 0, self.output.getvalue())
         found = self.objects("Post")

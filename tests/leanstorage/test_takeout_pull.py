@@ -15,7 +15,8 @@ from leanstorage.blobs import folder
 from leanstorage import keys as key_files
 from leanstorage.blobs.folder import FolderBlobs
 from leanstorage.store import Row
-from leanstorage.takeout import exporter, importer, puller, remote
+from leanstorage.takeout import exporter, file_import, importer, puller, remote
+from leanstorage.takeout.budget import Budget, OutOfCalls
 from leanstorage.takeout.report import Report
 from leanstorage.rules.values import pointer
 from tests.leanstorage.storage_support import StorageTestCase
@@ -35,7 +36,7 @@ class Trouble(BaseHTTPRequestHandler):
             found = answer.status_code, {"Content-Type": answer.headers["Content-Type"]}, answer.content
         status, headers, body = found
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        for name, value in {"Content-Length": str(len(body)), "Connection": "close", **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -306,16 +307,127 @@ class PullTest(PullTestCase):
         failed, last = self.output.getvalue().splitlines()
         self.assertEqual(failed, "failed: the API refused the app id or the master key")
         self.assertIn("refused 0 rows, 1 failed; ", last)
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-            self.assertEqual(self.pull(url), 1)
-        failed, last = self.output.getvalue().splitlines()
-        self.assertEqual(failed, f"failed: GET /schemas: no answer from {url} (ConnectionError) after 8 tries")
-        self.assertNotIn("files", last)
         for url in ("ftp://x", "file:///etc/passwd", "api.example.com", "http://user:pass@host"):
             with self.subTest(url), self.assertRaises(ValueError):
                 remote.Remote(url, "a", "b")
+
+    def test_trouble_that_will_not_pass_is_told_at_once_with_what_to_do(self):
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            closed = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        html, text = {"Content-Type": "text/html"}, {"Content-Type": "text/plain"}
+        archived = b'{"code":1,"error":"The app is archived, please activate it."}'
+        answers = (
+            ((504, {"Content-Type": "application/json"}, archived), "the API says: The app is archived, please activate"),
+            ((504, text, "应用已归档".encode()), "the API says: 应用已归档 (activate the app in LeanCloud's console"),
+            ((301, {**html, "Location": "https://new.example.com/1.1/schemas"}, b""), "redirects to https://new.example.com"),
+            ((302, html, b""), "redirects: if that is the API, name it in --from"),
+            ((200, html, b"<html>"), "(status 200) is not LeanCloud's API: look at --from"),
+            ((404, html, b"<html>"), "(status 404) is not LeanCloud's API: look at --from"),
+        )
+        cases = [(self.proxy(lambda path, answer=answer: answer), said) for answer, said in answers]
+        cases += [
+            (cases[0][0].replace("http:", "https:"), "does not speak TLS: look at the port, or use http:// in --from"),
+            ("http://api.misspelt.invalid", "there is no host of that name: http://api.misspelt.invalid"),
+            (closed, f"nothing listens at {closed}"),
+        ]
+        for url, said in cases:
+            with self.subTest(said):
+                self.assertEqual(self.pull(url), 1)
+                failed, _ = self.output.getvalue().splitlines()
+                self.assertIn(said, failed)
+                self.assertEqual(self.clock.slept, [])
+
+    def test_timeout_of_a_proxy_is_waited_out_and_said(self):
+        self.fill(1)
+        seen = []
+
+        def trouble(path):
+            seen.append(path)
+            return (504, {"Content-Type": "text/html"}, b"<h1>504 Gateway Time-out</h1>") if len(seen) < 5 else None
+
+        self.assertEqual(self.pull(self.proxy(trouble)), 0, self.output.getvalue())
+        self.assertIn("GET /schemas: status 504, trying again (4 of 8)", self.output.getvalue())
+
+    def test_limit_that_does_not_pass_says_that_the_day_may_be_used_up(self):
+        limit = (429, {"Content-Type": "application/json"}, b'{"code":429,"error":"Too many requests."}')
+        self.assertEqual(self.pull(self.proxy(lambda path: limit)), 1)
+        self.assertIn("run the same command again tomorrow", self.output.getvalue())
+
+    def counting(self):
+        """(URL of the source, the calls that are made to it)."""
+        asked = []
+        return self.proxy(lambda path: asked.append(path)), asked
+
+    def announced(self):
+        return int(self.output.getvalue().split(" calls to the API at most")[0].split()[-1])
+
+    def test_members_that_an_export_brought_are_asked_for_only_where_the_owner_changed_since(self):
+        ann, bob = self.fill(3)
+        day = 86_400_000
+        rows = [Row(f"{number:024x}", 5 * day, number * day, None, {}) for number in range(1, 41)]
+
+        def owners(transaction):
+            info = {"columns": {"fans": {"type": "Relation", "className": "_User"}}, "permissions": {}, "default_acl": None}
+            transaction.save_class("Owner", info)
+            transaction.insert_many("Owner", [(row.id, row.created, row.updated, None, "{}") for row in rows])
+            transaction.relate_many("Owner", "fans", "_User", [(row.id, ann) for row in rows])
+
+        self.source.service.store.write(owners)
+        self.take_in_export()
+        changed = {"fans": {"__op": "RemoveRelation", "objects": [pointer("_User", ann)]}}
+        self.assertEqual(self.source.request("PUT", f"/classes/Owner/{rows[4].id}", changed, master=True)[0], 200)
+        late = {"fans": {"__op": "AddRelation", "objects": [pointer("_User", bob)]}}
+        self.assertEqual(self.source.request("POST", "/classes/Owner", late, master=True)[0], 201)
+        url, asked = self.counting()
+        self.assertEqual(self.pull(url), 0, self.output.getvalue())
+        self.assert_equal("joined")
+        members = [path for path in asked if "relatedTo" in path and "Owner" in path]
+        self.assertLessEqual(len(members), 2 * 3)  # two that changed and the newest of the export, in two passes
+        self.assertLessEqual(len(asked), self.announced() + 6)  # one to count each class, and the schemas
+        self.assertIn(f"\ncalls to the API: {len(asked)}; in the last 24 hours: {len(asked)}\n", self.output.getvalue())
+
+    def test_members_of_an_import_that_was_cut_are_all_asked_for(self):
+        self.fill(1)
+        exporter.run(self.folder / "export", self.source.database, self.source.keys, self.output, self.output)
+        path = self.folder / "export" / "_Join.fans.Thing.0.jsonl"
+        path.write_bytes(path.read_bytes()[:-40])
+        report = Report("x", self.output, self.output)
+        with mock.patch.object(Report, "_file", lambda self: io.StringIO()):
+            self.assertEqual(importer.run([self.folder / "export"], self.database, self.keys, "x", report=report), 1)
+        self.assertEqual(self.pull(), 0, self.output.getvalue())
+        self.assert_equal("cut")
+
+    def test_calls_are_estimated_counted_and_ended_at_the_limit_and_the_next_run_goes_on(self):
+        ann, _ = self.fill(2500)
+        add = {"fans": {"__op": "AddRelation", "objects": [pointer("_User", ann)]}}
+        for _ in range(150):
+            self.source.request("POST", "/classes/Thing", add)
+        url, asked = self.counting()
+        runs = 0
+        while (code := self.pull(url, max_calls=len(asked) + 120)) == 1:
+            self.assertIn("as many as --max-calls allows: run the same command again in 24 hours", self.output.getvalue())
+            runs += 1
+            self.assertEqual(len(asked), 120 * runs)
+            self.assertLess(runs, 10)
+        self.assertEqual(code, 0, self.output.getvalue())
+        self.assertGreater(runs, 1)
+        self.assert_equal("limited")
+
+    def test_budget_that_waits_goes_on_when_the_first_hour_is_a_day_old(self):
+        clock, said = Clock(), []
+
+        def budget(limit, is_patient=True):
+            return Budget(self.source.service.store, "calls:x", limit, is_patient, said.append, clock, clock.monotonic)
+
+        first = budget(3)
+        for _ in range(4):
+            first.take()
+        self.assertGreaterEqual(clock.monotonic(), 24 * 3600 - 3600)
+        self.assertEqual((first.made, first.recent(), len(set(said))), (4, 1, 24))
+        first.close()
+        with self.assertRaises(OutOfCalls):
+            budget(1, is_patient=False).take()
 
     def test_odd_answers_are_clear_refusals_and_the_rest_comes(self):
         self.fill(3)
@@ -383,7 +495,7 @@ class PullTest(PullTestCase):
         self.assertRegex(self.output.getvalue(), r"\nfiles +2 +1 +0 +1\n")
         self.assertEqual((self.blobs.size(small["key"]), self.blobs.size(large["key"])), (1, None))
 
-    def test_files_that_arrive_broken_are_fetched_again_and_never_kept(self):
+    def test_files_that_arrive_broken_are_fetched_again_and_odd_ones_are_told(self):
         good, cut, wrong, gone = (self.upload(f"{number}.bin", b"x" * 5000) for number in range(4))
         meta = {"size": 5000, "_checksum": "0" * 32}
 
@@ -407,14 +519,72 @@ class PullTest(PullTestCase):
 
         url = self.proxy(trouble)
         self.source.service.options.files_url = url
-        self.assertEqual(self.pull(url, blobs=self.blobs), 1)
+        self.assertEqual(self.pull(url, blobs=self.blobs), 0, self.output.getvalue())
         output = self.output.getvalue()
-        self.assertIn("do not match its checksum", output)
+        self.assertIn("note: 1 files are not of the size or checksum that was once claimed: kept as they are", output)
+        self.assertIn(f"    1 files are gone there\n        {gone['key']} (3.bin): {url}/", output)
         self.assertIn("answers with status 404", output)
         self.assertEqual(len(seen), 3)
-        for token, is_kept in ((good, True), (cut, True), (wrong, False), (gone, False)):
+        for token, is_kept in ((good, True), (cut, True), (wrong, True), (gone, False)):
             opened = self.blobs.open(token["key"])
             if opened:
                 opened[0].close()
             self.assertEqual(opened is not None and opened[1] == 5000, is_kept)
         self.assertEqual([path.name for path in self.blobs.folder.glob(".upload*")], [])
+        seen.clear()
+        self.assertEqual(self.pull(url, blobs=self.blobs), 0, self.output.getvalue())
+        self.assertEqual(seen, [])
+        self.assertNotIn("kept as they are", self.output.getvalue())  # it is not fetched again
+
+    def test_host_that_does_not_answer_costs_few_tries_and_other_hosts_go_on(self):
+        files = [self.upload(f"{number}.bin", b"x" * 10) for number in range(30)]
+        asked = []
+
+        def trouble(path):
+            asked.append(path)
+            return 503, {"Content-Type": "text/html"}, b"down"
+
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            dead = f"127.0.0.1:{unused.getsockname()[1]}"
+        hosts = [self.proxy(trouble), f"http://{dead}", self.source.url]
+
+        def spread(path):
+            if "/classes/_File?where" not in path:
+                return None
+            keys = self.source.keys
+            headers = {"X-LC-Id": keys["id"], "X-LC-Key": f"{keys['master_key']},master"}
+            answer = requests.get(self.source.url + path, headers=headers, timeout=15).json()
+            for row in answer["results"]:
+                number = int(row["name"].partition(".")[0])
+                row["url"] = f"{hosts[number % 3]}/{row['key']}"
+            return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
+
+        self.assertEqual(self.pull(self.proxy(spread), blobs=self.blobs), 1)
+        self.assertRegex(self.output.getvalue(), r"\nfiles +30 +10 +0 +20\n")
+        self.assertLessEqual(len(asked), 8 * (3 + 2))  # tries of three files, and of those that were asked for meanwhile
+        reasons = "".join(path.read_text() for path in self.folder.glob("refused-*.jsonl"))
+        self.assertIn(f"its host {dead} does not answer", reasons)
+        self.assertIn(f"nothing listens at {dead}", reasons)
+        self.assertIn(f"{files[0]['key']} (0.bin)", reasons)
+        self.assertNotIn("line 0", self.output.getvalue())
+
+    def test_bytes_that_were_downloaded_otherwise_are_taken_in_by_key_and_name(self):
+        tokens = [self.upload(name, b"x" * 10) for name in ("a b.png", "b.png", "twice.png", "twice.png", "none.png", "odd.png")]
+        self.assertEqual(self.pull(), 0, self.output.getvalue())
+        folder_ = self.folder / "downloaded"
+        by_key, by_last, by_name = tokens[0]["key"], tokens[1]["key"].rpartition("/")[2], "odd.png"
+        for name, data in ((by_key, b"x" * 10), (f"deep/{by_last}", b"y" * 10), (by_name, b"z" * 3), ("twice.png", b"x" * 10)):
+            path = folder_ / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        os.symlink("/etc/passwd", folder_ / "none.png")
+        for number in range(2):
+            self.output = io.StringIO()
+            report = Report(self.folder / f"missing-{number}.jsonl", self.output, self.output)
+            self.assertEqual(file_import.run(folder_, self.database, self.blobs, "x", report=report), 0)
+        self.assertRegex(self.output.getvalue(), r"\nfiles +6 +\d +\d +0\n")
+        self.assertIn("files are not in the folder and still without bytes", self.output.getvalue())
+        self.assertIn("(none.png): not found", self.output.getvalue())
+        kept = [self.blobs.size(one["key"]) for one in tokens]
+        self.assertEqual(kept, [10, 10, None, None, None, 3])  # which of the two is twice.png nobody can tell

@@ -1,0 +1,33 @@
+"""Which master key a database belongs to: under another one nobody could log in, and sessions would end in silence."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+from leanstorage.store import Store
+
+KIND, KEY = "fingerprint", "master_key"
+
+
+def check(store: Store, keys: Mapping[str, str]) -> None:
+    """Take the keys for those of a database that has none yet; raise ValueError where it has others."""
+    mine = of(keys)
+    known = store.read(lambda transaction: transaction.record(KIND, KEY))
+    if known is None:
+        store.write(lambda transaction: transaction.add_record(KIND, KEY, {"fingerprint": mine}))
+        known = store.read(lambda transaction: transaction.record(KIND, KEY)) or {"fingerprint": mine}
+    if known["fingerprint"] != mine:
+        raise ValueError(
+            "this database belongs to another master key: set LEANCLOUD_APP_MASTER_KEY and the other keys as before,"
+            " or run adopt-keys to go on with these, which ends all sessions"
+        )
+
+
+def adopt(store: Store, keys: Mapping[str, str]) -> None:
+    """Let a database belong to these keys from now on."""
+    store.write(lambda transaction: transaction.put_record(KIND, KEY, {"fingerprint": of(keys)}))
+
+
+def of(keys: Mapping[str, str]) -> str:
+    """A text that tells two master keys apart and nothing of either."""
+    return hmac.new(keys["master_key"].encode(), b"leanstorage fingerprint", hashlib.sha256).hexdigest()[:32]

@@ -1,0 +1,44 @@
+"""What a console has and no API shows, as a list for whoever left, with the commands that set it here."""
+
+from collections.abc import Callable
+
+from leanstorage.store import open_store
+
+MAX_SHOWN = 30  # classes
+PROGRAM = "python -m leanstorage"
+OWN = (
+    ("class permissions", "for each class: {program} permissions CLASS --create users --delete nobody"),
+    ("default ACLs of classes", "{program} permissions CLASS --default-acl owner"),
+    ("default values, required and hidden columns", "{program} columns CLASS, then --default KEY=JSON, --required KEY"),
+    ("indexes", "{program} index CLASS KEY, where queries are slow"),
+    ("unique indexes", "{program} index CLASS KEY --unique"),
+    ("only verified users may log in", "{program} serve --verify-emails --login-needs-verified-email"),
+    ("secrets of third-party logins", "copy them; {program} serve --trust-auth PROVIDER, or check them in your app"),
+    ("environment variables of the engine", "copy them into the environment of your app; {program} env prints its own"),
+    ("scheduled functions", "a line of a crontab for each, see docs/leaving-leancloud.md"),
+)
+ELSEWHERE = (
+    "templates of mails and SMS, signatures",
+    "the history of instant messages, push records, leaderboards, user feedback",
+    "LeanDB and LeanCache: dump them with their own tools",
+    "domains that are bound to the API and to files, and their DNS records",
+)
+
+
+def tell(database: str, say: Callable[[str], object]) -> None:
+    """Say what is still to be copied from the console by hand."""
+    store = open_store(database)
+    try:
+        names = store.read(lambda transaction: transaction.class_names())
+    finally:
+        store.close()
+    shown = [name for name in names if not name.startswith("_")][:MAX_SHOWN]
+    say("")
+    say("No API shows the following. Copy it from the console before the app is destroyed:")
+    for what, how in OWN:
+        say(f"[ ] {what}: {how.format(program=PROGRAM)}")
+    for what in ELSEWHERE:
+        say(f"[ ] {what}")
+    if shown:
+        say(f"classes: {', '.join(shown)}{', ...' if len(shown) == MAX_SHOWN else ''}")
+    say('Do not press "stop service" in the console before you have compared everything here.')

@@ -1,0 +1,194 @@
+"""`leave --from URL`: out of LeanCloud with one command. Protocol appendix C.9.
+
+It asks for the export, waits for it, downloads and imports it, then pulls what changed since and the files. How far it came
+is a record of the kind `leave` in the store: {"export": id, "is_imported": bool}; so it can be killed anywhere and run
+again. What it does twice then changes nothing.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from leanstorage.store import Document, open_store
+from leanstorage.takeout import checklist, importer, load, puller
+from leanstorage.takeout.budget import Budget
+from leanstorage.takeout.remote import Remote, RemoteError
+from leanstorage.takeout.report import Report
+from leanstorage.takeout.sources import printable
+
+KIND = "leave"
+FIRST_POLL, LONGEST_POLL = 2, 60  # seconds between two looks at the export
+MAX_POLLS = 2000
+STEPS = ("ask for the export", "download it", "import it", "pull what changed since")
+BY_HAND = "ask for it in the console (Data storage, Import and export), download it, and name it with --export FILE"
+
+
+class Leaving:
+    """What the steps share. `make_remote` and `make_report` are called for each step that needs one."""
+
+    def __init__(
+        self,
+        make_remote: Callable[[], Remote],
+        make_report: Callable[[], Report],
+        database: str,
+        keys: dict[str, str],
+        folder: Path,
+        say: Callable[[str], object] = print,
+    ) -> None:
+        self.make_remote, self.make_report = make_remote, make_report
+        self.database, self.keys, self.folder, self.say = database, keys, folder, say
+
+    def state(self) -> Document:
+        store = open_store(self.database)
+        try:
+            return store.read(lambda transaction: transaction.record(KIND, self._source())) or {}
+        finally:
+            store.close()
+
+    def save(self, **changes: Any) -> None:
+        state = {**self.state(), **changes}
+        store = open_store(self.database)
+        try:
+            load.stored(store, lambda transaction: transaction.put_record(KIND, self._source(), state))
+        finally:
+            store.close()
+
+    def _source(self) -> str:
+        return self.make_remote().source_id
+
+
+def run(
+    leaving: Leaving,
+    export: Path | None = None,
+    is_again: bool = False,
+    email: str | None = None,
+    blobs: Any = None,
+    max_calls: int | None = None,
+    is_patient: bool = False,
+) -> int:
+    """Do what is left of the steps; return the exit code: 0 only if everything came.
+
+    `export` is a file that was downloaded otherwise; `is_again` asks for a newer one than the last.
+    """
+    if is_again:
+        leaving.save(export=None, is_imported=False)
+    state = leaving.state()
+    _say_steps(leaving, state, export)
+    code = 0
+    if not state.get("is_imported"):
+        path = export or _fetched(leaving, state.get("export"), email, max_calls, is_patient)
+        if path is None:
+            return 1
+        code = _import(leaving, path, is_ours=export is None)
+    leaving.say(f"step 4 of 4: {STEPS[3]}{', and the files' if blobs is not None else ''}")
+    code |= puller.run(
+        leaving.make_remote(),
+        leaving.database,
+        leaving.keys,
+        "",
+        blobs=blobs,
+        report=leaving.make_report(),
+        max_calls=max_calls,
+        is_patient=is_patient,
+    )
+    if code:
+        leaving.say("something is left, see above: run the same command again, it goes on where it was")
+    else:
+        leaving.say("everything came: the same command brings what changes from now on, --again a newer export first")
+        checklist.tell(leaving.database, leaving.say)
+    return code
+
+
+def _say_steps(leaving: Leaving, state: Document, export: Path | None) -> None:
+    done = 3 if state.get("is_imported") else 1 if state.get("export") else 0
+    if export is not None and done < 2:
+        done = 2
+    if done:
+        leaving.say(f"done before: {', '.join(STEPS[:done])}")
+    leaving.say(f"left: {', '.join(STEPS[done:])}")
+
+
+def _fetched(
+    leaving: Leaving, export_id: str | None, email: str | None, max_calls: int | None, is_patient: bool
+) -> Path | None:
+    """The export's file; None where it could not be had, which was told."""
+    remote, store = leaving.make_remote(), open_store(leaving.database)
+    budget = Budget(store, f"calls:{remote.source_id}", max_calls, is_patient, leaving.say, remote.clock)
+    remote.before_call, remote.say = budget.take, leaving.say
+    try:
+        if export_id is None:
+            leaving.say(f"step 1 of 4: {STEPS[0]}")
+            export_id = _asked(remote, email)
+            leaving.save(export=export_id, is_imported=False)
+        leaving.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = leaving.folder / f"export-{export_id}.tar.gz"
+        if not path.exists():
+            leaving.say(f"step 2 of 4: {STEPS[1]} ({export_id})")
+            url = _finished(remote, export_id, leaving.say)
+            remote.download_to(path, url)
+        return path
+    except _NoSuchExport:
+        leaving.save(export=None)
+        leaving.say("failed: LeanCloud knows that export no more: run the same command again, it asks for a new one")
+    except RemoteError as error:
+        if error.code in (403, 404, 410):  # the link is too old
+            leaving.save(export=None)
+        leaving.say(f"failed: the export: {error}: run the same command again, or {BY_HAND}")
+    finally:
+        budget.close()
+        remote.close()
+        store.close()
+    return None
+
+
+class _NoSuchExport(Exception):
+    """The export that was asked for is not known."""
+
+
+def _asked(remote: Remote, email: str | None) -> str:
+    found = remote.post("/exportData", {"email": email} if email else {})
+    export_id = found.get("id")
+    if not isinstance(export_id, str) or not export_id.isalnum() or not export_id.isascii() or len(export_id) > 100:
+        raise RemoteError("the answer to POST /exportData names no export")
+    return export_id
+
+
+def _finished(remote: Remote, export_id: str, say: Callable[[str], object]) -> str:
+    """Wait until the export is made; return its URL."""
+    wait, began = float(FIRST_POLL), time.monotonic()
+    for _ in range(MAX_POLLS):
+        try:
+            found = remote.get(f"/exportData/{export_id}")
+        except RemoteError as error:
+            if error.code in (1, 101, 404):
+                raise _NoSuchExport from None
+            raise
+        url = found.get("download_url")
+        if isinstance(url, str) and url:
+            return url
+        status = found.get("status")
+        if status not in ("running", "done", None):
+            raise _NoSuchExport
+        say(f"LeanCloud is making the export ({time.monotonic() - began:.0f} s so far)")
+        remote.clock.sleep(wait)
+        wait = min(wait * 1.5, LONGEST_POLL)
+    raise RemoteError("the export is not ready after more than a day")
+
+
+def _import(leaving: Leaving, path: Path, is_ours: bool) -> int:
+    """Import the export; one that is damaged is thrown away, so that the next run fetches it anew."""
+    leaving.say(f"step 3 of 4: {STEPS[2]}: {printable(str(path))}")
+    report = leaving.make_report()
+    code = importer.run([path], leaving.database, leaving.keys, "", report=report)
+    if any(_is_damage(text) for text in report.broken):
+        if is_ours:
+            path.unlink(missing_ok=True)
+        leaving.say("the export is damaged: run the same command again, it is fetched anew")
+    else:
+        leaving.save(is_imported=True)
+    return code
+
+
+def _is_damage(text: str) -> bool:
+    return any(part in text for part in ("ends too early", "is damaged", "what a server answered"))

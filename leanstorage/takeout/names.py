@@ -1,0 +1,36 @@
+"""The class that a file's name tells, and which files of a folder are no export at all."""
+
+import re
+
+_DATE = r"\d{4}-?\d\d-?\d\d"
+_TIME = r"(?:[T_ -]?\d\d[-_.:]?\d\d(?:[-_.:]?\d\d)?Z?)?"
+_BEFORE = re.compile(rf"^(?:Copy of |{_DATE}{_TIME}[_ -])+")
+_BEHIND = re.compile(rf"(?:\s*\(\d+\)|\s*-\s*(?:Copy|副本)|的?副本| copy| \d+|[ _-]{_DATE}{_TIME}|_all)$")
+_OTHER = (
+    "txt md rtf db ini eml msg mbox htm html pdf doc docx xls xlsx ppt pptx png jpg jpeg gif webp svg mp3 mp4 log url lnk"
+    " webloc plist sql sqlite sh bat py js ts css yml yaml toml conf exe dmg apk"
+).split()
+_UNFINISHED = ("part", "partial", "crdownload", "download", "tmp")
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
+
+
+def class_of(name: str) -> str:
+    """The class of a file: `Post.0.jsonl`, `Post_all.json`, `_User.x1.bson`, `Post (1).json`, `2026-11-28_Post.json`."""
+    stem = _BEFORE.sub("", name.split(".")[0], count=1)
+    while found := _BEHIND.search(stem):
+        stem = stem[: found.start()]
+    return stem
+
+
+def is_other(name: str) -> bool:
+    """Whether a name is that of what lies beside an export: notes, mails, pictures, what Windows leaves."""
+    return _ending(name) in _OTHER or name.startswith("~$")
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether it is a download that did not end."""
+    return _ending(name) in _UNFINISHED
+
+
+def _ending(name: str) -> str:
+    return name.rpartition(".")[2].lower() if "." in name else ""

@@ -1,0 +1,82 @@
+"""Texts that are not UTF-8, or end their lines as old Macs did, as what the readers of rows expect."""
+
+import codecs
+import re
+
+from leanstorage.takeout.sources import CHUNK_BYTES, SourceError, Stream
+
+BOM = codecs.BOM_UTF8
+_BOMS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_LONE_CR = re.compile(rb"\r(?!\n|\Z)")
+
+
+def encoding_of(head: bytes) -> str | None:
+    """The encoding of a text that is not UTF-8, by its first bytes; None for UTF-8 and for what is no text.
+
+    GB18030, which holds GBK, only where most lines with other than ASCII are not UTF-8: single bad rows are refused alone.
+    """
+    for mark, encoding in _BOMS:
+        if head.startswith(mark):
+            return encoding
+    if len(head) >= 4 and head[0:1] in b"#{[" and head[1::2][:64].count(0) == len(head[1::2][:64]):
+        return "utf-16-le"
+    if len(head) >= 4 and head[1:2] in b"#{[" and head[0::2][:64].count(0) == len(head[0::2][:64]):
+        return "utf-16-be"
+    whole = head.rpartition(b"\n")[0] if len(head) >= 1 << 16 else head
+    lines = [line for line in re.split(rb"[\r\n]", whole) if not line.isascii()]
+    if sum(not _is_encoded(line, "utf-8") for line in lines) * 2 <= len(lines):
+        return None
+    return "gb18030" if all(_is_encoded(line, "gb18030") for line in lines) else None
+
+
+def _is_encoded(line: bytes, encoding: str) -> bool:
+    try:
+        line.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def has_lone_cr(head: bytes) -> bool:
+    """Whether lines end with CR alone; in JSON a CR is never part of a value."""
+    return bool(_LONE_CR.search(head))
+
+
+class Recoded:
+    """A stream in another encoding as UTF-8. `read` may return more than was asked for."""
+
+    def __init__(self, stream: Stream, encoding: str) -> None:
+        self._stream, self._encoding = stream, encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+
+    def read(self, size: int) -> bytes:
+        while True:
+            chunk = self._stream.read(min(size, CHUNK_BYTES))
+            try:
+                text = self._decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError:
+                raise SourceError(f"it begins as {self._encoding} and does not go on so") from None
+            if text or not chunk:
+                return text.encode("utf-8", "surrogatepass")
+
+
+class WithNewlines:
+    """A stream whose lines end with LF."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._kept = b""
+
+    def read(self, size: int) -> bytes:
+        chunk = self._stream.read(size)
+        if not chunk:
+            kept, self._kept = self._kept, b""
+            return kept.replace(b"\r", b"\n")
+        data = self._kept + chunk
+        self._kept = b""
+        if data.endswith(b"\r"):
+            if len(data) == 1:
+                self._kept = data
+                return self.read(size)
+            data, self._kept = data[:-1], b"\r"
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

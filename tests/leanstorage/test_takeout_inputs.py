@@ -1,0 +1,238 @@
+"""What owners really have in their folders: every odd input is taken right, or refused in words that say what to do."""
+
+import gzip
+import io
+import json
+import unittest
+import zipfile
+
+from tests.leanstorage.test_takeout_import import ID, ImportTestCase, jsonl, row, tar
+
+ROWS = [row(1, n="一篇评论"), row(2, n="two")]
+TEXTS = [json.dumps(one, ensure_ascii=False) for one in ROWS]
+BOM = b"\xef\xbb\xbf"
+TAKEN = {"Comment": {ID % 1: "一篇评论", ID % 2: "two"}}
+COUNTER = row(9, n="c")
+BOTH = {**TAKEN, "Counter": {ID % 9: "c"}}
+EXPIRED = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>'
+WALINE = {"type": "waline", "version": 1, "time": 1, "tables": ["Comment", "Counter", "Users"]}
+
+
+def zipped(**members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name.replace("__", "."), data)
+    return file.getvalue()
+
+
+def waline(**wrapping):
+    data = {"Comment": ROWS, "Counter": [COUNTER], "Users": []}
+    return json.dumps({**wrapping, **WALINE, "data": data}, ensure_ascii=False)
+
+
+def lines(*texts, end="\n"):
+    return end.join(texts) + end
+
+
+# What it is -> (the file's name, its bytes, {class: {objectId: n}}).
+GOOD = {
+    "backup of Waline": ("waline.json", waline().encode(), BOTH),
+    "backup of Waline with its answer around it": (
+        "w.json",
+        json.dumps({"errno": 0, "errmsg": "", "data": json.loads(waline())}).encode(),
+        BOTH,
+    ),
+    "indented backup of Waline": ("w.json", json.dumps(json.loads(waline()), indent=2).encode(), BOTH),
+    "arrays by class": ("all.json", json.dumps({"Comment": ROWS, "Counter": [COUNTER]}).encode(), BOTH),
+    "indented arrays by class": ("all.json", json.dumps({"Counter": [COUNTER], "Comment": ROWS}, indent=1).encode(), BOTH),
+    "an empty array before the others": ("all.json", json.dumps({"Counter": [], "Comment": ROWS}).encode(), TAKEN),
+    "several #filetype lines": ("all.jsonl", jsonl("Comment", *ROWS) + jsonl("Counter", COUNTER), BOTH),
+    "several #filetype lines, joined with their BOMs": (
+        "all.jsonl",
+        BOM + jsonl("Comment", *ROWS) + BOM + jsonl("Counter", COUNTER),
+        BOTH,
+    ),
+    "the same #filetype line again": ("a.jsonl", jsonl("Comment", ROWS[0]) + jsonl("Comment", ROWS[1]), TAKEN),
+    "lines that end in CR alone": ("Comment.0.jsonl", lines(*TEXTS, end="\r").encode(), TAKEN),
+    "a header and lines that end in CR alone": ("x.jsonl", jsonl("Comment", *ROWS).replace(b"\n", b"\r"), TAKEN),
+    "lines that end in CR and CR LF": ("Comment.0.jsonl", f"{TEXTS[0]}\r{TEXTS[1]}\r\n".encode(), TAKEN),
+    "a second download": ("Comment (1).json", json.dumps(ROWS).encode(), TAKEN),
+    "a second download of lines": ("Comment.0 (1).jsonl", lines(*TEXTS).encode(), TAKEN),
+    "a date before the name": ("2026-11-28_Comment.json", json.dumps(ROWS).encode(), TAKEN),
+    "a date and a time before the name": ("20261128-101500_Comment.json", json.dumps(ROWS).encode(), TAKEN),
+    "a date behind the name": ("Comment-2026-11-28.json", json.dumps(ROWS).encode(), TAKEN),
+    "a copy": ("Comment - Copy (2).json", json.dumps(ROWS).encode(), TAKEN),
+    "a copy made in Chinese": ("Comment - 副本.json", json.dumps(ROWS).encode(), TAKEN),
+    "a copy made on a Mac": ("Comment copy.json", json.dumps(ROWS).encode(), TAKEN),
+    ".tar.gz in .zip": ("e.zip", zipped(e__tar__gz=gzip.compress(tar({"x.jsonl": jsonl("Comment", *ROWS)}))), TAKEN),
+    ".tar in .zip": ("e.zip", zipped(e__tar=tar({"x.jsonl": jsonl("Comment", *ROWS)})), TAKEN),
+    ".tar.gz in .tar": ("e.tar", tar({"e.tar.gz": gzip.compress(tar({"x.jsonl": jsonl("Comment", *ROWS)}))}), TAKEN),
+    "a packed file in .zip": ("e.zip", zipped(Comment__0__jsonl__gz=gzip.compress(lines(*TEXTS).encode())), TAKEN),
+    "a BOM in the middle": ("Comment.0.jsonl", f"{TEXTS[0]}\n".encode() + BOM + TEXTS[1].encode(), TAKEN),
+    "a BOM between objects of several lines": (
+        "Comment.json",
+        json.dumps(ROWS[0], indent=1).encode() + BOM + json.dumps(ROWS[1], indent=1).encode(),
+        TAKEN,
+    ),
+    "two objects on a line": ("Comment.0.jsonl", (TEXTS[0] + TEXTS[1]).encode(), TAKEN),
+    "two objects on a line, a blank between": ("Comment.0.jsonl", f"{TEXTS[0]} {TEXTS[1]}\n".encode(), TAKEN),
+    "two objects on a line, a comma between": ("Comment.0.jsonl", f"{TEXTS[0]}, {TEXTS[1]},\n".encode(), TAKEN),
+    "GBK": ("Comment.0.jsonl", lines(*TEXTS).encode("gbk"), TAKEN),
+    "GBK behind a header": ("x.jsonl", jsonl("Comment", *ROWS).decode().encode("gbk"), TAKEN),
+    "UTF-16 with its mark": ("Comment.0.jsonl", lines(*TEXTS).encode("utf-16"), TAKEN),
+    "UTF-16 without": ("Comment.0.jsonl", lines(*TEXTS).encode("utf-16-le"), TAKEN),
+    "UTF-16 the other way round": ("Comment.json", b"\xfe\xff" + json.dumps(ROWS).encode("utf-16-be"), TAKEN),
+    "UTF-32": ("Comment.json", json.dumps(ROWS, ensure_ascii=False).encode("utf-32"), TAKEN),
+    "a CSV": ("Comment.csv", f"string,string\nobjectId,n\n{ID % 1},一篇评论\n{ID % 2},two\n".encode(), TAKEN),
+    "a CSV from a spreadsheet": ("Comment.csv", BOM + f"string,string\r\nobjectId,n\r\n{ID % 1},一篇评论\r\n{ID % 2},\"two\"\r\n".encode(), TAKEN),
+    "a CSV in GBK": ("Comment.csv", f"string,string\nobjectId,n\n{ID % 1},一篇评论\n{ID % 2},two\n".encode("gbk"), TAKEN),
+    "rows whose first column is a list": (
+        "Comment.0.jsonl",
+        b"".join(json.dumps({"l": [{}], **one}).encode() + b"\n" for one in ROWS),
+        TAKEN,
+    ),
+    "lines in a .txt": ("Comment.txt", lines(*TEXTS).encode(), TAKEN),
+}  # fmt: skip
+# What it is -> (the file's name, its bytes, what must be said).
+BAD = {
+    "RAR": ("e.rar", b"Rar!\x1a\x07\x01\x00" + b"x" * 90, "a RAR archive: unpack it"),
+    "7z": ("e.7z", b"7z\xbc\xaf\x27\x1c" + b"x" * 90, "a 7z archive: unpack it"),
+    "7z under another name": ("e.tar.gz", b"7z\xbc\xaf\x27\x1c" + b"x" * 900, "a 7z archive: unpack it"),
+    "bzip2": ("e.tar.bz2", b"BZh91AY&SY" + b"x" * 90, "a bzip2 archive: unpack it"),
+    "an expired link's answer": ("export.tar.gz", EXPIRED, "what a server answered (AccessDenied): the link has expired"),
+    "a page in place of an archive": ("e.zip", b"<!DOCTYPE html><title>Sign in</title>", "answered (Sign in)"),
+    "an error of the API": ("e.tar.gz", b'{"code":1,"error":"Forbidden"}', "answered (Forbidden)"),
+    "a download that goes on": ("export.tar.gz.crdownload", b"x" * 900, "the download is not finished"),
+    ".zip in .zip": ("e.zip", zipped(e__zip=zipped(x__jsonl=b"")), "an archive within an archive"),
+    "a .tar three deep": ("e.tar", tar({"a.tar": tar({"b.tar": tar({"c.jsonl": b"{}"})})}), "an archive within an archive"),
+    "a CSV without types": ("Comment.csv", f"objectId,n\n{ID % 1},a\n".encode(), "a CSV needs a line of types"),
+    "a name that tells no class": ("备份.json", json.dumps(ROWS).encode(), "name one with --class"),
+    "a spreadsheet": ("Comment.xlsx", zipped(x__xml=b"<x/>"), "save it as CSV or JSON"),
+    "a #filetype line that is cut": ("x.jsonl", jsonl("Comment", *ROWS) + b'#filetype:JSON-streaming {"ty', "does not tell"),
+    "arrays by class that are cut": ("all.json", json.dumps({"Comment": ROWS, "Counter": [COUNTER]}).encode()[:-2], "not closed"),
+}  # fmt: skip
+BESIDE = {
+    "readme.txt": b"the keys are in the drawer",
+    "Thumbs.db": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600,
+    "desktop.ini": b"[.ShellClassInfo]\r\nIconResource=x.dll,1\r\n",
+    "Your export is ready.eml": b"From: LeanCloud\nSubject: export\n\nhttps://...\n",
+    "mail.html": b"<html><title>export</title></html>",
+    "notes.docx": zipped(x__xml=b"<x/>"),
+    ".DS_Store": b"\0\0\0\1Bud1",
+}
+
+
+class InputsTest(ImportTestCase):
+    def taken(self):
+        return {
+            name: {key: one.body["n"] for key, one in found.items()}
+            for name in ("Comment", "Counter")
+            if (found := self.objects(name))
+        }
+
+    def test_odd_inputs_are_taken_right(self):
+        for number, (title, (name, data, expected)) in enumerate(GOOD.items()):
+            with self.subTest(title):
+                self.database = f"sqlite:///{self.folder / f'{number}.db'}"
+                self.assertEqual(self.take_in(self.put(f"{number}/{name}", data)), 0, self.output.getvalue())
+                self.assertEqual(self.taken(), expected)
+
+    def test_odd_inputs_are_refused_with_what_to_do(self):
+        for number, (title, (name, data, reason)) in enumerate(BAD.items()):
+            with self.subTest(title):
+                self.database = f"sqlite:///{self.folder / f'{number}.db'}"
+                self.assertEqual(self.take_in(self.put(f"{number}/{name}", data)), 1)
+                self.assertIn(reason, self.output.getvalue())
+                self.assertNotIn("Traceback", self.output.getvalue())
+
+    def test_what_lies_beside_an_export_is_told_and_no_failure(self):
+        for name, data in BESIDE.items():
+            self.put(f"in/{name}", data)
+        self.put("in/Comment (1).json", json.dumps(ROWS).encode())
+        self.assertEqual(self.take_in(self.folder / "in"), 0, self.output.getvalue())
+        self.assertEqual(self.taken(), TAKEN)
+        self.assertIn("passed over, no exports: 6: ", self.output.getvalue())
+        self.assertIn("Thumbs.db", self.output.getvalue())
+        packed = tar({name: data for name, data in BESIDE.items() if len(data) > 1})
+        self.assertEqual(self.take_in(self.put("e.tar", packed), self.folder / "in"), 0, self.output.getvalue())
+
+    def test_only_what_is_no_export_is_a_failure(self):
+        self.put("in/readme.txt", BESIDE["readme.txt"])
+        self.assertEqual(self.take_in(self.folder / "in"), 1)
+        self.assertIn("nothing that could be imported", self.output.getvalue())
+
+    def test_class_that_is_named_is_that_of_files_without_their_own(self):
+        self.put("in/备份.json", json.dumps(ROWS).encode())
+        self.put("in/x.jsonl", jsonl("Counter", COUNTER))
+        self.put("in/表.csv", f"string,string\nobjectId,n\n{ID % 3},three\n".encode())
+        self.assertEqual(self.take_in(self.folder / "in", class_name="Comment"), 0, self.output.getvalue())
+        self.assertEqual(self.taken(), {"Comment": {**TAKEN["Comment"], ID % 3: "three"}, "Counter": {ID % 9: "c"}})
+
+    def test_dates_of_a_backup_of_waline_are_dates(self):
+        at = "2021-03-04T05:06:07.008Z"
+        backup = {**WALINE, "data": {"Comment": [row(1, insertedAt=at, comment=at)]}}
+        self.assertEqual(self.take_in(self.put("waline.json", json.dumps(backup).encode())), 0)
+        [found] = self.objects("Comment").values()
+        self.assertEqual(found.body, {"insertedAt": {"__type": "Date", "iso": at}, "comment": at})
+
+    def test_values_of_a_csv_have_the_types_of_its_first_line(self):
+        table = (
+            "number,boolean,date,geopoint,pointer:_User,array,object,file,string\n"
+            "a,b,c,d,e,f,g,h,i\n"
+            f'3,true,2020-01-02T03:04:05.006Z,-30.5 40,{ID % 7},"[1,""x""]","{{""k"":1}}",{ID % 8},"two\nlines"\n'
+            f'1.5,,,,,,,,\nno,,,,,,,,\n,,,,,,,,,,\n'
+        )
+        self.assertEqual(self.take_in(self.put("Post.csv", table.encode())), 1)
+        rows = sorted((one.body for one in self.objects("Post").values()), key=len)
+        self.assertEqual(rows[0], {"a": 1.5})
+        self.assertEqual(
+            rows[1],
+            {
+                "a": 3,
+                "b": True,
+                "c": {"__type": "Date", "iso": "2020-01-02T03:04:05.006Z"},
+                "d": {"__type": "GeoPoint", "longitude": -30.5, "latitude": 40},
+                "e": {"__type": "Pointer", "className": "_User", "objectId": ID % 7},
+                "f": [1, "x"],
+                "g": {"k": 1},
+                "h": {"__type": "File", "id": ID % 8},
+                "i": "two\nlines",
+            },
+        )
+        self.assertEqual([one["reason"] for one in self.refusals()], ["a cell that is no number"])
+
+    def test_arrays_by_class_are_the_same_wherever_a_chunk_ends(self):
+        from leanstorage.takeout import raw_rows
+
+        rows = {"Comment": [row(1, text='a "Users": [{" ] }'), row(2, inner=[[{}]])], "Counter": [], "Users": [row(3)]}
+        data = json.dumps(rows, indent=1).encode()
+
+        class Dripping(io.BytesIO):
+            def read(self, size=-1):
+                return super().read(self.step)
+
+        for step in range(1, 40):
+            stream = Dripping(data)
+            stream.step = step
+            found = {name.decode(): [json.loads(one) for _, one, _ in pieces] for name, pieces in raw_rows.arrays(stream)}
+            self.assertEqual(found, rows)
+
+    def test_relations_and_rows_in_one_file_are_both_taken(self):
+        relation = b'#filetype:JSON-streaming {"type":"Relation","class":"Comment","key":"tags","target":"Counter"}\n'
+        pair = json.dumps({"owningId": ID % 1, "relatedId": ID % 9}).encode() + b"\n"
+        data = relation + pair + jsonl("Comment", *ROWS) + jsonl("Counter", COUNTER)
+        self.assertEqual(self.take_in(self.put("all.jsonl", data)), 0, self.output.getvalue())
+        self.assertEqual(self.taken(), BOTH)
+        self.assertRegex(self.output.getvalue(), r"\nComment.tags +1 +1 ")
+
+    def test_classes_and_keys_that_leancloud_has_are_held(self):
+        rows = jsonl("_ConversationMemberInfo", row(1, **{"2fa": "secret", "_x": 1}))
+        self.assertEqual(self.take_in(self.put("m.jsonl", rows)), 0, self.output.getvalue())
+        storage = self.start(keys=self.keys)
+        status, answer = storage.request("GET", f"/classes/_ConversationMemberInfo/{ID % 1}", master=True)
+        self.assertEqual((status, answer["2fa"]), (200, "secret"))
+
+
+if __name__ == "__main__":
+    unittest.main()
