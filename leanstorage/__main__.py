@@ -18,32 +18,31 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 
 from leanstorage.resources import files, mail, roles, third_parties
 from leanstorage.rules import classes, indexes
-from leanstorage import keys as key_files
-from leanstorage.rules.call import LOOPBACK, Options, Service
+from leanstorage import VERSION, keys as key_files
+from leanstorage.rules.call import Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
 from leanstorage.environment import variables
+from leanstorage.options import DEFAULT_PORT, ENGINE_THREADS, Parser, THREADS, add_place, add_serve_options, port, service_options, url
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.server import Server
 from leanstorage.http.application import create_application, open_service
 from leanstorage.store import Document, open_store, Store, StoreUnavailable, Transaction
 from leanstorage.resources.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
-from leanwsgi.workers import listen, port_trouble, share
+from leanwsgi.workers import NO_SUCH_ADDRESS, listen, port_trouble, share
 
 
-DEFAULT_PORT = 8126
 SEND_SECONDS = 60  # that a command may take for one e-mail
-THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
+DESCRIPTION = "A server for LeanCloud's storage API. `COMMAND --help` explains a command and its options."
 EPILOG = (
-    "LEANSTORAGE_DATA is the folder of the data (default: data/ beside wsgi.py, else in the current folder). "
-    "The keys are those of LEANCLOUD_APP_ID, "
-    "_APP_KEY, _APP_MASTER_KEY and _APP_HOOK_KEY, or are generated there."
+    "Environment: LEANSTORAGE_DATA is the folder of the data (default: data/ beside wsgi.py, else in the current "
+    "folder). LEANCLOUD_APP_ID, LEANCLOUD_APP_KEY, LEANCLOUD_APP_MASTER_KEY and LEANCLOUD_APP_HOOK_KEY are the keys of "
+    "the app; without them keys are generated and kept in that folder."
 )
 ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
 
@@ -103,7 +102,8 @@ def _kept_keys(data: Path, makes: bool) -> dict[str, str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m leanstorage", description=__doc__, epilog=EPILOG)
+    top: argparse.ArgumentParser = Parser(prog="python -m leanstorage", description=DESCRIPTION, epilog=EPILOG)
+    top.add_argument("--version", action="version", version=f"leanstorage {VERSION}", help="print the version")
     top.set_defaults(makes=False)  # whether a command may make a database and keys
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     storage = argparse.ArgumentParser(add_help=False)
@@ -126,131 +126,17 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
     command = commands.add_parser("serve", parents=[storage], help="serve the storage API")
-    command.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="where it listens (default: %(default)s); beyond loopback TLS must stand in front, as signatures can be "
-        "replayed",
-    )
-    command.add_argument(
-        "--port", type=_port, default=DEFAULT_PORT, help="0 for a free one (default: %(default)s)"
-    )
-    command.add_argument(
-        "--engine", metavar="URL", help="the app, for its hooks and cloud functions (default: none)"
-    )
-    command.add_argument(
-        "--public-url",
-        metavar="URL",
-        help="of this server; mailed links need it beyond loopback (default: what requests say in Host)",
-    )
-    command.add_argument(
-        "--files-url",
-        metavar="URL",
-        help="of files, which should have an origin of their own in production (default: that of this server)",
-    )
-    command.add_argument(
-        "--trust-auth",
-        metavar="PROVIDER,...",
-        default="",
-        help="third-party logins to believe without asking the third party, * for all (default: none)",
-    )
-    command.add_argument(
-        "--trusted-proxy",
-        metavar="ADDRESS,...",
-        type=_addresses,
-        default=",".join(LOOPBACK),
-        help="proxies in front, whose X-Real-IP is believed, * for any: behind one that is not named here all visitors "
-        "are one, and locked out together (default: %(default)s)",
-    )
-    _add_policies(command)
-    _add_limits(command)
+    add_place(command)
+    add_serve_options(command)
     command.set_defaults(run=serve, makes=True)
-
-
-def _add_policies(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help=f"for calls that wait (default: {THREADS}, with --engine {ENGINE_THREADS})",
-    )
-    command.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="on PostgreSQL as many as CPUs (default: %(default)s)"
-    )
-    command.add_argument(
-        "--role-create",
-        choices=("client", "master"),
-        default="client",
-        help="who may create roles; production should choose master (default: %(default)s, as on LeanCloud)",
-    )
-    command.add_argument(
-        "--class-create",
-        choices=("client", "master"),
-        default="client",
-        help="who may create classes, likewise (default: %(default)s)",
-    )
-    command.add_argument(
-        "--verify-emails",
-        action="store_true",
-        help="let users ask for verification links, which lie in the outbox (default: refuse)",
-    )
-    for field, name in (("email", "e-mail address"), ("phone", "phone number")):
-        command.add_argument(
-            f"--login-needs-verified-{field}",
-            action="store_true",
-            help=f"refuse logins of users whose {name} is not verified (default: let them in)",
-        )
-
-
-def _add_limits(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--max-upload-bytes",
-        type=int,
-        metavar="N",
-        default=Options.max_upload_bytes,
-        help="of a file (default: %(default)s)",
-    )
-    command.add_argument(
-        "--max-body-bytes",
-        type=int,
-        metavar="N",
-        default=Options.max_body_bytes,
-        help="of a call of the API (default: %(default)s)",
-    )
-    command.add_argument(
-        "--max-json-depth",
-        type=int,
-        default=Options.max_json_depth,
-        choices=range(10, 301),
-        metavar="LEVELS",
-        help="of a call of the API, 10 to 300 (default: %(default)s)",
-    )
-    command.add_argument(
-        "--query-seconds",
-        type=float,
-        metavar="N",
-        default=Options.query_seconds,
-        help="that a query may take (default: %(default)s)",
-    )
-    command.add_argument(
-        "--max-requests",
-        type=int,
-        metavar="N",
-        default=Options.max_requests_per_minute,
-        help="a minute and address, callers with the hook key and on loopback spared; 0 for no limit "
-        "(default: %(default)s)",
-    )
-    command.add_argument(
-        "--sign-max-age", type=int, metavar="SECONDS", help="refuse older signatures (default: none is too old)"
-    )
 
 
 def _add_env(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("env", help="print the variables that an app needs, for eval")
     command.add_argument("--host", default="127.0.0.1", help="that of serve (default: %(default)s)")
-    command.add_argument("--port", type=_port, default=DEFAULT_PORT, help="that of serve (default: %(default)s)")
+    command.add_argument("--port", type=port, default=DEFAULT_PORT, help="that of serve (default: %(default)s)")
     command.add_argument(
-        "--public-url", metavar="URL", help="where the app finds the storage (default: http://HOST:PORT)"
+        "--public-url", metavar="URL", type=url, help="where the app finds the storage (default: http://HOST:PORT)"
     )
     command.set_defaults(run=env, makes=True)
 
@@ -290,21 +176,6 @@ def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", 
     command.set_defaults(run=index)
 
 
-def _port(text: str) -> int:
-    """A port, 0 for any free one."""
-    if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
-    return int(text)
-
-
-def _addresses(text: str) -> frozenset[str]:
-    """IP addresses joined by commas, or *."""
-    try:
-        return frozenset(part if part == "*" else str(ip_address(part)) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is neither * nor IP addresses joined by commas") from None
-
-
 @contextmanager
 def _opened_store(options: argparse.Namespace, data: Path) -> Iterator[Store]:
     store = open_store(database_url(options, data))
@@ -322,29 +193,9 @@ def files_place(options: argparse.Namespace, data: Path) -> str:
     return options.files or str(data / "files")
 
 
-def _settings(options: argparse.Namespace) -> Options:
-    return Options(
-        trusted_providers=frozenset(["anonymous", *filter(None, options.trust_auth.split(","))]),
-        public_url=options.public_url,
-        files_url=options.files_url and options.files_url.rstrip("/"),
-        role_create=options.role_create,
-        class_create=options.class_create,
-        verify_emails=options.verify_emails,
-        login_needs_verified_email=options.login_needs_verified_email,
-        login_needs_verified_phone=options.login_needs_verified_phone,
-        max_upload_bytes=options.max_upload_bytes,
-        max_body_bytes=options.max_body_bytes,
-        max_json_depth=options.max_json_depth,
-        query_seconds=options.query_seconds,
-        sign_max_age_s=options.sign_max_age,
-        max_requests_per_minute=options.max_requests,
-        trusted_proxy=options.trusted_proxy,
-    )
-
-
 def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Serve until SIGTERM or Ctrl-C."""
-    settings = _settings(options)
+    settings = service_options(options)
     is_local = options.host in ("127.0.0.1", "::1", "localhost")
     if not is_local and key_files.from_environment(os.environ) is None:
         names = ", ".join(key_files.NAMES.values())
@@ -367,6 +218,8 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     try:
         opened_socket = listen(options.host, options.port)
     except OSError as error:
+        if error.errno in NO_SUCH_ADDRESS or (error.errno or 0) < 0:  # getaddrinfo's numbers are negative
+            raise ValueError(f"--host must be an address of this machine, which {options.host} is not") from None
         raise OSError(port_trouble(error, options.port, "--port")) from error
     with opened_socket as listening:
         service = opened()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from leanstorage.blobs import open_blobs
+from leanstorage.options import whole
 
 PARALLEL = 4
 MAX_PARALLEL = 32
@@ -61,7 +62,7 @@ def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place
         "--files", nargs="?", const="", metavar="PLACE", help="fetch files' bytes too; a folder, with the data, or s3://..."
     )
     command.add_argument("--delete", action="store_true", help="delete objects here that are gone there")
-    command.add_argument("--parallel", type=int, default=PARALLEL, metavar="N", help="requests at once")
+    command.add_argument("--parallel", type=whole(1, MAX_PARALLEL), default=PARALLEL, metavar="N", help="requests at once, 1 to 32 (default: %(default)s)")
     command.add_argument("--refused", metavar="FILE", help="where refused rows go with their reasons; with the data")
 
     def run_pull(options: Namespace, data: Path, keys: dict[str, str]) -> int:
@@ -73,7 +74,7 @@ def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place
         if options.files is not None:
             options.files = options.files or None
             blobs = open_blobs(files_place(options, data))
-        source = remote.Remote(options.source, app_id, master_key, max(1, min(options.parallel, MAX_PARALLEL)))
+        source = remote.Remote(options.source, app_id, master_key, options.parallel)
         refused_path = _refused_path(options, data)
         return puller.run(
             source, database_url(options, data), keys, refused_path, options.classes, blobs, options.delete

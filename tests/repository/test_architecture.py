@@ -15,7 +15,8 @@ LAYERS = {
     "rules": {"rules", "blobs", "store"},
     "blobs": {"blobs", "store"},
     "store": {"store"},
-    "takeout": {"takeout", "resources", "rules", "blobs", "store"},
+    "takeout": {"takeout", "options", "resources", "rules", "blobs", "store"},
+    "options": {"rules"},
 }
 
 
