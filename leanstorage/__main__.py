@@ -27,8 +27,11 @@ from leanstorage.rules.call import Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
 from leanstorage.environment import variables
+from leanstorage.operator.admin import Admin, check_admin, open_admin
 from leanstorage.options import DEFAULT_PORT, ENGINE_THREADS, Parser, THREADS, add_place, add_serve_options, port, service_options, url
 from leanstorage.http.inline_calls import quick_calls
+from leanstorage.http.observer import Observer
+from leanstorage.http.request_log import RequestLog
 from leanstorage.http.server import Server
 from leanstorage.http.application import create_application, open_service
 from leanstorage.store import Document, open_store, Store, StoreUnavailable, Transaction
@@ -222,19 +225,22 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
             raise ValueError(f"--host must be an address of this machine, which {options.host} is not") from None
         raise OSError(port_trouble(error, options.port, "--port")) from error
     with opened_socket as listening:
+        port = listening.getsockname()[1]
+        if options.admin:
+            check_admin(options.admin, port, options.processes)
         service = opened()
         try:
             signal.signal(signal.SIGTERM, stop)
-            print(f"LeanStorage listens on http://{options.host}:{listening.getsockname()[1]}", flush=True)
+            print(f"LeanStorage listens on http://{options.host}:{port}", flush=True)
             place = _without_password(database_url(options, data))
             print(f"data: {place}, files: {files_place(options, data)}", flush=True)
             if not is_local:
                 print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
             if options.processes > 1:
                 service.store.close()  # it has threads; each process opens its own
-                share(options.processes, lambda: _run(opened(), listening, threads), [listening])
+                share(options.processes, lambda: _run(opened(), listening, threads, options), [listening])
             else:
-                _run(service, listening, threads)
+                _run(service, listening, threads, options)
         except KeyboardInterrupt:
             pass
         except Exception:  # it had started: no operator can mend that
@@ -243,22 +249,44 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     return 0
 
 
-def _run(service: Service, listening: socket.socket, threads: int) -> None:
+def _run(service: Service, listening: socket.socket, threads: int, given: argparse.Namespace) -> None:
     """Serve on a listening socket until SIGTERM or Ctrl-C, in a process that may be one of several."""
+    service.observer = observer = _observer(given)
+    if service.engine is not None and observer is not None:
+        service.engine.called = observer.engine_called
     sweeper = Sweeper(service)
     options, quick = service.options, quick_calls(service)
     application, is_token = create_application(service), partial(files.may_be_used, service)
-    server = Server(application, listening, threads, options.max_bytes, quick, options.max_body_bytes, is_token)
+    server = Server(application, listening, threads, options.max_bytes, quick, options.max_body_bytes, is_token, observer)
+    admin = None
+    if observer is not None and given.admin:
+        entrance = open_admin(given.admin, given.processes)
+        host, port, *_ = entrance.getsockname()
+        print(f"health and metrics: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        admin = Admin(service, server, quick, observer, entrance)
+        admin.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C is for a script's background job
             signal.signal(number, lambda *_: server.stop())
     try:
         server.run()
     finally:
+        if admin is not None:
+            admin.close()
         sweeper.close()
         if service.engine is not None:
             service.engine.close()
         service.store.close()
+        if observer is not None:
+            observer.close()
+
+
+def _observer(given: argparse.Namespace) -> Observer | None:
+    """Who counts and logs requests, if that is wanted."""
+    log = None
+    if given.access_log or given.log_slow is not None:
+        log = RequestLog(sys.stdout, given.log_format, given.access_log, given.log_slow)
+    return Observer(log) if log or given.admin else None
 
 
 def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:

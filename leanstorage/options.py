@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from leanstorage.http.request_log import FORMATS
 from leanstorage.rules.call import LOOPBACK, Options
 from leanwsgi import setting_values
 
@@ -100,6 +101,7 @@ def add_serve_options(command: argparse.ArgumentParser) -> None:
     _add_network(command.add_argument_group("addresses"))
     _add_rights(command.add_argument_group("who may do what"))
     _add_limits(command.add_argument_group("limits"))
+    _add_operation(command.add_argument_group("operation"))
 
 
 def _add_network(group: Group) -> None:
@@ -221,6 +223,30 @@ def _add_limits(group: Group) -> None:
         type=whole(1),
         metavar="SECONDS",
         help="refuse request signatures that are older (default: accept any age)",
+    )
+
+
+def _add_operation(group: Group) -> None:
+    group.add_argument(
+        "--admin",
+        metavar="[HOST:]PORT",
+        type=listening_place,
+        help="listen there for GET /health and GET /metrics, on loopback unless HOST says otherwise; with --processes "
+        "each process has a port of its own, counted up from PORT (default: do not)",
+    )
+    group.add_argument(
+        "--access-log",
+        action="store_true",
+        help="write a line for every request to standard output, without tokens, keys, queries and bodies (default: do not)",
+    )
+    group.add_argument(
+        "--log-format", choices=FORMATS, default=FORMATS[0], help="of the lines about requests (default: %(default)s)"
+    )
+    group.add_argument(
+        "--log-slow",
+        metavar="MS",
+        type=whole(0, 3_600_000),
+        help="write a line for every request that takes longer, with the keys and operators of its query (default: do not)",
     )
 
 

@@ -32,6 +32,10 @@ REFUSED = (
     ("--sign-max-age", "0"),
     ("--role-create", "everybody"),
     ("--class-create", ""),
+    ("--admin", "localhost"),
+    ("--admin", "127.0.0.1:99999"),
+    ("--log-format", "xml"),
+    ("--log-slow", "-1"),
 )
 
 
@@ -87,6 +91,11 @@ class GivenTest(unittest.TestCase):
         )
         self.assertEqual((given.engine, given.trusted_proxy), ("http://localhost:3000", {"10.0.0.1", "::1"}))
         self.assertEqual(service_options(given).trusted_providers, {"anonymous", "qq", "weixin"})
+
+    def test_listener_of_the_operator_is_on_loopback_unless_it_is_said_otherwise(self):
+        for text, expected in (("9100", ("127.0.0.1", 9100)), ("10.0.0.1:9100", ("10.0.0.1", 9100)), ("[::1]:0", ("::1", 0))):
+            with self.subTest(text):
+                self.assertEqual(parser().parse_args(["serve", "--admin", text]).admin, expected)
 
     def test_version_is_told(self):
         done = subprocess.run(python("-m", "leanstorage", "--version"), cwd=ROOT, capture_output=True, text=True, timeout=30)

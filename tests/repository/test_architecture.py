@@ -16,7 +16,8 @@ LAYERS = {
     "blobs": {"blobs", "store"},
     "store": {"store"},
     "takeout": {"takeout", "options", "resources", "rules", "blobs", "store"},
-    "options": {"rules"},
+    "options": {"http", "rules"},
+    "operator": {"operator", "options", "http", "resources", "rules", "engine", "blobs", "store"},
 }
 
 
