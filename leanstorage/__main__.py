@@ -27,6 +27,7 @@ from leanstorage.rules.call import Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
 from leanstorage.environment import variables
+from leanstorage.operator import class_report, commands as operator_commands
 from leanstorage.operator.admin import Admin, check_admin, open_admin
 from leanstorage.options import DEFAULT_PORT, ENGINE_THREADS, Parser, THREADS, add_place, add_serve_options, port, service_options, url
 from leanstorage.http.inline_calls import quick_calls
@@ -47,7 +48,6 @@ EPILOG = (
     "folder). LEANCLOUD_APP_ID, LEANCLOUD_APP_KEY, LEANCLOUD_APP_MASTER_KEY and LEANCLOUD_APP_HOOK_KEY are the keys of "
     "the app; without them keys are generated and kept in that folder."
 )
-ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,6 +123,7 @@ def parser() -> argparse.ArgumentParser:
     _add_outbox(commands, storage)
     _add_permissions(commands, storage)
     _add_index(commands, storage)
+    operator_commands.add_commands(commands, storage, database_url, files_place)
     add_commands(commands, storage, database_url, files_place)
     return top
 
@@ -160,7 +161,7 @@ def _add_permissions(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "permissions", parents=[storage], help="show or set who may do what in a class"
     )
     command.add_argument("class_name", metavar="CLASS")
-    for action in ACTIONS:
+    for action in class_report.ACTIONS:
         command.add_argument(
             f"--{action.replace('_', '-')}",
             metavar="WHO",
@@ -321,7 +322,7 @@ def outbox(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int
 
 def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Set what was given, then print the permissions of the class, one action a line."""
-    given = {action: getattr(options, action) for action in ACTIONS if getattr(options, action) is not None}
+    given = {action: getattr(options, action) for action in class_report.ACTIONS if getattr(options, action) is not None}
 
     def work(transaction: Transaction) -> Document:
         info = classes.load(transaction, options.class_name, lock=True)
@@ -342,10 +343,8 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
 
     with _opened_store(options, data) as store:
         found = store.write(work)
-    for action in ACTIONS:
-        rule = found.get(action)
-        who = "everyone" if rule is None else "users" if rule["users"] else ",".join(rule["names"]) or "nobody"
-        print(f"{action}: {who}")
+    for action in class_report.ACTIONS:
+        print(f"{action}: {class_report.who(found.get(action))}")
     return 0
 
 

@@ -163,6 +163,8 @@ class TroubleshootingTest(unittest.TestCase):
         said = [*texts(takeout / "commands.py", "print")]
         for file in (ROOT / "leanstorage" / "__main__.py", ROOT / "leanstorage" / "rules" / "indexes.py"):
             said += texts(file, "ValueError")
+        for file in (ROOT / "leanstorage" / "operator").glob("*.py"):
+            said += texts(file, "ValueError")
         for file in takeout.glob("*.py"):
             said += texts(file, "Refused", "SourceError", "RemoteError", "AnswerTooLarge", "ValueError", "FileExistsError")
             said += texts(file, "note", "fail")
