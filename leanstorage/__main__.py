@@ -85,7 +85,8 @@ def _run_command(options: argparse.Namespace, data: Path) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    path = "" if options.makes or not hasattr(options, "database") else database_url(options, data)
+    needs_database = options.needs_database and not options.makes and hasattr(options, "database")
+    path = database_url(options, data) if needs_database else ""
     if path.startswith("sqlite:///") and not Path(path := path.removeprefix("sqlite:///")).exists():
         raise ValueError(f"there is no {path}: LEANSTORAGE_DATA or --database tells where the data is")
     code: int = options.run(options, data, given or _kept_keys(data, options.makes))
@@ -108,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     top: argparse.ArgumentParser = Parser(prog="python -m leanstorage", description=DESCRIPTION, epilog=EPILOG)
     top.add_argument("--version", action="version", version=f"leanstorage {VERSION}", help="print the version")
     top.set_defaults(makes=False)  # whether a command may make a database and keys
+    top.set_defaults(needs_database=True)  # whether one that makes none needs one that is there
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     storage = argparse.ArgumentParser(add_help=False)
     storage.add_argument(

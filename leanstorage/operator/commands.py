@@ -35,6 +35,8 @@ def add_commands(
     """Add the subcommands to an argparse object; `storage` is the parent parser with --database and --files."""
     _add_users(commands, storage, database_url, files_place)
     _add_classes(commands, storage, database_url)
+    _add_backup(commands, storage, database_url, files_place)
+    _add_restore(commands, storage, database_url, files_place)
 
 
 def _add_users(
@@ -117,6 +119,51 @@ def _add_classes(commands: "_SubParsersAction[ArgumentParser]", storage: Argumen
         return 0
 
     command.set_defaults(run=run)
+
+
+def _add_backup(
+    commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place, files_place: Place
+) -> None:
+    command = commands.add_parser("backup", parents=[storage], help="copy database and files while the server serves")
+    command.add_argument("folder", metavar="DIR", help="where backups lie, each in a folder of its own; files are copied once")
+    command.add_argument("--keys", action="store_true", help="copy the app's keys too: whoever reads the backup can be anybody")
+    command.add_argument(
+        "--keep", type=whole(1, 10_000), default=0, metavar="N", help="remove all but the newest N backups (default: none)"
+    )
+
+    def run(options: Namespace, data: Path, keys: dict[str, str]) -> int:
+        from leanstorage.operator import backup
+
+        if options.keys and not keys:
+            raise ValueError(f"there are no keys in {data}, and none in the environment")
+        kept = keys if options.keys else None
+        place = files_place(options, data)
+        return backup.run(database_url(options, data), place, kept, Path(options.folder), options.keep, sys.stdout, sys.stderr)
+
+    command.set_defaults(run=run)
+
+
+def _add_restore(
+    commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place, files_place: Place
+) -> None:
+    command = commands.add_parser("restore", parents=[storage], help="put a backup where nothing is yet")
+    command.add_argument("folder", metavar="DIR", help="that of backup")
+    command.add_argument("--name", metavar="NAME", help="which backup (default: the newest)")
+    command.add_argument("--keys", action="store_true", help="restore the app's keys too, to LEANSTORAGE_DATA")
+    command.add_argument("--check", action="store_true", help="only check that the backup is whole")
+
+    def run(options: Namespace, data: Path, keys: dict[str, str]) -> int:
+        from leanstorage.operator import restore
+
+        folder = Path(options.folder)
+        if options.check:
+            return restore.verify(folder, options.name, sys.stdout, sys.stderr)
+        place = data if options.keys else None
+        return restore.run(
+            folder, options.name, database_url(options, data), files_place(options, data), place, sys.stdout, sys.stderr
+        )
+
+    command.set_defaults(run=run, needs_database=False)
 
 
 @contextmanager

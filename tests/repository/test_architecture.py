@@ -17,7 +17,7 @@ LAYERS = {
     "store": {"store"},
     "takeout": {"takeout", "options", "resources", "rules", "blobs", "store"},
     "options": {"http", "rules"},
-    "operator": {"operator", "options", "http", "resources", "rules", "engine", "blobs", "store"},
+    "operator": {"operator", "keys", "options", "takeout", "http", "resources", "rules", "engine", "blobs", "store"},
 }
 
 
