@@ -66,14 +66,8 @@ def explain(error: Exception, environ: WSGIEnvironment) -> Response:
 
 
 def show_status(environ: WSGIEnvironment) -> Response:
-    """GET {"env", "python", "sdk", "storage", "cache"}: where the app runs, and whether its parts answer; always 200."""
-    storage = "ok"
-    try:
-        with asking_storage():
-            client.get("/classes/Todo", {"limit": 0})  # needs the app's keys, as /date does not
-    except HTTPError as error:
-        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:  # else it answered, if only that there is no todo yet
-            storage = "down"
+    """GET {"env", "python", "sdk", "storage", "cache"}: where the app runs, and whether its parts answer; 200, but 503 for ?ready without storage."""
+    storage = "ok" if all(map(_is_answered, ("/classes/Todo", "/users"))) else "down"
     value = {
         "env": environ["app.settings"].app_env,
         "python": python_version(),
@@ -81,7 +75,18 @@ def show_status(environ: WSGIEnvironment) -> Response:
         "storage": storage,
         "cache": environ["app.cache"].status(),
     }
-    return json_response(HTTPStatus.OK, value)
+    is_ready = storage == "ok" or "ready" not in messages.query(environ)
+    return json_response(HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE, value)
+
+
+def _is_answered(path: str) -> bool:
+    """Whether storage answers a query for nothing: with the app's keys, and of accounts too, unlike its /date."""
+    try:
+        with asking_storage():
+            client.get(path, {"limit": 0})
+    except HTTPError as error:
+        return error.status < HTTPStatus.INTERNAL_SERVER_ERROR  # else it said no more than that there is no todo yet
+    return True
 
 
 def show_client(environ: WSGIEnvironment) -> Response:

@@ -100,5 +100,5 @@ def _commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
 def _shown(action: argparse.Action) -> str:
     """An argument as a reader writes it."""
     metavar = str(action.metavar or action.dest.upper())
-    shown = {"+": f"{metavar}...", "*": f"[{metavar}...]"}.get(str(action.nargs), metavar)
+    shown = {"+": f"{metavar}...", "*": f"[{metavar}...]", "?": f"[{metavar}]" if not action.option_strings else metavar}.get(str(action.nargs), metavar)
     return f"{action.option_strings[0]} {shown}" if action.option_strings else shown

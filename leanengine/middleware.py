@@ -4,7 +4,6 @@ Each says what it guards against; the table in docs/security.md names the test o
 SDK's own objects are in session.py, https.py and cloud_code.py.
 """
 import gzip
-import random
 import re
 from collections.abc import Collection, Iterable, Iterator
 from http import HTTPStatus
@@ -83,7 +82,7 @@ def bound(
     max_bytes = max(messages.MAX_JSON_BYTES, max_upload_bytes) + messages.MULTIPART_BYTES
 
     def bounded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ["app.request_id"] = request_id = f"{random.getrandbits(64):016x}"  # tells requests apart, keeps no secret
+        environ["app.request_id"] = request_id = messages.request_id(environ, trusted)
         _believe(environ, trusted)
         is_started = []
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from leanwsgi import setting_values
+
 KEYS = ("LEANCLOUD_APP_ID", "LEANCLOUD_APP_KEY", "LEANCLOUD_APP_MASTER_KEY", "LEANCLOUD_APP_HOOK_KEY")
 PLATFORM_VARIABLES = (*KEYS, "LEANCLOUD_API_SERVER")  # set by the platform, all together
 PLATFORM_ENVS = ("stage", "production")  # where a load balancer stands in front
@@ -65,9 +67,9 @@ def data_folder(text: str) -> Path:
     return Path(text).absolute() if text else Path(__file__).resolve().parent.parent / "data"
 
 
-def names(text: str) -> frozenset[str]:
-    """A comma-separated list as a set of lower-case names."""
-    return frozenset(part.strip().lower() for part in text.split(",") if part.strip())
+def webhook(text: str) -> str:
+    """A URL, which may hold a token in its query, or "" for none; raise ValueError."""
+    return setting_values.web_url(text, has_query=True, has_user=True) if text else ""
 
 
 # field, variable, how to read it, default
@@ -76,11 +78,11 @@ SETTINGS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
     ("port", "LEANCLOUD_APP_PORT", port_number, "3000"),
     ("session_secret", "SESSION_SECRET", str, ""),
     ("session_max_age", "SESSION_MAX_AGE", positive, "2592000"),
-    ("allowed_hosts", "ALLOWED_HOSTS", names, ""),
-    ("trusted_proxy", "TRUSTED_PROXY", lambda text: names(text) or None, ""),
+    ("allowed_hosts", "ALLOWED_HOSTS", setting_values.host_names, ""),
+    ("trusted_proxy", "TRUSTED_PROXY", lambda text: setting_values.addresses(text) or None, ""),
     ("max_upload_bytes", "MAX_UPLOAD_BYTES", positive, "10485760"),
     ("processes", "LEANCLOUD_AVAILABLE_CPUS", cpu_count, "1"),
-    ("notify_webhook_url", "NOTIFY_WEBHOOK_URL", str, ""),
+    ("notify_webhook_url", "NOTIFY_WEBHOOK_URL", webhook, ""),
     ("cache_instance", "LEANCACHE_INSTANCE", str, ""),
     ("data", "LEANSTORAGE_DATA", data_folder, ""),
 )
@@ -101,13 +103,20 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def platform_keys(environment: Mapping[str, str]) -> dict[str, str] | None:
-    """PLATFORM_VARIABLES with their values, or None if none of them is set; SystemExit if only some are."""
+    """PLATFORM_VARIABLES with their values, or None if none of them is set; SystemExit if only some are, or one is malformed."""
     if not any(environment.get(variable) for variable in PLATFORM_VARIABLES):
         return None
     for variable in PLATFORM_VARIABLES:
         if not environment.get(variable):
             raise SystemExit(f"{variable} is missing: set all of {', '.join(PLATFORM_VARIABLES)}, or none")
-    return {variable: environment[variable].rstrip("/") for variable in PLATFORM_VARIABLES}
+    found = {}
+    for variable in PLATFORM_VARIABLES:
+        read = setting_values.key if variable in KEYS else setting_values.web_url
+        try:
+            found[variable] = read(environment[variable].strip())
+        except ValueError as error:
+            raise SystemExit(f"{variable} {error}") from None
+    return found
 
 
 def redis_url(environment: Mapping[str, str], instance: str) -> str | None:

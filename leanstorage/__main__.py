@@ -18,34 +18,36 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 
 from leanstorage.resources import files, mail, roles, third_parties
 from leanstorage.rules import classes, indexes
-from leanstorage import keys as key_files
-from leanstorage.rules.call import LOOPBACK, Options, Service
+from leanstorage import VERSION, keys as key_files
+from leanstorage.rules.call import Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
 from leanstorage.environment import variables
+from leanstorage.operator import class_report, commands as operator_commands
+from leanstorage.operator.admin import Admin, check_admin, open_admin
+from leanstorage.options import DEFAULT_PORT, ENGINE_THREADS, Parser, THREADS, add_place, add_serve_options, port, service_options, url
 from leanstorage.http.inline_calls import quick_calls
+from leanstorage.http.observer import Observer
+from leanstorage.http.request_log import RequestLog
 from leanstorage.http.server import Server
 from leanstorage.http.application import create_application, open_service
 from leanstorage.store import Document, open_store, Store, StoreUnavailable, Transaction
 from leanstorage.resources.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
-from leanwsgi.workers import listen, port_trouble, share
+from leanwsgi.workers import NO_SUCH_ADDRESS, listen, port_trouble, share
 
 
-DEFAULT_PORT = 8126
 SEND_SECONDS = 60  # that a command may take for one e-mail
-THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
+DESCRIPTION = "A server for LeanCloud's storage API. `COMMAND --help` explains a command and its options."
 EPILOG = (
-    "LEANSTORAGE_DATA is the folder of the data (default: data/ beside wsgi.py, else in the current folder). "
-    "The keys are those of LEANCLOUD_APP_ID, "
-    "_APP_KEY, _APP_MASTER_KEY and _APP_HOOK_KEY, or are generated there."
+    "Environment: LEANSTORAGE_DATA is the folder of the data (default: data/ beside wsgi.py, else in the current "
+    "folder). LEANCLOUD_APP_ID, LEANCLOUD_APP_KEY, LEANCLOUD_APP_MASTER_KEY and LEANCLOUD_APP_HOOK_KEY are the keys of "
+    "the app; without them keys are generated and kept in that folder."
 )
-ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +85,8 @@ def _run_command(options: argparse.Namespace, data: Path) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    path = "" if options.makes or not hasattr(options, "database") else database_url(options, data)
+    needs_database = options.needs_database and not options.makes and hasattr(options, "database")
+    path = database_url(options, data) if needs_database else ""
     if path.startswith("sqlite:///") and not Path(path := path.removeprefix("sqlite:///")).exists():
         raise ValueError(f"there is no {path}: LEANSTORAGE_DATA or --database tells where the data is")
     code: int = options.run(options, data, given or _kept_keys(data, options.makes))
@@ -103,8 +106,10 @@ def _kept_keys(data: Path, makes: bool) -> dict[str, str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m leanstorage", description=__doc__, epilog=EPILOG)
+    top: argparse.ArgumentParser = Parser(prog="python -m leanstorage", description=DESCRIPTION, epilog=EPILOG)
+    top.add_argument("--version", action="version", version=f"leanstorage {VERSION}", help="print the version")
     top.set_defaults(makes=False)  # whether a command may make a database and keys
+    top.set_defaults(needs_database=True)  # whether one that makes none needs one that is there
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     storage = argparse.ArgumentParser(add_help=False)
     storage.add_argument(
@@ -120,137 +125,24 @@ def parser() -> argparse.ArgumentParser:
     _add_outbox(commands, storage)
     _add_permissions(commands, storage)
     _add_index(commands, storage)
+    operator_commands.add_commands(commands, storage, database_url, files_place)
     add_commands(commands, storage, database_url, files_place)
     return top
 
 
 def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
     command = commands.add_parser("serve", parents=[storage], help="serve the storage API")
-    command.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="where it listens (default: %(default)s); beyond loopback TLS must stand in front, as signatures can be "
-        "replayed",
-    )
-    command.add_argument(
-        "--port", type=_port, default=DEFAULT_PORT, help="0 for a free one (default: %(default)s)"
-    )
-    command.add_argument(
-        "--engine", metavar="URL", help="the app, for its hooks and cloud functions (default: none)"
-    )
-    command.add_argument(
-        "--public-url",
-        metavar="URL",
-        help="of this server; mailed links need it beyond loopback (default: what requests say in Host)",
-    )
-    command.add_argument(
-        "--files-url",
-        metavar="URL",
-        help="of files, which should have an origin of their own in production (default: that of this server)",
-    )
-    command.add_argument(
-        "--trust-auth",
-        metavar="PROVIDER,...",
-        default="",
-        help="third-party logins to believe without asking the third party, * for all (default: none)",
-    )
-    command.add_argument(
-        "--trusted-proxy",
-        metavar="ADDRESS,...",
-        type=_addresses,
-        default=",".join(LOOPBACK),
-        help="proxies in front, whose X-Real-IP is believed, * for any: behind one that is not named here all visitors "
-        "are one, and locked out together (default: %(default)s)",
-    )
-    _add_policies(command)
-    _add_limits(command)
+    add_place(command)
+    add_serve_options(command)
     command.set_defaults(run=serve, makes=True)
-
-
-def _add_policies(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help=f"for calls that wait (default: {THREADS}, with --engine {ENGINE_THREADS})",
-    )
-    command.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="on PostgreSQL as many as CPUs (default: %(default)s)"
-    )
-    command.add_argument(
-        "--role-create",
-        choices=("client", "master"),
-        default="client",
-        help="who may create roles; production should choose master (default: %(default)s, as on LeanCloud)",
-    )
-    command.add_argument(
-        "--class-create",
-        choices=("client", "master"),
-        default="client",
-        help="who may create classes, likewise (default: %(default)s)",
-    )
-    command.add_argument(
-        "--verify-emails",
-        action="store_true",
-        help="let users ask for verification links, which lie in the outbox (default: refuse)",
-    )
-    for field, name in (("email", "e-mail address"), ("phone", "phone number")):
-        command.add_argument(
-            f"--login-needs-verified-{field}",
-            action="store_true",
-            help=f"refuse logins of users whose {name} is not verified (default: let them in)",
-        )
-
-
-def _add_limits(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--max-upload-bytes",
-        type=int,
-        metavar="N",
-        default=Options.max_upload_bytes,
-        help="of a file (default: %(default)s)",
-    )
-    command.add_argument(
-        "--max-body-bytes",
-        type=int,
-        metavar="N",
-        default=Options.max_body_bytes,
-        help="of a call of the API (default: %(default)s)",
-    )
-    command.add_argument(
-        "--max-json-depth",
-        type=int,
-        default=Options.max_json_depth,
-        choices=range(10, 301),
-        metavar="LEVELS",
-        help="of a call of the API, 10 to 300 (default: %(default)s)",
-    )
-    command.add_argument(
-        "--query-seconds",
-        type=float,
-        metavar="N",
-        default=Options.query_seconds,
-        help="that a query may take (default: %(default)s)",
-    )
-    command.add_argument(
-        "--max-requests",
-        type=int,
-        metavar="N",
-        default=Options.max_requests_per_minute,
-        help="a minute and address, callers with the hook key and on loopback spared; 0 for no limit "
-        "(default: %(default)s)",
-    )
-    command.add_argument(
-        "--sign-max-age", type=int, metavar="SECONDS", help="refuse older signatures (default: none is too old)"
-    )
 
 
 def _add_env(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("env", help="print the variables that an app needs, for eval")
     command.add_argument("--host", default="127.0.0.1", help="that of serve (default: %(default)s)")
-    command.add_argument("--port", type=_port, default=DEFAULT_PORT, help="that of serve (default: %(default)s)")
+    command.add_argument("--port", type=port, default=DEFAULT_PORT, help="that of serve (default: %(default)s)")
     command.add_argument(
-        "--public-url", metavar="URL", help="where the app finds the storage (default: http://HOST:PORT)"
+        "--public-url", metavar="URL", type=url, help="where the app finds the storage (default: http://HOST:PORT)"
     )
     command.set_defaults(run=env, makes=True)
 
@@ -271,7 +163,7 @@ def _add_permissions(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "permissions", parents=[storage], help="show or set who may do what in a class"
     )
     command.add_argument("class_name", metavar="CLASS")
-    for action in ACTIONS:
+    for action in class_report.ACTIONS:
         command.add_argument(
             f"--{action.replace('_', '-')}",
             metavar="WHO",
@@ -288,21 +180,6 @@ def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", 
     )
     command.add_argument("--drop", action="store_true", help="take the index of these keys away")
     command.set_defaults(run=index)
-
-
-def _port(text: str) -> int:
-    """A port, 0 for any free one."""
-    if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
-    return int(text)
-
-
-def _addresses(text: str) -> frozenset[str]:
-    """IP addresses joined by commas, or *."""
-    try:
-        return frozenset(part if part == "*" else str(ip_address(part)) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is neither * nor IP addresses joined by commas") from None
 
 
 @contextmanager
@@ -322,29 +199,9 @@ def files_place(options: argparse.Namespace, data: Path) -> str:
     return options.files or str(data / "files")
 
 
-def _settings(options: argparse.Namespace) -> Options:
-    return Options(
-        trusted_providers=frozenset(["anonymous", *filter(None, options.trust_auth.split(","))]),
-        public_url=options.public_url,
-        files_url=options.files_url and options.files_url.rstrip("/"),
-        role_create=options.role_create,
-        class_create=options.class_create,
-        verify_emails=options.verify_emails,
-        login_needs_verified_email=options.login_needs_verified_email,
-        login_needs_verified_phone=options.login_needs_verified_phone,
-        max_upload_bytes=options.max_upload_bytes,
-        max_body_bytes=options.max_body_bytes,
-        max_json_depth=options.max_json_depth,
-        query_seconds=options.query_seconds,
-        sign_max_age_s=options.sign_max_age,
-        max_requests_per_minute=options.max_requests,
-        trusted_proxy=options.trusted_proxy,
-    )
-
-
 def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Serve until SIGTERM or Ctrl-C."""
-    settings = _settings(options)
+    settings = service_options(options)
     is_local = options.host in ("127.0.0.1", "::1", "localhost")
     if not is_local and key_files.from_environment(os.environ) is None:
         names = ", ".join(key_files.NAMES.values())
@@ -367,21 +224,26 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     try:
         opened_socket = listen(options.host, options.port)
     except OSError as error:
+        if error.errno in NO_SUCH_ADDRESS or (error.errno or 0) < 0:  # getaddrinfo's numbers are negative
+            raise ValueError(f"--host must be an address of this machine, which {options.host} is not") from None
         raise OSError(port_trouble(error, options.port, "--port")) from error
     with opened_socket as listening:
+        port = listening.getsockname()[1]
+        if options.admin:
+            check_admin(options.admin, port, options.processes)
         service = opened()
         try:
             signal.signal(signal.SIGTERM, stop)
-            print(f"LeanStorage listens on http://{options.host}:{listening.getsockname()[1]}", flush=True)
+            print(f"LeanStorage listens on http://{options.host}:{port}", flush=True)
             place = _without_password(database_url(options, data))
             print(f"data: {place}, files: {files_place(options, data)}", flush=True)
             if not is_local:
                 print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
             if options.processes > 1:
                 service.store.close()  # it has threads; each process opens its own
-                share(options.processes, lambda: _run(opened(), listening, threads), [listening])
+                share(options.processes, lambda: _run(opened(), listening, threads, options), [listening])
             else:
-                _run(service, listening, threads)
+                _run(service, listening, threads, options)
         except KeyboardInterrupt:
             pass
         except Exception:  # it had started: no operator can mend that
@@ -390,22 +252,44 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     return 0
 
 
-def _run(service: Service, listening: socket.socket, threads: int) -> None:
+def _run(service: Service, listening: socket.socket, threads: int, given: argparse.Namespace) -> None:
     """Serve on a listening socket until SIGTERM or Ctrl-C, in a process that may be one of several."""
+    service.observer = observer = _observer(given)
+    if service.engine is not None and observer is not None:
+        service.engine.called = observer.engine_called
     sweeper = Sweeper(service)
     options, quick = service.options, quick_calls(service)
     application, is_token = create_application(service), partial(files.may_be_used, service)
-    server = Server(application, listening, threads, options.max_bytes, quick, options.max_body_bytes, is_token)
+    server = Server(application, listening, threads, options.max_bytes, quick, options.max_body_bytes, is_token, observer)
+    admin = None
+    if observer is not None and given.admin:
+        entrance = open_admin(given.admin, given.processes)
+        host, port, *_ = entrance.getsockname()
+        print(f"health and metrics: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        admin = Admin(service, server, quick, observer, entrance)
+        admin.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C is for a script's background job
             signal.signal(number, lambda *_: server.stop())
     try:
         server.run()
     finally:
+        if admin is not None:
+            admin.close()
         sweeper.close()
         if service.engine is not None:
             service.engine.close()
         service.store.close()
+        if observer is not None:
+            observer.close()
+
+
+def _observer(given: argparse.Namespace) -> Observer | None:
+    """Who counts and logs requests, if that is wanted."""
+    log = None
+    if given.access_log or given.log_slow is not None:
+        log = RequestLog(sys.stdout, given.log_format, given.access_log, given.log_slow)
+    return Observer(log) if log or given.admin else None
 
 
 def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
@@ -440,7 +324,7 @@ def outbox(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int
 
 def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Set what was given, then print the permissions of the class, one action a line."""
-    given = {action: getattr(options, action) for action in ACTIONS if getattr(options, action) is not None}
+    given = {action: getattr(options, action) for action in class_report.ACTIONS if getattr(options, action) is not None}
 
     def work(transaction: Transaction) -> Document:
         info = classes.load(transaction, options.class_name, lock=True)
@@ -461,10 +345,8 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
 
     with _opened_store(options, data) as store:
         found = store.write(work)
-    for action in ACTIONS:
-        rule = found.get(action)
-        who = "everyone" if rule is None else "users" if rule["users"] else ",".join(rule["names"]) or "nobody"
-        print(f"{action}: {who}")
+    for action in class_report.ACTIONS:
+        print(f"{action}: {class_report.who(found.get(action))}")
     return 0
 
 

@@ -5,6 +5,8 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from leanwsgi import setting_values
+
 NAMES = {
     "id": "LEANCLOUD_APP_ID",
     "key": "LEANCLOUD_APP_KEY",
@@ -14,13 +16,17 @@ NAMES = {
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, str] | None:
-    """{name: key} when the environment has them, None when it has none; raise ValueError naming a missing one."""
+    """{name: key} when the environment has them, None when it has none; raise ValueError naming a missing or malformed one."""
     found = {name: environment.get(variable, "").strip() for name, variable in NAMES.items()}
     if not any(found.values()):
         return None
     for name, variable in NAMES.items():
         if not found[name]:
             raise ValueError(f"{variable} is missing: set all of {', '.join(NAMES.values())}, or none")
+        try:
+            setting_values.key(found[name])
+        except ValueError as error:
+            raise ValueError(f"{variable} {error}") from None
     return found
 
 

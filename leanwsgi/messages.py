@@ -5,6 +5,7 @@ Everything that a client sends passes through here once, so that what is malform
 import ipaddress
 import json
 import math
+import random
 import re
 import sys
 import tempfile
@@ -29,6 +30,7 @@ CHUNK_BYTES = 1 << 16
 STATUS_LINES = {status: f"{status.value} {status.phrase}" for status in HTTPStatus}
 WITHOUT_BODY = frozenset([HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED])
 SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS"])
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{8,64}", re.ASCII)
 PRIVATE = ("Cache-Control", "no-store")  # the platform's edge nodes cache what does not say otherwise
 
 
@@ -247,6 +249,14 @@ def client_address(environ: WSGIEnvironment, trusted: Collection[str]) -> str:
         if address is not None:  # believing what is none would let anybody write anything into keys and logs
             return str(address)
     return peer
+
+
+def request_id(environ: WSGIEnvironment, trusted: Collection[str]) -> str:
+    """What a request is called in logs and answers: its X-Request-Id from a trusted proxy, if that is a plain word."""
+    claimed: str = environ.get("HTTP_X_REQUEST_ID", "")
+    if claimed and REQUEST_ID.fullmatch(claimed) and is_trusted(environ, trusted):
+        return claimed
+    return f"{random.getrandbits(64):016x}"  # tells requests apart, keeps no secret
 
 
 def address_block(address: str) -> str:

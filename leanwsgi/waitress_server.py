@@ -15,6 +15,7 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel as HTTPChannel
 from waitress.parser import HTTPRequestParser as HTTPRequestParser
 from waitress.parser import ParsingError
+from waitress.task import ErrorTask as ErrorTask
 from waitress.task import ThreadedTaskDispatcher
 from waitress.task import WSGITask as WSGITask
 from waitress.trigger import trigger
@@ -45,6 +46,11 @@ class Pool(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no typ
             for idle in self._idle:  # to see who is to stop
                 idle.notify()
             self._idle.clear()
+
+    @property
+    def busy(self) -> int:
+        """How many threads have a request."""
+        return max(0, len(self.threads) - len(self._idle))
 
     def add_task(self, task: Any) -> None:
         with self.lock:

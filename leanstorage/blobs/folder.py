@@ -105,6 +105,15 @@ class FolderBlobs:
             if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                 self.drop(str(path))
 
+    def check(self) -> None:
+        """Raise StoreUnavailable unless files can be written."""
+        name = self._new_name()
+        try:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            name.unlink()
+        except OSError as error:
+            raise self._unavailable(error) from error
+
     def _unavailable(self, error: OSError) -> StoreUnavailable:
         return StoreUnavailable(f"a file cannot be written: {error.strerror}: {self.folder}")
 

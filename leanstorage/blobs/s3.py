@@ -107,6 +107,17 @@ class S3Blobs:
     def delete(self, key: str) -> None:
         self._call(self.client.delete_object, Bucket=self.bucket, Key=self._name(key))
 
+    def check(self) -> None:
+        """Raise StoreUnavailable unless the bucket is there; whether we may ask that is another right than to use it."""
+        try:
+            self.client.head_bucket(Bucket=self.bucket)
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code"))
+            if code not in ("403", "AccessDenied", "Forbidden"):
+                raise StoreUnavailable(f"object storage answers {code}") from error
+        except (BotoCoreError, Boto3Error) as error:
+            raise StoreUnavailable(f"object storage is not there: {type(error).__name__}") from error
+
     def sweep(self) -> None:
         """What nobody claimed is the bucket's to drop, by a lifecycle rule on `uploads/`: no listing is cheap."""
 

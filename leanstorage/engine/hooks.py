@@ -74,6 +74,7 @@ class Engine:
         self._names: frozenset[str] | None = None
         self._asked = 0.0
         self._is_down = False  # as the operator was told last
+        self.called: Callable[[str, str, float], None] | None = None  # told of every call: see Observer.engine_called
 
     def names(self) -> frozenset[str]:
         """The names of its hooks and functions, at most a minute old where it answers; raise EngineDown."""
@@ -112,13 +113,27 @@ class Engine:
     def post(self, path: str, body: Json, timeout: float, headers: dict[str, str]) -> tuple[int, Json]:
         """POST JSON; return (status, decoded body). Raises EngineDown, EngineTimeout, ValueError for other than JSON."""
         data = messages.json_bytes(body)
+        start, outcome = time.perf_counter(), "failed"
         try:
             status, answer = self.transport("POST", path, {"Content-Type": "application/json", **headers}, data, timeout)
+            outcome = "ok" if status < 300 else "failed"
         except EngineDown as error:
+            outcome = "down"
             self._tell(error)
             raise
+        except EngineTimeout:
+            outcome = "timeout"
+            raise
+        finally:
+            if self.called is not None:
+                hook = path.rsplit("/", 1)[1]
+                self.called(hook if hook in HOOK_PREFIXES else "function", outcome, time.perf_counter() - start)
         self._tell(None)
         return status, json.loads(answer)
+
+    def check(self, timeout: float) -> None:
+        """Raise EngineDown or EngineTimeout unless it answers, and to our keys."""
+        self._list(timeout)
 
     def close(self) -> None:
         self.transport.close()
@@ -136,16 +151,23 @@ class Engine:
         print(line, file=sys.stderr, flush=True)
 
     def _ask(self) -> frozenset[str]:
+        names = self._list(AFTER_SECONDS)
+        if names is None:
+            if self._names is None:
+                print(f"{self.transport.name} has no cloud functions and no hooks", file=sys.stderr, flush=True)
+            return frozenset()
+        return names
+
+    def _list(self, timeout: float) -> frozenset[str] | None:
+        """What it says that it has; None if it answers, and knows of no functions: an app without cloud code."""
         headers = {"X-LC-Id": self.keys["id"], "X-LC-Key": f"{self.keys['master_key']},master"}
-        status, body = self.transport("GET", "/1.1/functions/_ops/metadatas", headers, b"", AFTER_SECONDS)
+        status, body = self.transport("GET", "/1.1/functions/_ops/metadatas", headers, b"", timeout)
         try:
             names = json.loads(body)["result"]
         except (ValueError, KeyError, TypeError):
             names = None
-        if status == 404:  # it answers, and knows of no functions: an app without cloud code
-            if self._names is None:
-                print(f"{self.transport.name} has no cloud functions and no hooks", file=sys.stderr, flush=True)
-            return frozenset()
+        if status == 404:
+            return None
         if status != 200 or not isinstance(names, list):
             raise EngineDown(f"answers {status} and no list of its hooks, is it an engine with our keys?")
         return frozenset(map(str, names))
@@ -369,6 +391,7 @@ def headers(call: Call, **more: str) -> dict[str, str]:
         "X-LC-Prod": "1" if call.caller.is_production else "0",
         "X-Real-IP": call.caller.address,
         DEPTH_HEADER: str(call.depth + 1),
+        "X-Request-Id": call.request_id,
         **more,
     }
 

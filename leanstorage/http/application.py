@@ -20,6 +20,7 @@ from leanstorage.rules.call import Call, Caller, Options, RawBody, Resource, Ser
 from leanstorage.rules.rendering import Ready
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.engine.hooks import DEPTH_HEADER, Engine, EngineMemory, Transport
+from leanstorage.http.observer import ADDRESS, CALL, REQUEST_ID, ROUTE
 from leanstorage.http.route_table import RouteTable
 from leanstorage.http.routes import EVERY_ROUTE, OPEN, RAW
 from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable, now, open_store
@@ -94,6 +95,9 @@ def create_application(service: Service) -> WSGIApplication:
             status, headers, body = respond(service, environ)
         except Exception as error:
             status, headers, body = explain(service, error, environ)
+        headers = name_request(service, environ, headers)
+        if service.observer is not None:
+            service.observer.answered(environ, status, headers, body)
         return messages.start(environ, start_response, (status, headers, body))
 
     return application
@@ -102,15 +106,17 @@ def create_application(service: Service) -> WSGIApplication:
 def respond(service: Service, environ: WSGIEnvironment) -> Response:
     """The answer to one request: (status, headers, body). Raises what `explain` turns into answers."""
     method = environ["REQUEST_METHOD"]
+    address = environ[ADDRESS] = _address(service, environ)
     if method == "OPTIONS":
         return _json_answer(environ, HTTPStatus.OK, PREFLIGHT, {})
     path = messages.path(environ)
     if "//" in path:
         path = re.sub("/{2,}", "/", path)  # the Python SDK doubles the first slash
     values.check_storable(path)
-    limit_traffic(service, _address(service, environ), _has_hook_key(service, environ))
+    limit_traffic(service, address, _has_hook_key(service, environ))
     upload = UPLOAD.fullmatch(path) if method in ("PUT", "POST") else None
     if upload:
+        environ[ROUTE] = "/uploads/<token>", {}
         limit = service.options.max_upload_bytes
         is_form = method == "POST"
         chunks = messages.file_chunks(environ, FILE_FIELDS, limit) if is_form else messages.body_chunks(environ, limit)
@@ -122,15 +128,29 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
     if api is None:
         if method not in ("GET", "HEAD") or path == "/":
             raise StorageError(Code.NO_ROUTE)
+        environ[ROUTE] = "/<file>", {}
         status, headers, body = files.serve(service, environ, path[1:])
         return status, [*headers, *CORS[:1]], body
     function, call, parameters = _call(service, environ, method, api.group(1))
     return _json_answer(environ, *function(call, **parameters))
 
 
+def request_id(service: Service, environ: WSGIEnvironment) -> str:
+    """What a request is called, which environ remembers."""
+    found: str | None = environ.get(REQUEST_ID)
+    if found is None:
+        found = environ[REQUEST_ID] = messages.request_id(environ, service.options.trusted_proxy)
+    return found
+
+
+def name_request(service: Service, environ: WSGIEnvironment, headers: Sequence[Header]) -> list[Header]:
+    """The headers of an answer, and the name of its request."""
+    return [*headers, ("X-Request-Id", request_id(service, environ))]
+
+
 def take_back(service: Service, environ: WSGIEnvironment) -> None:
     """A request that `respond` began did not take place: it will be made, and counted, again."""
-    take_back_traffic(service, _address(service, environ), _has_hook_key(service, environ))
+    take_back_traffic(service, environ[ADDRESS], _has_hook_key(service, environ))
 
 
 def authenticate(service: Service, environ: WSGIEnvironment, credentials: Document, method: str) -> Caller:
@@ -148,7 +168,7 @@ def authenticate(service: Service, environ: WSGIEnvironment, credentials: Docume
         user_id=user_id,
         token=token,
         has_hook_key=_has_hook_key(service, environ),
-        address=_address(service, environ),
+        address=environ[ADDRESS],
         is_production=_sent(environ, credentials, PROD_VARIABLES) not in ("0", "false"),
     )
 
@@ -190,7 +210,8 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
     has_form = method == "POST" and kind.startswith("text/plain")
     if has_form:
         query, body, credentials, method = _read_form(service, environ, query)
-    function, parameters = service.routes.match(method, path)
+    function, parameters, template = service.routes.find(method, path)
+    environ[ROUTE] = template, parameters
     is_open = function in OPEN
     caller = Caller() if is_open else authenticate(service, environ, credentials, method)
     if function in RAW and kind not in JSON_TYPES and not has_form:
@@ -199,7 +220,7 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
         body = _read(service, environ, method, UNKNOWN_BYTES if is_open else service.options.max_body_bytes)
     elif isinstance(body, RawBody) and function not in RAW:
         body = _decoded(service, body.data)
-    call = Call(
+    call = environ[CALL] = Call(
         service,
         caller,
         method,
@@ -209,6 +230,7 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
         _depth(environ, caller),
         _own_url(service, environ),
         environ.get("HTTP_X_LC_UA", ""),
+        request_id(service, environ),
     )
     return function, call, parameters
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, cast
 from wsgiref.types import WSGIEnvironment
 
 from leanstorage.rules.call import Engine, Service
-from leanstorage.http.application import explain, respond, take_back
+from leanstorage.http.application import explain, name_request, respond, take_back
 from leanstorage.store import Later, QueryTimeout, Result, Stale, StoreUnavailable, Transaction, Watch
 from leanstorage.store.sqlite.store import SqliteGroup, SqliteStore
 from leanwsgi.messages import BytesResponse
@@ -59,6 +59,10 @@ class Quick:
         """Call `answered(answer)`, at once or in a later turn: (status, headers, body), or None if a thread has to."""
         answered(_answer(self._reader, environ))
 
+    def check(self, answered: Callable[[Exception | None], None]) -> None:
+        """Ask the database on the loop, and call `answered(what went wrong or None)`, at once or in a later turn."""
+        answered(_trouble(self._read))
+
     def turn(self) -> None:
         """The loop has made the calls of a turn."""
 
@@ -93,6 +97,9 @@ class WaitingQuick(Quick):
         else:
             self._store.spawn(lambda: answered(_answer(self._waiting, environ)))
 
+    def check(self, answered: Callable[[Exception | None], None]) -> None:
+        self._store.spawn(lambda: answered(_trouble(self._store.read)))
+
     def turn(self) -> None:
         self._store.turn()
 
@@ -106,6 +113,19 @@ def _is_hooked(engine: Engine | None, environ: WSGIEnvironment) -> bool:
         return False
     found = PATH.fullmatch(environ["PATH_INFO"])
     return found is None or engine.may_hook(found.group(1))
+
+
+def _trouble(read: Callable[[Callable[[Transaction], Any]], Any]) -> Exception | None:
+    """What goes wrong with the smallest of reads."""
+    try:
+        read(lambda transaction: transaction.record("health", "health"))
+    except (QueryTimeout, Stale):  # it answered, only not in the time that the loop has
+        return None
+    except Later:
+        return StoreUnavailable("no connection is free")
+    except Exception as error:
+        return error
+    return None
 
 
 class Group:
@@ -136,9 +156,10 @@ class Group:
         """Raises StoreUnavailable, and then nothing of the group is kept."""
         self._transaction.commit()
 
-    def refusal(self, error: Exception) -> BytesResponse:
-        """The answer to all whose commit failed with `error`."""
-        return explain(self._service, error, {})
+    def refusal(self, error: Exception, answer: BytesResponse) -> BytesResponse:
+        """What one whose commit failed with `error` is told instead of `answer`."""
+        status, headers, body = explain(self._service, error, {})
+        return status, [*headers, *(header for header in answer[1] if header[0] == "X-Request-Id")], body
 
 
 class _Store:
@@ -162,9 +183,9 @@ def _answer(service: Service, environ: WSGIEnvironment) -> BytesResponse | None:
     body: Any  # bytes, as it is no file's
     try:
         status, headers, body = respond(service, environ)
-        return status, headers, body
     except (Later, QueryTimeout, Stale):
         take_back(service, environ)
         return None
     except Exception as error:
-        return explain(service, error, environ)
+        status, headers, body = explain(service, error, environ)
+    return status, name_request(service, environ, headers), body

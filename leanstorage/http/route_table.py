@@ -9,7 +9,14 @@ from leanwsgi.messages import HTTPError
 from http import HTTPStatus
 
 Found = tuple[Resource, dict[str, str]]
-Methods = dict[str, Resource]
+
+
+class Methods(dict[str, Resource]):
+    """The functions of one template, by method."""
+
+    def __init__(self, template: str) -> None:
+        super().__init__()
+        self.template = template
 
 
 class RouteTable:
@@ -24,11 +31,16 @@ class RouteTable:
 
     def match(self, method: str, path: str) -> Found:
         """(function, parameters); raise HTTPError 404, or 405 with `Allow`."""
+        function, parameters, _ = self.find(method, path)
+        return function, parameters
+
+    def find(self, method: str, path: str) -> tuple[Resource, dict[str, str], str]:
+        """(function, parameters, template); raises as `match`."""
         allowed: set[str] = set()
         wanted = "GET" if method == "HEAD" else method
         for methods, parameters in self._fitting(path):
             if wanted in methods:
-                return methods[wanted], parameters
+                return methods[wanted], parameters, methods.template
             allowed |= methods.keys()
         if not allowed:
             raise HTTPError(HTTPStatus.NOT_FOUND, "there is nothing at this path")
@@ -39,15 +51,15 @@ class RouteTable:
 
     def _methods(self, template: str) -> Methods:
         if "<" not in template:
-            return self._literal.setdefault(template, {})
+            return self._literal.setdefault(template, Methods(template))
         if template.endswith("/<path:path>"):
-            return self._rests.setdefault(template.removesuffix("<path:path>"), {})
+            return self._rests.setdefault(template.removesuffix("<path:path>"), Methods(template))
         segments = template.split("/")
         alike = self._templates.setdefault((segments[1], len(segments)), [])
         for known, methods in alike:
             if known == segments:
                 return methods
-        alike.append((segments, {}))
+        alike.append((segments, Methods(template)))
         # Literals before parameters: "<" sorts by what is compared here, not by the alphabet.
         alike.sort(key=lambda row: [segment.startswith("<") for segment in row[0]])
         return next(methods for known, methods in alike if known == segments)

@@ -16,8 +16,9 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from leanwsgi import messages
 from leanwsgi import waitress_server
-from leanwsgi.waitress_server import Error, HTTPChannel, HTTPRequestParser, RequestEntityTooLarge, WSGITask
+from leanwsgi.waitress_server import Error, ErrorTask, HTTPChannel, HTTPRequestParser, RequestEntityTooLarge, WSGITask
 from leanstorage.http.inline_calls import Group, Quick
+from leanstorage.http.observer import ARRIVED, Observer
 from leanstorage.rules.errors import Code
 from leanwsgi.messages import BytesResponse, Header
 
@@ -44,21 +45,31 @@ class Server:
         quick: Quick | None = None,
         max_call_bytes: int | None = None,
         is_token: Callable[[str], bool] = lambda text: True,
+        observer: Observer | None = None,
     ) -> None:
-        pool = Dispatcher()
+        self.pool = pool = Dispatcher()
         pool.set_thread_count(threads)
-        self._dispatcher: Loop | Dispatcher = Loop(pool, quick) if quick else pool
+        self._dispatcher: Loop | Dispatcher = Loop(pool, quick, observer) if quick else pool
         # The application itself answers what is too large, in JSON.
         self._server = waitress_server.create_server(
             application, [listening], self._dispatcher, max_request_body_size=max_bytes + OVERHEAD_BYTES
         )
         adjustments = copy(self._server.adj)
         adjustments.max_request_body_size = (max_call_bytes or max_bytes) + OVERHEAD_BYTES
-        self._server.channel_class = type("Channel", (HTTPChannel,), {"parser_class": _parser(adjustments, is_token)})
+        parts = {"parser_class": _parser(adjustments, is_token), "task_class": _Task, "error_task_class": _error_task(observer)}
+        self._server.channel_class = type("Channel", (HTTPChannel,), parts)
         if quick:
             quick.start(_Watch(self._server._map, self._server.trigger))
         self.port: int = self._server.effective_port
         self._thread: threading.Thread | None = None
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Call `function()` on the loop, from any thread."""
+        self._server.trigger.pull_trigger(function)
+
+    @property
+    def connections(self) -> int:
+        return len(self._server.active_channels)
 
     def run(self) -> None:
         """Serve until `stop` is called, or an exception."""
@@ -105,8 +116,8 @@ class Dispatcher(waitress_server.Pool):
 class Loop:
     """A dispatcher that answers quick calls on waitress's loop, once a turn, and gives the others to `pool`."""
 
-    def __init__(self, pool: Dispatcher, quick: Quick) -> None:
-        self._pool, self._quick = pool, quick
+    def __init__(self, pool: Dispatcher, quick: Quick, observer: Observer | None = None) -> None:
+        self._pool, self._quick, self._observer = pool, quick, observer
         self._calls: list[HTTPChannel] = []
         self._writes: list[HTTPChannel] = []
         self._is_committing = False
@@ -171,8 +182,7 @@ class Loop:
         try:
             group.commit()
         except Exception as error:
-            refusal = group.refusal(error)
-            answers = [(channel, answer and refusal) for channel, answer in answers]
+            answers = [(channel, answer and group.refusal(error, answer)) for channel, answer in answers]
         server.trigger.pull_trigger(partial(self._committed, answers))
 
     def _committed(self, answers: list[Written]) -> None:
@@ -198,6 +208,8 @@ class Loop:
             channel.requests[0].get_body_stream().seek(0)  # it was read here, and is to be read again
             self._pool.add_task(channel)
             return
+        if answer is not None and self._observer is not None:
+            self._observer.answered(channel.requests[0].environ, *answer)
         if channel.connected:
             channel.write_soon(data)
         with channel.requests_lock:
@@ -235,8 +247,34 @@ def _written(group: Group, channel: HTTPChannel) -> BytesResponse | None:
 
 
 def _environ(channel: HTTPChannel) -> WSGIEnvironment:
-    environ: WSGIEnvironment = WSGITask(channel, channel.requests[0]).get_environment()
+    request = channel.requests[0]
+    environ: WSGIEnvironment = _Task(channel, request).get_environment()
+    request.environ = environ  # what its answer is told of
     return environ
+
+
+class _Task(WSGITask):  # type: ignore[misc]
+    """A request whose environ tells when it had come."""
+
+    def get_environment(self) -> WSGIEnvironment:
+        environ: WSGIEnvironment = super().get_environment()
+        environ[ARRIVED] = self.request.arrived
+        return environ
+
+
+def _error_task(observer: Observer | None) -> type[ErrorTask]:
+    """The task that answers requests which never reach the application."""
+
+    class Task(ErrorTask):  # type: ignore[misc]
+        def execute(self) -> None:
+            environ = {"REMOTE_ADDR": str(self.channel.addr[0])}
+            request_id = messages.request_id(environ, ())
+            self.response_headers.append(("X-Request-Id", request_id))
+            if observer is not None:
+                observer.turned_away(self.request.error.code, str(getattr(self.request, "command", "-")), environ["REMOTE_ADDR"], request_id)
+            super().execute()
+
+    return Task
 
 
 class _Watch:
@@ -309,6 +347,7 @@ def _parser(small: Any, is_token: Callable[[str], bool]) -> type[waitress_server
 
         def received(self, data: bytes) -> int:
             consumed: int = super().received(data)
+            self.arrived = time.perf_counter()
             if self.is_refused:
                 self.error = Refusal(Code.UNAUTHORIZED)
             elif isinstance(self.error, RequestEntityTooLarge):

@@ -57,7 +57,7 @@ def prepared_sign_up(call: Call) -> tuple[Document, objects.Rules]:
 def _checked_new(call: Call, fields: Document, password: Json) -> tuple[Document, objects.Rules]:
     fields.pop("authData", None)
     _check_name(fields.get("username"))
-    _check_password(password)
+    check_new_password(password)
     return fields, _new_rules(call, fields, password)
 
 
@@ -93,7 +93,7 @@ def prepared_update(call: Call, user_id: str) -> tuple[Document, objects.Rules, 
     fields, password = _taken_apart(call, write.clean(call.json_body(), creating=False))
     hashed = None
     if password is not None:
-        _check_password(password)
+        check_new_password(password)
     if password is not None or is_auth(fields.get("authData")):
         call.service.store.read(lambda transaction: _check_writable(transaction, call, user_id))
     if password is not None:
@@ -116,7 +116,7 @@ def update_password(call: Call, object_id: str) -> Answer:
     new = body.get("new_password")
     if not isinstance(new, str) or not new:
         raise StorageError(Code.NO_PASSWORD)
-    _check_password(new)
+    check_new_password(new)
 
     def look(transaction: Transaction) -> Document | None:
         _own(call, object_id, transaction.get("_User", object_id))
@@ -210,7 +210,7 @@ def _check_name(name: Json) -> None:
         raise StorageError(Code.BLANK_USERNAME)
 
 
-def _check_password(password: Json) -> None:
+def check_new_password(password: Json) -> None:
     if not isinstance(password, str) or not password:
         raise StorageError(Code.NO_PASSWORD)
     if not password.strip():
@@ -416,7 +416,7 @@ def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
         if not fields.get("username"):
             fields["username"] = "".join(secrets.choice(passwords.TOKEN_ALPHABET) for _ in range(25))
         if password is not None:
-            _check_password(password)
+            check_new_password(password)
         return _create(call, fields, _new_rules(call, fields, password))
     # A login: the provider's data is refreshed as the user itself would, with its update hooks.
     own = replace(call, caller=replace(call.caller, user_id=user_id))

@@ -94,6 +94,12 @@ class Engine(Protocol):
         """POST JSON; return (status, decoded body)."""
         ...
 
+    called: Callable[[str, str, float], None] | None  # told of every call: name, outcome, seconds
+
+    def check(self, timeout: float) -> None:
+        """Raise an exception unless it answers, and to our keys."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -129,6 +135,7 @@ class Service:
     hashing: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_HASHING))
     traffic: Traffic = field(default_factory=Traffic)
     trouble: Trouble = field(default_factory=Trouble)
+    observer: Any = None  # an http.observer.Observer, when requests are counted or logged
 
     @property
     def is_quick(self) -> bool:
@@ -172,6 +179,7 @@ class Call:
     depth: int = 0  # how many hooks lead here
     own_url: str = ""  # like `api_url`, but of nothing that the caller says
     client: str = ""  # what the SDK says that it is, in X-LC-UA
+    request_id: str = ""  # in logs, in the answer, and to the engine
 
     def with_body(self, body: Json, **changes: Any) -> "Call":
         return replace(self, body=body, **changes)

@@ -331,7 +331,7 @@ def open_store(url: str, bulk: bool = False, query_seconds: float = QUERY_SECOND
     `bulk` is for long loads and unloads: memory stays small and writes go in large pieces. A statement that takes longer
     than `query_seconds` is stopped with QueryTimeout.
     """
-    if url.startswith("sqlite:///"):
+    if url.startswith("sqlite:///") and url != "sqlite:///":
         from leanstorage.store.sqlite.store import SqliteStore
 
         return SqliteStore(url.removeprefix("sqlite:///"), bulk, query_seconds)

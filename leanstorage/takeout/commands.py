@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leanstorage.blobs import open_blobs
+from leanstorage.options import whole
 from leanstorage.rules import fingerprint
 from leanstorage.store import open_store
 
@@ -69,7 +70,7 @@ def _add_source(command: ArgumentParser) -> None:
     )
     command.add_argument("--max-calls", type=_calls, metavar="N", help="in 24 hours; then it ends, see --wait")
     command.add_argument("--wait", action="store_true", help="wait for the next calls of --max-calls instead")
-    command.add_argument("--parallel", type=int, default=PARALLEL, metavar="N", help="requests at once")
+    command.add_argument("--parallel", type=whole(1, MAX_PARALLEL), default=PARALLEL, metavar="N", help="requests at once, 1 to 32 (default: %(default)s)")
 
 
 def _source(options: Namespace, keys: dict[str, str]) -> Any:
@@ -77,7 +78,7 @@ def _source(options: Namespace, keys: dict[str, str]) -> Any:
 
     app_id = options.environment.get("LEANSTORAGE_SOURCE_ID") or keys["id"]
     master_key = options.environment.get("LEANSTORAGE_SOURCE_MASTER_KEY") or keys["master_key"]
-    return remote.Remote(options.source, app_id, master_key, max(1, min(options.parallel, MAX_PARALLEL)))
+    return remote.Remote(options.source, app_id, master_key, options.parallel)
 
 
 def _blobs(options: Namespace, data: Path, files_place: Place) -> Any:

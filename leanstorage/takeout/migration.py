@@ -38,14 +38,15 @@ def run(source_url: str, target_url: str, out: TextIO | None = None, stream: Tex
     try:
         target = open_store(target_url, bulk=True)
         try:
-            return _run(source, target, out, Progress(stream))
+            return copy(source, target, out, Progress(stream))
         finally:
             target.close()
     finally:
         source.close()
 
 
-def _run(source: Store, target: Store, out: TextIO, progress: "Progress") -> int:
+def copy(source: Store, target: Store, out: TextIO, progress: "Progress") -> int:
+    """Copy what `source` reads into an empty store, or one that an earlier run began with, and compare; the exit code."""
     started = time.monotonic()
     position = target.read(_position)
     _copy_classes(source, target, position, progress)
@@ -57,7 +58,7 @@ def _run(source: Store, target: Store, out: TextIO, progress: "Progress") -> int
         for keys in info.get("indexes", ()):
             progress.say(f"index of {name} {' '.join(keys)}")
             indexes.create(target, name, keys)
-    before, after = ({name: total for name, total in _totals(store, progress)} for store in (source, target))
+    before, after = ({name: total for name, total in totals(store, progress)} for store in (source, target))
     for name, total in before.items():
         print(f"{name}: {total}{'' if after.get(name) == total else f', but {after.get(name)} in the copy'}", file=out)
     is_equal = before == after
@@ -160,7 +161,7 @@ def _copy_records(source: Store, target: Store, position: Document, progress: "P
         progress.show(f"{count} records copied")
 
 
-def _totals(store: Store, progress: "Progress") -> Iterator[tuple[str, str]]:
+def totals(store: Store, progress: "Progress") -> Iterator[tuple[str, str]]:
     """Yield (name, "count and digest") of each class, of the relations, and of the records."""
     for name, info, _ in store.read(_infos):
         yield f"class {name}", _digest([[{**info, "indexes": []}]], progress, name)

@@ -126,6 +126,19 @@ class BoundTest(unittest.TestCase):
                 self.assertTrue(response.header("Referrer-Policy"))
                 self.assertTrue(response.header("X-Request-Id"))
 
+    def test_name_of_a_request_is_taken_from_a_trusted_proxy_if_it_is_a_plain_word(self):
+        app = application()
+        for sent, address, is_taken in (
+            ("from-the-proxy", "127.0.0.1", True),
+            ("from-the-proxy", "192.0.2.1", False),
+            ("short", "127.0.0.1", False),
+            ("a" * 65, "127.0.0.1", False),
+            ("with space in it", "127.0.0.1", False),
+        ):
+            with self.subTest(sent=sent, address=address):
+                response = call(app, "GET", "/api/client", headers={"X-Request-Id": sent}, REMOTE_ADDR=address)
+                self.assertEqual(response.header("X-Request-Id") == sent, is_taken)
+
     def test_limits_answer_before_any_work(self):
         app = application()
         rows = [

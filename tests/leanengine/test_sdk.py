@@ -18,7 +18,10 @@ from tests.support import AppTestCase, needs_redis, Visitor
 
 @contextmanager
 def broken_storage(answer):
-    """A server in storage's place that answers every connection with these bytes; None keeps silent. Yields the connections."""
+    """A server in storage's place that answers every connection with these bytes, or what `answer(request)` gives; None keeps silent.
+
+    Yields the connections.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     connections, ending = [], threading.Event()
 
@@ -32,8 +35,8 @@ def broken_storage(answer):
             if answer is not None:
                 connection.settimeout(2)
                 try:
-                    connection.recv(65536)
-                    connection.sendall(answer)
+                    asked = connection.recv(65536)
+                    connection.sendall(answer(asked) if callable(answer) else answer)
                     connection.shutdown(socket.SHUT_WR)
                 except OSError:
                     pass
@@ -144,6 +147,22 @@ class BrokenStorageTest(AppTestCase):
             for answer in answers:
                 with self.subTest(answer), broken_storage(answer):
                     self.assertEqual(self.request("GET", "/api/status").json()["storage"], status)
+
+    def test_status_is_down_while_storage_answers_for_todos_but_not_for_accounts(self):
+        def half(asked):
+            return http(b"", status="503 X") if b" /1.1/users?" in asked else http(b'{"results": []}')
+
+        with broken_storage(half):
+            self.assertEqual(self.request("GET", "/api/status").json()["storage"], "down")
+
+    def test_ready_is_503_for_balancers_while_storage_is_down(self):
+        self.assertEqual(self.request("GET", "/api/status?ready").json()["storage"], "ok")
+        with broken_storage(http(b"", status="500 X")):
+            response = self.request("GET", "/api/status?ready", status=503)
+            self.assertEqual((response.json()["storage"], response.header("Cache-Control")), ("down", "no-store"))
+            self.request("HEAD", "/api/status?ready=1", status=503)
+            self.request("GET", "/api/status", status=200)
+        self.request("GET", "/api/status?ready")
 
     def test_adapter_tries_lost_storage_again_by_one_request_at_a_time(self):
         with broken_storage(None):

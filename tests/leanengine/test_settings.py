@@ -24,11 +24,36 @@ class SettingsTest(unittest.TestCase):
             ("LEANCLOUD_APP_ENV", "prod"),
             ("SESSION_MAX_AGE", "-1"),
             ("MAX_UPLOAD_BYTES", "10MB"),
+            ("ALLOWED_HOSTS", "http://x.com"),
+            ("ALLOWED_HOSTS", "a.com,b.com/path"),
+            ("ALLOWED_HOSTS", "*"),
+            ("TRUSTED_PROXY", "nonsense"),
+            ("TRUSTED_PROXY", "10.0.0.0/8"),
+            ("NOTIFY_WEBHOOK_URL", "nonsense"),
+            ("NOTIFY_WEBHOOK_URL", "ftp://x/?token=secret"),
+            ("LEANCLOUD_AVAILABLE_CPUS", "many"),
         ):
             with self.subTest(variable=variable, value=value), self.assertRaises(SystemExit) as caught:
                 read_settings({variable: value})
             self.assertTrue(caught.exception.code.startswith(variable))
             self.assertNotIn("\n", caught.exception.code)
+            self.assertNotIn("secret", caught.exception.code)
+
+    def test_settings_that_are_lists_and_urls_are_read_as_they_are_compared(self):
+        given = {"ALLOWED_HOSTS": "X.com, b.com:8080,[::1]", "TRUSTED_PROXY": "0:0::1", "NOTIFY_WEBHOOK_URL": "https://u:p@h/x?token=1"}
+        settings = read_settings(given)
+        self.assertEqual(settings.allowed_hosts, {"x.com", "b.com:8080", "[::1]"})
+        self.assertEqual(settings.trusted_proxy, {"::1"})
+        self.assertEqual(settings.notify_webhook_url, given["NOTIFY_WEBHOOK_URL"])
+
+    def test_key_or_server_that_is_malformed_stops_the_start_with_one_line_that_does_not_repeat_it(self):
+        keys = {name: "k" for name in KEYS} | {"LEANCLOUD_API_SERVER": "https://api.example.com/"}
+        self.assertEqual(platform_keys(keys), {**keys, "LEANCLOUD_API_SERVER": "https://api.example.com"})
+        for variable, value in ((KEYS[0], "se cret"), (KEYS[2], "secret,master"), ("LEANCLOUD_API_SERVER", "secret.example.com")):
+            with self.subTest(variable), self.assertRaises(SystemExit) as caught:
+                platform_keys({**keys, variable: value})
+            self.assertRegex(caught.exception.code, rf"\A{variable} must be [^\n]+\Z")
+            self.assertNotIn("secret", caught.exception.code)
 
     def test_redis_url_is_the_named_one_or_the_only_one(self):
         a, b = "redis://:secret@127.0.0.1:6379/0", "unix:///tmp/x.sock"

@@ -72,6 +72,8 @@ class HooksTest(HookCase):
         )
         self.assertNotIn("X-LC-Session", headers)
         self.assertEqual(sent["object"]["at"], DATE)
+        self.api("POST", "/classes/Hooked", {"text": "given"}, 201, headers={"X-Request-Id": "from-the-proxy"})
+        self.assertEqual(self.engine.calls[1][1]["X-Request-Id"], "from-the-proxy")
         self.assertNotIn("user", sent)
 
     def test_before_hook_that_refuses_stores_nothing(self):

@@ -107,7 +107,7 @@ class Group:
         if self.quick.is_broken:
             raise StoreUnavailable("the disk is full")
 
-    def refusal(self, error):
+    def refusal(self, error, answer):
         return HTTPStatus.SERVICE_UNAVAILABLE, [("X-From", "refusal")], b"{}"
 
 

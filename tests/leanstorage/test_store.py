@@ -151,6 +151,17 @@ class PostgresqlTest(StoreContract, unittest.TestCase):
     def number(self, object_id):
         return self.store.read(lambda transaction: transaction.get("Late", object_id)).body["n"]
 
+    def test_database_is_opened_beside_a_writer_that_holds_its_tables(self):
+        with psycopg.connect(self.url) as writer:
+            writer.execute("INSERT INTO records (kind, key, value) VALUES ('a', 'b', '1')")
+            store = open_store(self.url)  # would wait for the writer, if it asked for the indexes again
+            self.addCleanup(store.close)
+            self.assertIsNone(store.read(lambda transaction: transaction.record("a", "b")))
+            writer.execute("DROP INDEX records_expires")
+        open_store(self.url).close()
+        with psycopg.connect(self.url) as looker:
+            self.assertIsNotNone(looker.execute("SELECT to_regclass('records_expires')").fetchone()[0])
+
     def test_last_statement_that_fails_with_the_commit_keeps_nothing_and_the_next_write_works(self):
         self.fill("Late", row("a", 0))
         for code, error in (("22012", psycopg.errors.DivisionByZero), ("57014", QueryTimeout)):

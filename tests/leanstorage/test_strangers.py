@@ -186,7 +186,7 @@ class CountingTest(ServiceTestCase):
         for text in ("proxy.example", "10.0.0.0/8", ""):
             with self.subTest(text), redirect_stderr(io.StringIO()) as stderr, self.assertRaises(SystemExit):
                 parser().parse_args(["serve", "--trusted-proxy", text])
-            self.assertIn("neither * nor IP addresses", stderr.getvalue())
+            self.assertIn("must be IP addresses with commas between them, or *", stderr.getvalue())
 
     def test_whole_block_of_ipv6_is_one_visitor(self):
         options = self.service.options

@@ -15,7 +15,9 @@ LAYERS = {
     "rules": {"rules", "blobs", "store"},
     "blobs": {"blobs", "store"},
     "store": {"store"},
-    "takeout": {"takeout", "resources", "rules", "blobs", "store"},
+    "takeout": {"takeout", "options", "resources", "rules", "blobs", "store"},
+    "options": {"http", "rules"},
+    "operator": {"operator", "keys", "options", "takeout", "http", "resources", "rules", "engine", "blobs", "store"},
 }
 
 

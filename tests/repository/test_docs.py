@@ -146,7 +146,7 @@ def texts(file, *names):
 class TroubleshootingTest(unittest.TestCase):
     def test_what_stops_a_start_and_what_the_app_answers_is_explained(self):
         text = (ROOT / "docs" / "troubleshooting.md").read_text()
-        said = [one for name in ("leanengine/settings.py", "leanengine/start.py", "leanengine/local.py", "leanstorage/keys.py") for one in texts(ROOT / name, "SystemExit", "ValueError")]
+        said = [one for name in ("leanengine/settings.py", "leanengine/start.py", "leanengine/local.py", "leanstorage/keys.py", "leanwsgi/setting_values.py") for one in texts(ROOT / name, "SystemExit", "ValueError")]
         for name in ("handlers.py", "todos.py", "router.py", "leanengine/middleware.py", "leanengine/cloud_code.py", "leanengine/sdk.py", "leanengine/users.py", "leanwsgi/messages.py", "leanwsgi/static_files.py"):
             said += texts(ROOT / name, "HTTPError", "too_large")
         for name in ("blobs/folder.py", "blobs/s3.py", "store/__init__.py"):
@@ -162,6 +162,8 @@ class TroubleshootingTest(unittest.TestCase):
         takeout = ROOT / "leanstorage" / "takeout"
         said = [*texts(takeout / "commands.py", "print")]
         for file in (ROOT / "leanstorage" / "__main__.py", ROOT / "leanstorage" / "rules" / "indexes.py"):
+            said += texts(file, "ValueError")
+        for file in (ROOT / "leanstorage" / "operator").glob("*.py"):
             said += texts(file, "ValueError")
         for file in takeout.glob("*.py"):
             said += texts(file, "Refused", "SourceError", "RemoteError", "AnswerTooLarge", "ValueError", "FileExistsError")

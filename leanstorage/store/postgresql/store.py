@@ -4,6 +4,7 @@ The statements are those of `sql`; bodies are JSONB, whose equality is that of v
 on whole columns. Text is compared by code point (COLLATE "C"), as SQLite does. Regular expressions are matched here,
 not by the database, whose dialect is another: the rows that the other conditions leave over are fetched for it.
 """
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -83,7 +84,8 @@ class PostgresqlStore:
             _refuse_pooled_transactions(url)
             with self._pool.connection() as connection, connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", [SCHEMA_LOCK])
-                connection.execute(SCHEMA)
+                if _lacks_parts(connection):
+                    connection.execute(SCHEMA)
                 _check_version(connection)
                 _warn_of_few_connections(connection)
         except (psycopg.Error, PoolTimeout) as error:
@@ -218,6 +220,13 @@ def _raise_known(error: Exception, is_last: bool) -> None:
         raise StoreUnavailable("another writer holds the object") from error
     if is_last or isinstance(error, (PoolTimeout, NoAnswer)):  # who has waited that long waits no longer
         raise StoreUnavailable(type(error).__name__) from error
+
+
+def _lacks_parts(connection: Connection) -> bool:
+    """Whether a part of SCHEMA is missing. Asking for one that is there would lock its table, and meet writers there."""
+    names = re.findall(r"CREATE (?:TABLE|INDEX) IF NOT EXISTS (\w+)", SCHEMA)
+    found = connection.execute("SELECT bool_or(to_regclass(name) IS NULL) FROM unnest(%s::text[]) AS name", [names]).fetchone()
+    return found is None or bool(found[0])
 
 
 def _check_version(connection: Connection) -> None:
