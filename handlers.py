@@ -93,8 +93,9 @@ def show_client(environ: WSGIEnvironment) -> Response:
 
 
 def sign_up(environ: WSGIEnvironment) -> Response:
-    """POST {username, password}: 201 {"user": {"id", "username"}} and logged in; a taken name is 409."""
+    """POST {username, password}: 201 {"user": {"id", "username"}} and logged in; a taken name is 409, too many are 429."""
     username, password = _credentials(messages.json_object(environ))
+    users.limit_sign_ups(environ["app.cache"], _address(environ))
     return json_response(HTTPStatus.CREATED, {"user": users.sign_up(username, password)})
 
 

@@ -14,6 +14,7 @@ import leancloud
 from leanengine.cache import Cache
 from leanengine.sdk import asking_storage
 from leanwsgi.messages import address_block, HTTPError
+from leanwsgi.shares import LOOPBACK
 
 User = dict[str, str]  # {"id", "username"}
 
@@ -21,6 +22,7 @@ SESSION_SECONDS = 60  # how long a session is believed without asking storage
 THROTTLE_SECONDS = 15 * 60
 WRONG_PER_ACCOUNT = 5  # wrong passwords per account and address that reach storage, which locks at its seventh
 WRONG_PER_ADDRESS = 50
+SIGN_UP_SECONDS, SIGN_UPS = 3600, 50  # new accounts of one address
 
 
 def sign_up(username: str, password: str) -> User:
@@ -143,6 +145,17 @@ def limiting_guesses(cache: Cache, username: str, address: str) -> Iterator[None
         raise
     for key in counters:
         cache.uncount(key)
+
+
+def limit_sign_ups(cache: Cache, address: str) -> None:
+    """Count a new account; HTTPError 429 with Retry-After for an address that makes too many. This machine may."""
+    if address in LOOPBACK:
+        return
+    counted = cache.count(f"sign-up:{address_block(address)}", SIGN_UP_SECONDS)
+    if counted is not None and counted[0] > SIGN_UPS:
+        raise HTTPError(
+            HTTPStatus.TOO_MANY_REQUESTS, "too many new accounts, try again later", headers=[("Retry-After", str(counted[1]))]
+        )
 
 
 def _check_whole(user: leancloud.User, previous: leancloud.User | None) -> None:

@@ -395,7 +395,9 @@ def _run(service: Service, listening: socket.socket, threads: int) -> None:
     sweeper = Sweeper(service)
     options, quick = service.options, quick_calls(service)
     application, is_token = create_application(service), partial(files.may_be_used, service)
-    server = Server(application, listening, threads, options.max_bytes, quick, options.max_body_bytes, is_token)
+    server = Server(
+        application, listening, threads, options.max_bytes, quick, options.max_body_bytes, is_token, options.trusted_proxy
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C is for a script's background job
             signal.signal(number, lambda *_: server.stop())

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from leanstorage.resources import objects, sessions
 from leanstorage.resources.third_parties import checked_auth, find_identity, identities, is_auth, union_of, union_provider, unique_key
 from leanstorage.rules import attempts, classes, passwords, rendering, values, write
-from leanstorage.rules.call import Answer, Call, Service, created, ok
+from leanstorage.rules.call import Answer, Call, Service, created, limit_sign_ups, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Document, Json, now, Row, Transaction
 from leanstorage.rules.values import format_time
@@ -225,6 +225,7 @@ def _hashed(call: Call, password: str) -> Document:
 
 
 def _new_rules(call: Call, fields: Document, password: str | None) -> objects.Rules:
+    limit_sign_ups(call)
     if isinstance(fields.get("username"), str):
         # The cheap answer first: a taken name costs no hashing. The claim in the transaction decides.
         taken = call.service.store.read(

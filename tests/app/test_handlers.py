@@ -9,7 +9,8 @@ import leancloud
 
 import todos
 import wsgi
-from tests.support import AppTestCase, Visitor, has_redis, multipart, needs_redis
+from leanengine import users
+from tests.support import AppTestCase, DISTINCT, Visitor, has_redis, multipart, needs_redis
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
@@ -143,6 +144,21 @@ class AccountTest(AppTestCase):
         guess = {"username": name, "password": "no"}
         for number, status in enumerate([401] * 5 + [429]):
             self.assert_error(Visitor().request("POST", "/api/session", guess, REMOTE_ADDR=f"2001:db8::{number:x}"), status)
+
+    @needs_redis
+    def test_address_that_makes_too_many_accounts_is_429_and_others_are_not(self):
+        def sign_up(address):
+            credentials = {"username": f"many{next(DISTINCT)}", "password": "secret"}
+            return Visitor().request("POST", "/api/users", credentials, REMOTE_ADDR=address)
+
+        with mock.patch.object(users, "SIGN_UPS", 3):
+            for number, status in enumerate([201] * 3 + [429]):
+                answer = sign_up(f"2001:db8:5:5::{number:x}")
+                self.assertEqual(answer.status, status)
+            self.assert_error(answer, 429)
+            self.assertGreater(int(answer.header("Retry-After")), 0)
+            for address in ("2001:db8:5:6::1", "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1"):
+                self.assertEqual(sign_up(address).status, 201)
 
     @needs_redis
     def test_many_right_passwords_are_never_throttled(self):

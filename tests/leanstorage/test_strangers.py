@@ -7,7 +7,7 @@ from unittest import mock
 
 from leanstorage.__main__ import parser
 from leanstorage.resources import files, objects
-from leanstorage.rules import rendering
+from leanstorage.rules import passwords, rendering
 from leanwsgi import messages
 from leanstorage.store.sqlite import store as sqlite_store
 from tests.leanstorage.service_support import KEYS, pointer, ServiceTestCase
@@ -198,6 +198,24 @@ class CountingTest(ServiceTestCase):
                 self.assertEqual(self.statuses("/1.1/date", ["2001:db8:1:2::1"]), [200])
             with mock.patch.object(options, "max_logins_per_address", 3):
                 self.assertEqual(self.statuses("/1.1/login", here, "POST", wrong), [400, 400, 400, 429])
+
+    def test_address_that_signs_up_too_often_is_429_before_anything_is_hashed(self):
+        def sign_up(number, address, headers=APP, **more):
+            body = json.dumps({"username": f"crowd{number}", "password": "pw", **more}).encode()
+            return self.raw("POST", "/1.1/users", body, headers, REMOTE_ADDR=address).status
+
+        anonymous = {"authData": {"anonymous": {"id": "crowd"}}}
+        with mock.patch.object(self.service.options, "max_signups_per_address", 3):
+            self.assertEqual([sign_up(number, "10.7.1.1") for number in range(2)], [201, 201])
+            self.assertEqual(sign_up(2, "10.7.1.1", **anonymous), 201)
+            with mock.patch.object(passwords, "hash_password") as hashing:
+                self.assertEqual([sign_up(number, "10.7.1.1") for number in (3, 4)], [429, 429])
+                hashing.assert_not_called()
+            self.assertEqual(sign_up(5, "10.7.1.1", **{"authData": {"anonymous": {"id": "other"}}}), 429)
+            self.assertEqual([sign_up(number, "10.7.1.2") for number in (6,)], [201])
+            master = {**APP, "X-LC-Key": KEYS["master_key"] + ",master"}
+            self.assertEqual(sign_up(7, "10.7.1.1", master), 201)
+            self.assertEqual([sign_up(number, "127.0.0.1") for number in range(10, 15)], [201] * 5)
 
     def test_address_with_a_zone_is_the_proxys(self):
         zones = [f"fe80::1%{number}" for number in range(3)]
