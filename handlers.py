@@ -135,7 +135,7 @@ def list_todos(environ: WSGIEnvironment) -> Response:
     # Cached by session, not by user: a dead session that is believed a while longer fills and reads only its own list.
     key = f"todos:{users.digest(token)}:{done}:{limit}:{before and before[0]}"
     value, version, user = cache.get_version(key, todos.list_version(session.id), beside=users.session_key(token))
-    user = users.expected(environ, user or users.ask_user(environ, session))
+    user = users.expected(environ, users.living(environ, user) if user else users.ask_user(environ, session))
     if value is None:
         value = todos.find_page(environ, user["id"], done, limit, before and before[1])
         if version is not None:

@@ -1,6 +1,7 @@
 """The HTTP interface, row by row, against embedded storage and Redis."""
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
 from unittest import mock
@@ -91,6 +92,51 @@ class AccountTest(AppTestCase):
         response = self.request("POST", "/api/session", {"username": name, "password": "secret"})
         self.assertEqual(response.json(), {"user": user})
         self.assertEqual(self.request("GET", "/api/session").json(), {"user": user})
+
+    def test_copied_cookie_ends_with_the_log_in_it_is_of_and_no_other(self):
+        name = self.visitor.sign_up()
+        thief, elsewhere = Visitor(), Visitor()
+        thief.cookies = dict(self.visitor.cookies)
+        self.request("POST", "/api/session", {"username": name, "password": "secret"}, visitor=elsewhere)
+        for visitor in (self.visitor, thief, elsewhere):
+            self.request("GET", "/api/todos", visitor=visitor)
+        stolen = dict(thief.cookies)
+        self.request("DELETE", "/api/session", status=204)
+        for method, path in (("GET", "/api/session"), ("GET", "/api/todos"), ("POST", "/api/todos"), ("DELETE", "/api/session")):
+            with self.subTest(method=method, path=path):
+                thief.cookies = dict(stolen)
+                answer = thief.request(method, path, {"content": "planted"} if method == "POST" else None)
+                self.assertEqual(thief.cookies, {})
+                self.assertTrue(answer.status in (204, 401) or answer.json() == {"user": None})
+        self.assertEqual(self.request("GET", "/api/session", visitor=elsewhere).json()["user"]["username"], name)
+        self.request("POST", "/api/session", {"username": name, "password": "secret"})
+        self.assertEqual(self.request("GET", "/api/session").json()["user"]["username"], name)
+
+    def test_copied_cookie_does_not_renew_itself_after_log_out(self):
+        self.visitor.sign_up()
+        thief = Visitor()
+        thief.cookies = dict(self.visitor.cookies)
+        self.request("DELETE", "/api/session", status=204)
+        with mock.patch("time.time", return_value=time.time() + 3 * 24 * 3600):
+            for path in ("/api/client", "/api/status", "/api/nothing", "/api/session"):
+                answer = thief.request("GET", path)
+                self.assertFalse([line for line in answer.all("Set-Cookie") if "Max-Age=0" not in line], path)
+
+    def test_log_out_too_many_ends_them_all_and_the_list_stays_short(self):
+        name = self.visitor.sign_up()
+        thief = Visitor()
+        thief.cookies = dict(self.visitor.cookies)
+        with mock.patch.object(users, "MAX_ENDED", 2):
+            for _ in range(4):
+                self.request("DELETE", "/api/session", status=204)
+                self.request("POST", "/api/session", {"username": name, "password": "secret"})
+                self.assertEqual(thief.request("GET", "/api/session").json(), {"user": None})
+                self.assertEqual(thief.cookies, {})
+                thief.cookies = dict(self.visitor.cookies)
+            user = leancloud.User()
+            user.login(name, "secret")
+            self.addCleanup(leancloud.User.set_current, None)
+            self.assertLessEqual(len(user.get(users.ENDED) or []), 2)
 
     def test_taken_username_is_409(self):
         name = self.visitor.sign_up()
