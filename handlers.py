@@ -98,8 +98,9 @@ def show_client(environ: WSGIEnvironment) -> Response:
 
 
 def sign_up(environ: WSGIEnvironment) -> Response:
-    """POST {username, password}: 201 {"user": {"id", "username"}} and logged in; a taken name is 409."""
+    """POST {username, password}: 201 {"user": {"id", "username"}} and logged in; a taken name is 409, too many are 429."""
     username, password = _credentials(messages.json_object(environ))
+    users.limit_sign_ups(environ["app.cache"], _address(environ))
     return json_response(HTTPStatus.CREATED, {"user": users.sign_up(username, password)})
 
 
@@ -139,7 +140,7 @@ def list_todos(environ: WSGIEnvironment) -> Response:
     # Cached by session, not by user: a dead session that is believed a while longer fills and reads only its own list.
     key = f"todos:{users.digest(token)}:{done}:{limit}:{before and before[0]}"
     value, version, user = cache.get_version(key, todos.list_version(session.id), beside=users.session_key(token))
-    user = users.expected(environ, user or users.ask_user(environ, session))
+    user = users.expected(environ, users.living(environ, user) if user else users.ask_user(environ, session))
     if value is None:
         value = todos.find_page(environ, user["id"], done, limit, before and before[1])
         if version is not None:

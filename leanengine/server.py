@@ -5,12 +5,11 @@ each other for ever. waitress reads bodies before it hands a request to a thread
 """
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from wsgiref.types import WSGIApplication
 
-from leanwsgi import messages
-from leanwsgi import waitress_server
+from leanwsgi import channels, messages, waitress_server
 from leanengine.cloud_code import PREFIXES
 
 # Above the app's limit (`middleware.bound`), so that the app, whose 413 is JSON, is the first to refuse: waitress only
@@ -22,7 +21,7 @@ class TwoPools:
     """A waitress task dispatcher: visitors in one pool, calls of the engine in another."""
 
     def __init__(self) -> None:
-        self._visitors, self._engine = waitress_server.Pool(), waitress_server.Pool()
+        self._visitors, self._engine = waitress_server.Pool(is_shared=True), waitress_server.Pool()
 
     def set_thread_count(self, count: int) -> None:
         self._visitors.set_thread_count(count)
@@ -37,6 +36,8 @@ class TwoPools:
             task.cancel()
             task.server.pull_trigger()
 
+    go_on = add_task
+
     def shutdown(self, cancel_pending: bool = True, timeout: float = waitress_server.LINGER_SECONDS) -> None:
         self._visitors.shutdown(cancel_pending, timeout)
         self._engine.shutdown(cancel_pending, timeout)
@@ -48,22 +49,21 @@ def _is_engine(request: Any) -> bool:
     return ("/" + str(request.path).lstrip("/")).startswith(PREFIXES)
 
 
-class _Channel(waitress_server.HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    parser_class = waitress_server.Parser
-
-
 def create_server(
-    application: WSGIApplication, sockets: Sequence[socket.socket], threads: int, max_upload_bytes: int
+    application: WSGIApplication,
+    sockets: Sequence[socket.socket],
+    threads: int,
+    max_upload_bytes: int,
+    trusted_proxy: Collection[str] = (),
 ) -> Any:
     """A server on listening sockets, for `waitress_server.run`."""
     dispatcher = TwoPools()
     dispatcher.set_thread_count(threads)
-    server = waitress_server.create_server(
+    return channels.create_server(
         application,
         sockets,
         dispatcher,
+        trusted_proxy,
         max_request_header_size=65536,
         max_request_body_size=max_upload_bytes + BODY_OVERHEAD,
     )
-    server.channel_class = _Channel
-    return server

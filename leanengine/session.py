@@ -3,6 +3,7 @@ import base64
 import hashlib
 import hmac
 import re
+import secrets
 import time
 from collections.abc import Iterable
 from email.utils import formatdate
@@ -23,14 +24,18 @@ def guard_session(session: CookieSessionMiddleware) -> WSGIApplication:
     """The SDK's session middleware with a cookie of ours around its own; every option is the middleware's.
 
     The SDK's cookie has no flags and its age is not signed; it raises on a malformed one, sends it with every answer, the
-    cacheable ones too, and clears it on excluded paths. Ours is `<seconds>.<signature>.<the SDK's, in base64>`: the SDK
-    only sees what we signed and what is young enough. The cookie is sent when it changed or grows old, and only with
-    answers that no cache may keep. So the two halves of the middleware are called only when they have something to do:
+    cacheable ones too, and clears it on excluded paths. Ours is `<seconds>.<log-in>.<signature>.<the SDK's, in base64>`:
+    the SDK only sees what we signed and what is young enough. The cookie is sent when it changed, or grows old and a
+    handler has found out that the session lives, and only with answers that no cache may keep. So the two halves of the middleware are called only when they have something to do:
     otherwise they would take half of a request's time.
 
     The SDK is shown no other cookie: its parser reads names differently (`name =x`, `"name"=x`), so another cookie could
     pass for its session, and it takes seconds for one that is full of blanks. Handlers find the header as it came in
     `environ["app.cookies"]`.
+
+    The log-in's name, `<seconds>-<random>`, stays through all renewals. Handlers find it in `environ["app.login"]`, to
+    end it at log-out: a copy of the cookie ends with it, which the token of storage, shared by all devices, could not.
+    They set `environ["app.session_lives"]` when it does.
     """
     application: WSGIApplication = session.app
     name, max_age, excluded = session.name, session.max_age, tuple(session.excluded_paths)
@@ -42,7 +47,8 @@ def guard_session(session: CookieSessionMiddleware) -> WSGIApplication:
         environ["app.cookies"] = header = environ.get("HTTP_COOKIE", "")
         environ["HTTP_COOKIE"] = ""
         sent = _sent_cookie(name, header)
-        issued, opened = _open_cookie(key, sent, max_age)
+        issued, login, opened = _open_cookie(key, sent, max_age)
+        environ["app.login"] = login
         if opened and not is_excluded:
             environ["HTTP_COOKIE"] = _pair(name, opened)
             session.pre_process(environ)
@@ -55,11 +61,12 @@ def guard_session(session: CookieSessionMiddleware) -> WSGIApplication:
                 if after is None:
                     if sent is not None:  # dead, malformed or logged out
                         headers.append(("Set-Cookie", _cookie(environ, name, "", 0)))
-                elif after != before or time.time() - issued > renewal:
+                elif after != before or (time.time() - issued > renewal and environ.get("app.session_lives")):
                     given: list[messages.Header] = []
                     session.post_process(environ, given)
                     value = parse_cookie(given[-1][1])[name]
-                    headers.append(("Set-Cookie", _cookie(environ, name, _seal_cookie(key, value), max_age)))
+                    kept = login if before and before[0] == after[0] else _new_login()
+                    headers.append(("Set-Cookie", _cookie(environ, name, _seal_cookie(key, kept, value), max_age)))
             return start_response(status, headers, exc_info)
 
         return application(environ, start)
@@ -91,24 +98,27 @@ def _sign(key: bytes, text: str) -> str:
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
-def _seal_cookie(key: bytes, inner: str) -> str:
-    text = f"{int(time.time())}.{base64.urlsafe_b64encode(inner.encode()).decode()}"
-    issued, data = text.split(".")
-    return f"{issued}.{_sign(key, text)}.{data}"
+def _new_login() -> str:
+    return f"{int(time.time())}-{secrets.token_hex(8)}"
 
 
-def _open_cookie(key: bytes, value: str | None, max_age: int) -> tuple[int, str | None]:
-    """(seconds of issue, the SDK's cookie) of a cookie that we signed and that is not too old, else (0, None)."""
+def _seal_cookie(key: bytes, login: str, inner: str) -> str:
+    issued, data = int(time.time()), base64.urlsafe_b64encode(inner.encode()).decode()
+    return f"{issued}.{login}.{_sign(key, f'{issued}.{login}.{data}')}.{data}"
+
+
+def _open_cookie(key: bytes, value: str | None, max_age: int) -> tuple[int, str, str | None]:
+    """(seconds of issue, log-in, the SDK's cookie) of one that we signed and that is not too old, else (0, "", None)."""
     if not value:
-        return 0, None
-    found = re.fullmatch(r"([0-9]{1,12})\.([0-9a-f]{64})\.([A-Za-z0-9_=-]{1,4096})", value)
+        return 0, "", None
+    found = re.fullmatch(r"([0-9]{1,12})\.([0-9]{1,12}-[0-9a-f]{16})\.([0-9a-f]{64})\.([A-Za-z0-9_=-]{1,4096})", value)
     if found is None:
-        return 0, None
-    issued, signature, data = found.groups()
+        return 0, "", None
+    issued, login, signature, data = found.groups()
     age = time.time() - int(issued)
-    if not hmac.compare_digest(signature, _sign(key, f"{issued}.{data}")) or not -60 <= age < max_age:
-        return 0, None
-    return int(issued), base64.urlsafe_b64decode(data).decode()
+    if not hmac.compare_digest(signature, _sign(key, f"{issued}.{login}.{data}")) or not -60 <= age < max_age:
+        return 0, "", None
+    return int(issued), login, base64.urlsafe_b64decode(data).decode()
 
 
 def _cookie(environ: WSGIEnvironment, name: str, value: str, max_age: int) -> str:

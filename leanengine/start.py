@@ -51,7 +51,7 @@ class Process:
         from leanwsgi import waitress_server
 
         def run() -> None:
-            self._servers.append(create_server(application, self._sockets, THREADS, settings.max_upload_bytes))
+            self._servers.append(create_server(application, self._sockets, THREADS, settings.max_upload_bytes, settings.trusted_proxy))
             try:
                 waitress_server.run(self._servers[0])
             finally:

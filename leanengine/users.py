@@ -4,23 +4,32 @@ A dead session looks like a visitor without one to the SDK (`fetch_user=False`),
 Handlers give their `environ`, which holds the cache under `app.cache`.
 """
 import hashlib
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 import leancloud
+from leancloud import client
 
 from leanengine.cache import Cache
 from leanengine.sdk import asking_storage
 from leanwsgi.messages import address_block, HTTPError
+from leanwsgi.shares import LOOPBACK
 
 User = dict[str, str]  # {"id", "username"}
 
+ENDED = "endedLogins"  # a column of users: which of their log-ins were ended, see session.py
+END = re.compile("[0-9]{1,12}-[0-9a-f]{16}")
+MAX_ENDED = 100  # of one user
 SESSION_SECONDS = 60  # how long a session is believed without asking storage
 THROTTLE_SECONDS = 15 * 60
 WRONG_PER_ACCOUNT = 5  # wrong passwords per account and address that reach storage, which locks at its seventh
 WRONG_PER_ADDRESS = 50
+SIGN_UP_SECONDS, SIGN_UPS = 3600, 50  # new accounts of one address
 
 
 def sign_up(username: str, password: str) -> User:
@@ -47,20 +56,52 @@ def log_in(username: str, password: str) -> User:
 
 
 def log_out(environ: WSGIEnvironment) -> None:
-    """Forget the session; also fine without one. The cookie goes with the user."""
+    """End this log-in, and no other of the user's; also fine without one. The cookie goes with the user.
+
+    A copy of the cookie must be dead as well, so storage notes the log-in's end; HTTPError when it cannot.
+    """
     user = leancloud.User.get_current()
-    if user is not None:
+    if user is None:
+        return
+    try:
+        with asking_storage():
+            _note_end(user.get_session_token(), environ["app.login"], environ["app.settings"].session_max_age)
+    except HTTPError as error:
+        if error.code != 211:  # a dead session has ended
+            raise
+    finally:
         environ["app.cache"].drop(session_key(user.get_session_token()))
         leancloud.User.set_current(None)
 
 
+def _note_end(token: str, login: str, max_age: int) -> None:
+    """Note the end of a log-in with its user; forget those whose cookies are too old by now."""
+    user = leancloud.User.become(token)
+    path, ended = f"/users/{user.id}", _ended(user)
+    if len(ended) >= MAX_ENDED:
+        user.refresh_session_token()  # ends all of them
+        client.put(path, {ENDED: {"__op": "Delete"}})
+        return
+    now = int(time.time())
+    old = [name for name in ended if not now - max_age < int(name.partition("-")[0]) <= now + max_age]
+    client.put(path, {ENDED: {"__op": "AddUnique", "objects": [f"{now}-{login.partition('-')[2]}"]}})
+    if old:
+        client.put(path, {ENDED: {"__op": "Remove", "objects": old}})
+
+
+def _ended(user: leancloud.User) -> list[str]:
+    """The ends of a user's log-ins, each `<seconds>-<the log-in's random part>`."""
+    found = user.get(ENDED)
+    return [name for name in found if isinstance(name, str) and END.fullmatch(name)] if isinstance(found, list) else []
+
+
 def session_user(environ: WSGIEnvironment) -> User | None:
-    """The user of the session, or None. The cookie alone proves nothing: its token may be dead."""
+    """The user of the session, or None. The cookie alone proves nothing: its token may be dead, or its log-in ended."""
     user = leancloud.User.get_current()
     if user is None:
         return None
-    known: User | None = environ["app.cache"].get(session_key(user.get_session_token()))
-    return known or ask_user(environ, user)
+    known = environ["app.cache"].get(session_key(user.get_session_token()))
+    return living(environ, known) if known else ask_user(environ, user)
 
 
 def needs_user(environ: WSGIEnvironment, is_sure: bool = False) -> User:
@@ -94,9 +135,18 @@ def ask_user(environ: WSGIEnvironment, session: leancloud.User) -> User | None:
             raise
         leancloud.User.set_current(None)
         return None
-    known = {"id": user.id, "username": user.get("username")}
+    known = {"id": user.id, "username": user.get("username"), "ended": [name.partition("-")[2] for name in _ended(user)]}
     environ["app.cache"].put(session_key(token), known, SESSION_SECONDS)
-    return known
+    return living(environ, known)
+
+
+def living(environ: WSGIEnvironment, known: dict[str, Any]) -> User | None:
+    """The user of what is known of a session, all devices of which share it; None when this device has logged out."""
+    if environ["app.login"].partition("-")[2] in known["ended"]:
+        leancloud.User.set_current(None)
+        return None
+    environ["app.session_lives"] = True
+    return {"id": known["id"], "username": known["username"]}
 
 
 def nobody() -> HTTPError:
@@ -143,6 +193,17 @@ def limiting_guesses(cache: Cache, username: str, address: str) -> Iterator[None
         raise
     for key in counters:
         cache.uncount(key)
+
+
+def limit_sign_ups(cache: Cache, address: str) -> None:
+    """Count a new account; HTTPError 429 with Retry-After for an address that makes too many. This machine may."""
+    if address in LOOPBACK:
+        return
+    counted = cache.count(f"sign-up:{address_block(address)}", SIGN_UP_SECONDS)
+    if counted is not None and counted[0] > SIGN_UPS:
+        raise HTTPError(
+            HTTPStatus.TOO_MANY_REQUESTS, "too many new accounts, try again later", headers=[("Retry-After", str(counted[1]))]
+        )
 
 
 def _check_whole(user: leancloud.User, previous: leancloud.User | None) -> None:

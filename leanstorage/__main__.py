@@ -260,7 +260,17 @@ def _run(service: Service, listening: socket.socket, threads: int, given: argpar
     sweeper = Sweeper(service)
     options, quick = service.options, quick_calls(service)
     application, is_token = create_application(service), partial(files.may_be_used, service)
-    server = Server(application, listening, threads, options.max_bytes, quick, options.max_body_bytes, is_token, observer)
+    server = Server(
+        application,
+        listening,
+        threads,
+        options.max_bytes,
+        quick,
+        options.max_body_bytes,
+        is_token,
+        options.trusted_proxy,
+        observer,
+    )
     admin = None
     if observer is not None and given.admin:
         entrance = open_admin(given.admin, given.processes)

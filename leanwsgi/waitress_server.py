@@ -6,6 +6,7 @@ that give Python's lock away, and threads that then wait for it. Woken so, they 
 import socket
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -25,6 +26,7 @@ from waitress.utilities import RequestEntityTooLarge as RequestEntityTooLarge
 SEND_BYTES = 1 << 16  # answers up to this go out in one piece, from the one thread that is not busy with others
 LINGER_SECONDS = 5  # for requests that are being answered at the end
 PAUSE_SECONDS = 0.1  # after which a request that is not whole is not waited for at the end
+MAX_CONNECTIONS = 1000
 
 
 class Pool(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
@@ -33,14 +35,21 @@ class Pool(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no typ
     A thread that is busy goes on with the next request before the woken one gets Python's lock; one that waits for
     storage gives the lock to it. So as many threads are awake as there are requests that wait, and one. The last to fall
     idle is the first to be woken: what it needs is at hand, and the others need no memory.
+
+    With `is_shared` a fourth of the threads is for others than the visitor who has all the rest: tasks have a `visitor`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_shared: bool = False) -> None:
         super().__init__()
         self._idle: list[threading.Condition] = []
         self._is_waking = False
+        self._is_shared = is_shared
+        self._share = 0  # threads of one visitor, 0 for any number
+        self._served: defaultdict[str, int] = defaultdict(int)  # threads by visitor
+        self._set_aside: defaultdict[str, deque[Any]] = defaultdict(deque)  # tasks of those who have their share
 
     def set_thread_count(self, count: int) -> None:
+        self._share = max(1, count - max(1, count // 4)) if self._is_shared and count > 1 else 0
         super().set_thread_count(count)
         with self.lock:
             for idle in self._idle:  # to see who is to stop
@@ -57,25 +66,66 @@ class Pool(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no typ
             self.queue.append(task)
             self._wake()
 
+    go_on = add_task  # with a task that has begun already
+
+    def waiting(self, visitor: str | None) -> int:
+        """How many tasks of a visitor wait for other tasks of the same."""
+        with self.lock:
+            return len(self._set_aside.get(visitor or "", ()))
+
+    def shutdown(self, cancel_pending: bool = True, timeout: float = LINGER_SECONDS) -> bool:
+        with self.lock:
+            self._share = 0
+            for tasks in self._set_aside.values():
+                self.queue.extend(tasks)
+            self._set_aside.clear()
+        done: bool = super().shutdown(cancel_pending, timeout)
+        return done
+
     def handler_thread(self, thread_no: int) -> None:
         idle = threading.Condition(self.lock)
         while True:
             with self.lock:
-                while not self.queue and not self.stop_count:
+                while not (taken := None if self.stop_count else self._take()) and not self.stop_count:
                     self._idle.append(idle)
                     idle.wait()
                     self._is_waking = False
-                if self.stop_count:
+                if not taken:
                     self.stop_count -= 1
                     self.threads.discard(thread_no)
                     self.thread_exit_cv.notify()
                     return
-                task = self.queue.popleft()
+                task, visitor = taken
                 self._wake()
             try:
                 task.service()
             except BaseException:
                 self.logger.exception("a request could not be answered")
+            if visitor is not None:
+                self._end(visitor)
+
+    def _take(self) -> tuple[Any, str | None] | None:
+        """The next task and whose thread it takes; tasks of those who have their share are set aside on the way."""
+        while self.queue:
+            task = self.queue.popleft()
+            visitor: str | None = task.visitor() if self._share else None
+            if visitor is None:
+                return task, None
+            if self._served[visitor] < self._share:
+                self._served[visitor] += 1
+                return task, visitor
+            self._set_aside[visitor].append(task)
+        return None
+
+    def _end(self, visitor: str) -> None:
+        with self.lock:
+            self._served[visitor] -= 1
+            if not self._served[visitor]:
+                del self._served[visitor]
+            if visitor in self._set_aside:
+                self.queue.append(self._set_aside[visitor].popleft())
+                if not self._set_aside[visitor]:
+                    del self._set_aside[visitor]
 
     def _wake(self) -> None:
         if self.queue and self._idle and not self._is_waking:
@@ -170,7 +220,7 @@ def create_server(
         application,
         _dispatcher=dispatcher,
         sockets=[sockets[0]],
-        connection_limit=1000,
+        connection_limit=MAX_CONNECTIONS,
         channel_timeout=60,
         ident=None,
         # The applications decide whom to believe: waitress could trust one address only.

@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import partial
@@ -14,8 +14,7 @@ from http import HTTPStatus
 from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
-from leanwsgi import messages
-from leanwsgi import waitress_server
+from leanwsgi import channels, messages, waitress_server
 from leanwsgi.waitress_server import Error, ErrorTask, HTTPChannel, HTTPRequestParser, RequestEntityTooLarge, WSGITask
 from leanstorage.http.inline_calls import Group, Quick
 from leanstorage.http.observer import ARRIVED, Observer
@@ -26,6 +25,7 @@ OVERHEAD_BYTES = 1 << 20
 UPLOADS = "/1.1/uploads/"
 MAX_WAITING = 256  # requests in the queue; the next ones are refused at once instead of waiting without end
 MAX_LOOP_QUERY = 4096  # bytes of a query string: a longer one may take long to parse, and the loop is everybody's
+MAX_WAITING_EACH = 64  # of one visitor, who has a share of the threads already
 Written = tuple[HTTPChannel, BytesResponse | None]  # a channel, and the answer to its request
 
 
@@ -45,19 +45,20 @@ class Server:
         quick: Quick | None = None,
         max_call_bytes: int | None = None,
         is_token: Callable[[str], bool] = lambda text: True,
+        trusted_proxy: Collection[str] = (),
         observer: Observer | None = None,
     ) -> None:
         self.pool = pool = Dispatcher()
         pool.set_thread_count(threads)
         self._dispatcher: Loop | Dispatcher = Loop(pool, quick, observer) if quick else pool
         # The application itself answers what is too large, in JSON.
-        self._server = waitress_server.create_server(
-            application, [listening], self._dispatcher, max_request_body_size=max_bytes + OVERHEAD_BYTES
+        self._server = channels.create_server(
+            application, [listening], self._dispatcher, trusted_proxy, max_request_body_size=max_bytes + OVERHEAD_BYTES
         )
         adjustments = copy(self._server.adj)
         adjustments.max_request_body_size = (max_call_bytes or max_bytes) + OVERHEAD_BYTES
         parts = {"parser_class": _parser(adjustments, is_token), "task_class": _Task, "error_task_class": _error_task(observer)}
-        self._server.channel_class = type("Channel", (HTTPChannel,), parts)
+        self._server.channel_class = type("Channel", (channels.Channel,), parts)
         if quick:
             quick.start(_Watch(self._server._map, self._server.trigger))
         self.port: int = self._server.effective_port
@@ -91,7 +92,7 @@ class Dispatcher(waitress_server.Pool):
     """A pool of threads with a bounded queue; one thread more says 503 to those who find it full."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(is_shared=True)
         self._refusing = waitress_server.Pool()
 
     def set_thread_count(self, count: int) -> None:
@@ -99,7 +100,7 @@ class Dispatcher(waitress_server.Pool):
         self._refusing.set_thread_count(1 if count else 0)
 
     def add_task(self, task: HTTPChannel) -> None:
-        if len(self.queue) < MAX_WAITING or not task.requests:
+        if not task.requests or (len(self.queue) < MAX_WAITING and self.waiting(task.visitor()) < MAX_WAITING_EACH):
             super().add_task(task)
         else:
             task.requests[0].error = Refusal(Code.UNAVAILABLE, [("Retry-After", "1")])
@@ -108,9 +109,9 @@ class Dispatcher(waitress_server.Pool):
     def turn(self, server: Any) -> None:
         """Nothing is left for the loop to do."""
 
-    def shutdown(self, cancel_pending: bool = True, timeout: float = waitress_server.LINGER_SECONDS) -> None:
+    def shutdown(self, cancel_pending: bool = True, timeout: float = waitress_server.LINGER_SECONDS) -> bool:
         self._refusing.shutdown(cancel_pending, timeout)
-        super().shutdown(cancel_pending, timeout)
+        return super().shutdown(cancel_pending, timeout)
 
 
 class Loop:
@@ -142,6 +143,10 @@ class Loop:
             self._writes.append(channel)
         else:
             self._pool.add_task(channel)
+
+    def go_on(self, channel: HTTPChannel) -> None:
+        """Have a thread send more of an answer that one has begun."""
+        self._pool.go_on(channel)
 
     def turn(self, server: Any) -> None:
         """Answer the quick calls that came since the last turn."""

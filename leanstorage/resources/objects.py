@@ -314,9 +314,12 @@ def remove(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN, wh
         info = classes.existing(transaction, class_name)
         principals = call.principals(transaction)
         classes.check_permission(info, "delete", principals)
-        if where is None and transaction.get(class_name, object_id) is None:
-            raise StorageError(Code.NO_CLASS)
-        row = _writable(transaction, call, class_name, object_id, guard, principals, lock)
+        try:
+            row = _writable(transaction, call, class_name, object_id, guard, principals, lock)
+        except StorageError as error:
+            if error.kind is Code.NO_OBJECT:
+                raise StorageError(Code.NO_CLASS) from None
+            raise
         rules.admit(transaction, call, row, None)
         return row, info
 
@@ -377,22 +380,24 @@ def _writable(
 ) -> Row:
     """The row to be changed; raise 1/404 when there is none, 305 when its condition does not match, 403 by its ACL.
 
-    A condition is answered to those who may read what it asks about; to the others every object is one that is not there.
+    To those who may neither read nor write an object, it is one that is not there; so it is by its condition to those who
+    may not read it.
     """
     query = None if guard is None else queries.parse(transaction, call, class_name, guard.where, principals)
     row: Row | None = transaction.get(class_name, object_id, lock)
     if guard is not None and query is not None:
-        if row is None or not _readable(transaction, class_name, row, principals):
+        if row is None or not is_readable(transaction, class_name, row, principals):
             raise StorageError(Code.NO_EFFECT)
         guard.check(transaction, query, row, lock)
-    if row is None:
+    is_writable = row is not None and acl.allows(row.acl, "write", principals)
+    if row is None or not (is_writable or is_readable(transaction, class_name, row, principals)):
         raise StorageError(Code.NO_OBJECT, id=object_id, class_name=class_name)
-    if not acl.allows(row.acl, "write", principals):
+    if not is_writable:
         raise StorageError(Code.ACL_FORBIDDEN)
     return row
 
 
-def _readable(transaction: Transaction, class_name: str, row: Row, principals: Principals) -> bool:
+def is_readable(transaction: Transaction, class_name: str, row: Row, principals: Principals) -> bool:
     """Whether somebody sees an object at all, by its id or in a list."""
     info = classes.existing(transaction, class_name)
     is_open = any(classes.may(info, action, principals) for action in ("get", "find"))

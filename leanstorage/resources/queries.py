@@ -14,8 +14,10 @@ from leanstorage.store import (
     Json,
     Node,
     Not,
+    now,
     Principals,
     Query,
+    Row,
     Transaction,
 )
 from leanwsgi.messages import Header
@@ -47,7 +49,7 @@ def find(call: Call, class_name: str, action: str = "find") -> Answer:
             raise StorageError(Code.NO_CLASS)
         classes.check_permission(info, action, principals)
         query = listing(transaction, call, name, options, principals)
-        rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(name))
+        rows, written = _listed(transaction, query, principals)
         keys = options.get("keys", "")
         shows_tokens = name == "_User" and call.caller.is_master and isinstance(keys, str) and TOKEN_KEY in keys.split(",")
         if shows_tokens:
@@ -85,6 +87,16 @@ def _names_users(where: Json) -> bool:
     return any(map(_names_users, parts)) or any(
         isinstance(value, str) or (isinstance(value, dict) and not value.keys().isdisjoint(["$eq", "$in"])) for value in given
     )
+def _listed(transaction: Transaction, query: Query, principals: Principals) -> tuple[list[Row], int]:
+    """(rows, when they last changed). For the master that is the last write to the class, deletions included; others
+
+    would see by it when somebody writes what they may not read, so theirs is that of the rows, and now if there are none.
+    """
+    if principals is None:
+        rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(query.class_name))
+        return rows, written or now()
+    rows = transaction.find(query) if query.limit else []
+    return rows, max((row.updated for row in rows), default=0) or now()
 
 
 def get(call: Call, class_name: str, object_id: str) -> Answer:

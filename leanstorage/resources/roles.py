@@ -9,7 +9,7 @@ from leanstorage.store import Document, Row, Transaction
 from leanstorage.resources.third_parties import unique_key
 
 
-NAME = re.compile(r"[0-9A-Za-z_ -]{1,200}")
+NAME = re.compile(r"(?! )(?!.*  )(?!.* $)[0-9A-Za-z_ -]{1,200}")  # no two names that look the same
 KIND = "unique:_Role:name"
 
 

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from leanstorage.resources import objects, sessions
 from leanstorage.resources.third_parties import checked_auth, find_identity, identities, is_auth, union_of, union_provider, unique_key
 from leanstorage.rules import attempts, classes, passwords, rendering, values, write
-from leanstorage.rules.call import Answer, Call, Service, created, ok
+from leanstorage.rules.call import Answer, Call, Service, created, limit_sign_ups, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Document, Json, now, Row, Transaction
 from leanstorage.rules.values import format_time
@@ -119,7 +119,7 @@ def update_password(call: Call, object_id: str) -> Answer:
     check_new_password(new)
 
     def look(transaction: Transaction) -> Document | None:
-        _own(call, object_id, transaction.get("_User", object_id))
+        _own(transaction, call, object_id)
         attempts.refuse_locked(transaction, object_id)
         return (transaction.record("credential", object_id) or {}).get("password")
 
@@ -156,7 +156,7 @@ def refresh_token(call: Call, object_id: str) -> Answer:
     """PUT /users/ID/refreshSessionToken, by the user itself or the master. Raises 206, 211, 403."""
 
     def work(transaction: Transaction) -> Document:
-        row = _own(call, object_id, transaction.get("_User", object_id, lock=True))
+        row = _own(transaction, call, object_id, lock=True)
         row.updated = max(now(), row.updated + 1)
         transaction.update("_User", row)
         token = sessions.replace(transaction, call.service, object_id)
@@ -225,6 +225,7 @@ def _hashed(call: Call, password: str) -> Document:
 
 
 def _new_rules(call: Call, fields: Document, password: str | None) -> objects.Rules:
+    limit_sign_ups(call)
     if isinstance(fields.get("username"), str):
         # The cheap answer first: a taken name costs no hashing. The claim in the transaction decides.
         taken = call.service.store.read(
@@ -261,30 +262,46 @@ def hook_user(transaction: Transaction, call: Call, user_id: str) -> Document:
     return user
 
 
-def _own(call: Call, user_id: str, row: Row | None) -> Row:
-    """The row, if the caller is this user or the master; raise 206 without a session, 403 with another's, 211."""
-    if row is None:
+def _own(transaction: Transaction, call: Call, user_id: str, lock: bool = False) -> Row:
+    """The row, if the caller is this user or the master; raise 206 without a session, 403 with another's, 211.
+
+    A user whom the caller may not see is one that is not there.
+    """
+    row = transaction.get("_User", user_id, lock)
+    if row is None or not _is_seen(transaction, call, row):
         raise StorageError(Code.NO_USER)
+    _check_own(call, user_id)
+    return row
+
+
+def _check_own(call: Call, user_id: str) -> None:
     if not call.caller.is_master and call.caller.user_id is None:
         raise StorageError(Code.NO_SESSION)
     if not call.caller.is_master and call.caller.user_id != user_id:
         raise StorageError(Code.OTHER_USER)
-    return row
+
+
+def _is_seen(transaction: Transaction, call: Call, row: Row) -> bool:
+    if call.caller.is_master or call.caller.user_id == row.id:
+        return True
+    return objects.is_readable(transaction, "_User", row, call.principals(transaction))
 
 
 def _check_writable(transaction: Transaction, call: Call, user_id: str) -> None:
     """What the write itself will check again: a stranger is not worth the hashing of a password, or a hook."""
     row = transaction.get("_User", values.check_object_id(user_id))
-    if row is None:
+    if row is None or not _is_seen(transaction, call, row):
         raise StorageError(Code.NO_OBJECT, id=user_id, class_name="_User")
-    _own(call, user_id, row)
+    _check_own(call, user_id)
 
 
 def _admit(
     has_password: bool, transaction: Transaction, call: Call, row: Row | None, fields: Document | None
 ) -> Document | None:
     if row is not None:
-        _own(call, row.id, row)
+        if not _is_seen(transaction, call, row):
+            raise StorageError(Code.NO_OBJECT, id=row.id, class_name="_User")
+        _check_own(call, row.id)
     if fields is None:
         return None
     # Once more: a before hook may have named them.

@@ -17,6 +17,7 @@ from leanstorage.store import Document, Json, Principals, QUERY_SECONDS, Store, 
 from leanwsgi.messages import address_block, MAX_JSON_DEPTH, Header
 
 MAX_HASHING = 4
+HOUR_SECONDS = 3600
 TROUBLE_SECONDS = 60
 MAX_TROUBLES = 20  # different ones remembered
 LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy and the app may be
@@ -46,6 +47,7 @@ class Options:
     sign_max_age_s: int | None = None
     andx_key: str | None = None
     max_logins_per_address: int = 100  # failures in 15 minutes
+    max_signups_per_address: int = 500  # an hour, by one process
     trusted_proxy: frozenset[str] = frozenset(LOOPBACK)  # addresses whose X-Real-IP is believed, or "*"
     max_requests_per_minute: int = 6000  # of one address, by one process; 0 for no limit
 
@@ -56,16 +58,17 @@ class Options:
 
 
 class Traffic:
-    """Requests of each address in the current minute. It is this process's own: overload is a process's own, too."""
+    """Requests of each address in the current minute, or as many seconds. It is this process's own, as overload is."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: int = 60) -> None:
         self._lock = threading.Lock()
+        self._seconds = seconds
         self._minute: int | None = None
         self._counts: dict[str, int] = {}
 
     def count(self, address: str, number: int) -> int:
         """Note a number of calls; return how many the address has made this minute, these included."""
-        minute = int(time.monotonic() // 60)
+        minute = int(time.monotonic() // self._seconds)
         with self._lock:
             if minute != self._minute:
                 self._minute, self._counts = minute, {}
@@ -134,6 +137,7 @@ class Service:
     # Hashing a password takes memory and time on purpose: this many at once, whatever the number of threads.
     hashing: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_HASHING))
     traffic: Traffic = field(default_factory=Traffic)
+    sign_ups: Traffic = field(default_factory=lambda: Traffic(HOUR_SECONDS))
     trouble: Trouble = field(default_factory=Trouble)
     observer: Any = None  # an http.observer.Observer, when requests are counted or logged
 
@@ -225,6 +229,13 @@ def limit_traffic(service: Service, address: str, has_hook_key: bool, number: in
     if _is_limited(service, address, has_hook_key):
         if service.traffic.count(address_block(address), number) > service.options.max_requests_per_minute:
             raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", "60")])
+
+
+def limit_sign_ups(call: "Call") -> None:
+    """Count a new user; raise 429 for an address that makes too many."""
+    if not call.caller.is_master and _is_limited(call.service, call.caller.address, call.caller.has_hook_key):
+        if call.service.sign_ups.count(call.caller.block, 1) > call.service.options.max_signups_per_address:
+            raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", str(HOUR_SECONDS))])
 
 
 def take_back_traffic(service: Service, address: str, has_hook_key: bool) -> None:

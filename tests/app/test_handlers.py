@@ -2,6 +2,7 @@
 import json
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -13,7 +14,8 @@ import leancloud
 import handlers
 import todos
 import wsgi
-from tests.support import AppTestCase, Visitor, has_redis, multipart, needs_redis
+from leanengine import users
+from tests.support import AppTestCase, DISTINCT, Visitor, has_redis, multipart, needs_redis
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
@@ -95,6 +97,51 @@ class AccountTest(AppTestCase):
         self.assertEqual(response.json(), {"user": user})
         self.assertEqual(self.request("GET", "/api/session").json(), {"user": user})
 
+    def test_copied_cookie_ends_with_the_log_in_it_is_of_and_no_other(self):
+        name = self.visitor.sign_up()
+        thief, elsewhere = Visitor(), Visitor()
+        thief.cookies = dict(self.visitor.cookies)
+        self.request("POST", "/api/session", {"username": name, "password": "secret"}, visitor=elsewhere)
+        for visitor in (self.visitor, thief, elsewhere):
+            self.request("GET", "/api/todos", visitor=visitor)
+        stolen = dict(thief.cookies)
+        self.request("DELETE", "/api/session", status=204)
+        for method, path in (("GET", "/api/session"), ("GET", "/api/todos"), ("POST", "/api/todos"), ("DELETE", "/api/session")):
+            with self.subTest(method=method, path=path):
+                thief.cookies = dict(stolen)
+                answer = thief.request(method, path, {"content": "planted"} if method == "POST" else None)
+                self.assertEqual(thief.cookies, {})
+                self.assertTrue(answer.status in (204, 401) or answer.json() == {"user": None})
+        self.assertEqual(self.request("GET", "/api/session", visitor=elsewhere).json()["user"]["username"], name)
+        self.request("POST", "/api/session", {"username": name, "password": "secret"})
+        self.assertEqual(self.request("GET", "/api/session").json()["user"]["username"], name)
+
+    def test_copied_cookie_does_not_renew_itself_after_log_out(self):
+        self.visitor.sign_up()
+        thief = Visitor()
+        thief.cookies = dict(self.visitor.cookies)
+        self.request("DELETE", "/api/session", status=204)
+        with mock.patch("time.time", return_value=time.time() + 3 * 24 * 3600):
+            for path in ("/api/client", "/api/status", "/api/nothing", "/api/session"):
+                answer = thief.request("GET", path)
+                self.assertFalse([line for line in answer.all("Set-Cookie") if "Max-Age=0" not in line], path)
+
+    def test_log_out_too_many_ends_them_all_and_the_list_stays_short(self):
+        name = self.visitor.sign_up()
+        thief = Visitor()
+        thief.cookies = dict(self.visitor.cookies)
+        with mock.patch.object(users, "MAX_ENDED", 2):
+            for _ in range(4):
+                self.request("DELETE", "/api/session", status=204)
+                self.request("POST", "/api/session", {"username": name, "password": "secret"})
+                self.assertEqual(thief.request("GET", "/api/session").json(), {"user": None})
+                self.assertEqual(thief.cookies, {})
+                thief.cookies = dict(self.visitor.cookies)
+            user = leancloud.User()
+            user.login(name, "secret")
+            self.addCleanup(leancloud.User.set_current, None)
+            self.assertLessEqual(len(user.get(users.ENDED) or []), 2)
+
     def test_taken_username_is_409(self):
         name = self.visitor.sign_up()
         response = Visitor().request("POST", "/api/users", {"username": name, "password": "other"})
@@ -162,6 +209,21 @@ class AccountTest(AppTestCase):
         self.assert_error(refused, 429)
         self.assertGreater(int(refused.header("Retry-After")), 0)
         self.request("POST", "/api/session", right, visitor=Visitor(), REMOTE_ADDR="10.9.9.8")
+
+    @needs_redis
+    def test_address_that_makes_too_many_accounts_is_429_and_others_are_not(self):
+        def sign_up(address):
+            credentials = {"username": f"many{next(DISTINCT)}", "password": "secret"}
+            return Visitor().request("POST", "/api/users", credentials, REMOTE_ADDR=address)
+
+        with mock.patch.object(users, "SIGN_UPS", 3):
+            for number, status in enumerate([201] * 3 + [429]):
+                answer = sign_up(f"2001:db8:5:5::{number:x}")
+                self.assertEqual(answer.status, status)
+            self.assert_error(answer, 429)
+            self.assertGreater(int(answer.header("Retry-After")), 0)
+            for address in ("2001:db8:5:6::1", "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1"):
+                self.assertEqual(sign_up(address).status, 201)
 
     @needs_redis
     def test_many_right_passwords_are_never_throttled(self):

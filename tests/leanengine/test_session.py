@@ -79,9 +79,15 @@ class GuardSessionTest(Forget):
         raw = CookieSessionMiddleware(logging_in, secret="s", max_age=10)
         [raw_line] = call(raw, "GET", "/").all("Set-Cookie")
         leancloud.User.set_current(None)
+        def living(environ, start_response):
+            environ["app.session_lives"] = True
+            return plain(environ, start_response)
+
         with mock.patch.object(time, "time", return_value=time.time() + 600):
-            response = call(self.app(), "GET", "/", headers={"Cookie": value})
+            self.assertEqual(call(self.app(), "GET", "/", headers={"Cookie": value}).all("Set-Cookie"), [])
+            response = call(self.app(living), "GET", "/", headers={"Cookie": value})
             self.assertIn("Max-Age=1000", response.all("Set-Cookie")[0])
+            self.assertEqual(response.all("Set-Cookie")[0].split(".")[1], value.split(".")[1])
         with mock.patch.object(time, "time", return_value=time.time() + 1001):
             response = call(self.app(), "GET", "/", headers={"Cookie": value})
             self.assertIn("Max-Age=0", response.all("Set-Cookie")[0])
@@ -91,16 +97,18 @@ class GuardSessionTest(Forget):
 
     def test_malformed_cookies_are_nobody_and_cleared(self):
         good = self.cookie(self.app(logging_in)).split(";")[0].split("=", 1)[1]
-        issued, signature, data = good.split(".")
+        issued, login, signature, data = good.split(".")
         inner = parse_cookie(call(CookieSessionMiddleware(logging_in, secret="secret"), "GET", "/").all("Set-Cookie")[0])
         leancloud.User.set_current(None)
         values = {
             "empty": "",
             "junk": "x",
             "the SDK's own": base64.urlsafe_b64encode(inner[COOKIE].encode()).decode(),
-            "another time": f"{int(issued) + 1}.{signature}.{data}",
-            "another signature": f"{issued}.{'0' * 64}.{data}",
-            "another session": f"{issued}.{signature}.{data[:-4]}AAAA",
+            "another time": f"{int(issued) + 1}.{login}.{signature}.{data}",
+            "another log-in": f"{issued}.{login[:-1]}{'1' if login[-1] == '0' else '0'}.{signature}.{data}",
+            "no log-in": f"{issued}.{signature}.{data}",
+            "another signature": f"{issued}.{login}.{'0' * 64}.{data}",
+            "another session": f"{issued}.{login}.{signature}.{data[:-4]}AAAA",
             "a newline": f"{good}\\012",
             "latin-1": "\xff\xfe",
             "8 KiB": "x" * 8192,

@@ -128,7 +128,7 @@ class RightsTest(ServiceTestCase):
         object_id = self.make("Mine", session=old, ACL={user["objectId"]: {"read": True, "write": True}})
         self.api("PUT", path + "/refreshSessionToken", session=old)
         self.assertEqual(self.get("Mine", object_id, session=old), {})
-        self.code(403, "PUT", f"/classes/Mine/{object_id}", {"a": 1}, status=403, session=old)
+        self.code(1, "PUT", f"/classes/Mine/{object_id}", {"a": 1}, status=404, session=old)
         self.code(206, "PUT", path, {"a": 1}, status=403, session=old)
 
     def test_session_is_never_taken_from_the_client(self):
@@ -142,9 +142,9 @@ class RightsTest(ServiceTestCase):
         object_id = self.make("Hidden", master=True, n=1, ACL={})
         session = user["sessionToken"]
         for body in ({"ACL": {"*": {"read": True, "write": True}}}, {"ACL": {"__op": "Delete"}}, {"ACL": None}, {"n": 2}):
-            self.code(403, "PUT", f"/classes/Hidden/{object_id}", body, status=403, session=session)
+            self.code(1, "PUT", f"/classes/Hidden/{object_id}", body, status=404, session=session)
         requests = [{"method": "PUT", "path": f"/1.1/classes/Hidden/{object_id}", "body": {"n": 2}}]
-        self.assertEqual(self.api("POST", "/batch", {"requests": requests}, session=session)[0]["error"]["code"], 403)
+        self.assertEqual(self.api("POST", "/batch", {"requests": requests}, session=session)[0]["error"]["code"], 1)
         self.code(305, "PUT", f"/classes/Hidden/{object_id}", {"n": 2}, where={"n": 5}, session=session)
         self.assertEqual(self.get("Hidden", object_id, master=True)["n"], 1)
 

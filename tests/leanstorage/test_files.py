@@ -285,7 +285,7 @@ class FilesTest(ServiceTestCase):
                 self.assertEqual(seen.pop(), (token["key"], None))
 
     def test_bytes_of_a_file_that_stays_are_kept(self):
-        first, second = self.upload(), self.upload(ACL={})
+        first, second = self.upload(), self.upload(ACL={"*": {"read": True}})
         self.code(403, "DELETE", f"/files/{first['objectId']},{second['objectId']}", status=403)
         self.assertEqual((self.fetch(first).status, self.fetch(second).body), (404, DATA))
         self.assertIsNone(self.service.blobs.size(first["key"]))

@@ -2,12 +2,14 @@
 import io
 import json
 import socket
+import time
 from contextlib import redirect_stderr
 from unittest import mock
+from urllib.parse import urlencode
 
 from leanstorage.__main__ import parser
 from leanstorage.resources import files, objects
-from leanstorage.rules import rendering
+from leanstorage.rules import passwords, rendering
 from leanwsgi import messages
 from leanstorage.store.sqlite import store as sqlite_store
 from tests.leanstorage.service_support import KEYS, pointer, ServiceTestCase
@@ -199,6 +201,24 @@ class CountingTest(ServiceTestCase):
             with mock.patch.object(options, "max_logins_per_address", 3):
                 self.assertEqual(self.statuses("/1.1/login", here, "POST", wrong), [400, 400, 400, 429])
 
+    def test_address_that_signs_up_too_often_is_429_before_anything_is_hashed(self):
+        def sign_up(number, address, headers=APP, **more):
+            body = json.dumps({"username": f"crowd{number}", "password": "pw", **more}).encode()
+            return self.raw("POST", "/1.1/users", body, headers, REMOTE_ADDR=address).status
+
+        anonymous = {"authData": {"anonymous": {"id": "crowd"}}}
+        with mock.patch.object(self.service.options, "max_signups_per_address", 3):
+            self.assertEqual([sign_up(number, "10.7.1.1") for number in range(2)], [201, 201])
+            self.assertEqual(sign_up(2, "10.7.1.1", **anonymous), 201)
+            with mock.patch.object(passwords, "hash_password") as hashing:
+                self.assertEqual([sign_up(number, "10.7.1.1") for number in (3, 4)], [429, 429])
+                hashing.assert_not_called()
+            self.assertEqual(sign_up(5, "10.7.1.1", **{"authData": {"anonymous": {"id": "other"}}}), 429)
+            self.assertEqual([sign_up(number, "10.7.1.2") for number in (6,)], [201])
+            master = {**APP, "X-LC-Key": KEYS["master_key"] + ",master"}
+            self.assertEqual(sign_up(7, "10.7.1.1", master), 201)
+            self.assertEqual([sign_up(number, "127.0.0.1") for number in range(10, 15)], [201] * 5)
+
     def test_address_with_a_zone_is_the_proxys(self):
         zones = [f"fe80::1%{number}" for number in range(3)]
         options = self.service.options
@@ -300,6 +320,87 @@ class RightsTest(ServiceTestCase):
                 with self.subTest(permissions=list(permissions), where=where):
                     self.assertEqual(len(self.find("Member", where)), wanted)
                     self.assertEqual(len(self.find("Member", where, master=True)), 1)
+
+
+class SideChannelTest(ServiceTestCase):
+    """What is hidden looks like what is not there."""
+
+    def answer(self, method, path, text, session, where=None):
+        """(status, body) of a call."""
+        headers = {**APP, "X-LC-Session": session} if session else APP
+        query = f"?{urlencode({'where': json.dumps(where)})}" if where else ""
+        response = self.raw(method, f"/1.1{path}{query}", (text or "").encode(), headers)
+        return response.status, response.body.decode()
+
+    def test_hidden_object_is_answered_as_one_that_there_is_not(self):
+        user = self.user("looker")
+        hidden = self.make("Veiled", master=True, n=1, ACL={})
+        closed = self.make("Shut", master=True, n=1, ACL={"*": {"read": True}})
+        owner = self.user("veiled", ACL={})
+
+        def shut(transaction):
+            closed_to_all = {"users": False, "names": []}
+            info = transaction.class_info("Shut", lock=True)
+            transaction.save_class("Shut", {**info, "permissions": {"get": closed_to_all, "find": closed_to_all}})
+
+        self.service.store.write(shut)
+        unknown = "0123456789abcdef01234567"
+        rows = [("Veiled", "/classes/Veiled", hidden), ("Shut", "/classes/Shut", closed), ("_User", "/users", owner["objectId"])]
+        for name, path, object_id in rows:
+            asked = [
+                ("PUT", path + "/%s", {"n": 2}, {}),
+                ("PUT", path + "/%s", {"n": 2}, {"where": {"n": 1}}),
+                ("PUT", path + "/%s?fetchWhenSave=true", {}, {}),
+                ("DELETE", path + "/%s", None, {}),
+                ("DELETE", path + "/%s", None, {"where": {"n": 1}}),
+                ("DELETE", path + f"/{unknown},%s", None, {}),
+                ("GET", path + "/%s", None, {}),
+                ("POST", "/batch", {"requests": [{"method": "PUT", "path": f"/1.1{path}/%s", "body": {"n": 2}}]}, {}),
+            ]
+            if name == "_User":
+                asked += [
+                    ("PUT", path + "/%s/updatePassword", {"old_password": "x", "new_password": "y"}, {}),
+                    ("PUT", path + "/%s/refreshSessionToken", {}, {}),
+                    ("PUT", path + "/%s", {"password": "y"}, {}),
+                ]
+            for method, template, body, more in asked:
+                for session in (None, user["sessionToken"]):
+                    with self.subTest(method=method, path=template, session=session, **more):
+                        here, there = [
+                            self.answer(method, template.replace("%s", one), body and json.dumps(body).replace("%s", one), session, **more)
+                            for one in (object_id, unknown)
+                        ]
+                        self.assertEqual((here[0], here[1].replace(object_id, unknown)), there)
+            self.assertEqual(self.service.store.read(lambda transaction: transaction.get(name, object_id)).body.get("n", 1), 1)  # noqa: B023
+
+    def test_list_says_nothing_of_writes_that_its_reader_may_not_see(self):
+        hidden = self.make("Noted", master=True, n=1, ACL={})
+        shown = self.make("Noted", n=2, ACL={"*": {"read": True}})
+
+        def modified(**more):
+            self.api("GET", "/classes/Noted", **more)
+            return self.response.header("Last-Modified")
+
+        calls = ({}, {"where": {"n": 2}}, {"keys": "n"}, {"count": "1"})
+        before, master = [modified(**more) for more in calls], modified(master=True)
+        time.sleep(0.01)
+        self.api("PUT", f"/classes/Noted/{hidden}", {"n": 3}, master=True)
+        self.assertEqual([modified(**more) for more in calls], before)
+        self.assertNotEqual(modified(master=True), master)
+        self.api("DELETE", f"/classes/Noted/{hidden}", master=True)
+        self.assertEqual([modified(**more) for more in calls], before)
+        self.api("PUT", f"/classes/Noted/{shown}", {"n": 2}, master=True)
+        self.assertNotEqual(modified(), before[0])
+        with mock.patch("leanstorage.resources.queries.now", return_value=1000):
+            for more in ({"where": {"n": 9}}, {"limit": "0"}):
+                self.assertEqual(modified(**more), "Thu, 01 Jan 1970 00:00:01.000 GMT")
+
+    def test_role_names_that_look_alike_are_refused(self):
+        everybody = {"*": {"read": True, "write": True}}
+        for name in (" admin", "admin ", "ad  min", " ", "admin\n", "admin\u00a0"):
+            with self.subTest(name=name):
+                self.code(139, "POST", "/roles", {"name": name, "ACL": everybody})
+        self.api("POST", "/roles", {"name": "ad min", "ACL": everybody}, 201)
 
 
 class EngineTest(HookCase):

@@ -392,10 +392,13 @@ class RightsTest(ClassPermissions, ServiceTestCase):
                     if who in writers:
                         self.api("PUT", path, {"n": 2}, **more)
                         self.api("DELETE", path, **more)
-                    else:
+                    elif reads:
                         text = self.code(403, "PUT", path, {"n": 2}, status=403, **more)
                         self.assertEqual(text, "Forbidden writing by object's ACL.")
                         self.code(403, "DELETE", path, status=403, **more)
+                    else:
+                        self.code(1, "PUT", path, {"n": 2}, status=404, **more)
+                        self.code(101, "DELETE", path, status=404, **more)
 
     def test_members_of_a_hidden_owners_relation_are_hidden(self):
         tag = self.make("Tag2", n=1)
@@ -645,7 +648,7 @@ class StatusTest(ClassPermissions, ServiceTestCase):
         self.api("POST", "/subscribe/statuses/resetUnreadCount", owner, session=bob["sessionToken"])
         value = self.api("GET", "/subscribe/statuses/count", session=bob["sessionToken"], **owner)
         self.assertEqual(value["unread"], 0)
-        self.code(403, "DELETE", f"/statuses/{status['objectId']}", status=403, session=eve["sessionToken"])
+        self.code(101, "DELETE", f"/statuses/{status['objectId']}", status=404, session=eve["sessionToken"])
         self.api("DELETE", f"/statuses/{status['objectId']}", session=token)
 
     def test_statuses_with_malformed_parts_have_their_codes(self):
