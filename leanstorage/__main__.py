@@ -6,13 +6,11 @@ if __name__ == "__main__" and _signal.getsignal(_signal.SIGINT) is _signal.defau
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until a command runs, Ctrl-C ends it at once and without a word
 
 import argparse
-import json
 import os
 import shlex
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -21,13 +19,14 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
-from leanstorage.resources import files, mail, roles, third_parties
+from leanstorage.resources import files, roles, third_parties
 from leanstorage.rules import classes, indexes
-from leanstorage import keys as key_files
+from leanstorage import keys as key_files, signing_in
 from leanstorage.rules.call import LOOPBACK, Options, Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
 from leanstorage.environment import variables
+from leanstorage.mailing import add_outbox
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.server import Server
 from leanstorage.http.application import create_application, open_service
@@ -38,7 +37,6 @@ from leanwsgi.workers import listen, port_trouble, share
 
 
 DEFAULT_PORT = 8126
-SEND_SECONDS = 60  # that a command may take for one e-mail
 THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
 EPILOG = (
     "LEANSTORAGE_DATA is the folder of the data (default: data/ beside wsgi.py, else in the current folder). "
@@ -117,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_serve(commands, storage)
     _add_env(commands)
-    _add_outbox(commands, storage)
+    add_outbox(commands, storage, _opened_store)
     _add_permissions(commands, storage)
     _add_index(commands, storage)
     add_commands(commands, storage, database_url, files_place)
@@ -163,6 +161,7 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", 
         "are one, and locked out together (default: %(default)s)",
     )
     _add_policies(command)
+    signing_in.add_options(command)
     _add_limits(command)
     command.set_defaults(run=serve, makes=True)
 
@@ -253,17 +252,6 @@ def _add_env(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--public-url", metavar="URL", help="where the app finds the storage (default: http://HOST:PORT)"
     )
     command.set_defaults(run=env, makes=True)
-
-
-def _add_outbox(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
-    command = commands.add_parser(
-        "outbox", parents=[storage], help="list the e-mails of the last 30 days, or hand them on"
-    )
-    command.add_argument("--json", action="store_true", help="print nothing else, not even how many there are")
-    command.add_argument(
-        "--send", metavar="COMMAND", help="instead hand those on that were not yet, as e-mails on its standard input"
-    )
-    command.set_defaults(run=outbox)
 
 
 def _add_permissions(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
@@ -358,7 +346,8 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
 
     def opened() -> Service:
         transport = HttpTransport(options.engine) if options.engine else None
-        return open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
+        service = open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
+        return signing_in.equip(service, options)
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -405,6 +394,8 @@ def _run(service: Service, listening: socket.socket, threads: int) -> None:
         sweeper.close()
         if service.engine is not None:
             service.engine.close()
+        if service.sms is not None:
+            service.sms.close()
         service.store.close()
 
 
@@ -413,28 +404,6 @@ def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     url = options.public_url or f"http://{options.host}:{options.port}"
     for variable, value in variables(keys, url.rstrip("/"), os.environ).items():
         print(f"export {variable}={shlex.quote(value)}")
-    return 0
-
-
-def outbox(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
-    """Print the messages to users, oldest first, one JSON object a line: they hold secret links. Or hand them on."""
-
-    def deliver(data: bytes) -> bool:
-        try:
-            return subprocess.run(options.send, shell=True, input=data, timeout=SEND_SECONDS).returncode == 0
-        except subprocess.TimeoutExpired:
-            return False
-
-    with _opened_store(options, data) as store:
-        if options.send:
-            sent, failed = mail.hand_on(store, deliver)
-            print(f"{sent} sent, {failed} not")
-            return 1 if failed else 0
-        found = mail.outbox(store)
-    for message in found:
-        print(json.dumps(message, ensure_ascii=False))
-    if not options.json:
-        print(f"{len(found)} messages")
     return 0
 
 

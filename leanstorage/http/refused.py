@@ -8,7 +8,7 @@ from typing import NoReturn
 from leanstorage.rules.call import Call, Resource, Route
 from leanstorage.rules.errors import Code, StorageError
 
-SMS, CAPTCHA = "SMS", "Captcha"
+CAPTCHA = "Captcha"
 
 
 def refuse(feature: str, code: Code = Code.UNSUPPORTED) -> Resource:
@@ -16,20 +16,6 @@ def refuse(feature: str, code: Code = Code.UNSUPPORTED) -> Resource:
 
     def refused(call: Call, **_: str) -> NoReturn:
         raise StorageError(code, feature=feature)
-
-    return refused
-
-
-def needs_known_phone(feature: str) -> Resource:
-    """Refuses as well, but says first that nobody has the number, 213: apps show that to their users."""
-
-    def refused(call: Call, **_: str) -> NoReturn:
-        phone = call.json_body().get("mobilePhoneNumber")
-        key = phone if isinstance(phone, str) else ""
-        found = key and call.service.store.read(
-            lambda transaction: transaction.record("unique:_User:mobilePhoneNumber", key)
-        )
-        raise StorageError(Code.UNSUPPORTED if found else Code.UNKNOWN_PHONE, feature=feature)
 
     return refused
 
@@ -59,17 +45,6 @@ ROUTES: list[Route] = [
     *_every("/users/self/friendBlocklist", "Block lists", ("GET",)),
     *_every("/users/self/friendBlocklist/<path:path>", "Block lists", ("POST", "DELETE")),
     *_every("/users/friendshipRequests/<path:path>", "Friend requests", ("GET", "DELETE")),
-    ("GET", "/login", refuse("A password in the URL", Code.UNSUPPORTED_METHOD)),
-    ("POST", "/requestSmsCode", refuse(SMS, Code.UNSUPPORTED_SMS)),
     ("GET", "/requestCaptcha", refuse(CAPTCHA, Code.UNSUPPORTED_SMS)),
     ("POST", "/verifyCaptcha", refuse(CAPTCHA, Code.UNSUPPORTED_SMS)),
-    ("POST", "/verifySmsCode/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("POST", "/verifyMobilePhone/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("POST", "/usersByMobilePhone", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("POST", "/changePhoneNumber", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("PUT", "/resetPasswordBySmsCode/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("POST", "/requestMobilePhoneVerify", needs_known_phone(SMS)),
-    ("POST", "/requestPasswordResetBySmsCode", needs_known_phone(SMS)),
-    ("POST", "/requestLoginSmsCode", needs_known_phone(SMS)),
-    ("POST", "/requestChangePhoneNumber", refuse(SMS, Code.UNSUPPORTED_SMS)),
 ]

@@ -128,6 +128,8 @@ def hand_on(store: Store, deliver: Callable[[bytes], bool]) -> tuple[int, int]:
     """
     sent = failed = 0
     for message in outbox(store):
+        if message.get("kind") == "sms":  # see outside.sms.LocalSender
+            continue
         data = _as_email(message)
         mark = {"refused": "not an address"} if data is None else {"sent": format_time(now())}
         if not _mark(store, message["id"], mark):

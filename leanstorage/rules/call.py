@@ -97,6 +97,22 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+class SmsSender(Protocol):
+    """What sends codes to phones, and how many: see outside/sms.py."""
+
+    is_local: bool  # the codes can only be read on this machine, so that nobody else is sent one
+    templates: frozenset[str]  # that clients may name
+    signs: frozenset[str]
+    max_per_address: int  # a day
+    max_per_day: int
+
+    def send(self, store: Store, message: Document) -> bool:
+        """Hand a message on; return False when it certainly cannot be sent. Waits a few seconds at most."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Trouble:
     """What was said about a store that is not available: nothing again within a minute, as every request finds it."""
 
@@ -129,6 +145,7 @@ class Service:
     hashing: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_HASHING))
     traffic: Traffic = field(default_factory=Traffic)
     trouble: Trouble = field(default_factory=Trouble)
+    sms: SmsSender | None = None
 
     @property
     def is_quick(self) -> bool:
@@ -179,6 +196,12 @@ class Call:
         names = self.body.get("__ignore_hooks") if isinstance(self.body, dict) else None
         allowed = self.caller.has_hook_key or self.caller.is_master
         return set(map(str, names)) if allowed and isinstance(names, list) else set()
+
+    @property
+    def has_sms(self) -> bool:
+        """Whether codes can be sent to who makes this call."""
+        sender = self.service.sms
+        return sender is not None and (not sender.is_local or self.caller.address in LOOPBACK)
 
     def principals(self, transaction: Transaction) -> Principals:
         """The names that the caller goes by in an ACL; None for the master, who needs none."""

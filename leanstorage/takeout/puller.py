@@ -56,7 +56,7 @@ def run(
                 pull_relations.run(pull, name)
             _each(pull, schemas, partial(_compare, pull, schemas, delete_missing))
             if "_User" in schemas:
-                for text, count in credentials.missing(store):
+                for text, count in [*credentials.missing(store), *credentials.colliding(store)]:
                     report.note("_User", text, count)
             if blobs is not None and "_File" in schemas:
                 pull_files.run(pull, blobs)
