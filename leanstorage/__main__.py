@@ -368,9 +368,9 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
                 print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
             if options.processes > 1:
                 service.store.close()  # it has threads; each process opens its own
-                share(options.processes, lambda: _run(opened(), listening, threads), [listening])
+                share(options.processes, lambda: _run(opened(), listening, threads, options), [listening])
             else:
-                _run(service, listening, threads)
+                _run(service, listening, threads, options)
         except KeyboardInterrupt:
             pass
         except Exception:  # it had started: no operator can mend that
@@ -379,7 +379,7 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     return 0
 
 
-def _run(service: Service, listening: socket.socket, threads: int) -> None:
+def _run(service: Service, listening: socket.socket, threads: int, given: argparse.Namespace) -> None:
     """Serve on a listening socket until SIGTERM or Ctrl-C, in a process that may be one of several."""
     sweeper = Sweeper(service)
     options, quick = service.options, quick_calls(service)
@@ -389,7 +389,8 @@ def _run(service: Service, listening: socket.socket, threads: int) -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C is for a script's background job
             signal.signal(number, lambda *_: server.stop())
     try:
-        server.run()
+        with signing_in.mailing(service, given):
+            server.run()
     finally:
         sweeper.close()
         if service.engine is not None:

@@ -6,7 +6,7 @@ No part of it is WSGI, so that a batch can make calls of its own. A resource fun
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -41,6 +41,7 @@ class Options:
     class_create: str = "client"
     rotate_token_on_password: bool = True
     verify_emails: bool = False
+    mail_texts: Mapping[str, tuple[str, str]] | None = None  # kind -> (subject, text), else English
     login_needs_verified_email: bool = False  # of those who have one
     login_needs_verified_phone: bool = False
     sign_max_age_s: int | None = None
@@ -146,6 +147,7 @@ class Service:
     traffic: Traffic = field(default_factory=Traffic)
     trouble: Trouble = field(default_factory=Trouble)
     sms: SmsSender | None = None
+    wake_mailer: Callable[[], None] | None = None  # when there is something to send
 
     @property
     def is_quick(self) -> bool:

@@ -13,6 +13,8 @@ import unittest
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import requests
+
 from leanstorage.outside.sms import LATER, MAX_SENDING, NEVER, SENT, Command, Gateway, Sender, signature
 from tests.support import ROOT, clean_environment, python
 
@@ -134,8 +136,6 @@ class ServeTest(unittest.TestCase):
         return process, url, json.loads((self.data / "keys.json").read_text())
 
     def ask(self, url, keys, path, **body):
-        import requests
-
         headers = {"X-LC-Id": keys["id"], "X-LC-Key": keys["key"]}
         answer = requests.post(f"{url}/1.1{path}", json=body, headers=headers, timeout=15)
         return answer.status_code, answer.json()
