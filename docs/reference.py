@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from leanstorage import __main__ as command_line
-from leanstorage.http import refused, routes
+from leanstorage.http import refused, routes, sms_routes
 from leanstorage.rules.call import Route
 from leanstorage.rules.errors import Code
 
@@ -18,7 +18,7 @@ FILE = Path(__file__).resolve().parent / "leanstorage.md"
 
 def endpoints(_: str = "") -> str:
     """The supported endpoints, one row a template."""
-    return _endpoints(routes.ROUTES)
+    return _endpoints([*routes.ROUTES, *sms_routes.ROUTES])
 
 
 def refusals(_: str = "") -> str:

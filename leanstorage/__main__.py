@@ -6,13 +6,11 @@ if __name__ == "__main__" and _signal.getsignal(_signal.SIGINT) is _signal.defau
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until a command runs, Ctrl-C ends it at once and without a word
 
 import argparse
-import json
 import os
 import shlex
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -20,13 +18,14 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from leanstorage.resources import files, mail, roles, third_parties
+from leanstorage.resources import files, roles, third_parties
 from leanstorage.rules import classes, indexes
-from leanstorage import VERSION, keys as key_files
+from leanstorage import VERSION, keys as key_files, signing_in
 from leanstorage.rules.call import Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
 from leanstorage.environment import variables
+from leanstorage.mailing import add_outbox
 from leanstorage.operator import class_report, commands as operator_commands
 from leanstorage.operator.admin import Admin, check_admin, open_admin
 from leanstorage.options import DEFAULT_PORT, ENGINE_THREADS, Parser, THREADS, add_place, add_serve_options, port, service_options, url
@@ -41,7 +40,6 @@ from leanstorage.takeout.commands import add_commands
 from leanwsgi.workers import NO_SUCH_ADDRESS, listen, port_trouble, share
 
 
-SEND_SECONDS = 60  # that a command may take for one e-mail
 DESCRIPTION = "A server for LeanCloud's storage API. `COMMAND --help` explains a command and its options."
 EPILOG = (
     "Environment: LEANSTORAGE_DATA is the folder of the data (default: data/ beside wsgi.py, else in the current "
@@ -122,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_serve(commands, storage)
     _add_env(commands)
-    _add_outbox(commands, storage)
+    add_outbox(commands, storage, _opened_store)
     _add_permissions(commands, storage)
     _add_index(commands, storage)
     operator_commands.add_commands(commands, storage, database_url, files_place)
@@ -134,6 +132,7 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", 
     command = commands.add_parser("serve", parents=[storage], help="serve the storage API")
     add_place(command)
     add_serve_options(command)
+    signing_in.add_options(command)
     command.set_defaults(run=serve, makes=True)
 
 
@@ -145,17 +144,6 @@ def _add_env(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--public-url", metavar="URL", type=url, help="where the app finds the storage (default: http://HOST:PORT)"
     )
     command.set_defaults(run=env, makes=True)
-
-
-def _add_outbox(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
-    command = commands.add_parser(
-        "outbox", parents=[storage], help="list the e-mails of the last 30 days, or hand them on"
-    )
-    command.add_argument("--json", action="store_true", help="print nothing else, not even how many there are")
-    command.add_argument(
-        "--send", metavar="COMMAND", help="instead hand those on that were not yet, as e-mails on its standard input"
-    )
-    command.set_defaults(run=outbox)
 
 
 def _add_permissions(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
@@ -215,7 +203,8 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
 
     def opened() -> Service:
         transport = HttpTransport(options.engine) if options.engine else None
-        return open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
+        service = open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
+        return signing_in.equip(service, options)
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -282,13 +271,16 @@ def _run(service: Service, listening: socket.socket, threads: int, given: argpar
         if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C is for a script's background job
             signal.signal(number, lambda *_: server.stop())
     try:
-        server.run()
+        with signing_in.mailing(service, given):
+            server.run()
     finally:
         if admin is not None:
             admin.close()
         sweeper.close()
         if service.engine is not None:
             service.engine.close()
+        if service.sms is not None:
+            service.sms.close()
         service.store.close()
         if observer is not None:
             observer.close()
@@ -307,28 +299,6 @@ def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     url = options.public_url or f"http://{options.host}:{options.port}"
     for variable, value in variables(keys, url.rstrip("/"), os.environ).items():
         print(f"export {variable}={shlex.quote(value)}")
-    return 0
-
-
-def outbox(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
-    """Print the messages to users, oldest first, one JSON object a line: they hold secret links. Or hand them on."""
-
-    def deliver(data: bytes) -> bool:
-        try:
-            return subprocess.run(options.send, shell=True, input=data, timeout=SEND_SECONDS).returncode == 0
-        except subprocess.TimeoutExpired:
-            return False
-
-    with _opened_store(options, data) as store:
-        if options.send:
-            sent, failed = mail.hand_on(store, deliver)
-            print(f"{sent} sent, {failed} not")
-            return 1 if failed else 0
-        found = mail.outbox(store)
-    for message in found:
-        print(json.dumps(message, ensure_ascii=False))
-    if not options.json:
-        print(f"{len(found)} messages")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 from leanstorage.rules.call import Call, Resource, Route
 from leanstorage.rules.errors import Code, StorageError
 
-SMS, CAPTCHA = "SMS", "Captcha"
+CAPTCHA = "Captcha"
 
 
 def refuse(feature: str, code: Code = Code.UNSUPPORTED) -> Resource:
@@ -18,26 +18,6 @@ def refuse(feature: str, code: Code = Code.UNSUPPORTED) -> Resource:
         raise StorageError(code, feature=feature)
 
     return refused
-
-
-def needs_known_phone(feature: str) -> Resource:
-    """Refuses as well, but says first that nobody has the number, 213: apps show that to their users."""
-
-    def refused(call: Call, **_: str) -> NoReturn:
-        phone = call.json_body().get("mobilePhoneNumber")
-        key = phone if isinstance(phone, str) else ""
-        found = key and call.service.store.read(
-            lambda transaction: transaction.record("unique:_User:mobilePhoneNumber", key)
-        )
-        raise StorageError(Code.UNSUPPORTED if found else Code.UNKNOWN_PHONE, feature=feature)
-
-    return refused
-
-
-def refuse_login(call: Call) -> NoReturn:
-    """GET /login: what of it cannot be."""
-    feature = "SMS login" if "smsCode" in call.query else "A password in the URL"
-    raise StorageError(Code.UNSUPPORTED_METHOD, feature=feature)
 
 
 def _every(template: str, feature: str, methods: Iterable[str] = ("GET", "POST", "PUT", "DELETE")) -> list[Route]:
@@ -73,23 +53,7 @@ ROUTES: list[Route] = [
     *_every("/users/self/friendBlocklist", "Block lists", ("GET",)),
     *_every("/users/self/friendBlocklist/<path:path>", "Block lists", ("POST", "DELETE")),
     *_every("/users/friendshipRequests/<path:path>", "Friend requests", ("GET", "DELETE")),
-    ("GET", "/login", refuse_login),
     ("POST", "/logout", refuse("Ending a session by /logout (PUT /users/<id>/refreshSessionToken ends it)")),
-    ("POST", "/requestSmsCode", refuse(SMS, Code.UNSUPPORTED_SMS)),
     ("GET", "/requestCaptcha", refuse(CAPTCHA, Code.UNSUPPORTED_SMS)),
     ("POST", "/verifyCaptcha", refuse(CAPTCHA, Code.UNSUPPORTED_SMS)),
-    ("POST", "/verifySmsCode/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("POST", "/verifyMobilePhone/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("POST", "/usersByMobilePhone", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("POST", "/changePhoneNumber", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("PUT", "/resetPasswordBySmsCode/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
-    # As the Go SDK, Swift before 17.5 and Python ask.
-    ("POST", "/resetPasswordBySmsCode/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("POST", "/resetPasswordBySmsCode", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("GET", "/verifyMobilePhone/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("POST", "/verfyMobilePhone/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
-    ("POST", "/requestMobilePhoneVerify", needs_known_phone(SMS)),
-    ("POST", "/requestPasswordResetBySmsCode", needs_known_phone(SMS)),
-    ("POST", "/requestLoginSmsCode", needs_known_phone(SMS)),
-    ("POST", "/requestChangePhoneNumber", refuse(SMS, Code.UNSUPPORTED_SMS)),
 ]

@@ -1,5 +1,5 @@
 """The routes of the API, one table to read, and the dispatch of the system classes to their own modules."""
-from leanstorage.http import refused
+from leanstorage.http import refused, sms_routes
 from leanstorage.resources import batch, batch_save, cloud_query, files, friends, functions, installations, login, mail, named_files, objects, roles, scan, schemas, statuses, users, queries
 from leanstorage.rules import values
 from leanstorage.rules.call import Answer, Call, Resource, Route, ok
@@ -132,4 +132,4 @@ ROUTES: list[Route] = [
 OPEN: frozenset[Resource] = frozenset([date, mail.reset_form, mail.reset_password, mail.verify_email])
 # Their bodies may be the bytes of a file.
 RAW: frozenset[Resource] = frozenset([named_files.create])
-EVERY_ROUTE = ROUTES + refused.ROUTES
+EVERY_ROUTE = ROUTES + sms_routes.ROUTES + refused.ROUTES

@@ -1,11 +1,10 @@
 """Log-in by a password: whose it is, whether it is right, and how many wrong ones are looked at. Protocol section 5.4."""
 from leanstorage.engine import hooks
-from leanstorage.resources import users
-from leanstorage.resources.third_parties import unique_key
+from leanstorage.resources import names, users
 from leanstorage.rules import attempts, passwords
 from leanstorage.rules.call import Answer, Call, Service, ok
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Document, Transaction, now
+from leanstorage.store import Document, Transaction
 
 
 def login(call: Call) -> Answer:
@@ -15,15 +14,24 @@ def login(call: Call) -> Answer:
     """
     body = call.json_body()
     if "smsCode" in body:
-        raise StorageError(Code.BAD_SMS_CODE, feature="SMS login")
+        if not call.has_sms:
+            raise StorageError(Code.BAD_SMS_CODE, feature="SMS login")
+        from leanstorage.resources import sms  # only where a sender is configured
+
+        return sms.login(call)
     # A whole user may be sent, so the first identity that is there decides, in this order.
-    field = next((name for name in users.UNIQUE if isinstance(body.get(name), str) and body[name]), None)
+    field = next((name for name in names.UNIQUE if isinstance(body.get(name), str) and body[name]), None)
     if field is None:
         raise StorageError(Code.NO_USERNAME)
     password = body.get("password")
     if not isinstance(password, str) or not password:
         raise StorageError(Code.NO_PASSWORD)
     user_id = check_password(call, field, body[field], password)
+    return let_in(call, user_id)
+
+
+def let_in(call: Call, user_id: str) -> Answer:
+    """Log somebody in who has shown to be this user. Raises 211, 215, 216 and, from onLogin, 142."""
     user = call.service.store.read(lambda transaction: users.hook_user(transaction, call, user_id))
     _check_verified(call.service, user)
     hooks.user_hook(
@@ -37,15 +45,13 @@ def check_password(call: Call, field: str, identity: str, password: str) -> str:
     service = call.service
     limited = not call.caller.has_hook_key and bool(call.caller.address)
 
-    def look(transaction: Transaction) -> tuple[str | None, Document | None, Document | None]:
-        found = transaction.record(f"unique:_User:{field}", unique_key(identity))
-        user_id = found["id"] if found else None
-        address = transaction.record("address", call.caller.block) if limited else None
-        return user_id, transaction.record("credential", user_id) if user_id else None, address
+    def look(transaction: Transaction) -> tuple[str | None, Document | None]:
+        user_id = names.owner(transaction, field, identity)
+        if limited:
+            attempts.refuse_address(transaction, call.caller.block, service.options.max_logins_per_address)
+        return user_id, transaction.record("credential", user_id) if user_id else None
 
-    user_id, credential, address = service.store.read(look)
-    if address and address["count"] >= service.options.max_logins_per_address:
-        raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", str(attempts.LOCK_MS // 1000))])
+    user_id, credential = service.store.read(look)
     if user_id:
         service.store.read(lambda transaction: attempts.refuse_locked(transaction, user_id))
     record = (credential or {}).get("password") if user_id else None
@@ -57,8 +63,7 @@ def check_password(call: Call, field: str, identity: str, password: str) -> str:
 
     def count(transaction: Transaction) -> Code | None:
         if limited and not is_right:
-            seen = transaction.record("address", call.caller.block, lock=True) or {"count": 0}
-            transaction.put_record("address", call.caller.block, {"count": seen["count"] + 1}, now() + attempts.LOCK_MS)
+            attempts.count_address(transaction, call.caller.block)
         if user_id is None:
             return Code.NO_USER
         # Guesses made side by side all passed the look above; here they stand in line.

@@ -1,7 +1,7 @@
 """E-mail: reset and verification links, written to an outbox that the operator reads. Protocol section 5.7.
 
-There is no mail server in this process: a message is a record, which `python -m leanstorage outbox` prints and
-`outbox --send COMMAND` hands on. A link's token is random, good once and for a while, and kept only as a keyed hash.
+A message is a record, which `python -m leanstorage outbox` prints, `outbox --send COMMAND` hands on, and `serve --smtp`
+sends by itself, see mailer.py. A link's token is random, good once and for a while, and kept only as a keyed hash.
 """
 import html
 import secrets
@@ -16,7 +16,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from leanstorage.engine import hooks
-from leanstorage.resources import users, third_parties
+from leanstorage.resources import mail_texts, third_parties, users
 from leanstorage.rules import attempts, rendering
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
@@ -30,12 +30,14 @@ VERIFY_MS = 7 * 24 * 60 * 60 * 1000
 PAUSE_MS = 60 * 1000  # between two messages of one kind to one address
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 KEPT_MS = 30 * 24 * 60 * 60 * 1000
-POLICY = EmailPolicy(utf8=True)  # headers in UTF-8, where an address is not ASCII
+MAX_TRIES, MAX_PAUSE_MS = 24, 4 * 60 * 60 * 1000  # some three days in all
+POLICY = EmailPolicy()
+UTF8_POLICY = EmailPolicy(utf8=True)  # headers in UTF-8, where an address is not ASCII
 
 
 def request_password_reset(call: Call) -> Answer:
     """POST {email}: a link to the address. Raises 204, 205, 1 (too soon, or the link could lead anywhere)."""
-    _send_link(call, "reset", "resetPassword", RESET_MS, "Reset your password")
+    _send_link(call, "reset", "resetPassword", RESET_MS)
     return ok({})
 
 
@@ -43,7 +45,7 @@ def request_email_verify(call: Call) -> Answer:
     """POST {email}: a link that verifies it, where the option is on. Raises 1, 204, 205."""
     if not call.service.options.verify_emails:
         raise StorageError(Code.EMAIL_VERIFY_OFF)
-    _send_link(call, "verify", "verifyEmail", VERIFY_MS, "Verify your email address")
+    _send_link(call, "verify", "verifyEmail", VERIFY_MS)
     return ok({})
 
 
@@ -55,7 +57,7 @@ def verify_new_address(call: Call) -> None:
     email = call.body.get("email") if isinstance(call.body, dict) else None
     if call.service.options.verify_emails and isinstance(email, str) and email:
         try:
-            _send_link(call.with_body({"email": email}), "verify", "verifyEmail", VERIFY_MS, "Verify your email address")
+            _send_link(call.with_body({"email": email}), "verify", "verifyEmail", VERIFY_MS)
         except StorageError as error:
             print(f"no verification mail: {error.message}", file=sys.stderr, flush=True)
 
@@ -120,25 +122,62 @@ def outbox(store: Store) -> list[Document]:
     return [{"id": key, "time": format_time(_time_of(key)), **message} for key, message in found]
 
 
+class Undeliverable(Exception):
+    """A message that never can be sent; the text says why, and holds nothing secret."""
+
+
+class Unreachable(Exception):
+    """Nobody is there to take any message."""
+
+
 def hand_on(store: Store, deliver: Callable[[bytes], bool]) -> tuple[int, int]:
     """Give each message that was not handed on yet to `deliver`, as an e-mail; return how many it took and how many not.
 
     A message is marked before: two that do this at the same time share them out. Those that `deliver` did not take are
     tried again the next time.
     """
+    return hand_on_due(store, lambda data, to: deliver(data), 0)
+
+
+def hand_on_due(store: Store, deliver: Callable[[bytes, str], bool], pause_ms: int) -> tuple[int, int]:
+    """The same for `deliver(e-mail, address)`, which may raise Undeliverable, or Unreachable for the rest to wait.
+
+    One that fails waits for `pause_ms`, twice as long each time, and is given up after MAX_TRIES; 0 is never.
+    """
     sent = failed = 0
     for message in outbox(store):
+        if message.get("kind") == "sms" or pause_ms and message.get("next", 0) > now():  # see outside.sms.LocalSender
+            continue
         data = _as_email(message)
         mark = {"refused": "not an address"} if data is None else {"sent": format_time(now())}
-        if not _mark(store, message["id"], mark):
+        if not _mark(store, message["id"], mark, is_first=True):
             continue
-        if data is not None and deliver(data):
+        if data is None:
+            failed += 1
+            continue
+        try:
+            is_sent, reason = deliver(data, message["to"]), None
+        except Undeliverable as error:
+            is_sent, reason = False, str(error)
+        except Unreachable:
+            _mark(store, message["id"], {"tries": message.get("tries", 0)})
+            raise
+        if is_sent:
             sent += 1
             continue
         failed += 1
-        if data is not None:
-            _mark(store, message["id"], {})
+        _mark(store, message["id"], {"refused": reason} if reason else _later(message, pause_ms))
     return sent, failed
+
+
+def _later(message: Document, pause_ms: int) -> Document:
+    """How a message is marked that was not taken."""
+    tries = message.get("tries", 0) + 1
+    if not pause_ms:
+        return {}
+    if tries >= MAX_TRIES:
+        return {"refused": f"not taken {tries} times"}
+    return {"tries": tries, "next": now() + min(pause_ms << tries, MAX_PAUSE_MS)}
 
 
 _PAGE_HEADERS = [
@@ -158,11 +197,11 @@ def _as_email(message: Document) -> bytes | None:
     name, _, domain = message["to"].rpartition("@")
     if not users.EMAIL.fullmatch(message["to"]) or any(char in ',;:<>()[]"\\' for char in domain):  # `a@b,c` would be two
         return None
-    found = EmailMessage(POLICY)
+    found = EmailMessage(POLICY if message["to"].isascii() else UTF8_POLICY)
     try:
         found["To"] = Address(username=name, domain=domain)
         found["Subject"] = message["subject"]
-        found.set_content(message["text"])
+        found.set_content(message["text"], cte="7bit" if message["text"].isascii() else "quoted-printable")
         data = bytes(found)
     except (ValueError, IndexError, UnicodeError, MessageError):  # what the email package cannot take
         return None
@@ -171,12 +210,15 @@ def _as_email(message: Document) -> bytes | None:
     return data if sorted(names) == sorted(name.lower().encode() for name in found.keys()) else None
 
 
-def _mark(store: Store, key: str, mark: Document) -> bool:
-    """Mark a message as handed on or refused, or with {} as neither; return whether that changed anything."""
+def _mark(store: Store, key: str, mark: Document, is_first: bool = False) -> bool:
+    """Mark a message with what has become of it, and with nothing else; return whether that changed anything.
+
+    The `is_first` mark is refused where somebody else was faster.
+    """
 
     def work(transaction: Transaction) -> bool:
         message = transaction.record("outbox", key, lock=True)
-        if message is None or mark and ("sent" in message or "refused" in message):
+        if message is None or is_first and ("sent" in message or "refused" in message):
             return False
         kept = {name: message[name] for name in ("to", "subject", "text")}
         transaction.put_record("outbox", key, {**kept, **mark}, _time_of(key) + KEPT_MS)
@@ -199,7 +241,7 @@ def _receiver(transaction: Transaction, lookup: str, kind: str) -> Row:
     return row
 
 
-def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) -> None:
+def _send_link(call: Call, kind: str, path: str, lifetime: int) -> None:
     """Put a link into the outbox that is good for `lifetime` ms. Raises 1, 204, 205."""
     email = call.json_body().get("email")
     if not isinstance(email, str) or not email:
@@ -216,10 +258,13 @@ def _send_link(call: Call, kind: str, path: str, lifetime: int, subject: str) ->
             raise StorageError(Code.TOO_MANY_EMAILS)
         link = {"kind": kind, "user": found["id"], "email": email, "made": ms}
         transaction.put_record("link", token_lookup(call.service.token_secret, token), link, ms + lifetime)
-        message = {"to": email, "subject": subject, "text": f"{subject}: {html.unescape(url)}"}
+        subject, text = (call.service.options.mail_texts or mail_texts.ENGLISH)[kind]
+        message = {"to": email, "subject": subject, "text": text.replace("{link}", html.unescape(url))}
         transaction.put_record("outbox", f"{ms:014d}-{secrets.token_hex(4)}", message, ms + KEPT_MS)
 
     call.service.store.write(work)
+    if call.service.wake_mailer is not None:
+        call.service.wake_mailer()
 
 
 def _origin(call: Call) -> str:

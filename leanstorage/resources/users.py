@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
-from leanstorage.resources import objects, sessions
+from leanstorage.resources import names, objects, sessions
 from leanstorage.resources.third_parties import checked_auth, find_identity, identities, is_auth, union_of, union_provider, unique_key
-from leanstorage.rules import attempts, classes, passwords, rendering, values, write
+from leanstorage.rules import attempts, classes, passwords, phones, rendering, values, write
 from leanstorage.rules.call import Answer, Call, Service, created, limit_sign_ups, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Document, Json, now, Row, Transaction
@@ -19,12 +19,6 @@ from leanstorage.rules.values import format_time
 
 # No `=?`: it begins an encoded word, which a mail program would decode, into header lines for one.
 EMAIL = re.compile(r"(?!.*=\?)[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,255}")
-PHONE = re.compile(r"\+?[0-9]{5,20}")
-UNIQUE = {
-    "username": Code.USERNAME_TAKEN,
-    "email": Code.EMAIL_TAKEN,
-    "mobilePhoneNumber": Code.PHONE_TAKEN,
-}
 FLAGS = ("emailVerified", "mobilePhoneVerified")
 NEVER_WRITTEN = ("password", "sessionToken", "salt")
 
@@ -35,7 +29,7 @@ def sign_up(call: Call) -> Answer:
     Raises 125, 127, 200, 201, 202, 203, 208, 214, 217, 218, 250, 251.
     """
     call = of_nobody(call)
-    fields, password = _taken_apart(call, write.clean(call.json_body(), creating=True))
+    fields, password = taken_apart(call, write.clean(call.json_body(), creating=True))
     if is_auth(fields.get("authData")):
         return _sign_in_with(call, fields, password)
     return _create(call, *_checked_new(call, fields, password))
@@ -48,7 +42,7 @@ def of_nobody(call: Call) -> Call:
 
 def prepared_sign_up(call: Call) -> tuple[Document, objects.Rules]:
     """(fields, rules) of a new user with a name and a password, hashed and checked. Raises what `sign_up` raises."""
-    fields, password = _taken_apart(call, write.clean(call.json_body(), creating=True))
+    fields, password = taken_apart(call, write.clean(call.json_body(), creating=True))
     auth_data = checked_auth(call, fields["authData"]) if is_auth(fields.get("authData")) else None
     fields, own_rules = _checked_new(call, fields, password)
     return (fields if auth_data is None else {**fields, "authData": auth_data}), own_rules
@@ -58,7 +52,7 @@ def _checked_new(call: Call, fields: Document, password: Json) -> tuple[Document
     fields.pop("authData", None)
     _check_name(fields.get("username"))
     check_new_password(password)
-    return fields, _new_rules(call, fields, password)
+    return fields, new_rules(call, fields, password)
 
 
 def me(call: Call) -> Answer:
@@ -90,7 +84,7 @@ def update(call: Call, user_id: str) -> Answer:
 
 def prepared_update(call: Call, user_id: str) -> tuple[Document, objects.Rules, bool]:
     """(fields, rules, whether there was a password that this one replaces) of a user's update, hashed and checked."""
-    fields, password = _taken_apart(call, write.clean(call.json_body(), creating=False))
+    fields, password = taken_apart(call, write.clean(call.json_body(), creating=False))
     hashed = None
     if password is not None:
         check_new_password(password)
@@ -189,7 +183,7 @@ def password_time(transaction: Transaction, user_id: str) -> int:
     return changed
 
 
-def _taken_apart(call: Call, fields: Document) -> tuple[Document, Json]:
+def taken_apart(call: Call, fields: Document) -> tuple[Document, Json]:
     """The fields without what is never stored as a field; and the password, None when there is none."""
     password = fields.get("password")
     for key in fields:
@@ -210,13 +204,14 @@ def _check_name(name: Json) -> None:
         raise StorageError(Code.BLANK_USERNAME)
 
 
-def check_new_password(password: Json) -> None:
+def check_new_password(password: Json) -> str:
     if not isinstance(password, str) or not password:
         raise StorageError(Code.NO_PASSWORD)
     if not password.strip():
         raise StorageError(Code.BLANK_PASSWORD)
     if len(password) > attempts.MAX_PASSWORD:
         raise StorageError(Code.BAD_REQUEST, detail=f"The password is longer than {attempts.MAX_PASSWORD} characters.")
+    return password
 
 
 def _hashed(call: Call, password: str) -> Document:
@@ -224,14 +219,11 @@ def _hashed(call: Call, password: str) -> Document:
         return passwords.hash_password(password)
 
 
-def _new_rules(call: Call, fields: Document, password: str | None) -> objects.Rules:
+def new_rules(call: Call, fields: Document, password: str | None) -> objects.Rules:
     limit_sign_ups(call)
     if isinstance(fields.get("username"), str):
         # The cheap answer first: a taken name costs no hashing. The claim in the transaction decides.
-        taken = call.service.store.read(
-            lambda transaction: transaction.record("unique:_User:username", unique_key(fields["username"]))
-        )
-        if taken:
+        if call.service.store.read(lambda transaction: names.owner(transaction, "username", fields["username"])):
             raise StorageError(Code.USERNAME_TAKEN)
     return rules(call, _hashed(call, password) if password is not None else None)
 
@@ -317,8 +309,8 @@ def _admit(
     email, phone = fields.get("email"), fields.get("mobilePhoneNumber")
     if isinstance(email, str) and email and not EMAIL.fullmatch(email):
         raise StorageError(Code.BAD_EMAIL)
-    if isinstance(phone, str) and phone and not PHONE.fullmatch(phone):
-        raise StorageError(Code.BAD_PHONE)
+    if isinstance(phone, str) and phone:
+        fields["mobilePhoneNumber"] = phones.checked(phone)
     for key, flag in zip(("email", "mobilePhoneNumber"), FLAGS):
         if row is not None and key in fields and fields[key] != row.body.get(key):
             fields.setdefault(flag, False)  # but for the master's own word
@@ -358,14 +350,13 @@ def _store(
     before = old.body if old else {}
     if new.body.get("username") is None and (old is None or before.get("username") is not None):
         raise StorageError(Code.REQUIRED_FIELD, key="username")  # an operation took it away
-    for field, code in UNIQUE.items():
+    for field, code in names.UNIQUE.items():
         was, value = before.get(field), new.body.get(field)
         if was == value:
             continue
-        kind = f"unique:_User:{field}"
         if was:
-            transaction.delete_record(kind, unique_key(was))
-        if value and not transaction.add_record(kind, unique_key(value), {"id": new.id}):
+            names.release(transaction, field, was)
+        if value and not names.claim(transaction, field, value, new.id):
             raise StorageError(code)
     stored = before.get("authData")
     had = identities(stored, stored)
@@ -390,9 +381,9 @@ def _store(
 
 def _forget(service: Service, transaction: Transaction, row: Row) -> None:
     """A deleted user's names and accounts are free again, and its session is dead at once."""
-    for field in UNIQUE:
+    for field in names.UNIQUE:
         if row.body.get(field):
-            transaction.delete_record(f"unique:_User:{field}", unique_key(row.body[field]))
+            names.release(transaction, field, row.body[field])
     stored = row.body.get("authData")
     for provider, identity in identities(stored, stored):
         transaction.delete_record(f"auth:{provider}", unique_key(identity))
@@ -434,7 +425,7 @@ def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
             fields["username"] = "".join(secrets.choice(passwords.TOKEN_ALPHABET) for _ in range(25))
         if password is not None:
             check_new_password(password)
-        return _create(call, fields, _new_rules(call, fields, password))
+        return _create(call, fields, new_rules(call, fields, password))
     # A login: the provider's data is refreshed as the user itself would, with its update hooks.
     own = replace(call, caller=replace(call.caller, user_id=user_id))
     objects.store_change(own, "_User", user_id, {"authData": auth_data}, rules(own))

@@ -1,4 +1,6 @@
-"""Wrong passwords of an account: counted, and none is looked at any more for a while after too many. Protocol section 5.4."""
+"""Wrong passwords of an account, and wrong ones and wrong codes of an address: counted, and after too many none is looked at
+any more for a while. Protocol section 5.4.
+"""
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Transaction, now
 
@@ -18,3 +20,16 @@ def count_failure(transaction: Transaction, user_id: str) -> None:
     """Count one more wrong password."""
     failures = transaction.record("failures", user_id, lock=True) or {"count": 0}
     transaction.put_record("failures", user_id, {"count": failures["count"] + 1}, now() + LOCK_MS)
+
+
+def refuse_address(transaction: Transaction, block: str, limit: int) -> None:
+    """Raise 429 while an address has failed too often, whoever it tried to be."""
+    failures = transaction.record("address", block)
+    if failures and failures["count"] >= limit:
+        raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", str(LOCK_MS // 1000))])
+
+
+def count_address(transaction: Transaction, block: str) -> None:
+    """Count one more failure of an address."""
+    failures = transaction.record("address", block, lock=True) or {"count": 0}
+    transaction.put_record("address", block, {"count": failures["count"] + 1}, now() + LOCK_MS)

@@ -6,7 +6,7 @@ No part of it is WSGI, so that a batch can make calls of its own. A resource fun
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
@@ -42,6 +42,7 @@ class Options:
     class_create: str = "client"
     rotate_token_on_password: bool = True
     verify_emails: bool = False
+    mail_texts: Mapping[str, tuple[str, str]] | None = None  # kind -> (subject, text), else English
     login_needs_verified_email: bool = False  # of those who have one
     login_needs_verified_phone: bool = False
     sign_max_age_s: int | None = None
@@ -106,6 +107,22 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+class SmsSender(Protocol):
+    """What sends codes to phones, and how many: see outside/sms.py."""
+
+    is_local: bool  # the codes can only be read on this machine, so that nobody else is sent one
+    templates: frozenset[str]  # that clients may name
+    signs: frozenset[str]
+    max_per_address: int  # a day
+    max_per_day: int
+
+    def send(self, store: Store, message: Document) -> bool:
+        """Hand a message on; return False when it certainly cannot be sent. Waits a few seconds at most."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Trouble:
     """What was said about a store that is not available: nothing again within a minute, as every request finds it."""
 
@@ -140,6 +157,8 @@ class Service:
     sign_ups: Traffic = field(default_factory=lambda: Traffic(HOUR_SECONDS))
     trouble: Trouble = field(default_factory=Trouble)
     observer: Any = None  # an http.observer.Observer, when requests are counted or logged
+    sms: SmsSender | None = None
+    wake_mailer: Callable[[], None] | None = None  # when there is something to send
 
     @property
     def is_quick(self) -> bool:
@@ -199,6 +218,12 @@ class Call:
         names = self.body.get("__ignore_hooks") if isinstance(self.body, dict) else None
         allowed = self.caller.has_hook_key or self.caller.is_master
         return set(map(str, names)) if allowed and isinstance(names, list) else set()
+
+    @property
+    def has_sms(self) -> bool:
+        """Whether codes can be sent to who makes this call."""
+        sender = self.service.sms
+        return sender is not None and (not sender.is_local or self.caller.address in LOOPBACK)
 
     def principals(self, transaction: Transaction) -> Principals:
         """The names that the caller goes by in an ACL; None for the master, who needs none."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from leanwsgi import messages
-from leanstorage.rules import patterns, values
+from leanstorage.rules import patterns, phones, values
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import canonical_text, Condition, Document, Group, Json, Node, Not, Path, Principals, Query
 
@@ -234,6 +234,8 @@ def _related(parser: _Parser, value: Json) -> Node:
 
 def _field(parser: _Parser, class_name: str, key: str, value: Json, depth: int) -> Node:
     path = parse_path(key, class_name, parser.is_master)
+    if class_name == "_User" and key == phones.FIELD:
+        value = phones.widened(value)
     if not (isinstance(value, dict) and any(name.startswith("$") for name in value)):
         return Condition("eq", path, _operand(path, value))
     if not all(name.startswith("$") for name in value):

@@ -13,14 +13,14 @@ from functools import partial
 from typing import TypedDict
 
 from leanwsgi import messages
-from leanstorage.rules import acl, passwords, values
+from leanstorage.rules import acl, passwords, phones, values
 from leanstorage.rules.write import MAX_OBJECT_BYTES
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Rights, canonical_text, now
 from leanstorage.takeout import inboxes
 from leanstorage.takeout.raw_rows import Batch
 from leanstorage.resources.third_parties import identity_of, unique_key
-from leanstorage.resources.users import UNIQUE
+from leanstorage.resources.names import UNIQUE
 
 
 PRIVATE_KEYS = ("password", "salt", "bcryptPassword", "scryptPassword", "sessionToken")
@@ -226,6 +226,7 @@ def unique_names(class_name: str, document: Document) -> list[Unique]:
     for name in _UNIQUE.get(class_name, ()):
         value = document.get(name)
         if isinstance(value, str) and value:
+            value = phones.compact(value) if name == phones.FIELD else value
             found.append((f"unique:{class_name}:{name}", unique_key(value), name))
     auth_data = document.get("authData") if class_name == "_User" else None
     for provider, data in auth_data.items() if isinstance(auth_data, dict) else ():

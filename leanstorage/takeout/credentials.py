@@ -8,7 +8,7 @@ replaces what was not touched here, and an older one nothing.
 
 from collections.abc import Iterable
 
-from leanstorage.rules import passwords
+from leanstorage.rules import passwords, phones
 from leanstorage.store import Condition, Document, Query, Row, Store, Transaction
 from leanstorage.takeout.convert import Entry
 
@@ -18,6 +18,7 @@ REPLACED = "users whose password or session had changed there: those of this exp
 KEPT = "users who keep the password or session that they have here: which one is newer cannot be told"
 MISSING = "users have no password here: the API shows none, an export has them (import it before or after)"
 MISSING_THIRD_PARTY = "users with a third-party account have no password here: if they had one, an export has it"
+COLLIDING = "users whose phone number another user has too, with or without +86: each logs in with its own spelling"
 PAGE_ROWS = 1000
 
 
@@ -131,3 +132,16 @@ def missing(store: Store) -> list[tuple[str, int]]:
         if len(rows) < PAGE_ROWS:
             return [(text, count) for text, count in found.items() if count]
         after = rows[-1].id
+
+
+def colliding(store: Store) -> list[tuple[str, int]]:
+    """A note with how many users here share a phone with another, where one wrote +86 and the other did not."""
+
+    def work(transaction: Transaction) -> int:
+        kind = f"unique:_User:{phones.FIELD}"
+        numbers = [key.removeprefix(phones.CHINA) for key, _ in transaction.records(kind, phones.CHINA)]
+        pages = (numbers[at : at + PAGE_ROWS] for at in range(0, len(numbers), PAGE_ROWS))
+        return sum(len(transaction.records_of(kind, page)) for page in pages)
+
+    count = store.read(work)
+    return [(COLLIDING, count)] if count else []

@@ -21,7 +21,7 @@ from typing import Any
 from leanstorage.rules import fingerprint, indexes, passwords
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, open_store, Store, Transaction
-from leanstorage.takeout import bson_rows, convert, formats, inboxes, load, raw_rows, schema_notes, sources
+from leanstorage.takeout import bson_rows, convert, credentials, formats, inboxes, load, raw_rows, schema_notes, sources
 from leanstorage.takeout.convert import Job, Prepared
 from leanstorage.takeout.formats import Content
 from leanstorage.takeout.raw_rows import Batch
@@ -70,6 +70,8 @@ def run(
             _build_indexes(store, wanted, report)
             names = store.read(lambda transaction: transaction.class_names())
             report.count(store, [name for name in names if name in report.tallies])
+            for text, count in credentials.colliding(store) if "_User" in report.tallies else ():
+                report.note("_User", text, count)
     finally:
         store.close()
     return report.close("would import" if is_dry else "imported")

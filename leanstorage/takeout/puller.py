@@ -89,7 +89,7 @@ def _run(pull: Pull, budget: Budget, only: Collection[str], blobs: Any, delete_m
         pull_relations.run(pull, name)
     _each(pull, schemas, partial(_compare, pull, schemas, delete_missing))
     if "_User" in schemas:
-        for text, count in credentials.missing(pull.store):
+        for text, count in [*credentials.missing(pull.store), *credentials.colliding(pull.store)]:
             pull.report.note("_User", text, count)
     if blobs is not None and "_File" in schemas:
         pull_files.run(pull, blobs)

@@ -506,6 +506,11 @@ class UsersTest(ImportTestCase):
         self.assertEqual(storage.request("DELETE", f"/users/{ID % 1}", master=True)[0], 200)
         self.assertEqual(storage.request("POST", "/users", {"username": "a", "password": "p"})[0], 201)
 
+    def test_two_users_with_one_phone_are_both_kept_and_told_of(self):
+        rows = [row(1, username="a", mobilePhoneNumber="13900000000"), row(2, username="b", mobilePhoneNumber="+86 13900000000")]
+        self.assertEqual(self.take_in(self.put("_User.0.jsonl", jsonl("_User", *rows, row(3, username="c", mobilePhoneNumber="+8613900000003")))), 0)
+        self.assertIn("1 users whose phone number another user has too", self.output.getvalue())
+
     def test_roles_grant_what_they_granted(self):
         archive = {
             "_Role.0.jsonl": jsonl("_Role", row(1, name="Editors", ACL={"*": {"read": True}}), row(2, name="Editors")),

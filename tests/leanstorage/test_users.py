@@ -112,7 +112,7 @@ class LoginTest(ServiceTestCase):
             self.code(210, "POST", "/login", {"username": "locked", "password": "x"})
         self.code(219, "POST", "/login", {"username": "locked", "password": "pw"})
         later = now() + attempts.LOCK_MS + 1
-        with mock.patch("leanstorage.store.transaction.now", return_value=later), mock.patch("leanstorage.resources.login.now", return_value=later):
+        with mock.patch("leanstorage.store.transaction.now", return_value=later), mock.patch("leanstorage.rules.attempts.now", return_value=later):
             self.login(username="locked", password="pw")
 
     def test_right_password_clears_earlier_failures(self):

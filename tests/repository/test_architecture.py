@@ -12,6 +12,7 @@ LAYERS = {
     "http": {"http", "resources", "rules", "engine", "blobs", "store"},
     "resources": {"resources", "rules", "engine", "blobs", "store"},
     "engine": {"engine", "rules", "store"},
+    "outside": {"outside", "rules", "store"},
     "rules": {"rules", "blobs", "store"},
     "blobs": {"blobs", "store"},
     "store": {"store"},

@@ -1,0 +1,107 @@
+"""E-mails sent to a mail server over SMTP, encrypted unless it runs on this machine. Certificates are checked."""
+import smtplib
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.utils import formataddr, formatdate, make_msgid, parseaddr
+from urllib.parse import unquote, urlsplit
+
+from leanstorage.outside.sms import LOOPBACK_HOSTS
+
+SECONDS = 30  # of each exchange
+PORTS = {"smtp": 587, "smtps": 465}
+
+
+class Smtp:
+    """A mail server: `smtps://` speaks TLS at once, `smtp://` by STARTTLS, and in the clear on this machine only.
+
+    `unreachable` and `undeliverable` are the errors to raise, for no message to be sent, and for this one never.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        sender: str,
+        user: str,
+        password: str,
+        unreachable: type[Exception],
+        undeliverable: type[Exception],
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError("--smtp must be smtps://HOST[:PORT] or smtp://HOST[:PORT]")
+        self._is_tls, self._host = parts.scheme == "smtps", parts.hostname
+        self._port = parts.port or (25 if not self._is_tls and self._host in LOOPBACK_HOSTS else PORTS[parts.scheme])
+        self._user = user or unquote(parts.username or "")
+        self._password = password or unquote(parts.password or "")
+        name, self._sender = parseaddr(sender)
+        if "@" not in self._sender or not sender.isprintable() or not self._sender.isascii():
+            raise ValueError("--smtp needs --mail-from ADDRESS, whom e-mails are from")
+        self._from = formataddr((name, self._sender))
+        self._unreachable, self._undeliverable = unreachable, undeliverable
+
+    @contextmanager
+    def connected(self) -> Iterator[Callable[[bytes, str], bool]]:
+        """For a `with`: a function that sends (e-mail, address); it connects at the first one, and again when need be."""
+        connections: list[smtplib.SMTP] = []
+
+        def deliver(data: bytes, to: str) -> bool:
+            if not connections:
+                connections.append(self._connect())
+            try:
+                return self._send(connections[0], data, to)
+            except (smtplib.SMTPException, OSError):  # the connection is spoilt; the next message gets another
+                _quit(connections.pop())
+                return False
+
+        try:
+            yield deliver
+        finally:
+            for connection in connections:
+                _quit(connection)
+
+    def _connect(self) -> smtplib.SMTP:
+        try:
+            context = ssl.create_default_context()
+            if self._is_tls:
+                connection: smtplib.SMTP = smtplib.SMTP_SSL(self._host, self._port, timeout=SECONDS, context=context)
+            else:
+                connection = smtplib.SMTP(self._host, self._port, timeout=SECONDS)
+            try:
+                if not self._is_tls and self._host not in LOOPBACK_HOSTS:
+                    connection.starttls(context=context)
+                if self._user:
+                    connection.login(self._user, self._password)
+            except BaseException:
+                _quit(connection)
+                raise
+        except (smtplib.SMTPException, OSError, UnicodeError) as error:  # its text may repeat what was sent
+            raise self._unreachable(f"{self._host}:{self._port}: {type(error).__name__}") from None
+        return connection
+
+    def _send(self, connection: smtplib.SMTP, data: bytes, to: str) -> bool:
+        domain = self._sender.rpartition("@")[2]
+        head = f"From: {self._from}\nDate: {formatdate()}\nMessage-ID: {make_msgid(domain=domain)}\n".encode()
+        options = () if to.isascii() else ("SMTPUTF8", "BODY=8BITMIME")
+        if options and not connection.has_extn("smtputf8"):
+            raise self._undeliverable("the mail server takes no such address")
+        try:
+            connection.sendmail(self._sender, [to], (head + data).replace(b"\n", b"\r\n"), options)
+        except smtplib.SMTPRecipientsRefused as error:
+            [(code, _)] = error.recipients.values()
+            return self._refused(code)
+        except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
+            return self._refused(error.smtp_code)
+        return True
+
+    def _refused(self, code: int) -> bool:
+        if code >= 500:
+            raise self._undeliverable(f"the mail server refuses it: {code}")
+        return False
+
+
+def _quit(connection: smtplib.SMTP) -> None:
+    try:
+        connection.quit()
+    except (smtplib.SMTPException, OSError):
+        connection.close()

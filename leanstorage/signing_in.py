@@ -1,0 +1,98 @@
+"""The options of `serve` for those who sign in by phone: what they are, and how a service gets what they name."""
+import argparse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from leanstorage.resources import mail, mail_texts
+from leanstorage.rules.call import Service, SmsSender
+
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--sms-command", metavar="COMMAND", help="sends an SMS, which it gets as JSON on its standard input")
+    command.add_argument(
+        "--sms-url", metavar="URL", help="gets SMS posted as JSON, signed with LEANSTORAGE_SMS_SECRET of the environment"
+    )
+    for name, what in (("templates", "of texts that apps may send"), ("signs", "that texts may be signed with")):
+        command.add_argument(f"--sms-{name}", metavar="NAME,...", default="", help=f"{what} by requestSmsCode (default: none)")
+    command.add_argument(
+        "--sms-per-address", type=int, metavar="N", default=100, help="codes that an address may ask for a day (default: %(default)s)"
+    )
+    command.add_argument(
+        "--smtp", metavar="URL", help="smtps://HOST or smtp://HOST, sends the outbox (default: nobody does, or outbox --send)"
+    )
+    command.add_argument("--mail-from", metavar="ADDRESS", default="", help="whom these e-mails are from")
+    command.add_argument(
+        "--mail-texts", metavar="TEXTS", default="en", help="en, zh, or a folder with reset.txt and verify.txt (default: %(default)s)"
+    )
+    command.add_argument(
+        "--sms-per-day", type=int, metavar="N", default=10_000, help="SMS that are sent a day (default: %(default)s)"
+    )
+
+
+def equip(service: Service, options: argparse.Namespace) -> Service:
+    """The service with what the options name. Raises ValueError for what cannot be."""
+    service.sms = _sms_sender(options, options.environment)
+    if options.mail_texts != "en":
+        service.options.mail_texts = mail_texts.load(options.mail_texts)
+    _smtp(options)  # a URL that is none is said before anything is served
+    return service
+
+
+@contextmanager
+def mailing(service: Service, options: argparse.Namespace) -> Iterator[None]:
+    """For a `with`: while it lasts, the outbox is sent if there is a mail server to send it to."""
+    smtp = _smtp(options)
+    if smtp is None:
+        yield
+        return
+    from leanstorage.resources.mailer import Mailer
+
+    mailer = Mailer(service, smtp.connected)
+    try:
+        yield
+    finally:
+        mailer.close()
+
+
+def _smtp(options: argparse.Namespace) -> Any:
+    if not options.smtp:
+        return None
+    from leanstorage.outside.smtp import Smtp
+
+    get = options.environment.get
+    user, password = get("LEANSTORAGE_SMTP_USER", ""), get("LEANSTORAGE_SMTP_PASSWORD", "")
+    return Smtp(options.smtp, options.mail_from, user, password, mail.Unreachable, mail.Undeliverable)
+
+
+def _sms_sender(options: argparse.Namespace, environment: Mapping[str, str]) -> SmsSender | None:
+    if options.sms_command and options.sms_url:
+        raise ValueError("--sms-command and --sms-url are two ways to send an SMS: it takes one")
+    if not options.sms_command and not options.sms_url:
+        if options.host not in LOOPBACK_HOSTS or options.public_url:
+            return None
+        from leanstorage.outside.sms import LocalSender
+
+        return LocalSender()
+    from leanstorage.outside.sms import Command, Gateway, Sender
+
+    way: Command | Gateway
+    if options.sms_command:
+        command = Command(options.sms_command)
+        way, close = command, command.close
+    else:
+        way, close = Gateway(options.sms_url, environment.get("LEANSTORAGE_SMS_SECRET", "")), lambda: None
+    return Sender(
+        way.deliver,
+        _names(options.sms_templates),
+        _names(options.sms_signs),
+        options.sms_per_address,
+        options.sms_per_day,
+        close,
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
