@@ -13,18 +13,18 @@ from leanstorage.store import (
     Query,
     type_of,
 )
+from leanstorage.store.dialect import Dialect
 from leanstorage.store.fragments import FALSE, INDEXED_TYPES, MAX_INDEX_KEYS, TRUE, Fragment, Item, bind, build, index_name, join, quoted
 
 COMPARISONS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+MAX_PLAIN = 4  # parts of a dotted key that is first looked at as one without arrays
 BUILT_IN_COLUMNS = {"objectId": "id", "createdAt": "created", "updatedAt": "updated"}
 # Types whose column holds one scalar and nothing else, so that a condition needs no look at the value's kind.
 SIMPLE_TYPES = frozenset(["String", "Number", "Boolean", "Pointer", "File", "Date", "Bytes", "GeoPoint"])
 
 
-class Compiler:
+class Compiler(Dialect):
     """Query trees to SQL for one statement. Subclasses speak a database's JSON; see SqliteCompiler."""
-
-    role_name: str  # SQL of a role's name in a row `o` of objects
 
     def __init__(self, known: Callable[[str], Document]) -> None:
         self.known = known  # class name -> its info
@@ -46,7 +46,7 @@ class Compiler:
         text, params = build(
             f"SELECT {{}} FROM {self.source(query, 'o')} WHERE {{}} ORDER BY {{}}",
             what,
-            self._matching(query, "o"),
+            self.matching(query, "o"),
             order,
         )
         if query.limit is not None or query.skip:
@@ -56,7 +56,7 @@ class Compiler:
 
     def count(self, query: Query) -> Fragment:
         query = replace(query, order=())
-        return self.whole(build(f"SELECT count(*) FROM {self.source(query, 'o')} WHERE {{}}", self._matching(query, "o")))
+        return self.whole(build(f"SELECT count(*) FROM {self.source(query, 'o')} WHERE {{}}", self.matching(query, "o")))
 
     def whole(self, statement: Fragment) -> Fragment:
         """A statement with the sub-queries that it speaks of."""
@@ -65,7 +65,7 @@ class Compiler:
         names = [f"{name}(v) AS ({{}})" for name, _ in self._inner_queries]
         return build(f"WITH {', '.join(names)} {{}}", *(query for _, query in self._inner_queries), statement)
 
-    def _matching(self, query: Query, alias: str) -> Fragment:
+    def matching(self, query: Query, alias: str) -> Fragment:
         parts: list[Fragment] = [(f"{alias}.class = {quoted(query.class_name)}", [])]
         self._served[alias] = self._served_keys(query)
         self._readers[alias] = None
@@ -79,7 +79,7 @@ class Compiler:
         parts: list[Fragment] = []
         if query.near and not query.order:
             path, latitude, longitude = query.near
-            parts.append(self.distance(self.field(query.class_name, path, alias), latitude, longitude))
+            parts.append(self._nearest(query.class_name, path, alias, latitude, longitude))
         for path, descending in query.order:
             if path[0] in BUILT_IN_COLUMNS and len(path) == 1:
                 parts.append((f"{alias}.{BUILT_IN_COLUMNS[path[0]]}{' DESC' if descending else ''}", []))
@@ -93,6 +93,13 @@ class Compiler:
             rest = ("seq",) if path in (("createdAt",), ("updatedAt",)) else ("created", "seq")
             parts += [(f"{alias}.{name}{' DESC' if descending else ''}", []) for name in rest]
         return ", ".join(text for text, _ in parts), [value for _, params in parts for value in params]
+
+    def _nearest(self, class_name: str, path: Path, alias: str, latitude: float, longitude: float) -> Fragment:
+        """The angle to the nearest of the points that a field holds."""
+        if self._type(class_name, path) in SIMPLE_TYPES:
+            return self.distance(self.field(class_name, path, alias), latitude, longitude)
+        source, item = self.reached(class_name, path, alias, True)
+        return build("(SELECT min({}) FROM {})", self.distance(item, latitude, longitude), source)
 
     # Indexes ----------------------------------------------------------------------------------------------------
 
@@ -182,6 +189,41 @@ class Compiler:
             self._infos[class_name] = self.known(class_name)
         return self._infos[class_name]
 
+    def _tested(
+        self,
+        class_name: str,
+        path: Path,
+        alias: str,
+        plain: Callable[[Item], Fragment],
+        each: Callable[[Item], Fragment],
+        is_spread: bool = True,
+    ) -> Fragment:
+        """Whether the field passes `plain`, or, where an array stands before its end, any value there passes `each`.
+
+        With `is_spread` the elements of an array at the end are tried, too. See store.paths for the rules.
+        """
+        arrays = self.arrays_before(class_name, path, alias)
+        if arrays == []:
+            return plain(self.field(class_name, path, alias))
+        source, item = self.reached(class_name, path, alias, is_spread)
+        is_any = build("EXISTS (SELECT 1 FROM {} WHERE {})", source, each(item))
+        if arrays is None:
+            return is_any
+        other = plain(self.field(class_name, path, alias))
+        return build("CASE WHEN {} THEN {} ELSE {} END", join("OR", arrays), is_any, other)
+
+    def arrays_before(self, class_name: str, path: Path, alias: str) -> list[Fragment] | None:
+        """Tests of whether an array stands on the way to a field; None where it is too long for that."""
+        if len(path) == 1 or path[0] == "ACL":
+            return []
+        column_type = self._type(class_name, path[:1])
+        if column_type in SIMPLE_TYPES or column_type == "Relation":
+            return []
+        if len(path) > MAX_PLAIN:
+            return None
+        first = 2 if column_type == "Object" else 1
+        return [self.is_array(self.field(class_name, path[:end], alias)) for end in range(first, len(path))]
+
     def _eq(self, node: Condition, class_name: str, alias: str) -> Fragment:
         column_type = self._type(class_name, node.path)
         operand = node.operand
@@ -196,11 +238,15 @@ class Compiler:
                 return FALSE
             is_served = node.path[0] in self._served[alias]
             return (self.indexed_equal if is_served else self.simple_equal)(item, column_type, operand)
-        tests = [self.equal(item, operand)]
-        if operand is None:
-            tests.append(build("{} IS NULL", item["kind"]))
-        tests.append(self.any_element(item, lambda element: self.equal(element, operand)))
-        return join("OR", tests)
+
+        def is_equal(item: Item) -> Fragment:
+            missing = [build("{} IS NULL", item["kind"])] if operand is None else []
+            return join("OR", [self.equal(item, operand), *missing])
+
+        def plain(item: Item) -> Fragment:
+            return join("OR", [is_equal(item), self.any_element(item, lambda element: self.equal(element, operand))])
+
+        return self._tested(class_name, node.path, alias, plain, is_equal)
 
     def _in(self, node: Condition, class_name: str, alias: str) -> Fragment:
         column_type = self._type(class_name, node.path)
@@ -213,20 +259,25 @@ class Compiler:
             def is_listed(item: Item) -> Fragment:
                 return build("{} IN {}", self.text_value(item), self.text_list(texts))
 
-            item = self.field(class_name, node.path, alias)
-            return join("OR", [is_listed(item), self.any_element(item, is_listed)])
+            def is_any_listed(item: Item) -> Fragment:
+                return join("OR", [is_listed(item), self.any_element(item, is_listed)])
+
+            return self._tested(class_name, node.path, alias, is_any_listed, is_listed)
         if column_type in SIMPLE_TYPES or column_type == "Relation":
             return join("OR", [self._eq(Condition("eq", node.path, value), class_name, alias) for value in node.operand])
 
         def is_one(item: Item) -> Fragment:
             return join("OR", [self.equal(item, value) for value in node.operand])
 
-        # The elements are walked through once, not once for every operand.
-        item = self.field(class_name, node.path, alias)
-        tests = [is_one(item), self.any_element(item, is_one)]
-        if None in node.operand:
-            tests.append(build("{} IS NULL", item["kind"]))
-        return join("OR", tests)
+        def is_one_or_missing(item: Item) -> Fragment:
+            missing = [build("{} IS NULL", item["kind"])] if None in node.operand else []
+            return join("OR", [is_one(item), *missing])
+
+        def plain(item: Item) -> Fragment:
+            # The elements are walked through once, not once for every operand.
+            return join("OR", [is_one_or_missing(item), self.any_element(item, is_one)])
+
+        return self._tested(class_name, node.path, alias, plain, is_one_or_missing)
 
     def _all(self, node: Condition, class_name: str, alias: str) -> Fragment:
         if not node.operand:
@@ -243,25 +294,32 @@ class Compiler:
             return self.simple_compare(item, column_type, operator, operand) if is_same else FALSE
         if column_type == "Relation":
             return FALSE
-        return join(
-            "OR",
-            [
-                self.compare(item, operator, operand),
-                self.any_element(item, lambda element: self.compare(element, operator, operand)),
-            ],
-        )
+
+        def is_so(item: Item) -> Fragment:
+            return self.compare(item, operator, operand)
+
+        def plain(item: Item) -> Fragment:
+            return join("OR", [is_so(item), self.any_element(item, is_so)])
+
+        return self._tested(class_name, node.path, alias, plain, is_so)
 
     _lt = _lte = _gt = _gte = _compare
 
     def _size(self, node: Condition, class_name: str, alias: str) -> Fragment:
-        item = self.field(class_name, node.path, alias)
-        return self.array_length(item, node.operand)
+        def has_length(item: Item) -> Fragment:
+            return self.array_length(item, node.operand)
+
+        return self._tested(class_name, node.path, alias, has_length, has_length, is_spread=False)
 
     def _exists(self, node: Condition, class_name: str, alias: str) -> Fragment:
         if self._type(class_name, node.path) == "Relation":
             return TRUE if node.operand else FALSE
-        item = self.field(class_name, node.path, alias)
-        return build("{} IS NOT NULL" if node.operand else "{} IS NULL", item["kind"])
+
+        def is_there(item: Item) -> Fragment:
+            return build("{} IS NOT NULL", item["kind"])
+
+        found = self._tested(class_name, node.path, alias, is_there, is_there, is_spread=False)
+        return found if node.operand else build("NOT ({})", found)
 
     def _regex(self, node: Condition, class_name: str, alias: str) -> Fragment:
         item = self.field(class_name, node.path, alias)
@@ -270,14 +328,14 @@ class Compiler:
             return self._if_readable(alias, self.search(item["value"], node.operand))
         if column_type in SIMPLE_TYPES or column_type == "Relation":
             return FALSE
-        found = join(
-            "OR",
-            [
-                self.text_search(item, node.operand),
-                self.any_element(item, lambda element: self.text_search(element, node.operand)),
-            ],
-        )
-        return self._if_readable(alias, found)
+
+        def matches(item: Item) -> Fragment:
+            return self.text_search(item, node.operand)
+
+        def plain(item: Item) -> Fragment:
+            return join("OR", [matches(item), self.any_element(item, matches)])
+
+        return self._if_readable(alias, self._tested(class_name, node.path, alias, plain, matches))
 
     def _if_readable(self, alias: str, test: Fragment) -> Fragment:
         """A test that is made only on rows that the caller may read: the time that it takes would tell of the others.
@@ -301,26 +359,34 @@ class Compiler:
                 bind(query.class_name),
                 inner,
             )
-        item = self.field(class_name, node.path, alias)
-        # The inner query stands in the text once, whatever the column holds: twice would double with every level.
+
+        def points(item: Item) -> Fragment:
+            return self.points_into(item, query.class_name, inner)
+
         if column_type in SIMPLE_TYPES:
-            return self.points_into(item, query.class_name, inner) if column_type in ("Pointer", "File") else FALSE
-        return self.any_of(item, lambda element: self.points_into(element, query.class_name, inner))
+            item = self.field(class_name, node.path, alias)
+            return points(item) if column_type in ("Pointer", "File") else FALSE
+        return self._tested(class_name, node.path, alias, lambda item: self.any_of(item, points), points)
 
     def _select(self, node: Condition, class_name: str, alias: str) -> Fragment:
         key, query = node.operand
-        item = self.field(class_name, node.path, alias)
-        return self._selected(self.text_value(item), key, query, item["text"])
-
-    def _selected(self, value: Fragment, key: Path, query: Query, text: Fragment | None = None) -> Fragment:
-        """Whether an item equals the key of a result: as plain text it is `value`, as anything `text` if given."""
+        is_id = key == ("objectId",)
         name = self._next_alias()
-        if len(key) == 1 and key[0] == "objectId":
+        what: Fragment = (f"{name}.id", []) if is_id else self.plain_field(query.class_name, key, name)["text"]
+        results = self._inner_of(query, what, name)
+
+        def is_selected(item: Item) -> Fragment:
+            return build("{} IN ({})", self.text_value(item) if is_id else item["text"], results)
+
+        return self._tested(class_name, node.path, alias, is_selected, is_selected, is_spread=False)
+
+    def _selected(self, value: Fragment, key: Path, query: Query) -> Fragment:
+        """Whether a text equals the key of a result."""
+        name = self._next_alias()
+        if key == ("objectId",):
             return build("{} IN ({})", value, self._inner(query, "{alias}.id", name))
-        target = self.field(query.class_name, key, name)
-        if text is None:
-            return build("{} IN ({})", value, self._inner_of(query, self.text_value(target), name))
-        return build("{} IN ({})", text, self._inner_of(query, target["text"], name))
+        target = self.plain_field(query.class_name, key, name)
+        return build("{} IN ({})", value, self._inner_of(query, self.text_value(target), name))
 
     def _inner(self, query: Query, what: str, alias: str | None = None) -> Fragment:
         alias = alias or self._next_alias()
@@ -332,7 +398,7 @@ class Compiler:
         It stands before the statement, because a database's parser bears only so many levels.
         """
         source = self.source(query, alias)
-        text, params = build(f"SELECT {{}} FROM {source} WHERE {{}}", what, self._matching(query, alias))
+        text, params = build(f"SELECT {{}} FROM {source} WHERE {{}}", what, self.matching(query, alias))
         if query.limit is not None or query.skip:
             order, order_params = self._order(query, alias)
             limit, limit_params = self.limits(query.limit, query.skip)
@@ -372,103 +438,39 @@ class Compiler:
 
     def _near(self, node: Condition, class_name: str, alias: str) -> Fragment:
         latitude, longitude, least, greatest = node.operand
-        item = self.field(class_name, node.path, alias)
-        angle = self.distance(item, latitude, longitude)
-        tests = [build("{} IS NOT NULL", angle)]
-        # A hair of tolerance, because bounds are inclusive and miles and kilometres do not divide evenly.
-        if least is not None:
-            tests.append(build("{} >= {}", angle, bind(least - 1e-12)))
-        if greatest is not None:
-            tests.append(build("{} <= {}", angle, bind(greatest + 1e-12)))
-        return join("AND", tests)
+
+        def is_near(item: Item) -> Fragment:
+            angle = self.distance(item, latitude, longitude)
+            tests = [build("{} IS NOT NULL", angle)]
+            # A hair of tolerance, because bounds are inclusive and miles and kilometres do not divide evenly.
+            if least is not None:
+                tests.append(build("{} >= {}", angle, bind(least - 1e-12)))
+            if greatest is not None:
+                tests.append(build("{} <= {}", angle, bind(greatest + 1e-12)))
+            return join("AND", tests)
+
+        return self._point(class_name, node.path, alias, is_near)
+
+    def _point(self, class_name: str, path: Path, alias: str, test: Callable[[Item], Fragment]) -> Fragment:
+        """Whether one of the points that a field holds passes a test."""
+        if self._type(class_name, path) in SIMPLE_TYPES:
+            return test(self.field(class_name, path, alias))
+        return self._tested(class_name, path, alias, lambda item: join("OR", [test(item), self.any_element(item, test)]), test)
 
     def _box(self, node: Condition, class_name: str, alias: str) -> Fragment:
         south, west, north, east = node.operand
-        item = self.field(class_name, node.path, alias)
-        latitude, longitude = self.coordinates(item)
-        return join(
-            "AND",
-            [
-                build("{} BETWEEN {} AND {}", latitude, bind(south), bind(north)),
-                build("{} BETWEEN {} AND {}", longitude, bind(west), bind(east)),
-            ],
-        )
 
-    # What a database adds ---------------------------------------------------------------------------------------
+        def is_inside(item: Item) -> Fragment:
+            latitude, longitude = self.coordinates(item)
+            return join(
+                "AND",
+                [
+                    build("{} BETWEEN {} AND {}", latitude, bind(south), bind(north)),
+                    build("{} BETWEEN {} AND {}", longitude, bind(west), bind(east)),
+                ],
+            )
 
-    @staticmethod
-    def text_list(texts: Sequence[str]) -> Fragment:
-        """What stands behind IN."""
-        raise NotImplementedError
-
-    def limits(self, limit: int | None, skip: int) -> Fragment:
-        raise NotImplementedError
-
-    def direction(self, descending: bool) -> str:
-        raise NotImplementedError
-
-    def readable(self, alias: str, principals: list[str]) -> Fragment:
-        """Whether one of the principals may read a row."""
-        raise NotImplementedError
-
-    def field(self, class_name: str, path: Path, alias: str) -> Item:
-        raise NotImplementedError
-
-    def any_element(self, item: Item, test: Callable[[Item], Fragment]) -> Fragment:
-        """Whether an array has an element that passes the test."""
-        raise NotImplementedError
-
-    def any_of(self, item: Item, test: Callable[[Item], Fragment]) -> Fragment:
-        """Whether an object, or one of the elements of an array, passes the test."""
-        raise NotImplementedError
-
-    def equal(self, item: Item, operand: Json) -> Fragment:
-        raise NotImplementedError
-
-    def compare(self, item: Item, operator: str, operand: Json) -> Fragment:
-        raise NotImplementedError
-
-    def simple_equal(self, item: Item, column_type: str, operand: Json) -> Fragment:
-        """Equality on a column of one of SIMPLE_TYPES."""
-        raise NotImplementedError
-
-    def indexed_equal(self, item: Item, column_type: str, operand: Json) -> Fragment:
-        """The same as an index serves it."""
-        raise NotImplementedError
-
-    def simple_compare(self, item: Item, column_type: str, operator: str, operand: Json) -> Fragment:
-        raise NotImplementedError
-
-    def array_length(self, item: Item, length: int) -> Fragment:
-        """Whether an item is an array of this length."""
-        raise NotImplementedError
-
-    def search(self, text: Fragment, operand: tuple[str, int]) -> Fragment:
-        """Whether a pattern, with flags, occurs in a text."""
-        raise NotImplementedError
-
-    def text_search(self, item: Item, operand: tuple[str, int]) -> Fragment:
-        raise NotImplementedError
-
-    def text_value(self, item: Item) -> Fragment:
-        """An item that is a text, else NULL."""
-        raise NotImplementedError
-
-    def points_into(self, item: Item, class_name: str, inner: Fragment) -> Fragment:
-        """Whether an item is a pointer to one of the ids that `inner` selects."""
-        raise NotImplementedError
-
-    def coordinates(self, item: Item) -> tuple[Fragment, Fragment]:
-        """Latitude and longitude of a GeoPoint in degrees, else NULL."""
-        raise NotImplementedError
-
-    def distance(self, item: Item, latitude: float, longitude: float) -> Fragment:
-        """The angle to a point in radians."""
-        raise NotImplementedError
-
-    def sort_keys(self, class_name: str, path: Path, alias: str) -> list[Fragment]:
-        """What to order by: a column, or first the rank of the type and then the value."""
-        raise NotImplementedError
+        return self._point(class_name, node.path, alias, is_inside)
 
 
 def _top_nodes(where: Node) -> tuple[Node, ...]:

@@ -14,24 +14,45 @@ def matches(row, where, related=None):
         elif key == "$and":
             if not all(matches(row, part) for part in value):
                 return False
-        elif not field_matches(reach(row, key), value):
+        elif not field_matches(reach(row, key.split(".")), value):
             return False
     return True
 
 
-def reach(row, key):
-    """The value at a dotted key; only objects are reached into."""
-    for part in key.split("."):
-        if not isinstance(row, dict) or part not in row:
-            return MISSING
-        row = row[part]
-    return row
+class Whole(list):
+    """An array that a number led to: it stands for itself, not for its elements."""
 
 
-def field_matches(value, condition):
+def reach(value, names):
+    """All values at a dotted key, MISSING where an object has no such key: arrays are gone through, by MongoDB's rules."""
+    if not names:
+        return [value]
+    name, rest = names[0], names[1:]
+    if isinstance(value, dict):
+        return reach(value[name], rest) if name in value else [MISSING]
+    if not isinstance(value, list):
+        return [MISSING]
+    found = [one for element in value if isinstance(element, dict) for one in reach(element, names)]
+    for place, element in enumerate(value):
+        if str(place) == name and (not rest or isinstance(element, (dict, list))):
+            found += reach(element, rest) if rest else [Whole(element) if isinstance(element, list) else element]
+    return found
+
+
+def field_matches(values, condition):
     if not (isinstance(condition, dict) and any(name.startswith("$") for name in condition)):
-        return equal(value, condition)
-    return all(OPERATORS[name](value, operand, condition) for name, operand in condition.items() if name in OPERATORS)
+        return any(equal(value, condition) for value in values)
+    return all(has(values, name, operand, condition) for name, operand in condition.items() if name in OPERATORS)
+
+
+def has(values, name, operand, condition):
+    if name == "$all":  # each may be in another place
+        return bool(operand) and all(any(equal(value, item) for value in values) for item in operand)
+    if name in NEGATIONS:
+        return not has(values, NEGATIONS[name], operand, condition)
+    if name == "$exists":
+        return operand == any(value is not MISSING for value in values)
+    return any(OPERATORS[name](value, operand, condition) for value in values)
 
 
 def same(left, right):
@@ -39,10 +60,10 @@ def same(left, right):
         return left is right
     if isinstance(left, (int, float)) and isinstance(right, (int, float)):
         return left == right
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
     if type(left) is not type(right):
         return False
-    if isinstance(left, list):
-        return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, dict):
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
     return left == right
@@ -53,7 +74,7 @@ def equal(value, operand):
         return True
     if value is MISSING:
         return False
-    return same(value, operand) or (isinstance(value, list) and any(same(element, operand) for element in value))
+    return same(value, operand) or any(same(element, operand) for element in elements(value))
 
 
 def kind(value):
@@ -80,10 +101,14 @@ def ordered(compare):
 
 
 def elements(value):
-    return value if isinstance(value, list) else []
+    return value if isinstance(value, list) and not isinstance(value, Whole) else []
 
 
 def within(value, operand, _):
+    return any(is_within(item, operand) for item in [value, *elements(value)])
+
+
+def is_within(value, operand):
     if not (isinstance(value, dict) and value.get("__type") == "GeoPoint"):
         return False
     low, high = operand["$box"]
@@ -94,6 +119,10 @@ def within(value, operand, _):
 
 
 def near(value, operand, condition):
+    return any(is_near(item, operand, condition) for item in [value, *elements(value)])
+
+
+def is_near(value, operand, condition):
     if not (isinstance(value, dict) and value.get("__type") == "GeoPoint"):
         return False
     limit = condition.get("$maxDistanceInRadians", math.inf)
@@ -115,13 +144,15 @@ def regex(value, operand, condition):
     return any(isinstance(item, str) and re.search(operand, item, wanted) for item in [value, *elements(value)])
 
 
-OPERATORS = {
-    "$ne": lambda value, operand, _: not equal(value, operand),
+NEGATIONS = {"$ne": "$eq", "$nin": "$in"}
+OPERATORS = {  # None: see `has`
+    "$eq": lambda value, operand, _: equal(value, operand),
+    "$ne": None,
     "$in": lambda value, operand, _: any(equal(value, item) for item in operand),
-    "$nin": lambda value, operand, _: not any(equal(value, item) for item in operand),
-    "$all": lambda value, operand, _: bool(operand) and all(equal(value, item) for item in operand),
+    "$nin": None,
+    "$all": None,
     "$size": lambda value, operand, _: isinstance(value, list) and len(value) == operand,
-    "$exists": lambda value, operand, _: (value is not MISSING) == operand,
+    "$exists": None,
     "$gt": ordered(lambda a, b: a > b),
     "$gte": ordered(lambda a, b: a >= b),
     "$lt": ordered(lambda a, b: a < b),

@@ -701,7 +701,9 @@ class ModelTest(ServiceTestCase):
         if depth < 2 and pick < 0.15:
             return [self.inner(rng, depth + 1) for _ in range(rng.randrange(4))]
         if depth < 2 and pick < 0.3:
-            return {rng.choice("xyz"): self.inner(rng, depth + 1) for _ in range(rng.randrange(3))}
+            return {rng.choice("xxyz01"): self.inner(rng, depth + 1) for _ in range(rng.randrange(3))}
+        if pick < 0.34:
+            return geo(rng.randrange(-80, 80), rng.randrange(-170, 170))
         return self.scalar(rng)
 
     def row(self, rng):
@@ -713,7 +715,7 @@ class ModelTest(ServiceTestCase):
             "d": lambda: date(rng.choice(["2020-01-01T00:00:00.000Z", "2020-01-01T00:00:00.001Z"])),
             "p": lambda: pointer("Foo", rng.choice("ab")),
             "g": lambda: geo(rng.randrange(-80, 80), rng.randrange(-170, 170)),
-            "l": lambda: [self.inner(rng) for _ in range(rng.randrange(4))],
+            "l": lambda: [self.inner(rng, -1) for _ in range(rng.randrange(4))],
             "o": lambda: {rng.choice("xyz"): self.inner(rng) for _ in range(rng.randrange(4))},
         }
         row = {}
@@ -738,14 +740,16 @@ class ModelTest(ServiceTestCase):
             "range": lambda: {rng.choice(["$gt", "$gte", "$lt", "$lte"]): (comparable or [1])[0]},
             "$regex": lambda: {"$regex": rng.choice(["a", "^a", "b$", "", "[ab]", "^(?!a)", "A"]), "$options": rng.choice(["", "i"])},
         }
-        if key == "g":
+        if key == "g" or (key.startswith("l") and rng.random() < 0.1):
             makers["$within"] = lambda: {"$within": {"$box": [geo(-40, -90), geo(40, 90)]}}
         return rng.choice(list(makers.values()))()
 
     def where(self, rng, depth=0):
         where = {}
         for _ in range(rng.choice([1, 1, 1, 2])):
-            key = rng.choice(["s", "n", "b", "d", "p", "g", "l", "o", "o.x", "o.x.y", "unknown"])
+            key = rng.choice(["s", "n", "b", "d", "p", "g", "l", "o", "unknown", "dotted", "dotted", "dotted"])
+            if key == "dotted":
+                key = ".".join([rng.choice("lllop"), *(rng.choice("xyz01") for _ in range(rng.choice([1, 1, 2, 3, 5])))])
             where[key] = self.condition(rng, key)
         if depth < 2 and rng.random() < 0.3:
             where[rng.choice(["$or", "$and"])] = [self.where(rng, depth + 1) for _ in range(rng.choice([1, 2, 3]))]
@@ -767,6 +771,116 @@ class ModelTest(ServiceTestCase):
                 odd = set(found) ^ set(wanted)
                 self.fail(f"case {number}: {where}\n{[stored[key] for key in odd][:3]}, found {len(found)}, wanted {len(wanted)}")
         self.assertGreater(nonempty, CASES // 4)
+
+
+class DottedTest(ServiceTestCase):
+    """Keys that lead through arrays, by MongoDB's rules: any element matches, a negation wants none, numbers are places."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        test = cls("make")
+        cls.board = test.make("Board", tags=[{"key": "ver", "n": 1}])
+        cls.other = test.make("Board", tags=[{"key": "old", "n": 9}])
+        rows = [
+            {"tags": [{"key": "ver", "n": 1}, {"key": "new", "n": 5}]},
+            {"tags": [{"key": ["ver", "x"]}, {"other": 1}]},
+            {"tags": [[{"key": "ver"}], 5, "ver"]},
+            {"tags": []},
+            {},
+            {"deep": {"list": [{"at": geo(1, 1), "p": pointer("Board", cls.board)}, {"at": geo(40, 40)}]}},
+            {"deep": {"list": {"at": geo(3, 3), "p": pointer("Board", cls.other)}}},
+            {"tags": [{"0": "zero"}, ["a", "b"]], "when": [{"d": DATE}]},
+        ]
+        for index, row in enumerate(rows):
+            test.make("Dotted", index=index, **row)
+
+    def test_conditions_look_at_every_element(self):
+        everything = set(range(8))
+        board = {"className": "Board", "where": {"tags.key": "ver"}}
+        table = [
+            ({"tags.key": "ver"}, {0, 1}),
+            ({"tags.key": ["ver", "x"]}, {1}),
+            ({"tags.key": {"$ne": "ver"}}, everything - {0, 1}),
+            ({"tags.key": None}, {1, 4, 5, 6, 7}),  # an object without it, or no array at all; [] has neither
+            ({"tags.key": {"$exists": True}}, {0, 1}),
+            ({"tags.key": {"$exists": False}}, everything - {0, 1}),
+            ({"tags.key": {"$in": ["new", "x"]}}, {0, 1}),
+            ({"tags.key": {"$in": ["new", 5]}}, {0}),
+            ({"tags.key": {"$nin": ["new", "x"]}}, everything - {0, 1}),
+            ({"tags.key": {"$all": ["ver", "new"]}}, {0}),
+            ({"tags.n": {"$gt": 1, "$lt": 5}}, {0}),  # one element above, another below
+            ({"tags.n": {"$gt": 5}}, set()),
+            ({"tags.key": {"$size": 2}}, {1}),
+            ({"tags.key": {"$regex": "^n"}}, {0}),
+            ({"tags.key": {"$regex": "^X", "$options": "i"}}, {1}),
+            ({"tags.0.key": "ver"}, {0, 1, 2}),
+            ({"tags.0.0.key": "ver"}, {2}),
+            ({"tags.1.key": "ver"}, set()),
+            ({"tags.1.key": "new"}, {0}),
+            ({"tags.01.key": "new"}, set()),
+            ({"tags.-1.key": "new"}, set()),
+            ({"tags.2": "ver"}, {2}),
+            ({"tags.0": "zero"}, {7}),
+            ({"tags.0": {"key": "ver", "n": 1}}, {0}),
+            ({"tags.1": "a"}, set()),  # the element itself, and not what is in it
+            ({"tags.1": ["a", "b"]}, {7}),
+            ({"tags.1.0": "a"}, {7}),
+            ({"tags.1": {"$size": 2}}, {7}),
+            ({"tags.1": {"$exists": True}}, {0, 1, 2, 7}),
+            ({"when.d": {"$gte": DATE}}, {7}),
+            ({"deep.list.p": pointer("Board", self.board)}, {5}),
+            ({"deep.list.p.objectId": self.board}, {5}),
+            ({"deep.list.p": {"$inQuery": board}}, {5}),
+            ({"deep.list.p": {"$notInQuery": board}}, everything - {5}),
+            ({"tags.key": {"$select": {"key": "tags.key", "query": {"className": "Board"}}}}, set()),
+            ({"deep.list.p.objectId": {"$select": {"key": "objectId", "query": board}}}, {5}),
+            ({"deep.list.p.objectId": {"$dontSelect": {"key": "objectId", "query": board}}}, everything - {5}),
+            ({"deep.list.at": {"$within": {"$box": [geo(0, 0), geo(2, 2)]}}}, {5}),
+            ({"deep.list.at": {"$nearSphere": geo(0, 0)}}, {5, 6}),
+            ({"deep.list.at": {"$nearSphere": geo(40, 40), "$maxDistance": 0.01}}, {5}),
+            ({"$or": [{"tags.key": "new"}, {"tags.0": "zero"}]}, {0, 7}),
+            ({"deep." + "list." * 100 + "x": None}, everything),
+        ]
+        for where, wanted in table:
+            with self.subTest(str(where)[:100]):
+                self.assertEqual({row["index"] for row in self.find("Dotted", where)}, wanted)
+
+    def test_nearest_of_several_points_is_what_counts(self):
+        for here, wanted in ((geo(0, 0), [5, 6]), (geo(4, 4), [6, 5]), (geo(39, 39), [5, 6])):
+            with self.subTest(here):
+                self.assertEqual([row["index"] for row in self.find("Dotted", {"deep.list.at": {"$nearSphere": here}})], wanted)
+        for name in ("a", "b"):
+            self.make("Places", name=name, spots=[geo(10, 10), geo(20, 20)] if name == "a" else [geo(12, 12)])
+        for here, wanted in ((geo(12, 12), ["b", "a"]), (geo(19, 19), ["a", "b"])):
+            self.assertEqual([row["name"] for row in self.find("Places", {"spots": {"$nearSphere": here}})], wanted)
+
+    def test_statements_and_conditional_writes_have_the_same_rules(self):
+        for text, wanted in (
+            ("select * from Dotted where tags.key = 'ver'", [0, 1]),
+            ("select * from Dotted where tags.key in ('new', 'x')", [0, 1]),
+            ("select * from Dotted where tags.n > 4", [0]),
+            ("select * from Dotted where tags.key like 'n%'", [0]),
+            ("select * from Dotted where deep.list.p in (select * from Board where tags.key = 'ver')", [5]),
+        ):
+            with self.subTest(text):
+                found = self.api("GET", "/cloudQuery", cql=text)["results"]
+                self.assertEqual([row["index"] for row in found], wanted)
+        one = self.make("Dotted2", tags=[{"key": "ver"}])
+        for where in ({"tags.key": "no"}, {"tags.key": {"$ne": "ver"}}):
+            with self.subTest(where=where):
+                self.code(305, "PUT", f"/classes/Dotted2/{one}", {"n": 1}, where=where)
+        self.api("PUT", f"/classes/Dotted2/{one}", {"n": 2}, where={"tags.key": "ver"})
+        self.assertEqual(self.get("Dotted2", one)["n"], 2)
+
+    def test_order_by_a_key_inside_of_arrays_is_the_order_of_creation(self):
+        for order in ("tags.0", "tags.0.key", "deep.list.0.at", "tags" + ".0" * 400, "tags.-1"):
+            with self.subTest(order[:20]):
+                self.assertEqual([row["index"] for row in self.find("Dotted", order=order)], list(range(8)))
+
+    def test_many_conditions_on_long_keys_are_answered(self):
+        where = {f"k{number}.a.0.b": number for number in range(600)}
+        self.assertEqual(self.find("Dotted", {"$or": [{key: value} for key, value in where.items()]}), [])
 
 
 class NestingTest(ServiceTestCase):

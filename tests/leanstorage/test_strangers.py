@@ -455,15 +455,17 @@ class HiddenRowsTest(ServiceTestCase):
             self.skipTest("on PostgreSQL patterns are matched on the rows that were fetched")
         owner, thief = self.user("keeper"), self.user("looker")
         rights = {owner["objectId"]: {"read": True, "write": True}}
-        self.make("Vault", session=owner["sessionToken"], secret="hidden", tags=["hidden"], ACL=rights)
-        shown = self.make("Vault", secret="shown", tags=["shown"])
+        self.make("Vault", session=owner["sessionToken"], secret="hidden", tags=["hidden"], list=[{"k": "hidden"}], ACL=rights)
+        shown = self.make("Vault", secret="shown", tags=["shown"], list=[{"k": "shown"}])
         where = {"secret": {"$regex": "^.*n$"}}
         loose = {"tags": {"$regex": "^.*n$"}}
+        dotted = {"list.k": {"$regex": "^.*n$"}}
         calls = (
             lambda session: self.find("Vault", where, session=session),
             lambda session: self.find("Vault", {"$or": [where, {"secret": "x"}]}, session=session),
             lambda session: self.find("Vault", {"$and": [where, {"secret": {"$exists": True}}]}, session=session),
             lambda session: self.find("Vault", loose, session=session),
+            lambda session: self.find("Vault", dotted, session=session),
             lambda session: self.api("GET", "/classes/Vault", where=where, count="1", limit="0", session=session),
             lambda session: self.find("Vault", {"self": {"$inQuery": {"className": "Vault", "where": where}}}, session=session),
             lambda session: self.api("GET", "/cloudQuery", cql="select * from Vault where secret regexp '^.*n$'", session=session),

@@ -1,14 +1,32 @@
 """PostgreSQL's dialect: bodies are JSONB, whose equality is that of values."""
+import re
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from leanstorage.store import (
     Json,
     Path,
     canonical_text,
 )
 from leanstorage.store.compiler import Compiler
+from leanstorage.store.paths import INDEX
 from leanstorage.store.fragments import Fragment, Item, bind, build
 
+NUMERAL = re.compile(r"\s*[+-]?[0-9]+", re.ASCII)  # what `#>` may take for one
 INDEXED_CHARACTERS = 150  # of a text; four of them fit an index entry
+
+# Step by step what a dotted key reaches, as store.paths has it: the value, how many names led there, and whether the last
+# one was the place of an element, which stands for itself.
+_ARRAY = "jsonb_array_elements(CASE WHEN jsonb_typeof(r.v) = 'array' THEN r.v ELSE '[]'::jsonb END)"
+REACHED = (
+    "WITH RECURSIVE r(v, n, is_whole) AS (SELECT {}, 1, FALSE UNION ALL SELECT s.v, r.n + 1, s.is_whole FROM r CROSS JOIN LATERAL ("
+    "SELECT r.v -> ({}::text[])[r.n + 1], FALSE WHERE jsonb_typeof(r.v) IS DISTINCT FROM 'array' "
+    f"UNION ALL SELECT a.value -> ({{}}::text[])[r.n + 1], FALSE FROM {_ARRAY} AS a(value) WHERE jsonb_typeof(a.value) = 'object'"
+)
+PLACES = (
+    " UNION ALL SELECT p.v, TRUE FROM (SELECT r.v -> NULLIF((?::text[])[r.n + 1], '')::int) AS p(v) WHERE jsonb_typeof(r.v) = 'array' "
+    "AND p.v IS NOT NULL AND (r.n + 1 = {} OR jsonb_typeof(p.v) IN ('object', 'array'))"
+)
+ELEMENTS = f" UNION ALL SELECT a.value FROM r CROSS JOIN LATERAL {_ARRAY} AS a(value) WHERE r.n = {{}} AND NOT r.is_whole"
 
 
 def _json(value: Json) -> Fragment:
@@ -43,6 +61,33 @@ class PostgresqlCompiler(Compiler):
         else:
             value = build(f"({alias}.body #> {{}}::text[])", bind(list(path)))
         return _item(value, f"{alias}.body", path)
+
+    def plain_field(self, class_name: str, path: Path, alias: str) -> Item:
+        """The item of names that lead through objects alone: `#>` would take a number for a place in an array."""
+        if path[0] == "ACL" or not any(map(NUMERAL.fullmatch, path)):
+            return self.field(class_name, path, alias)
+        value: Fragment = (f"{alias}.body", [])
+        for is_number, parts in groupby(path, lambda part: NUMERAL.fullmatch(part) is not None):
+            if is_number:
+                value = build("({}" + "".join(f" -> '{part}'" for part in parts) + ")", value)
+            else:
+                value = build("({} #> {}::text[])", value, bind(list(parts)))
+        return _item(value, f"{alias}.body", path)
+
+    def reached(self, class_name: str, path: Path, alias: str, is_spread: bool) -> tuple[Fragment, Item]:
+        name = f"e{next(self._names)}"
+        column = self.field(class_name, path[:1], alias)["text"]
+        places = [part if INDEX.fullmatch(part) else "" for part in path]
+        text, params = build(REACHED, column, bind(list(path)), bind(list(path)))
+        if any(places):
+            text, params = text + PLACES.format(len(path)), [*params, places]
+        text, params = text + f") s(v, is_whole) WHERE r.n < {len(path)}) SELECT r.v FROM r WHERE r.n = {len(path)}", params
+        if is_spread:
+            text += ELEMENTS.format(len(path))
+        return (f"({text}) AS {name}(value)", params), _item((f"{name}.value", []))
+
+    def is_array(self, item: Item) -> Fragment:
+        return build("jsonb_typeof({}) = 'array'", item["text"])
 
     def any_element(self, item: Item, test: Callable[[Item], Fragment]) -> Fragment:
         return self._any(item, "'[]'::jsonb", [], test)
@@ -165,7 +210,7 @@ class PostgresqlCompiler(Compiler):
         )
 
     def sort_keys(self, class_name: str, path: Path, alias: str) -> list[Fragment]:
-        item = self.field(class_name, path, alias)
+        item = self.plain_field(class_name, path, alias)
         column_type = self._type(class_name, path)
         if column_type == "Date":
             return [self.iso(item)]

@@ -19,6 +19,7 @@ from leanstorage.store import (
     QueryTimeout,
 )
 from leanstorage.store.fragments import Fragment, build
+from leanstorage.store.paths import values_at
 from leanstorage.store.transaction import Transaction
 from leanstorage.store.postgresql.compiler import PostgresqlCompiler
 from leanstorage.store.postgresql.wire import Connection
@@ -125,17 +126,20 @@ class PostgresqlTransaction(Transaction):
         compiled = regex.compile(pattern, flags)
         compiler = self.compiler(self.known)
         is_id = node.path == ("objectId",)
-        item: Fragment = ("to_jsonb(o.id)", []) if is_id else compiler.field(query.class_name, node.path, "o")["text"]
-        present = build("SELECT o.id, {} FROM objects o WHERE {}", item, compiler._matching(query, "o"))
-        present = build("{} AND jsonb_typeof({}) IN ('string', 'array')", present, item)
+        # Where arrays may stand on the way, all of the column is fetched and its paths are walked here.
+        is_walked = compiler.arrays_before(query.class_name, node.path, "o") != []
+        path, rest = (node.path[:1], node.path[1:]) if is_walked else (node.path, ())
+        item: Fragment = ("to_jsonb(o.id)", []) if is_id else compiler.field(query.class_name, path, "o")["text"]
+        kinds = "'object', 'array'" if is_walked else "'string', 'array'"
+        present = build("SELECT o.id, {} FROM objects o WHERE {}", item, compiler.matching(query, "o"))
+        present = build(f"{{}} AND jsonb_typeof({{}}) IN ({kinds})", present, item)
         found = []
         text, params = compiler.whole(present)
         with self._cursor() as cursor:
             cursor.execute(_placeholders(text), params)
             while rows := cursor.fetchmany(FETCHED):
                 for object_id, value in rows:
-                    value = json.loads(value)
-                    texts = value if isinstance(value, list) else [value]
+                    texts = values_at(json.loads(value), rest)
                     if any(isinstance(one, str) and _search(compiled, one) for one in texts):
                         found.append(object_id)
                 if time.monotonic() > end:

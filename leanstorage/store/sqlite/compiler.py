@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from leanstorage.store import Json, Path, Query, canonical_text
 from leanstorage.store.compiler import Compiler
+from leanstorage.store.paths import MISSING, values_at
 from leanstorage.store.fragments import Fragment, Item, bind, build, index_name
 
 
@@ -44,6 +45,24 @@ class SqliteCompiler(Compiler):
             "text": build(f"{body} -> {{}}", where),
             "elements": build(f"{body}, {{}}", where),
         }
+
+    plain_field = field
+
+    def reached(self, class_name: str, path: Path, alias: str, is_spread: bool) -> tuple[Fragment, Item]:
+        name = f"e{next(self._names)}"
+        column = self.field(class_name, path[:1], alias)["text"]
+        values = build("leanstorage_reached({}, {}, {})", column, bind(json.dumps(path[1:])), bind(is_spread))
+        first = f"{name}.value, '$[0]'"
+        element: Item = {
+            "kind": (f"json_type({first})", []),
+            "value": (f"json_extract({first})", []),
+            "text": (f"({name}.value -> '$[0]')", []),
+            "elements": (first, []),
+        }
+        return build(f"json_each({{}}) {name}", values), element
+
+    def is_array(self, item: Item) -> Fragment:
+        return build("{} = 'array'", item["kind"])
 
     def any_element(self, item: Item, test: Callable[[Item], Fragment]) -> Fragment:
         return build("({} = 'array' AND {})", item["kind"], self._any(item["elements"], test))
@@ -177,6 +196,13 @@ class SqliteCompiler(Compiler):
             item["value"],
         )
         return [rank, item["value"]]
+
+
+def reached_text(column: str | None, path: str, is_spread: bool) -> str:
+    """What a path, as JSON, reaches in a value, as JSON: `[[value], ...]`, `[]` for what is missing in an object."""
+    value = MISSING if column is None else json.loads(column)
+    found = values_at(value, tuple(json.loads(path)), is_spread)
+    return canonical_text([[] if one is MISSING else [one] for one in found])
 
 
 def number(value: Json) -> Fragment:

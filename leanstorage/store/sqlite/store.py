@@ -17,7 +17,7 @@ import regex
 from leanstorage.store import newer_layout, QUERY_SECONDS, Query, QueryTimeout, Result, StoreUnavailable
 from leanstorage.store.fragments import Fragment, index_name
 from leanstorage.store.transaction import Seen, Transaction, settle
-from leanstorage.store.sqlite.compiler import SqliteCompiler, angle
+from leanstorage.store.sqlite.compiler import SqliteCompiler, angle, reached_text
 
 LAYOUT = 1  # of the tables below; raised with every change that an older program must not write to
 BUSY_SECONDS = 10  # how long a writer of this process waits for one of another
@@ -207,6 +207,7 @@ class SqliteStore:
         connection.execute(f"PRAGMA mmap_size = {self._mapped_bytes}")
         connection.create_function("leanstorage_search", 3, partial(_search, connection), deterministic=True)
         connection.create_function("leanstorage_angle", 4, angle, deterministic=True)
+        connection.create_function("leanstorage_reached", 3, reached_text, deterministic=True)
         return connection
 
 
