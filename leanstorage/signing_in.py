@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from leanstorage.options import whole
 from leanstorage.resources import mail, mail_texts
 from leanstorage.rules.call import Service, SmsSender
 
@@ -18,7 +19,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     for name, what in (("templates", "of texts that apps may send"), ("signs", "that texts may be signed with")):
         command.add_argument(f"--sms-{name}", metavar="NAME,...", default="", help=f"{what} by requestSmsCode (default: none)")
     command.add_argument(
-        "--sms-per-address", type=int, metavar="N", default=100, help="codes that an address may ask for a day (default: %(default)s)"
+        "--sms-per-address", type=whole(1, 10**9), metavar="N", default=100, help="codes that an address may ask for a day (default: %(default)s)"
     )
     command.add_argument(
         "--smtp", metavar="URL", help="smtps://HOST or smtp://HOST, sends the outbox (default: nobody does, or outbox --send)"
@@ -28,7 +29,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--mail-texts", metavar="TEXTS", default="en", help="en, zh, or a folder with reset.txt and verify.txt (default: %(default)s)"
     )
     command.add_argument(
-        "--sms-per-day", type=int, metavar="N", default=10_000, help="SMS that are sent a day (default: %(default)s)"
+        "--sms-per-day", type=whole(1, 10**9), metavar="N", default=10_000, help="SMS that are sent a day (default: %(default)s)"
     )
 
 

@@ -50,13 +50,13 @@ def create_server(
 class _Paused(BaseException):
     """A peer does not read, and the rest of its answer waits. No Exception: waitress would end the connection."""
 
-    task: "_Task"
+    task: "Task"
 
 
 class _Paced:
     """The body of an answer in pieces, which pauses while too much of it is not read yet. It is closed when it has ended."""
 
-    def __init__(self, task: "_Task", body: Iterable[bytes]) -> None:
+    def __init__(self, task: "Task", body: Iterable[bytes]) -> None:
         self._task, self._body, self._pieces = task, body, iter(body)
         self._is_paused = False
 
@@ -82,7 +82,7 @@ class _Paced:
             self._body.close()
 
 
-class _Task(WSGITask):  # type: ignore[misc]
+class Task(WSGITask):  # type: ignore[misc]
     """waitress's task, which can go on after a pause: its second `service` sends the rest."""
 
     body: _Paced | None = None
@@ -127,12 +127,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     """
 
     parser_class = Parser
+    new_task = Task
     request: Any
     requests: Any
 
     def __init__(self, server: Any, *arguments: Any, **more: Any) -> None:
         self._is_waiting = False
-        self._paused: _Task | None = None  # with more to send
+        self._paused: Task | None = None  # with more to send
         self._coming: Any = None  # the request that is not whole yet
         self._came = 0.0  # when it began
         self._since, self._passed = 0.0, 0  # a look, and how much had passed by then
@@ -151,9 +152,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 return shares.visitor(self.addr, request.headers, self.server.trusted_proxy)
         return self._visitor
 
-    def task_class(self, channel: HTTPChannel, request: HTTPRequestParser) -> _Task:
+    def task_class(self, channel: HTTPChannel, request: HTTPRequestParser) -> Task:
         """waitress's way to a task: the one that has paused, or a new one."""
-        task, self._paused = self._paused or _Task(self, request), None
+        task, self._paused = self._paused or self.new_task(self, request), None
         return task
 
     def service(self) -> None:
@@ -165,7 +166,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         except _Paused as pause:
             self._wait(pause.task)
 
-    def _wait(self, task: _Task | None) -> None:
+    def _wait(self, task: Task | None) -> None:
         self._paused, self._is_waiting = task, True
         self.server.trigger.pull_trigger(self._look_at_waiting)
 

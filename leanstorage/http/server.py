@@ -15,7 +15,7 @@ from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from leanwsgi import channels, messages, waitress_server
-from leanwsgi.waitress_server import Error, ErrorTask, HTTPChannel, HTTPRequestParser, RequestEntityTooLarge, WSGITask
+from leanwsgi.waitress_server import Error, ErrorTask, HTTPChannel, HTTPRequestParser, RequestEntityTooLarge
 from leanstorage.http.inline_calls import Group, Quick
 from leanstorage.http.observer import ARRIVED, Observer
 from leanstorage.rules.errors import Code
@@ -57,7 +57,7 @@ class Server:
         )
         adjustments = copy(self._server.adj)
         adjustments.max_request_body_size = (max_call_bytes or max_bytes) + OVERHEAD_BYTES
-        parts = {"parser_class": _parser(adjustments, is_token), "task_class": _Task, "error_task_class": _error_task(observer)}
+        parts = {"parser_class": _parser(adjustments, is_token), "new_task": _Task, "error_task_class": _error_task(observer)}
         self._server.channel_class = type("Channel", (channels.Channel,), parts)
         if quick:
             quick.start(_Watch(self._server._map, self._server.trigger))
@@ -258,7 +258,7 @@ def _environ(channel: HTTPChannel) -> WSGIEnvironment:
     return environ
 
 
-class _Task(WSGITask):  # type: ignore[misc]
+class _Task(channels.Task):
     """A request whose environ tells when it had come."""
 
     def get_environment(self) -> WSGIEnvironment:

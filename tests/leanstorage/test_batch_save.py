@@ -101,7 +101,7 @@ class ObjectsTest(BatchSaveCase):
         rights = {owner["objectId"]: {"read": True, "write": True}}
         object_id = self.make("Private", session=owner["sessionToken"], n=1, ACL=rights)
         request = {"method": "PUT", "path": f"/1.1/classes/Private/{object_id}", "body": {"__internalId": object_id, "n": 2}}
-        self.code(403, "POST", "/batch/save", {"requests": [request]}, session=other["sessionToken"], status=403)
+        self.code(1, "POST", "/batch/save", {"requests": [request]}, session=other["sessionToken"], status=404)
         self.assertEqual(self.save(request, session=owner["sessionToken"])[object_id]["objectId"], object_id)
 
     def test_user_saves_itself_and_nobody_else(self):

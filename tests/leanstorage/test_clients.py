@@ -233,8 +233,8 @@ class CqlTest(ServiceTestCase):
         owner = self.user("writer")
         rights = {owner["objectId"]: {"read": True, "write": True}}
         note = self.make("Closed", session=owner["sessionToken"], n=1, ACL=rights)
-        for text in ("update Closed set n = 2 where objectId = ?", "delete from Closed where objectId = ?"):
-            self.code(403, "GET", "/cloudQuery", cql=text, pvalues=json.dumps([note]), status=403)
+        for code, text in ((1, "update Closed set n = 2 where objectId = ?"), (101, "delete from Closed where objectId = ?")):
+            self.code(code, "GET", "/cloudQuery", cql=text, pvalues=json.dumps([note]), status=404)
         self.code(217, "GET", "/cloudQuery", cql="insert into _User(username, password) values(' ', 'x')")
 
     def test_other_statements_are_syntax_errors(self):
