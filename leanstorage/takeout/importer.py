@@ -21,10 +21,11 @@ from typing import Any
 from leanstorage.rules import fingerprint, indexes, passwords
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, open_store, Store, Transaction
-from leanstorage.takeout import bson_rows, convert, formats, inboxes, load, raw_rows, schema_notes, sources
+from leanstorage.takeout import bson_rows, convert, formats, inboxes, load, raw_rows, repair, schema_notes, sources
 from leanstorage.takeout.convert import Job, Prepared
 from leanstorage.takeout.formats import Content
 from leanstorage.takeout.raw_rows import Batch
+from leanstorage.takeout.rewrites import Rewrites
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.sources import Member, SourceError
 
@@ -47,16 +48,19 @@ def run(
     rotate_sessions: bool = False,
     report: Report | None = None,
     class_name: str | None = None,
+    is_repairing: bool = False,
+    rewrites: Rewrites = Rewrites(),  # noqa: B008 it never changes
 ) -> int:
     """Import files, folders and archives; return the exit code: 0 only if nothing was refused.
 
     `keys` are those of the service; `refused_path` is where a Report of its own keeps what was refused; `class_name` is
-    that of files that do not tell their own. Raises ValueError for a database that there cannot be, StoreUnavailable for
+    that of files that do not tell their own; `is_repairing` moves aside what cannot be held. Raises ValueError for a database that there cannot be, StoreUnavailable for
     one that does not do what it should.
     """
     report = report or Report(refused_path)
     store = open_store(database, bulk=True)
-    job = Job(class_name or "", "", "", passwords.token_secret(keys), rotate_sessions)
+    secret = passwords.token_secret(keys)
+    job = Job(class_name or "", "", "", secret, rotate_sessions, is_repairing=is_repairing, rewrites=rewrites)
     try:
         fingerprint.check(store, keys)
         if is_dry:
@@ -229,6 +233,9 @@ class _Importing:
             refused.append((number, reason, data))
         for number, reason, data in sorted(refused, key=lambda one: one[0]):
             self._report.refuse(name, label, number, reason, data)
+        for index, (key, aside, reason) in sorted(outcome.moved):
+            number, data = batch.rows[index]
+            self._report.list_aside(name, repair.KIND, label, number, f"{key} is in {aside}: {reason}", data)
         for text in outcome.notes:
             self._report.note(name, text)
         read = len(batch.rows) + len(batch.problems) - batch.moved

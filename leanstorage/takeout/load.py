@@ -5,7 +5,7 @@ Each function is one transaction's work. No hooks fire, and no permission is ask
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +13,21 @@ from typing import Any
 from leanstorage.resources import sessions
 from leanstorage.rules import acl, classes, values
 from leanstorage.rules.errors import StorageError
-from leanstorage.store import Document, Json, Result, Row, Store, StoreUnavailable, Transaction, type_of
-from leanstorage.takeout import credentials, origin
-from leanstorage.takeout.convert import PRIVATE_KEYS, Column, Entry, Extra, Prepared, Record, unique_names
+from leanstorage.store import (
+    canonical_text,
+    Document,
+    Json,
+    Result,
+    Row,
+    Store,
+    StoreUnavailable,
+    Transaction,
+    type_of,
+)
+from leanstorage.takeout import credentials, origin, repair
+from leanstorage.takeout.convert import PRIVATE_KEYS, Entry, Extra, Prepared, Record, unique_names
 from leanstorage.takeout.formats import Columns, Content
+from leanstorage.takeout.repair import Moved
 
 
 TRIES = 6  # of a batch, when another process is writing
@@ -37,6 +48,7 @@ class Outcome:
     skipped: int = 0
     refused: list[tuple[int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    moved: list[tuple[int, Moved]] = field(default_factory=list)  # index, what a repair moved aside
 
 
 def stored(store: Store, work: Callable[[Transaction], Result]) -> Result:
@@ -123,7 +135,7 @@ def _put(
         if row[0] in old and extra:
             names = {unique[:2] for unique in unique_names(class_name, old[row[0]].body)}
             freed[row[0]] = names - {unique[:2] for unique in extra["unique"]}
-    rows = _fitting(transaction, class_name, info, rows, prepared.types, outcome, freed)
+    rows = _fitting(transaction, class_name, info, rows, prepared, outcome, freed)
     transaction.insert_many(class_name, [row for _, row, _ in rows if row[0] not in old])
     for _, row, _ in rows if old else ():
         if row[0] in old:
@@ -150,16 +162,20 @@ def _fitting(
     class_name: str,
     info: Document,
     rows: list[Entry],
-    types: Iterable[Column],
+    prepared: Prepared,
     outcome: Outcome,
-    freed: Names | None = None,
+    freed: Names,
 ) -> list[Entry]:
     """Rows whose types fit and whose names are free; the class learns their columns."""
     is_new = info.pop("is_new", False)
-    rows, is_changed = _with_right_types(info["columns"], rows, types, outcome)
+    rows, is_changed = _with_right_types(info["columns"], rows, prepared, outcome)
     if is_new or is_changed:
         transaction.save_class(class_name, info)
-    return _with_free_names(transaction, rows, outcome, freed or {})
+    rows = _with_free_names(transaction, rows, outcome, freed)
+    if prepared.is_repairing:
+        stored = {entry[0] for entry in rows}
+        outcome.moved = [one for one in [*prepared.moved, *outcome.moved] if one[0] in stored]
+    return rows
 
 
 def _put_records(transaction: Transaction, rows: Iterable[Entry]) -> None:
@@ -237,12 +253,12 @@ def _without_kept_files(transaction: Transaction, records: Sequence[Record]) -> 
 
 
 def _with_right_types(
-    columns: Columns, rows: list[Entry], types: Iterable[Column], outcome: Outcome
+    columns: Columns, rows: list[Entry], prepared: Prepared, outcome: Outcome
 ) -> tuple[list[Entry], bool]:
     """(rows that fit the class's columns, whether `columns` were added to)."""
     new: Columns = {}
     fits = True
-    for key, kind, class_name in types:
+    for key, kind, class_name in prepared.types:
         column = _column(kind, class_name)
         if columns.get(key, column) != column or new.get(key, column) != column:
             fits = False
@@ -256,6 +272,8 @@ def _with_right_types(
         if column["type"] == "Relation":  # declared by stubs, which are no part of a row
             columns.setdefault(key, column)
     kept = []
+    if prepared.is_repairing:
+        rows = _repaired(columns, rows, outcome)
     for entry in rows:
         reason = _admit_columns(columns, json.loads(entry[1][4]))
         if reason:
@@ -263,6 +281,30 @@ def _with_right_types(
         else:
             kept.append(entry)
     return kept, len(columns) != before
+
+
+def _repaired(columns: Columns, rows: list[Entry], outcome: Outcome) -> list[Entry]:
+    """Rows with the values moved aside whose type is not that of the column; a new column has the type of most."""
+    bodies = [json.loads(row[4]) for _, row, _ in rows]
+    types: dict[str, Counter[tuple[str, str | None]]] = defaultdict(Counter)
+    for body in bodies:
+        for key, value in body.items():
+            column = type_of(value)
+            if column is not None:
+                types[key][column["type"], column.get("className")] += 1
+    wanted = {key: columns.get(key) or _column(*found.most_common(1)[0][0]) for key, found in types.items()}
+    result = []
+    for (index, row, extra), body in zip(rows, bodies, strict=True):
+        is_changed = False
+        for key in list(body):
+            column = type_of(body[key])
+            if column is not None and column != wanted[key]:
+                texts = {name for name, known in columns.items() if known != {"type": "String"}}
+                reason = f"of type {classes.describe(column)}, in its class it is {classes.describe(wanted[key])}"
+                outcome.moved.append((index, repair.move(body, key, reason, texts)))
+                is_changed = True
+        result.append((index, (*row[:4], canonical_text(body)), extra) if is_changed else (index, row, extra))
+    return result
 
 
 def _admit_columns(columns: Columns, body: Document) -> str | None:
