@@ -23,7 +23,7 @@ from pathlib import Path
 
 from leanstorage.resources import files, mail, roles, third_parties
 from leanstorage.rules import classes, indexes
-from leanstorage import keys as key_files
+from leanstorage import class_settings, keys as key_files
 from leanstorage.rules.call import LOOPBACK, Options, Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
@@ -121,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
     _add_permissions(commands, storage)
     _add_index(commands, storage)
     add_commands(commands, storage, database_url, files_place)
+    class_settings.add_commands(commands, storage, database_url)
     return top
 
 
@@ -267,10 +268,9 @@ def _add_outbox(commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
 
 
 def _add_permissions(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
-    command = commands.add_parser(
-        "permissions", parents=[storage], help="show or set who may do what in a class"
-    )
+    command = commands.add_parser("permissions", parents=[storage], help="show or set who may do what in a class")
     command.add_argument("class_name", metavar="CLASS")
+    command.add_argument("--default-acl", metavar="ACL", help="of new objects: everyone, or such as everyone=r,owner=rw")
     for action in ACTIONS:
         command.add_argument(
             f"--{action.replace('_', '-')}",
@@ -283,9 +283,7 @@ def _add_permissions(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
     command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
     command.add_argument("class_name", metavar="CLASS")
-    command.add_argument(
-        "keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is"
-    )
+    command.add_argument("keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is")
     command.add_argument("--drop", action="store_true", help="take the index of these keys away")
     command.set_defaults(run=index)
 
@@ -456,15 +454,17 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
                 for name in names:
                     _check_known(transaction, name)
                 rules[action] = {"users": who == "users", "names": names}
+        class_settings.set_default_acl(info, options.default_acl)
         transaction.save_class(options.class_name, info)
-        return rules
+        return info
 
     with _opened_store(options, data) as store:
         found = store.write(work)
     for action in ACTIONS:
-        rule = found.get(action)
+        rule = found["permissions"].get(action)
         who = "everyone" if rule is None else "users" if rule["users"] else ",".join(rule["names"]) or "nobody"
         print(f"{action}: {who}")
+    print(f"default ACL: {class_settings.shown_acl(found['default_acl'])}")
     return 0
 
 

@@ -163,6 +163,7 @@ def insert(
 ) -> tuple[Row, Any]:
     """Insert a new object, its hooks apart; return (Row, what `rules.store` returned)."""
     final, info, principals, change = _admitted_new(transaction, call, class_name, fields, rules)
+    classes.check_required(info, change.body)  # a hook may have given it a value
     classes.add_columns(transaction, class_name, info, change.found, principals)
     ms = now()
     row = Row(object_id or new_id(ms), ms, ms, change.acl, change.body)
@@ -179,7 +180,7 @@ def _admitted_new(
     principals = call.principals(transaction)
     classes.check_permission(info, "create", principals)
     rights = classes.default_acl(info, call.caller.user_id)
-    fields = rules.admit(transaction, call, None, fields)
+    fields = classes.with_defaults(info, rules.admit(transaction, call, None, fields))
     return fields, info, principals, write.apply(fields, {}, rights, info["columns"], creating=True)
 
 
@@ -263,6 +264,7 @@ def change(
     info, principals, old = _permitted(transaction, call, class_name, object_id, guard, lock=True)
     final = rules.admit(transaction, call, old, fields)
     made = write.apply(final, old.body, old.acl, info["columns"], creating=False)
+    classes.check_required(info, made.body, made.written)
     classes.add_columns(transaction, class_name, info, made.found, principals)
     # Two writes within one millisecond must still be told apart by updatedAt.
     row = Row(old.id, old.created, max(now(), old.updated + 1), made.acl, made.body, old.seq)

@@ -412,8 +412,18 @@ def load_schema(transaction: Transaction, schemas: dict[str, Columns], settings:
             info["permissions"] = permissions
         if info["default_acl"] is None and isinstance(rights, dict):
             info["default_acl"] = acl.normalise(rights)
+        options = settings.get("options")
+        if not info.get("options") and isinstance(options, dict):
+            info["options"] = {key: one for key, one in options.items() if _is_option(info["columns"].get(key), one)}
         info.pop("is_new", None)
         transaction.save_class(class_name, info)
+
+
+def _is_option(column: Document | None, value: Json) -> bool:
+    """Whether this is the default of a column and whether it is required, as our own exports have them."""
+    if not isinstance(value, dict) or not value.keys() <= {"default", "required"} or value.get("required", True) is not True:
+        return False
+    return column is not None and ("default" not in value or type_of(values.normalise(value["default"])) == column)
 
 
 def are_permissions(value: Json) -> bool:
