@@ -142,7 +142,7 @@ def decode(data: bytes, encoding: str) -> Document:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise Refused("not UTF-8: if all of it is GBK, `iconv -f GBK -t UTF-8` makes it that") from None
+        raise Refused("not UTF-8: if all of the file is GBK, convert it with iconv") from None
     try:
         document = messages.parse_json(text)
     except messages.HTTPError as error:
