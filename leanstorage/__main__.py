@@ -22,7 +22,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from leanstorage.resources import files, mail, roles, third_parties
-from leanstorage.rules import classes, indexes
+from leanstorage.rules import classes, indexes, uniques
 from leanstorage import class_settings, keys as key_files
 from leanstorage.rules.call import LOOPBACK, Options, Service
 from leanstorage.rules.errors import StorageError
@@ -136,9 +136,7 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", 
     command.add_argument(
         "--port", type=_port, default=DEFAULT_PORT, help="0 for a free one (default: %(default)s)"
     )
-    command.add_argument(
-        "--engine", metavar="URL", help="the app, for its hooks and cloud functions (default: none)"
-    )
+    command.add_argument("--engine", metavar="URL", help="the app, for its hooks and cloud functions (default: none)")
     command.add_argument(
         "--public-url",
         metavar="URL",
@@ -285,6 +283,7 @@ def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", 
     command.add_argument("class_name", metavar="CLASS")
     command.add_argument("keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is")
     command.add_argument("--drop", action="store_true", help="take the index of these keys away")
+    command.add_argument("--unique", action="store_true", help="one that refuses equal values (137); built only when unique")
     command.set_defaults(run=index)
 
 
@@ -484,8 +483,9 @@ def index(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Make or drop an index, then print those of the class, one a line."""
     with _opened_store(options, data) as store:
         if options.keys:
-            (indexes.drop if options.drop else indexes.create)(store, options.class_name, options.keys)
-        found = store.read(lambda transaction: indexes.listed(transaction, options.class_name))
+            kind = uniques if options.unique else indexes
+            (kind.drop if options.drop else kind.create)(store, options.class_name, options.keys)
+        found = store.read(lambda one: [*indexes.listed(one, options.class_name), *uniques.listed(one, options.class_name)])
     for found_keys in found:
         print(options.class_name, *found_keys)
     return 0

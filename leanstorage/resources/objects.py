@@ -11,7 +11,7 @@ from typing import Any
 
 from leanstorage.engine import hooks
 from leanstorage.resources import queries
-from leanstorage.rules import acl, classes, rendering, values, write
+from leanstorage.rules import acl, classes, rendering, uniques, values, write
 from leanstorage.rules.where import conjunction, parse_json
 from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, created, limit_traffic, ok
 from leanstorage.rules.errors import Code, StorageError
@@ -168,6 +168,7 @@ def insert(
     ms = now()
     row = Row(object_id or new_id(ms), ms, ms, change.acl, change.body)
     kept = rules.store(transaction, call, None, row, final)
+    uniques.keep(transaction, class_name, info, row.id, None, row.body)
     transaction.insert(class_name, row)
     _store_relations(transaction, class_name, row.id, change)
     return row, kept
@@ -269,6 +270,7 @@ def change(
     # Two writes within one millisecond must still be told apart by updatedAt.
     row = Row(old.id, old.created, max(now(), old.updated + 1), made.acl, made.body, old.seq)
     kept = rules.store(transaction, call, old, row, final)
+    uniques.keep(transaction, class_name, info, row.id, old.body, row.body)
     transaction.update(class_name, row)
     _store_relations(transaction, class_name, row.id, made)
     return row, made.written, kept
@@ -333,7 +335,8 @@ def remove(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN, wh
         hooks.before(call, class_name, "beforeDelete", *store.read(preview))
 
     def work(transaction: Transaction) -> tuple[Row, Any]:
-        row, _ = admitted(transaction, lock=True)
+        row, info = admitted(transaction, lock=True)
+        uniques.keep(transaction, class_name, info, row.id, row.body, None)
         transaction.delete(class_name, object_id, now())
         return row, rules.forget(transaction, row)
 

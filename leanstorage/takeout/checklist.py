@@ -12,7 +12,7 @@ OWN = (
     ("default values and required columns", "{program} columns CLASS --default KEY=JSON --required KEY"),
     ("columns that clients do not see", "here all see them: drop their values, or keep them in a class of their own"),
     ("indexes", "{program} index CLASS KEY, where queries are slow"),
-    ("unique indexes", "check in a before_save hook: indexes refuse no equal values here"),
+    ("unique indexes", "{program} index CLASS KEY --unique"),
     ("only verified users may log in", "{program} serve --verify-emails --login-needs-verified-email"),
     ("secrets of third-party logins", "copy them; {program} serve --trust-auth PROVIDER, or check them in your app"),
     ("environment variables of the engine", "copy them into the environment of your app; {program} env prints its own"),

@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leanstorage.rules import fingerprint, indexes, passwords
+from leanstorage.rules import fingerprint, indexes, passwords, uniques
 from leanstorage.rules.errors import StorageError
-from leanstorage.store import Document, open_store, Store, Transaction
+from leanstorage.store import Json, open_store, Store, Transaction
 from leanstorage.takeout import bson_rows, convert, formats, inboxes, load, raw_rows, repair, schema_notes, sources
 from leanstorage.takeout.convert import Job, Prepared
 from leanstorage.takeout.formats import Content
@@ -35,6 +35,7 @@ MAX_WORKERS = 4
 EXPORT_MS = 3_600_000  # that making an export may take: its join files may be older than its rows
 NAMES = {"rows": "{0.class_name}", "relation": "{0.class_name}.{0.key}", "inboxes": "inboxes"}  # in the report, by kind
 Paths = Sequence[str | Path]
+Index = tuple[str, list[str], bool]  # class, keys, whether it is unique
 Work = Callable[[Transaction], Any]
 Write = Callable[[Work], Any]  # runs work(transaction), which for a dry run is always the same one
 
@@ -88,20 +89,20 @@ def _try(paths: Paths, job: Job, report: Report, transaction: Transaction) -> No
     raise _Undone
 
 
-def _build_indexes(store: Store, wanted: Iterable[tuple[str, list[str]]], report: Report) -> None:
+def _build_indexes(store: Store, wanted: Iterable[Index], report: Report) -> None:
     """Make the indexes that schema files of our own exports list, once the rows are here."""
-    for class_name, keys in wanted:
-        if keys in store.read(lambda transaction: indexes.listed(transaction, class_name)):  # noqa: B023 it runs at once
+    for class_name, keys, is_unique in wanted:
+        if not is_unique and keys in store.read(lambda transaction: indexes.listed(transaction, class_name)):  # noqa: B023
             continue
         try:
-            indexes.create(store, class_name, keys)
+            (uniques if is_unique else indexes).create(store, class_name, keys)
         except (ValueError, StorageError) as error:
             report.trouble(f"index of {class_name} {' '.join(keys)}: {error}")
         else:
             report.note(class_name, "indexes made")
 
 
-def _import(paths: Paths, write: Write, job: Job, report: Report) -> list[tuple[str, list[str]]]:
+def _import(paths: Paths, write: Write, job: Job, report: Report) -> list[Index]:
     """Import everything; return the indexes that are wanted."""
     start_seq = write(lambda transaction: transaction.last_seq())
     with Converters() as converters:
@@ -132,7 +133,7 @@ class _Importing:
         self._converters = converters
         self._start_seq = start_seq
         self._job = job
-        self.indexes: list[tuple[str, list[str]]] = []
+        self.indexes: list[Index] = []
         self.with_joins: set[str] = set()  # labels of members that have rows of relations
         self._newest: dict[tuple[str, str], int] = {}  # (folder or archive, class) -> greatest `updatedAt`, in ms
         self.joined: dict[str, int] = {}  # relation -> since when an owner must have changed to have other members, in ms
@@ -175,7 +176,9 @@ class _Importing:
             except StorageError as error:
                 raise SourceError(f"{member.label}: {error.message}") from None
             schema_notes.tell(self._report, content.schemas, content.settings)
-            self.indexes += [(name, keys) for name in content.schemas for keys in _indexes(content.settings)]
+            for name in content.schemas:
+                self.indexes += [(name, keys, False) for keys in _indexes(content.settings.get("indexes"))]
+                self.indexes += [(name, keys, True) for keys in _indexes(content.settings.get("unique"))]
         if content.kind not in NAMES:
             return
         if content.encoding == "bson" and not bson_rows.is_available():
@@ -277,9 +280,8 @@ def _load_inboxes(prepared: Prepared, transaction: Transaction) -> load.Outcome:
     return load.Outcome(*inboxes.load(transaction, prepared.lines))
 
 
-def _indexes(settings: Document) -> list[list[str]]:
-    """The `indexes` of a schema file as far as they are lists of names."""
-    found = settings.get("indexes")
+def _indexes(found: Json) -> list[list[str]]:
+    """The indexes of a schema file as far as they are lists of names."""
     return [
         keys
         for keys in (found if isinstance(found, list) else ())

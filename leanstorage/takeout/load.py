@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leanstorage.resources import sessions
-from leanstorage.rules import acl, classes, values
+from leanstorage.rules import acl, classes, uniques, values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import (
     canonical_text,
@@ -131,9 +131,12 @@ def _put(
 ) -> list[Entry]:
     """Store those of the `rows` that fit, over `old` ones; who gives up a name must come before who takes it."""
     freed: Names = {}
+    if info.get("unique") or info.get("unique_begun"):
+        rows = [_with_uniques(class_name, info, entry) for entry in rows]
     for _, row, extra in rows:
         if row[0] in old and extra:
-            names = {unique[:2] for unique in unique_names(class_name, old[row[0]].body)}
+            body = old[row[0]].body
+            names = {unique[:2] for unique in unique_names(class_name, body)} | uniques.records(class_name, info, body).keys()
             freed[row[0]] = names - {unique[:2] for unique in extra["unique"]}
     rows = _fitting(transaction, class_name, info, rows, prepared, outcome, freed)
     transaction.insert_many(class_name, [row for _, row, _ in rows if row[0] not in old])
@@ -150,6 +153,14 @@ def _put(
     outcome.imported = len(rows)
     outcome.notes += [text for index, _, _ in rows for text in prepared.notes.get(index, ())]
     return rows
+
+
+def _with_uniques(class_name: str, info: Document, entry: Entry) -> Entry:
+    """An entry with the records of the class's unique indexes."""
+    index, row, extra = entry
+    extra = extra or {"unique": [], "records": []}
+    own = [(*one, keys) for one, keys in uniques.records(class_name, info, json.loads(row[4])).items()]
+    return index, row, {**extra, "unique": [*extra["unique"], *own]}
 
 
 def _without_secrets(extra: Extra | None) -> Extra | None:
@@ -381,6 +392,7 @@ def remove(transaction: Transaction, service: Any, class_name: str, object_id: s
         return
     for kind, key, _ in unique_names(class_name, row.body):
         transaction.delete_record(kind, key)
+    uniques.keep(transaction, class_name, classes.existing(transaction, class_name), object_id, row.body, None)
     if class_name == "_File" and row.body.get("key"):
         transaction.delete_record("file", row.body["key"])
     if class_name == "_User":

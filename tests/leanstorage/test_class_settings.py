@@ -2,12 +2,14 @@
 
 import io
 import os
+import threading
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
 from leanstorage import keys as key_files
 from leanstorage.__main__ import main
+from leanstorage.rules import uniques
 from leanstorage.takeout import exporter, importer
 from leanstorage.takeout.report import Report
 from tests.leanstorage.storage_support import StorageTestCase
@@ -96,6 +98,110 @@ class ClassSettingsTest(StorageTestCase):
                 code, said = self.run_command(*arguments)
                 self.assertEqual(code, 1)
                 self.assertIn(text, said)
+
+    def test_unique_index_refuses_equal_values_from_then_on(self):
+        request = self.storage.request
+        made = [request("POST", "/classes/Post", {"n": number, "m": 1})[1]["objectId"] for number in (2, 3)]
+        self.assertEqual(request("POST", "/classes/Post", {"m": 1})[0], 201)  # without a value it is held to nothing
+        code, text = self.run_command("index", "Post", "n", "--unique")
+        self.assertEqual((code, text), (0, "Post n (unique)\n"))
+        path = f"/classes/Post/{made[0]}"
+        for method, where, body in (("POST", "/classes/Post", {"n": 2}), ("PUT", path, {"n": 3}), ("POST", "/classes/Post", {"n": 1})):
+            status, answer = request(method, where, body)
+            self.assertEqual((status, answer["code"]), (400, 137), answer)
+            self.assertIn("already taken: 'n'", answer["error"])
+        self.assertEqual(request("POST", "/classes/Post", {"n": 2.5})[0], 201)
+        self.assertEqual(request("POST", "/classes/Post", {})[0], 201)
+        self.assertEqual(request("PUT", path, {"n": 2, "m": 5})[0], 200)  # its own value
+        self.assertEqual(request("PUT", path, {"n": {"__op": "Increment", "amount": 20}})[0], 200)
+        self.assertEqual(request("POST", "/classes/Post", {"n": 2})[0], 201)  # that was given up
+        self.assertEqual(request("DELETE", f"/classes/Post/{made[1]}")[0], 200)
+        self.assertEqual(request("POST", "/classes/Post", {"n": 3})[0], 201)
+        self.assertEqual(self.run_command("index", "Post", "n", "--unique", "--drop"), (0, ""))
+        self.assertEqual(request("POST", "/classes/Post", {"n": 3})[0], 201)
+
+    def test_unique_index_is_built_only_when_there_is_no_clash(self):
+        request = self.storage.request
+        first, second = (request("POST", "/classes/Post", {"n": 7, "m": m})[1]["objectId"] for m in (1, 2))
+        code, text = self.run_command("index", "Post", "n", "--unique")
+        self.assertEqual(code, 1)
+        self.assertIn("have the same n: nothing was built", text)
+        self.assertTrue(first in text and second in text)
+        self.assertEqual(request("POST", "/classes/Post", {"n": 7, "m": 3})[0], 201)
+        self.assertEqual(self.run_command("index", "Post", "n", "m", "--unique")[0], 0)  # together they are
+        self.assertEqual(request("POST", "/classes/Post", {"n": 7, "m": 3})[1]["code"], 137)
+        self.assertEqual(request("POST", "/classes/Post", {"n": 7, "m": 4})[0], 201)
+        for arguments, said in (
+            (["_User", "email"], "_User is LeanCloud's own"),
+            (["Post", "none"], "there is no column none that could be unique"),
+            (["Post", "n", "n"], "a unique index has 1 to 5 keys"),
+            (["Post", "m", "--drop"], "Post has no unique index of m"),
+        ):
+            code, text = self.run_command("index", *arguments, "--unique")
+            self.assertEqual(code, 1)
+            self.assertIn(said, text)
+
+    def test_what_is_written_while_a_unique_index_is_built_is_in_it(self):
+        request = self.storage.request
+        for number in range(300):
+            request("POST", "/classes/Many", {"n": number})
+        numbers = iter(range(300, 1000))
+        is_built = threading.Event()
+
+        def write():
+            while not is_built.is_set():
+                number = next(numbers)
+                self.assertEqual(request("POST", "/classes/Many", {"n": number})[0], 201)
+                written.append(number)
+
+        written = []
+        threads = [threading.Thread(target=write) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        store = self.storage.service.store
+        uniques.create(store, "Many", ["n"])
+        is_built.set()
+        for thread in threads:
+            thread.join()
+        self.assertTrue(written)
+        for number in [*range(0, 300, 10), *written]:
+            self.assertEqual(request("POST", "/classes/Many", {"n": number})[1]["code"], 137, number)
+        taken = []
+
+        def race():
+            taken.append(request("POST", "/classes/Many", {"n": 5000})[0])
+
+        threads = [threading.Thread(target=race) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(sorted(taken), [201] + [400] * 7)
+        uniques.drop(store, "Many", ["n"])
+        self.assertEqual(store.read(lambda transaction: transaction.first_records("unique-index:Many:n", 10)), [])
+
+    def test_import_keeps_unique_values_and_brings_the_index_along(self):
+        self.assertEqual(self.run_command("index", "Post", "n", "--unique")[0], 0)
+        out = io.StringIO()
+        exporter.run(self.folder / "out", self.storage.database, self.keys, out, out)
+        keys = key_files.load(self.folder / "other")
+        database = f"sqlite:///{self.folder / 'other' / 'leanstorage.db'}"
+
+        def take_in(path):
+            text = io.StringIO()
+            return importer.run([path], database, keys, "x", report=Report(self.folder / "refused", text, text)), text.getvalue()
+
+        self.assertEqual(take_in(self.folder / "out")[0], 0)
+        more = self.folder / "Post.0.jsonl"
+        more.write_text('{"objectId": "a1", "n": 1}\n{"objectId": "a2", "n": 9}\n{"objectId": "a3", "n": 9}\n')
+        code, text = take_in(more)
+        self.assertEqual(code, 1)
+        self.assertIn("imported 1, skipped 0, refused 2", text)
+        self.assertIn("its n belongs to another object", text)
+        other = self.start("other", keys=keys)
+        self.assertEqual(other.request("POST", "/classes/Post", {"n": 9})[1]["code"], 137)
+        self.assertEqual(other.request("DELETE", "/classes/Post/a2")[0], 200)
+        self.assertEqual(other.request("POST", "/classes/Post", {"n": 9})[0], 201)
 
     def test_settings_of_columns_go_with_an_export(self):
         self.assertEqual(self.run_command("columns", "Post", "--default", "n=7")[0], 0)
