@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from leanstorage.resources import files, roles, third_parties
-from leanstorage.rules import classes, indexes
-from leanstorage import VERSION, keys as key_files, signing_in
+from leanstorage.rules import classes, indexes, uniques
+from leanstorage import VERSION, class_settings, keys as key_files, signing_in
 from leanstorage.rules.call import Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
@@ -125,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
     _add_index(commands, storage)
     operator_commands.add_commands(commands, storage, database_url, files_place)
     add_commands(commands, storage, database_url, files_place)
+    class_settings.add_commands(commands, storage, database_url)
     return top
 
 
@@ -147,10 +148,9 @@ def _add_env(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _add_permissions(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
-    command = commands.add_parser(
-        "permissions", parents=[storage], help="show or set who may do what in a class"
-    )
+    command = commands.add_parser("permissions", parents=[storage], help="show or set who may do what in a class")
     command.add_argument("class_name", metavar="CLASS")
+    command.add_argument("--default-acl", metavar="ACL", help="of new objects: everyone, or such as everyone=r,owner=rw")
     for action in class_report.ACTIONS:
         command.add_argument(
             f"--{action.replace('_', '-')}",
@@ -163,10 +163,9 @@ def _add_permissions(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
     command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
     command.add_argument("class_name", metavar="CLASS")
-    command.add_argument(
-        "keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is"
-    )
+    command.add_argument("keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is")
     command.add_argument("--drop", action="store_true", help="take the index of these keys away")
+    command.add_argument("--unique", action="store_true", help="one that refuses equal values (137); built only when unique")
     command.set_defaults(run=index)
 
 
@@ -320,13 +319,15 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
                 for name in names:
                     _check_known(transaction, name)
                 rules[action] = {"users": who == "users", "names": names}
+        class_settings.set_default_acl(info, options.default_acl)
         transaction.save_class(options.class_name, info)
-        return rules
+        return info
 
     with _opened_store(options, data) as store:
         found = store.write(work)
     for action in class_report.ACTIONS:
-        print(f"{action}: {class_report.who(found.get(action))}")
+        print(f"{action}: {class_report.who(found['permissions'].get(action))}")
+    print(f"default ACL: {class_settings.shown_acl(found['default_acl'])}")
     return 0
 
 
@@ -346,8 +347,9 @@ def index(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Make or drop an index, then print those of the class, one a line."""
     with _opened_store(options, data) as store:
         if options.keys:
-            (indexes.drop if options.drop else indexes.create)(store, options.class_name, options.keys)
-        found = store.read(lambda transaction: indexes.listed(transaction, options.class_name))
+            kind = uniques if options.unique else indexes
+            (kind.drop if options.drop else kind.create)(store, options.class_name, options.keys)
+        found = store.read(lambda one: [*indexes.listed(one, options.class_name), *uniques.listed(one, options.class_name)])
     for found_keys in found:
         print(options.class_name, *found_keys)
     return 0

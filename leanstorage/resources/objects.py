@@ -11,7 +11,7 @@ from typing import Any
 
 from leanstorage.engine import hooks
 from leanstorage.resources import queries
-from leanstorage.rules import acl, classes, rendering, values, write
+from leanstorage.rules import acl, classes, rendering, uniques, values, write
 from leanstorage.rules.where import conjunction, parse_json
 from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, created, limit_traffic, ok
 from leanstorage.rules.errors import Code, StorageError
@@ -163,10 +163,12 @@ def insert(
 ) -> tuple[Row, Any]:
     """Insert a new object, its hooks apart; return (Row, what `rules.store` returned)."""
     final, info, principals, change = _admitted_new(transaction, call, class_name, fields, rules)
+    classes.check_required(info, change.body)  # a hook may have given it a value
     classes.add_columns(transaction, class_name, info, change.found, principals)
     ms = now()
     row = Row(object_id or new_id(ms), ms, ms, change.acl, change.body)
     kept = rules.store(transaction, call, None, row, final)
+    uniques.keep(transaction, class_name, info, row.id, None, row.body)
     transaction.insert(class_name, row)
     _store_relations(transaction, class_name, row.id, change)
     return row, kept
@@ -179,7 +181,7 @@ def _admitted_new(
     principals = call.principals(transaction)
     classes.check_permission(info, "create", principals)
     rights = classes.default_acl(info, call.caller.user_id)
-    fields = rules.admit(transaction, call, None, fields)
+    fields = classes.with_defaults(info, rules.admit(transaction, call, None, fields))
     return fields, info, principals, write.apply(fields, {}, rights, info["columns"], creating=True)
 
 
@@ -261,10 +263,12 @@ def change(
     info, principals, old = _permitted(transaction, call, class_name, object_id, guard, lock=True)
     final = rules.admit(transaction, call, old, fields)
     made = write.apply(final, old.body, old.acl, info["columns"], creating=False)
+    classes.check_required(info, made.body, made.written)
     classes.add_columns(transaction, class_name, info, made.found, principals)
     # Two writes within one millisecond must still be told apart by updatedAt.
     row = Row(old.id, old.created, max(now(), old.updated + 1), made.acl, made.body, old.seq)
     kept = rules.store(transaction, call, old, row, final)
+    uniques.keep(transaction, class_name, info, row.id, old.body, row.body)
     transaction.update(class_name, row)
     _store_relations(transaction, class_name, row.id, made)
     return row, made.written, kept
@@ -332,7 +336,8 @@ def remove(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN, wh
         hooks.before(call, class_name, "beforeDelete", *store.read(preview))
 
     def work(transaction: Transaction) -> tuple[Row, Any]:
-        row, _ = admitted(transaction, lock=True)
+        row, info = admitted(transaction, lock=True)
+        uniques.keep(transaction, class_name, info, row.id, row.body, None)
         transaction.delete(class_name, object_id, now())
         return row, rules.forget(transaction, row)
 

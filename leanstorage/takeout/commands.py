@@ -31,6 +31,7 @@ def add_commands(
     _add_import_files(commands, storage, database_url, files_place)
     _add_export(commands, storage, database_url)
     _add_migrate(commands)
+    _add_rewrite(commands, storage, database_url)
     _add_adopt_keys(commands, storage, database_url)
 
 
@@ -40,6 +41,7 @@ def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: Argument
     command.add_argument("--class", dest="class_name", metavar="NAME", help="of files that do not tell their class")
     command.add_argument("--dry-run", action="store_true", help="try everything, keep nothing")
     command.add_argument("--rotate-sessions", action="store_true", help="forget session tokens: all users log in anew")
+    _add_mending(command)
     command.add_argument("--refused", metavar="FILE", help="where refused rows go with their reasons; with the data")
 
     def run_import(options: Namespace, data: Path, keys: dict[str, str]) -> int:
@@ -57,6 +59,7 @@ def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: Argument
             options.dry_run,
             options.rotate_sessions,
             class_name=options.class_name,
+            **_mending(options),
         )
 
     command.set_defaults(run=run_import, makes=True)
@@ -71,6 +74,20 @@ def _add_source(command: ArgumentParser) -> None:
     command.add_argument("--max-calls", type=_calls, metavar="N", help="in 24 hours; then it ends, see --wait")
     command.add_argument("--wait", action="store_true", help="wait for the next calls of --max-calls instead")
     command.add_argument("--parallel", type=whole(1, MAX_PARALLEL), default=PARALLEL, metavar="N", help="requests at once, 1 to 32 (default: %(default)s)")
+    _add_mending(command)
+
+
+def _add_mending(command: ArgumentParser) -> None:
+    command.add_argument("--repair", action="store_true", help="keep rows, and move aside what of them cannot be held")
+    command.add_argument(
+        "--rewrite-urls", action="append", default=[], metavar="OLD=NEW", help="URLs within texts, such as of the files"
+    )
+
+
+def _mending(options: Namespace) -> dict[str, Any]:
+    from leanstorage.takeout import rewrites
+
+    return {"is_repairing": options.repair, "rewrites": rewrites.parse(options.rewrite_urls)}
 
 
 def _source(options: Namespace, keys: dict[str, str]) -> Any:
@@ -109,6 +126,7 @@ def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place
             options.delete,
             max_calls=options.max_calls,
             is_patient=options.wait,
+            **_mending(options),
         )
 
     command.set_defaults(run=run_pull, makes=True)
@@ -135,6 +153,7 @@ def _add_leave(commands: "_SubParsersAction[ArgumentParser]", database_url: Plac
             keys,
             data,
             partial(print, flush=True),
+            **_mending(options),
         )
         export = Path(options.export) if options.export else None
         blobs = _blobs(options, data, files_place)
@@ -188,6 +207,20 @@ def _add_migrate(commands: "_SubParsersAction[ArgumentParser]") -> None:
         return migration.run(options.source, options.target)
 
     command.set_defaults(run=run_migrate)
+
+
+def _add_rewrite(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:
+    command = commands.add_parser("rewrite", parents=[storage], help="rewrite URLs within what is stored; counts first")
+    command.add_argument("urls", nargs="+", metavar="OLD=NEW", help="http and https of OLD are the same")
+    command.add_argument("--class", dest="classes", action="append", default=[], metavar="C", help="only this one")
+    command.add_argument("--apply", action="store_true", help="do it")
+
+    def run_rewrite(options: Namespace, data: Path, keys: dict[str, str]) -> int:
+        from leanstorage.takeout import rewrite, rewrites
+
+        return rewrite.run(database_url(options, data), rewrites.parse(options.urls), options.apply, options.classes)
+
+    command.set_defaults(run=run_rewrite)
 
 
 def _add_adopt_keys(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:

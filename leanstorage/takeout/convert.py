@@ -17,8 +17,10 @@ from leanstorage.rules import acl, passwords, phones, values
 from leanstorage.rules.write import MAX_OBJECT_BYTES
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Rights, canonical_text, now
-from leanstorage.takeout import inboxes
+from leanstorage.takeout import inboxes, repair, rewrites
 from leanstorage.takeout.raw_rows import Batch
+from leanstorage.takeout.repair import Moved
+from leanstorage.takeout.rewrites import Rewrites
 from leanstorage.resources.third_parties import identity_of, unique_key
 from leanstorage.resources.names import UNIQUE
 
@@ -68,6 +70,8 @@ class Prepared:
     types: set[Column] = field(default_factory=set)  # of all rows together
     undated: set[int] = field(default_factory=set)  # indices of rows that do not say when they were changed
     newest: int = 0  # greatest `updatedAt` of the rows, in ms
+    is_repairing: bool = False  # as the Job
+    moved: list[tuple[int, Moved]] = field(default_factory=list)  # index, what was moved aside
     notes: dict[int, list[str]] = field(default_factory=dict)  # by index, what the operator should hear of
 
     def note(self, index: int, text: str) -> None:
@@ -84,15 +88,17 @@ class Job:
     secret: bytes  # of session tokens
     rotate_sessions: bool = False
     dates: frozenset[str] = frozenset()  # keys whose texts are dates
+    is_repairing: bool = False  # moves aside what cannot be held
+    rewrites: Rewrites = Rewrites()
     is_live: bool = False  # rows of the API, which never shows what users log in with
 
 
 def convert(job: Job, batch: Batch) -> Prepared:
     """The Prepared of a batch; what is wrong with a row is a reason in it and raises nothing."""
-    prepared = Prepared()
+    prepared = Prepared(is_repairing=job.is_repairing)
     for index, (_, data) in enumerate(batch.rows):
         try:
-            document = decode(data, job.encoding)
+            document = _decoded(job, data, prepared, index)
             if job.kind == "relation":
                 prepared.pairs.append((index, _pair(document)))
             elif job.kind == "inboxes":
@@ -113,6 +119,20 @@ def convert(job: Job, batch: Batch) -> Prepared:
     return prepared
 
 
+def _decoded(job: Job, data: bytes, prepared: Prepared, index: int) -> Document:
+    """A raw row as a dict, without what a repair moves aside; raise Refused."""
+    try:
+        document = decode(data, job.encoding)
+    except Refused:
+        found = repair.parse(data) if job.is_repairing and job.encoding == "json" else None
+        if found is None:
+            raise
+        document = found
+    if job.is_repairing and job.kind == "rows":
+        prepared.moved += [(index, one) for one in repair.heal(document)]
+    return document
+
+
 def decode(data: bytes, encoding: str) -> Document:
     """A raw row in "json" or "bson" as a dict; raise Refused."""
     if encoding == "bson":
@@ -122,7 +142,7 @@ def decode(data: bytes, encoding: str) -> Document:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise Refused("not UTF-8: if all of it is GBK, `iconv -f GBK -t UTF-8` makes it that") from None
+        raise Refused("not UTF-8: if all of the file is GBK, convert it with iconv") from None
     try:
         document = messages.parse_json(text)
     except messages.HTTPError as error:
@@ -177,6 +197,10 @@ def _row(
     if len(text) * 4 > MAX_OBJECT_BYTES and len(text.encode("utf-8")) > MAX_OBJECT_BYTES:
         raise Refused(f"the object is larger than {MAX_OBJECT_BYTES} bytes")
     types.update(found)
+    if job.rewrites.pairs:
+        text, number = job.rewrites.apply(text)
+        if number:
+            prepared.note(index, rewrites.NOTE)
     if "error" in body:
         prepared.note(index, "rows with a field 'error', which the Python SDK takes for failures")
     return (object_id, created, updated, rights, text), extra

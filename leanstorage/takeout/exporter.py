@@ -121,8 +121,9 @@ def _secrets(credential: Document, secret: bytes) -> Document:
 def _write_schema(folder: Path, name: str, info: Document) -> None:
     columns = {**classes.BUILT_IN_COLUMNS, **info["columns"]}
     value = {"schema": columns, "permissions": info["permissions"], "default_acl": info["default_acl"]}
-    if info.get("indexes"):
-        value["indexes"] = info["indexes"]
+    for key in ("indexes", "unique", "options"):
+        if info.get(key):
+            value[key] = info[key]
     with _File(folder / f"{name}_schema.json") as file:
         file.write(json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
 

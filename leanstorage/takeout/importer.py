@@ -18,13 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leanstorage.rules import fingerprint, indexes, passwords
+from leanstorage.rules import fingerprint, indexes, passwords, uniques
 from leanstorage.rules.errors import StorageError
-from leanstorage.store import Document, open_store, Store, Transaction
-from leanstorage.takeout import bson_rows, convert, credentials, formats, inboxes, load, raw_rows, schema_notes, sources
+from leanstorage.store import Json, open_store, Store, Transaction
+from leanstorage.takeout import bson_rows, convert, credentials, formats, inboxes, load, raw_rows, repair, schema_notes, sources
 from leanstorage.takeout.convert import Job, Prepared
 from leanstorage.takeout.formats import Content
 from leanstorage.takeout.raw_rows import Batch
+from leanstorage.takeout.rewrites import Rewrites
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.sources import Member, SourceError
 
@@ -34,6 +35,7 @@ MAX_WORKERS = 4
 EXPORT_MS = 3_600_000  # that making an export may take: its join files may be older than its rows
 NAMES = {"rows": "{0.class_name}", "relation": "{0.class_name}.{0.key}", "inboxes": "inboxes"}  # in the report, by kind
 Paths = Sequence[str | Path]
+Index = tuple[str, list[str], bool]  # class, keys, whether it is unique
 Work = Callable[[Transaction], Any]
 Write = Callable[[Work], Any]  # runs work(transaction), which for a dry run is always the same one
 
@@ -47,16 +49,19 @@ def run(
     rotate_sessions: bool = False,
     report: Report | None = None,
     class_name: str | None = None,
+    is_repairing: bool = False,
+    rewrites: Rewrites = Rewrites(),  # noqa: B008 it never changes
 ) -> int:
     """Import files, folders and archives; return the exit code: 0 only if nothing was refused.
 
     `keys` are those of the service; `refused_path` is where a Report of its own keeps what was refused; `class_name` is
-    that of files that do not tell their own. Raises ValueError for a database that there cannot be, StoreUnavailable for
+    that of files that do not tell their own; `is_repairing` moves aside what cannot be held. Raises ValueError for a database that there cannot be, StoreUnavailable for
     one that does not do what it should.
     """
     report = report or Report(refused_path)
     store = open_store(database, bulk=True)
-    job = Job(class_name or "", "", "", passwords.token_secret(keys), rotate_sessions)
+    secret = passwords.token_secret(keys)
+    job = Job(class_name or "", "", "", secret, rotate_sessions, is_repairing=is_repairing, rewrites=rewrites)
     try:
         fingerprint.check(store, keys)
         if is_dry:
@@ -86,20 +91,20 @@ def _try(paths: Paths, job: Job, report: Report, transaction: Transaction) -> No
     raise _Undone
 
 
-def _build_indexes(store: Store, wanted: Iterable[tuple[str, list[str]]], report: Report) -> None:
+def _build_indexes(store: Store, wanted: Iterable[Index], report: Report) -> None:
     """Make the indexes that schema files of our own exports list, once the rows are here."""
-    for class_name, keys in wanted:
-        if keys in store.read(lambda transaction: indexes.listed(transaction, class_name)):  # noqa: B023 it runs at once
+    for class_name, keys, is_unique in wanted:
+        if not is_unique and keys in store.read(lambda transaction: indexes.listed(transaction, class_name)):  # noqa: B023
             continue
         try:
-            indexes.create(store, class_name, keys)
+            (uniques if is_unique else indexes).create(store, class_name, keys)
         except (ValueError, StorageError) as error:
             report.trouble(f"index of {class_name} {' '.join(keys)}: {error}")
         else:
             report.note(class_name, "indexes made")
 
 
-def _import(paths: Paths, write: Write, job: Job, report: Report) -> list[tuple[str, list[str]]]:
+def _import(paths: Paths, write: Write, job: Job, report: Report) -> list[Index]:
     """Import everything; return the indexes that are wanted."""
     start_seq = write(lambda transaction: transaction.last_seq())
     with Converters() as converters:
@@ -130,7 +135,7 @@ class _Importing:
         self._converters = converters
         self._start_seq = start_seq
         self._job = job
-        self.indexes: list[tuple[str, list[str]]] = []
+        self.indexes: list[Index] = []
         self.with_joins: set[str] = set()  # labels of members that have rows of relations
         self._newest: dict[tuple[str, str], int] = {}  # (folder or archive, class) -> greatest `updatedAt`, in ms
         self.joined: dict[str, int] = {}  # relation -> since when an owner must have changed to have other members, in ms
@@ -173,7 +178,9 @@ class _Importing:
             except StorageError as error:
                 raise SourceError(f"{member.label}: {error.message}") from None
             schema_notes.tell(self._report, content.schemas, content.settings)
-            self.indexes += [(name, keys) for name in content.schemas for keys in _indexes(content.settings)]
+            for name in content.schemas:
+                self.indexes += [(name, keys, False) for keys in _indexes(content.settings.get("indexes"))]
+                self.indexes += [(name, keys, True) for keys in _indexes(content.settings.get("unique"))]
         if content.kind not in NAMES:
             return
         if content.encoding == "bson" and not bson_rows.is_available():
@@ -231,6 +238,9 @@ class _Importing:
             refused.append((number, reason, data))
         for number, reason, data in sorted(refused, key=lambda one: one[0]):
             self._report.refuse(name, label, number, reason, data)
+        for index, (key, aside, reason) in sorted(outcome.moved):
+            number, data = batch.rows[index]
+            self._report.list_aside(name, repair.KIND, label, number, f"{key} is in {aside}: {reason}", data)
         for text in outcome.notes:
             self._report.note(name, text)
         read = len(batch.rows) + len(batch.problems) - batch.moved
@@ -272,9 +282,8 @@ def _load_inboxes(prepared: Prepared, transaction: Transaction) -> load.Outcome:
     return load.Outcome(*inboxes.load(transaction, prepared.lines))
 
 
-def _indexes(settings: Document) -> list[list[str]]:
-    """The `indexes` of a schema file as far as they are lists of names."""
-    found = settings.get("indexes")
+def _indexes(found: Json) -> list[list[str]]:
+    """The indexes of a schema file as far as they are lists of names."""
     return [
         keys
         for keys in (found if isinstance(found, list) else ())

@@ -15,6 +15,7 @@ from leanstorage.takeout import checklist, importer, load, puller
 from leanstorage.takeout.budget import Budget
 from leanstorage.takeout.remote import Remote, RemoteError
 from leanstorage.takeout.report import Report
+from leanstorage.takeout.rewrites import Rewrites
 from leanstorage.takeout.sources import printable
 
 KIND = "leave"
@@ -35,9 +36,12 @@ class Leaving:
         keys: dict[str, str],
         folder: Path,
         say: Callable[[str], object] = print,
+        is_repairing: bool = False,
+        rewrites: Rewrites = Rewrites(),  # noqa: B008 it never changes
     ) -> None:
         self.make_remote, self.make_report = make_remote, make_report
         self.database, self.keys, self.folder, self.say = database, keys, folder, say
+        self.mending: dict[str, Any] = {"is_repairing": is_repairing, "rewrites": rewrites}
 
     def state(self) -> Document:
         store = open_store(self.database)
@@ -91,6 +95,7 @@ def run(
         report=leaving.make_report(),
         max_calls=max_calls,
         is_patient=is_patient,
+        **leaving.mending,
     )
     if code:
         leaving.say("something is left, see above: run the same command again, it goes on where it was")
@@ -180,7 +185,7 @@ def _import(leaving: Leaving, path: Path, is_ours: bool) -> int:
     """Import the export; one that is damaged is thrown away, so that the next run fetches it anew."""
     leaving.say(f"step 3 of 4: {STEPS[2]}: {printable(str(path))}")
     report = leaving.make_report()
-    code = importer.run([path], leaving.database, leaving.keys, "", report=report)
+    code = importer.run([path], leaving.database, leaving.keys, "", report=report, **leaving.mending)
     if any(_is_damage(text) for text in report.broken):
         if is_ours:
             path.unlink(missing_ok=True)

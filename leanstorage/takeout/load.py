@@ -5,18 +5,29 @@ Each function is one transaction's work. No hooks fire, and no permission is ask
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from leanstorage.resources import sessions
-from leanstorage.rules import acl, classes, values
+from leanstorage.rules import acl, classes, uniques, values
 from leanstorage.rules.errors import StorageError
-from leanstorage.store import Document, Json, Result, Row, Store, StoreUnavailable, Transaction, type_of
-from leanstorage.takeout import credentials, origin
-from leanstorage.takeout.convert import PRIVATE_KEYS, Column, Entry, Extra, Prepared, Record, unique_names
+from leanstorage.store import (
+    canonical_text,
+    Document,
+    Json,
+    Result,
+    Row,
+    Store,
+    StoreUnavailable,
+    Transaction,
+    type_of,
+)
+from leanstorage.takeout import credentials, origin, repair
+from leanstorage.takeout.convert import PRIVATE_KEYS, Entry, Extra, Prepared, Record, unique_names
 from leanstorage.takeout.formats import Columns, Content
+from leanstorage.takeout.repair import Moved
 
 
 TRIES = 6  # of a batch, when another process is writing
@@ -37,6 +48,7 @@ class Outcome:
     skipped: int = 0
     refused: list[tuple[int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    moved: list[tuple[int, Moved]] = field(default_factory=list)  # index, what a repair moved aside
 
 
 def stored(store: Store, work: Callable[[Transaction], Result]) -> Result:
@@ -119,11 +131,14 @@ def _put(
 ) -> list[Entry]:
     """Store those of the `rows` that fit, over `old` ones; who gives up a name must come before who takes it."""
     freed: Names = {}
+    if info.get("unique") or info.get("unique_begun"):
+        rows = [_with_uniques(class_name, info, entry) for entry in rows]
     for _, row, extra in rows:
         if row[0] in old and extra:
-            names = {unique[:2] for unique in unique_names(class_name, old[row[0]].body)}
+            body = old[row[0]].body
+            names = {unique[:2] for unique in unique_names(class_name, body)} | uniques.records(class_name, info, body).keys()
             freed[row[0]] = names - {unique[:2] for unique in extra["unique"]}
-    rows = _fitting(transaction, class_name, info, rows, prepared.types, outcome, freed)
+    rows = _fitting(transaction, class_name, info, rows, prepared, outcome, freed)
     transaction.insert_many(class_name, [row for _, row, _ in rows if row[0] not in old])
     for _, row, _ in rows if old else ():
         if row[0] in old:
@@ -140,6 +155,14 @@ def _put(
     return rows
 
 
+def _with_uniques(class_name: str, info: Document, entry: Entry) -> Entry:
+    """An entry with the records of the class's unique indexes."""
+    index, row, extra = entry
+    extra = extra or {"unique": [], "records": []}
+    own = [(*one, keys) for one, keys in uniques.records(class_name, info, json.loads(row[4])).items()]
+    return index, row, {**extra, "unique": [*extra["unique"], *own]}
+
+
 def _without_secrets(extra: Extra | None) -> Extra | None:
     """What is kept beside a user who is here already: `credentials` decides on the rest."""
     return extra and {"unique": [one for one in extra["unique"] if one[0] != "session"], "records": []}
@@ -150,16 +173,20 @@ def _fitting(
     class_name: str,
     info: Document,
     rows: list[Entry],
-    types: Iterable[Column],
+    prepared: Prepared,
     outcome: Outcome,
-    freed: Names | None = None,
+    freed: Names,
 ) -> list[Entry]:
     """Rows whose types fit and whose names are free; the class learns their columns."""
     is_new = info.pop("is_new", False)
-    rows, is_changed = _with_right_types(info["columns"], rows, types, outcome)
+    rows, is_changed = _with_right_types(info["columns"], rows, prepared, outcome)
     if is_new or is_changed:
         transaction.save_class(class_name, info)
-    return _with_free_names(transaction, rows, outcome, freed or {})
+    rows = _with_free_names(transaction, rows, outcome, freed)
+    if prepared.is_repairing:
+        stored = {entry[0] for entry in rows}
+        outcome.moved = [one for one in [*prepared.moved, *outcome.moved] if one[0] in stored]
+    return rows
 
 
 def _put_records(transaction: Transaction, rows: Iterable[Entry]) -> None:
@@ -237,12 +264,12 @@ def _without_kept_files(transaction: Transaction, records: Sequence[Record]) -> 
 
 
 def _with_right_types(
-    columns: Columns, rows: list[Entry], types: Iterable[Column], outcome: Outcome
+    columns: Columns, rows: list[Entry], prepared: Prepared, outcome: Outcome
 ) -> tuple[list[Entry], bool]:
     """(rows that fit the class's columns, whether `columns` were added to)."""
     new: Columns = {}
     fits = True
-    for key, kind, class_name in types:
+    for key, kind, class_name in prepared.types:
         column = _column(kind, class_name)
         if columns.get(key, column) != column or new.get(key, column) != column:
             fits = False
@@ -256,6 +283,8 @@ def _with_right_types(
         if column["type"] == "Relation":  # declared by stubs, which are no part of a row
             columns.setdefault(key, column)
     kept = []
+    if prepared.is_repairing:
+        rows = _repaired(columns, rows, outcome)
     for entry in rows:
         reason = _admit_columns(columns, json.loads(entry[1][4]))
         if reason:
@@ -263,6 +292,30 @@ def _with_right_types(
         else:
             kept.append(entry)
     return kept, len(columns) != before
+
+
+def _repaired(columns: Columns, rows: list[Entry], outcome: Outcome) -> list[Entry]:
+    """Rows with the values moved aside whose type is not that of the column; a new column has the type of most."""
+    bodies = [json.loads(row[4]) for _, row, _ in rows]
+    types: dict[str, Counter[tuple[str, str | None]]] = defaultdict(Counter)
+    for body in bodies:
+        for key, value in body.items():
+            column = type_of(value)
+            if column is not None:
+                types[key][column["type"], column.get("className")] += 1
+    wanted = {key: columns.get(key) or _column(*found.most_common(1)[0][0]) for key, found in types.items()}
+    result = []
+    for (index, row, extra), body in zip(rows, bodies, strict=True):
+        is_changed = False
+        for key in list(body):
+            column = type_of(body[key])
+            if column is not None and column != wanted[key]:
+                texts = {name for name, known in columns.items() if known != {"type": "String"}}
+                reason = f"of type {classes.describe(column)}, in its class it is {classes.describe(wanted[key])}"
+                outcome.moved.append((index, repair.move(body, key, reason, texts)))
+                is_changed = True
+        result.append((index, (*row[:4], canonical_text(body)), extra) if is_changed else (index, row, extra))
+    return result
 
 
 def _admit_columns(columns: Columns, body: Document) -> str | None:
@@ -339,6 +392,7 @@ def remove(transaction: Transaction, service: Any, class_name: str, object_id: s
         return
     for kind, key, _ in unique_names(class_name, row.body):
         transaction.delete_record(kind, key)
+    uniques.keep(transaction, class_name, classes.existing(transaction, class_name), object_id, row.body, None)
     if class_name == "_File" and row.body.get("key"):
         transaction.delete_record("file", row.body["key"])
     if class_name == "_User":
@@ -370,8 +424,18 @@ def load_schema(transaction: Transaction, schemas: dict[str, Columns], settings:
             info["permissions"] = permissions
         if info["default_acl"] is None and isinstance(rights, dict):
             info["default_acl"] = acl.normalise(rights)
+        options = settings.get("options")
+        if not info.get("options") and isinstance(options, dict):
+            info["options"] = {key: one for key, one in options.items() if _is_option(info["columns"].get(key), one)}
         info.pop("is_new", None)
         transaction.save_class(class_name, info)
+
+
+def _is_option(column: Document | None, value: Json) -> bool:
+    """Whether this is the default of a column and whether it is required, as our own exports have them."""
+    if not isinstance(value, dict) or not value.keys() <= {"default", "required"} or value.get("required", True) is not True:
+        return False
+    return column is not None and ("default" not in value or type_of(values.normalise(value["default"])) == column)
 
 
 def are_permissions(value: Json) -> bool:

@@ -3,18 +3,20 @@ from collections.abc import Callable
 
 from leanstorage.store import Document, Result, Store, Transaction
 from leanstorage.takeout import load
+from leanstorage.takeout.convert import Job
 from leanstorage.takeout.remote import Remote
 from leanstorage.takeout.report import Report
 
 
 class Pull:
-    """A pull from `remote` into `store`, reported in `report`; `secret` seals session tokens."""
+    """A pull from `remote` into `store`, reported in `report`; `job` is what all its rows share."""
 
-    def __init__(self, remote: Remote, store: Store, secret: bytes, report: Report) -> None:
+    def __init__(self, remote: Remote, store: Store, job: Job, report: Report) -> None:
         self.remote = remote
         self.store = store
         self.report = report
-        self.token_secret = secret
+        self.job = job
+        self.token_secret = job.secret
         self.kind = f"{load.PULL}{remote.source_id}"
         self._counts: dict[str, int | None] = {}
 

@@ -9,6 +9,7 @@ relation column the same without `since`; owners whose members have to be asked 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from typing import Any
 from leanstorage.rules import fingerprint, passwords, values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Condition, Document, Json, now, open_store, Query, Row, Store, Transaction
-from leanstorage.takeout import convert, credentials, load, pull_estimate, pull_files, pull_relations, raw_rows, schema_notes
+from leanstorage.takeout import convert, credentials, load, pull_estimate, pull_files, pull_relations, raw_rows, repair, schema_notes
 from leanstorage.takeout.budget import Budget, OutOfCalls
 from leanstorage.takeout.formats import Columns
 from leanstorage.takeout.remote import AnswerTooLarge, Remote, RemoteError
 from leanstorage.takeout.pull import Pull
 from leanstorage.takeout.report import Report
+from leanstorage.takeout.rewrites import Rewrites
 from leanstorage.takeout.sources import SourceError, printable
 
 
@@ -42,6 +44,8 @@ def run(
     report: Report | None = None,
     max_calls: int | None = None,
     is_patient: bool = False,
+    is_repairing: bool = False,
+    rewrites: Rewrites = Rewrites(),  # noqa: B008 it never changes
 ) -> int:
     """Pull all classes or `only` some, files' bytes into `blobs` if given; return the exit code.
 
@@ -57,7 +61,9 @@ def run(
     except BaseException:
         store.close()
         raise
-    pull = Pull(remote, store, passwords.token_secret(keys), report)
+    secret = passwords.token_secret(keys)
+    job = convert.Job("", "rows", "json", secret, is_repairing=is_repairing, rewrites=rewrites, is_live=True)
+    pull = Pull(remote, store, job, report)
     budget = Budget(store, f"calls:{remote.source_id}", max_calls, is_patient, report.say, remote.clock)
     remote.before_call, remote.say = budget.take, report.say
     try:
@@ -228,8 +234,7 @@ def _store_page(
         for number, row in enumerate(rows, 1)
     ]
     batch = raw_rows.Batch(raw, [], 0, 0)
-    job = convert.Job(name, "rows", "json", pull.token_secret, is_live=True)
-    prepared = convert.convert(job, batch)
+    prepared = convert.convert(replace(pull.job, class_name=name), batch)
 
     def work(transaction: Transaction) -> load.Outcome:
         outcome, written = load.merge_rows(transaction, name, prepared)
@@ -242,6 +247,9 @@ def _store_page(
     outcome = pull.write(work)
     for index, reason in [*prepared.refused, *outcome.refused]:
         pull.report.refuse(name, f"{pull.remote.url} {name}", index + 1, reason, raw[index][1])
+    for index, (key, aside, reason) in sorted(outcome.moved):
+        text = f"{key} is in {aside}: {reason}"
+        pull.report.list_aside(name, repair.KIND, f"{pull.remote.url} {name}", index + 1, text, raw[index][1])
     for text in outcome.notes:
         pull.report.note(name, text)
     pull.report.advance(name, len(rows), outcome.imported, outcome.skipped, len(rows))

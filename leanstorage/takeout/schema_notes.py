@@ -18,7 +18,7 @@ def tell(report: Report, schemas: dict[str, Columns], settings: Document) -> Non
         unique, plain = _mongo_indexes(settings.get("indexes"))
         for text, names in (
             ("auto_increment columns, which get no number here", counting),
-            ("unique indexes, which refuse no equal values here", unique),
+            ("unique indexes that were not made, see `index --unique`", unique),
             ("indexes that were not made, see `index`", plain),
         ):
             if names:

@@ -370,7 +370,7 @@ class RowsTest(ImportTestCase):
         said = self.output.getvalue()
         for line in (
             "note: 1 auto_increment columns, which get no number here: nid",
-            "note: 2 unique indexes, which refuse no equal values here: nid, a+b",
+            "note: 2 unique indexes that were not made, see `index --unique`: nid, a+b",
             "note: 1 indexes that were not made, see `index`: late",
             "note: 2 class permissions that were not taken, see `permissions`: create, find",
             "classes that a schema declared: 3",

@@ -1,0 +1,137 @@
+"""Rows that cannot be held as they are: with --repair they come with the odd part aside. And URLs within texts."""
+
+import io
+import json
+import unittest
+from unittest import mock
+
+from leanstorage.takeout import importer, raw_rows, rewrite, rewrites
+from tests.leanstorage.test_takeout_import import ID, ImportTestCase, jsonl, row
+
+OLD, NEW = "https://old.lcfile.com", "https://files.example.com"
+# What is odd -> (the raw row without its end, what is stored).
+ODD = {
+    "nested key with a dot": (b'"n": 1, "o": {"a.b": 1}', {"n": 1, "o_aside": '{"a.b": 1}'}),
+    "nested key with a dollar": (b'"n": 1, "o": {"$x": [1]}', {"n": 1, "o_aside": '{"$x": [1]}'}),
+    "NUL in a text": (b'"n": 1, "t": "a\\u0000b"', {"n": 1, "t_aside": '"a\\u0000b"'}),
+    "half of a surrogate pair": (b'"n": 1, "t": "\\ud83d!"', {"n": 1, "t_aside": '"\\ud83d!"'}),
+    "half of a surrogate pair in a key": (b'"n": 1, "o": {"\\ud83d": 1}', {"n": 1, "o_aside": '{"\\ud83d": 1}'}),
+    "unknown __type": (b'"n": 1, "s": {"__type": "Secret"}', {"n": 1, "s_aside": '{"__type": "Secret"}'}),
+    "pointer without an id": (
+        b'"n": 1, "p": {"__type": "Pointer", "className": "A"}',
+        {"n": 1, "p_aside": '{"__type": "Pointer", "className": "A"}'},
+    ),
+    "date that is none": (b'"n": 1, "d": {"__type": "Date", "iso": "x"}', {"n": 1, "d_aside": '{"__type": "Date", "iso": "x"}'}),
+    "NaN": (b'"n": 1, "f": NaN', {"n": 1, "f_aside": "NaN"}),
+    "number that is too large": (b'"n": 1, "f": 1e999', {"n": 1, "f_aside": "Infinity"}),
+    "key with a blank": (b'"n": 1, "a b": 2', {"n": 1, "a_b_aside": "2"}),
+    "two keys that get one name": (b'"n": 1, "a b": 2, "a-b": 3', {"n": 1, "a_b_aside": "2", "a_b_aside_2": "3"}),
+    "byte that is not UTF-8": (b'"n": 1, "t": "\xff"', {"n": 1, "t_aside": '"\\udcff"'}),
+    "too deep": (b'"n": 1, "l": ' + b"[" * 150 + b"]" * 150, {"n": 1, "l_aside": "[" * 150 + "]" * 150}),
+    "another type than the column": (b'"n": "text"', {"n_aside": '"text"'}),
+}  # fmt: skip
+
+
+class RepairTest(ImportTestCase):
+    def test_odd_rows_are_kept_with_what_cannot_be_held_aside(self):
+        first = row(1, n=0)
+        for number, (title, (fields, body)) in enumerate(ODD.items()):
+            with self.subTest(title):
+                self.database = f"sqlite:///{self.folder / f'{number}.db'}"
+                self.refused = self.folder / f"listed-{number}.jsonl"
+                raw = b'{"objectId": "%s", %s}\n' % ((ID % 2).encode(), fields)
+                path = self.put(f"{number}/Post.0.jsonl", jsonl("Post", first) + raw)
+                self.assertEqual(self.take_in(path), 1)
+                self.refused.unlink()
+                self.assertEqual(self.take_in(path, is_repairing=True), 0, self.output.getvalue())
+                self.assertEqual(self.objects("Post")[ID % 2].body, body)
+                asides = sum(key.endswith(("_aside", "_aside_2")) for key in body)
+                self.assertIn(f"    {asides} values moved aside\n", self.output.getvalue())
+                self.assertRegex(self.output.getvalue(), r"line 3: \S.* is in \w+_aside: ")
+                self.assertEqual(len(self.refusals()), asides)
+                self.assertIn("all that is listed above, with the reasons: ", self.output.getvalue())
+                self.assertEqual(self.take_in(path, is_repairing=True), 0)
+                self.assertNotIn("moved aside", self.output.getvalue())  # it is here and was skipped
+
+    def test_new_column_gets_the_type_of_most_rows(self):
+        rows = [row(1, n="odd one"), *(row(number, n=number) for number in range(2, 9))]
+        self.assertEqual(self.take_in(self.put("Post.0.jsonl", jsonl("Post", *rows)), is_repairing=True), 0)
+        found = self.objects("Post")
+        self.assertEqual(found[ID % 1].body, {"n_aside": '"odd one"'})
+        self.assertEqual(found[ID % 8].body, {"n": 8})
+
+    def test_rights_that_make_no_sense_are_nobodys_and_times_are_set(self):
+        rows = [{"objectId": ID % 1, "ACL": {"*": {"read": "yes"}}, "createdAt": "yesterday", "n": 1}]
+        self.assertEqual(self.take_in(self.put("Post.0.jsonl", jsonl("Post", *rows)), is_repairing=True), 0)
+        [found] = self.objects("Post").values()
+        self.assertEqual(found.acl, {})
+        self.assertEqual(found.body, {"n": 1, "createdAt_aside": '"yesterday"', "ACL_aside": '{"*": {"read": "yes"}}'})
+
+    def test_what_no_repair_can_help_is_refused_still(self):
+        raw = b'{"objectId": "../x", "n": 1}\n{"objectId": "x2", "n"\n["x"]\n'
+        self.assertEqual(self.take_in(self.put("Post.0.jsonl", raw), is_repairing=True), 1)
+        self.assertEqual((len(self.refusals()), self.objects("Post")), (3, {}))
+
+    def test_repair_in_other_processes_is_the_same(self):
+        rows = [row(0, n=number, o={"a.b": 1}) | {"objectId": f"{number:024x}"} for number in range(1500)]
+        path = self.put("Post.0.jsonl", jsonl("Post", *rows))
+        with mock.patch.multiple(importer, INLINE_BATCHES=0), mock.patch.multiple(raw_rows, BATCH_ROWS=500):
+            with mock.patch("os.cpu_count", return_value=2):
+                self.assertEqual(self.take_in(path, is_repairing=True), 0, self.output.getvalue())
+        self.assertIn("    1500 values moved aside\n", self.output.getvalue())
+        self.assertEqual({one.body["o_aside"] for one in self.objects("Post").values()}, {'{"a.b": 1}'})
+
+
+class RewriteTest(ImportTestCase):
+    ROWS = [
+        row(1, text=f"see {OLD}/a.png and http://OLD.lcfile.com/b, or {OLD}.", deep={"list": [f'<img src="{OLD}/c?x=1">']}),
+        row(2, text=f"{OLD}.cn/a {OLD}:8080/b {OLD}x https://very.old.lcfile.com", n=1),
+        row(3, n=3),
+    ]
+    REWRITTEN = {
+        "text": f"see {NEW}/a.png and {NEW}/b, or {NEW}.",
+        "deep": {"list": [f'<img src="{NEW}/c?x=1">']},
+    }
+
+    def test_urls_are_rewritten_on_import_and_the_rows_counted(self):
+        path = self.put("Post.0.jsonl", jsonl("Post", *self.ROWS))
+        wanted = rewrites.parse([f"{OLD}={NEW}"])
+        for is_dry in (True, False):
+            self.assertEqual(self.take_in(path, rewrites=wanted, is_dry=is_dry), 0)
+            self.assertIn("note: 1 rows had URLs that were rewritten", self.output.getvalue())
+        found = self.objects("Post")
+        self.assertEqual(found[ID % 1].body, self.REWRITTEN)
+        self.assertEqual(found[ID % 2].body["text"], self.ROWS[1]["text"])  # other hosts
+
+    def test_urls_are_counted_first_and_rewritten_when_told_so(self):
+        self.assertEqual(self.take_in(self.put("Post.0.jsonl", jsonl("Post", *self.ROWS))), 0)
+        before = {key: (one.updated, one.body) for key, one in self.objects("Post").items()}
+        wanted = rewrites.parse([f"{OLD}/={NEW}/"])
+
+        def run(is_applied, **options):
+            out = io.StringIO()
+            self.assertEqual(rewrite.run(self.database, wanted, is_applied, out=out, **options), 0)
+            return out.getvalue()
+
+        self.assertEqual(
+            run(False), "Post: 4 URLs in 1 objects\n4 URLs would be rewritten; nothing was changed, --apply does it\n"
+        )
+        self.assertEqual({key: (one.updated, one.body) for key, one in self.objects("Post").items()}, before)
+        self.assertEqual(run(True), "Post: 4 URLs in 1 objects\n4 URLs were rewritten\n")
+        found = self.objects("Post")
+        self.assertEqual(found[ID % 1].body, self.REWRITTEN)
+        self.assertEqual(found[ID % 2].body, before[ID % 2][1])
+        self.assertEqual({key: one.updated for key, one in found.items()}, {key: at for key, (at, _) in before.items()})
+        self.assertEqual(run(True), "0 URLs were rewritten\n")
+        with self.assertRaisesRegex(ValueError, "there is no class Nope"):
+            run(False, only=["Nope"])
+
+    def test_malformed_rewrites_are_refused(self):
+        for text in ("x", "a=b", f"{OLD}=", f"={NEW}", f"{OLD}={NEW}\"", f"{OLD} ={NEW}", f"ftp://x={NEW}", f"{OLD}={NEW}?a"):
+            with self.subTest(text), self.assertRaisesRegex(ValueError, "a rewrite is OLD=NEW"):
+                rewrites.parse([text])
+        self.assertEqual(json.loads(rewrites.parse([f"{OLD}=https://n/\u00fc"]).apply(f'"{OLD}"')[0]), "https://n/\u00fc")
+
+
+if __name__ == "__main__":
+    unittest.main()
