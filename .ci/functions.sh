@@ -69,7 +69,7 @@ run_with() {
 # The tests of the storage on PostgreSQL, then as the server's loop makes the calls, on both databases.
 run_on_postgresql() {
     # Programs from registries need not run again: they have databases of their own.
-    local tree="$work/old" url once=(-u NODE_PATH -u NODE_ENGINES -u JAVA_SDK) storage=(-m unittest discover -s tests/leanstorage -t .)
+    local tree="$work/old" url once=(-u NODE_PATH -u NODE_ENGINES -u JAVA_SDK -u WALINE) storage=(-m unittest discover -s tests/leanstorage -t .)
     echo "== the storage on PostgreSQL =="
     need "/usr/lib/postgresql/*/bin/postgres" postgresql
     chmod 755 "$work"

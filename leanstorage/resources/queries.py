@@ -75,7 +75,8 @@ def find_named(call: Call) -> Answer:
     where = call.query.get("where")
     if not _names_users(parse_json(where) if isinstance(where, str) else where):
         raise bad(f"a strict query needs {' or '.join(NAMES)} to be equal to something")
-    return find(call, "_User", "get")
+    options = {key: value for key, value in call.query.items() if key != "redirectClassNameForKey"}  # of users only
+    return find(replace(call, query=options), "_User", "get")
 
 
 def _names_users(where: Json) -> bool:

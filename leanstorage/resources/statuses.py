@@ -8,7 +8,6 @@ statuses are readable by their sender and receivers alone.
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 
 from leanstorage.resources import objects, queries
 from leanstorage.rules import acl, classes, rendering, write
@@ -23,7 +22,7 @@ MAX_RECEIVERS = 10_000
 DEFAULT_LIMIT, MAX_LIMIT = 100, 100
 DEFAULT_INBOX = "default"
 ORDERS = {"": True, "-messageId": True, "-createdAt": True, "messageId": False, "createdAt": False}  # newest first?
-LINES = 500  # of an inbox that are looked at together
+LINES = 200  # of an inbox that are looked at together
 COUNTERS = "inbox"  # kind of the records `<owner>:<type>:last` and `:unread`
 
 
@@ -95,15 +94,16 @@ def inbox(call: Call) -> Answer:
             for key, line in transaction.records(lines_kind(owner, kind))
             if int(key) > since and (not below or int(key) <= below)
         ]
-        matching = _matching(transaction, query, lines[::-1] if is_newest_first else lines)
-        # One more than is shown, to tell whether that is all; all, where they are counted.
-        found = list(matching if call.flag("count") else islice(matching, skip + limit + 1))
-        page = found[skip : skip + limit]
+        is_counted, number, page = call.flag("count"), 0, []
+        for number, one in enumerate(_matching(transaction, query, lines[::-1] if is_newest_first else lines), 1):
+            if skip < number <= skip + limit:
+                page.append(one)
+            elif number > skip and not is_counted:  # one more than is shown: that is not all
+                break
         view = rendering.View(options.get("include", ""), options.get("keys", ""))
         shown = rendering.render(transaction, call, "_Status", info, [row for _, row in page], principals, view)
-        results = [{**value, "messageId": number} for (number, _), value in zip(page, shown)]
-        counted = {"count": len(found)} if call.flag("count") else {}
-        return {"results": results, "end": len(found) <= skip + limit, **counted}
+        results = [{**value, "messageId": message} for (message, _), value in zip(page, shown)]
+        return {"results": results, "end": number <= skip + limit, **({"count": number} if is_counted else {})}
 
     return ok(call.service.store.read(work))
 

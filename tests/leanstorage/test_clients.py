@@ -100,6 +100,12 @@ class UsersTest(ServiceTestCase):
         self.code(403, "GET", "/users", where={"username": "strictly"}, status=403)
         self.code(102, "GET", "/users/strictlyQuery", where={"username": "strictly", "password": "pw"})
 
+    def test_strict_query_leads_to_no_other_class(self):
+        secret = self.make("Diary", username="x", text="secret")
+        self.user("writer", diary=pointer("Diary", secret))
+        found = self.api("GET", "/users/strictlyQuery", where={"username": "x"}, redirectClassNameForKey="diary")
+        self.assertEqual(found, {"results": []})
+
     def test_column_may_begin_with_a_digit(self):
         user = self.user("waline")
         self.api("PUT", f"/users/{user['objectId']}", {"2fa": "secret"}, session=user["sessionToken"])

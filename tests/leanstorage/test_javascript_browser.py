@@ -13,6 +13,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
 PROGRAM = """([name, place]) => program(
     AV, name, place, new File(["hello"], "hello.txt", {type: "text/plain"}), (url) => fetch(url).then((answer) => answer.text()))"""
+VALINE = """([appId, appKey, serverURLs]) => {
+    new Valine({el: "#v", appId, appKey, serverURLs, path: "/post", visitor: true, avatar: "hide"});
+}"""
 browser = None  # one for the whole module
 
 
@@ -50,19 +53,53 @@ class BrowserTest(StorageTestCase):
         self.addCleanup(server.shutdown)
         return f"http://127.0.0.1:{server.server_port}/"
 
+    def open(self, origin):
+        context = browser.new_context()
+        self.addCleanup(context.close)
+        page = context.new_page()
+        page.goto(origin)
+        return page
+
     def test_program_of_every_generation_runs_on_a_page_of_another_origin(self):
         origin = self.origin()
         for name in filter(has, VERSIONS):
             with self.subTest(name):
                 storage = self.start(name)
-                context = browser.new_context()
-                self.addCleanup(context.close)
-                page = context.new_page()
-                page.goto(origin)
+                page = self.open(origin)
                 page.add_script_tag(path=os.path.join(MODULES, name, "dist", "av.js"))
                 page.add_script_tag(path=str(ROOT / "tests" / "javascript" / "sdk_versions.js"))
                 place = {"id": storage.keys["id"], "key": storage.keys["key"], "url": storage.url}
                 self.assertEqual(page.evaluate(PROGRAM, [name, place]), WANTED)
+
+    @unittest.skipUnless(has("valine") and has("storage-3.15.0"), "NODE_PATH has no valine, or no storage-3.15.0")
+    def test_comments_and_visits_of_valine(self):
+        storage, origin = self.start(), self.origin()
+
+        def visit():
+            page = self.open(origin)
+            # It takes the SDK from one network of copies, and the visitor's address from another.
+            page.route("**/leancloud-storage@3/**", lambda route: route.fulfill(path=os.path.join(MODULES, "storage-3.15.0/dist/av-min.js")))
+            page.route("http://pubstatic.*/**", lambda route: route.abort())
+            page.set_content('<b id="/post" class="leancloud_visitors"><i class="leancloud-visitors-count"></i></b><div id="v"></div>')
+            page.add_script_tag(path=os.path.join(MODULES, "valine/dist/Valine.min.js"))
+            page.evaluate(VALINE, [storage.keys["id"], storage.keys["key"], storage.url])
+            page.wait_for_function("document.querySelector('.leancloud-visitors-count').innerText")
+            return page
+
+        page = visit()
+        page.fill("input[name=nick]", "Annie")
+        page.fill("input[name=mail]", "annie@example.com")
+        page.click("textarea")
+        page.keyboard.type("hello **you**")
+        page.wait_for_selector(".vpreview strong", state="attached")
+        page.evaluate("document.querySelector('.vsubmit').click()")
+        self.assertEqual(page.wait_for_selector(".vcard .vcontent strong").inner_text(), "you")
+        page = visit()
+        self.assertEqual(page.wait_for_selector(".vcard .vcontent strong").inner_text(), "you")
+        self.assertEqual(page.inner_text(".leancloud-visitors-count"), "2")
+        [comment] = storage.request("GET", "/classes/Comment")[1]["results"]
+        self.assertEqual((comment["nick"], comment["url"]), ("Annie", "/post"))
+        self.assertEqual(storage.request("PUT", f"/classes/Comment/{comment['objectId']}", {"comment": "x"})[0], 403)
 
 
 if __name__ == "__main__":
