@@ -1,9 +1,9 @@
 """Do the tests notice? Small faults are put into the code, one at a time, and its tests have to fail.
 
-    python bench/mutants.py --count 300 --seed 1          a random sample of TESTS' modules
-    python bench/mutants.py leanstorage/rules/acl.py      some modules only
-    python bench/mutants.py --count 0                     all of them: many hours
-    python bench/mutants.py --changed HEAD~1 --seconds 90 a sample of the lines changed since, for this long
+    python bench/mutants.py --count 300 --seed 1       a random sample of the modules in bench/mutants_tests.py
+    python bench/mutants.py leanstorage/rules/acl.py   of some modules only
+    python bench/mutants.py --count 0                  all of them: many hours
+    python bench/mutants.py --changed HEAD~1 --nearest --seconds 90    some of the lines changed since
 
 Runs in a copy of the tree, and of the tests those that reach the changed line. A mutant that no test notices is shown with its change, unless it stands with its reason in
 bench/mutants_equivalent.txt. The packages for this work in place or want pytest; none draws a sample by a seed.
@@ -43,7 +43,8 @@ POSTGRESQL = "leanstorage/store/postgresql/"
 class Copy:
     """A copy of the tree in which tests are run."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, nearest):
+        self._nearest = nearest
         self.root, self._temporary = Path(folder, "tree"), Path(folder, "t")
         shutil.copytree(ROOT, self.root, ignore=LEFT_OUT)
         self._reached = {}
@@ -89,7 +90,8 @@ class Copy:
     def tests_for(self, mutation):
         """(the tests to run, how long they may take) for a mutation: those that reach its line, the nearest ones first."""
         near = tests_of(mutation.path)
-        modules = near if self.environment else (*near, *(name for name in further_tests(mutation.path) if name not in near))
+        further = () if self.environment or self._nearest else further_tests(mutation.path)
+        modules = (*near, *(name for name in further if name not in near))
         lines = set(range(mutation.statement, mutation.line + 1))
         chosen, total = [], 0
         for name in modules:
@@ -220,6 +222,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=50, help="0: all")
     parser.add_argument("--changed", metavar="SINCE", help="only lines that differ from this commit")
+    parser.add_argument("--nearest", action="store_true", help="only the tests of bench/mutants_tests.py, not all of the layer")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further one after this long")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
@@ -233,7 +236,7 @@ def main():
     chosen = random.Random(options.seed).sample(found, min(options.count or len(found), len(found)))
     is_needed = any(needs_postgresql(one, (ROOT / one.path).read_bytes()) for one in chosen)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, postgresql(is_needed) as url:
-        outcomes, survivors = try_all(chosen, Copy(folder), url, until)
+        outcomes, survivors = try_all(chosen, Copy(folder, options.nearest), url, until)
     print("\nsurvivors, as bench/mutants_equivalent.txt names them:" if survivors else "")
     for one in survivors:
         print(key(one, (ROOT / one.path).read_bytes()))
