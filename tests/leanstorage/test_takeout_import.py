@@ -155,6 +155,15 @@ class FormsTest(ImportTestCase):
             self.assertEqual([json.loads(one) for _, one, _ in found], rows)
             self.assertEqual([number for number, _, _ in found], [2, 8])
 
+        for junk in (b"[{}, x {}]", b'[{} "x", {}]', b"[{}\n12 ,\n{}]"):  # between rows, where a chunk may end as well
+            for step in range(1, len(junk) + 2):
+                stream = Dripping(junk)
+                stream.step = step
+                with self.subTest(junk, step=step):
+                    found = list(formats.elements(stream, b"["))
+                    self.assertEqual([one for _, one, wrong in found if not wrong], [b"{}", b"{}"])
+                    self.assertIn("not an object", [wrong for _, _, wrong in found])
+
     @unittest.skipUnless(bson_rows.is_available(), "PyMongo is not installed")
     def test_bson_backup_becomes_the_same_objects(self):
         from datetime import datetime
