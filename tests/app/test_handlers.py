@@ -299,6 +299,8 @@ class TodoTest(AppTestCase):
         again = self.request("PATCH", f"/api/todos/{todo['id']}", {"content": todo["content"]}, visitor=alice).json()
         self.assertEqual(again["content"], todo["content"])
         self.assertEqual(self.create(alice, "x" * 240)["content"], "x" * 240)
+        for content in ("x" * 241, "x" * 241 + " ...", "x" * 240 + "....", "x" * 500 + " ..."):
+            self.assertEqual(self.create(alice, content)["content"], "x" * 240 + " ...")
 
     def test_paging_shows_every_todo_exactly_once_equal_times_included(self):
         alice = self.logged_in()

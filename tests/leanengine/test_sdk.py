@@ -182,6 +182,51 @@ class BrokenStorageTest(AppTestCase):
         self.request("POST", "/api/session", body, visitor=Visitor())
 
 
+class AdapterTest(unittest.TestCase):
+    """What the adapter asks of the one below it, with the times that the app runs with."""
+
+    def setUp(self):
+        self.adapter = sdk.StorageAdapter()
+        self.addCleanup(self.adapter.close)
+        self.now, self.limits, self.is_lost = 100.0, [], False
+        below = mock.patch.object(sdk.TCPKeepAliveAdapter, "send", self.below)
+        clock = mock.patch.object(sdk.time, "monotonic", lambda: self.now)
+        for patch in (below, clock):
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def below(self, request, timeout=None, **options):
+        self.limits.append(timeout)
+        if self.is_lost:
+            raise requests.ReadTimeout
+        return requests.Response()
+
+    def send(self, method="GET", **more):
+        self.adapter.send(requests.Request(method, "http://127.0.0.1/", **more).prepare(), timeout=99)
+
+    def test_every_request_has_a_time_limit_of_ours(self):
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            self.send(method)
+        self.send("PUT", data=io.BytesIO(b"a file"))
+        self.assertEqual(self.limits, [(2, 4), (2, 12), (2, 12), (2, 12), (2, 60)])
+
+    def test_lost_storage_is_tried_by_one_short_request_after_two_seconds(self):
+        self.is_lost = True
+        with self.assertRaises(requests.ReadTimeout):
+            self.send()
+        for later, error, asked in ((0, sdk.StorageLost, 1), (1.9, sdk.StorageLost, 1), (2.1, requests.ReadTimeout, 2), (2.2, sdk.StorageLost, 2)):
+            self.now = 100 + later
+            with self.subTest(later), self.assertRaises(error):
+                self.send()
+            self.assertEqual(len(self.limits), asked)
+        self.assertEqual(self.limits[-1], (0.8, 0.8))
+        self.now, self.is_lost = 110, False
+        self.send()
+        self.assertEqual(self.limits[-1], (0.8, 0.8))
+        self.send()
+        self.assertEqual(self.limits[-1], (2, 4))  # all is well again
+
+
 class ErrorsTest(unittest.TestCase):
     def test_codes_of_storage_become_statuses(self):
         rows = [(202, 409), (211, 401), (219, 429), (403, 404), (101, 404), (142, 400), (124, 503), (-1, 502), (1, 502)]

@@ -164,6 +164,18 @@ class FormsTest(ImportTestCase):
                     self.assertEqual([one for _, one, wrong in found if not wrong], [b"{}", b"{}"])
                     self.assertIn("not an object", [wrong for _, _, wrong in found])
 
+    def test_files_of_a_folder_come_in_one_order_and_no_hidden_or_linked_one(self):
+        folder = self.folder / "many"
+        names = ["b/Foo.jsonl", "a/Foo.jsonl", "c/Foo.jsonl", "c/a/Foo.jsonl", "Bar.jsonl", "Bar_schema.json", "a/Foo_schema.json"]
+        for name in [*names, "a/.hidden.jsonl"]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text('{"objectId": "a"}')
+        (folder / "link.jsonl").symlink_to(folder / "Bar.jsonl")
+        found = list(sources.members([folder]))
+        wanted = ["Bar_schema.json", "Bar.jsonl", None, "a/Foo_schema.json", "a/Foo.jsonl", "b/Foo.jsonl", "c/Foo.jsonl", "c/a/Foo.jsonl"]
+        self.assertEqual([None if isinstance(one, sources.SourceError) else one.label for one in found], [name and str(folder / name) for name in wanted])
+        self.assertIn("link.jsonl: a symbolic link", str(found[2]))
+
     @unittest.skipUnless(bson_rows.is_available(), "PyMongo is not installed")
     def test_bson_backup_becomes_the_same_objects(self):
         from datetime import datetime

@@ -10,16 +10,17 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest import mock
+from urllib.parse import parse_qs, urlsplit
 
 import requests
 
 from leanstorage.blobs import folder
 from leanstorage import keys as key_files
 from leanstorage.blobs.folder import FolderBlobs
-from leanstorage.store import Row
+from leanstorage.store import now, Row
 from leanstorage.takeout import exporter, importer, puller, remote
 from leanstorage.takeout.report import Report
-from leanstorage.rules.values import pointer
+from leanstorage.rules.values import parse_time, pointer
 from tests.leanstorage.storage_support import StorageTestCase
 
 
@@ -197,6 +198,26 @@ class PullTest(PullTestCase):
         self.assert_equal("second")
         target = self.start("target", keys=self.keys)
         self.assertEqual(target.request("POST", "/users", {"username": "anna", "password": "p"})[1]["code"], 202)
+
+    def test_second_pull_asks_for_what_was_written_a_minute_before_the_first(self):
+        self.fill(3)
+        asked = []
+
+        def note(path):
+            where = json.loads(parse_qs(urlsplit(path).query).get("where", ["{}"])[0])
+            if "updatedAt" in where:
+                asked.append(parse_time(where["updatedAt"]["$gte"]["iso"]))
+
+        url = self.proxy(note)
+        began = now()
+        self.assertEqual(self.pull(url), 0, self.output.getvalue())
+        ended = now()
+        asked.clear()
+        self.assertEqual(self.pull(url), 0, self.output.getvalue())
+        self.assertTrue(asked)
+        for time in asked:
+            self.assertTrue(began - 60_000 - 1 <= time <= ended, (began, time, ended))
+        self.assertLess(min(asked), began)
 
     def members(self, storage, path, key, owner):
         query = {"where": json.dumps({"$relatedTo": {"object": owner, "key": key}}), "order": "objectId"}
