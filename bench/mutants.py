@@ -5,8 +5,9 @@
     python bench/mutants.py --count 0                  all of them: many hours
     python bench/mutants.py --changed HEAD~1 --nearest --seconds 90    some of the lines changed since
 
-Runs in a copy of the tree, and of the tests those that reach the changed line. A mutant that no test notices is shown with its change, unless it stands with its reason in
-bench/mutants_equivalent.txt. The packages for this work in place or want pytest; none draws a sample by a seed.
+Runs in a copy of the tree, and of the tests those that reach the changed line. A mutant that no test notices is shown
+with its change, unless it stands with its reason in bench/mutants_equivalent.txt. docs/mutants.md has more. The packages
+for this work in place or want pytest, and none draws a sample by a seed.
 """
 import argparse
 import contextlib
@@ -67,10 +68,11 @@ class Copy:
                 status = process.wait(seconds)
             except subprocess.TimeoutExpired:
                 status = None
-            for started in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    started.kill()
-            process.wait()
+            finally:
+                for started in psutil.Process().children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        started.kill()
+                process.wait()
             said.seek(0)
             self.said = said.read()
         shutil.rmtree(self._temporary, ignore_errors=True)
@@ -206,7 +208,7 @@ def try_all(chosen, copy, url, until):
         began = time.monotonic()
         copy.write(mutation.path, mutation.apply(source))
         try:
-            passes = copy.run(tests, limit)
+            passes = copy.run(tests, limit) if tests else True
         finally:
             copy.write(mutation.path, source)
         outcome = {True: "SURVIVED", False: "killed", None: "timeout"}[passes]
