@@ -593,7 +593,7 @@ class NotifyTest(AppTestCase):
         with mock.patch.object(handlers, "NOTIFY_SECONDS", 0.3), socket.create_server(("127.0.0.1", 0)) as silent:
             for done in self.finished(f"http://127.0.0.1:{silent.getsockname()[1]}/"):
                 try:
-                    self.assertTrue(done.result(10).json()["done"])
+                    self.assertTrue(done.result(20).json()["done"])
                 finally:
                     silent.shutdown(socket.SHUT_RDWR)  # who waits all the same hears that nobody is there
 
