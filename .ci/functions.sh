@@ -95,6 +95,14 @@ measure_coverage() {
     checked "as many branches are covered as pyproject.toml asks for" 120 env -C "$tree" .venv/bin/python -m coverage report --format=total
 }
 
+# Small faults in what the last commit touched, and whether the tests notice: said, and never a failure, as it is a sample.
+show_mutants() {
+    git rev-parse --verify --quiet HEAD~1 >/dev/null || return 0
+    echo "== mutants of the last commit =="
+    timeout --kill-after=10 120 "$work/old/.venv/bin/python" bench/mutants.py --changed HEAD~1 --nearest --count 15 --seconds 80 2>/dev/null </dev/null ||
+        echo "not done"
+}
+
 run_on_bare_machines() {
     need /usr/sbin/debootstrap debootstrap
     "$python" .ci/bare_machines </dev/null 2>&1 | tee "$work/bare.log"

@@ -1,12 +1,13 @@
 """Do the tests notice? Small faults are put into the code, one at a time, and its tests have to fail.
 
-    python bench/mutants.py --count 300 --seed 1          a random sample of TESTS' modules
-    python bench/mutants.py leanstorage/rules/acl.py      some modules only
-    python bench/mutants.py --count 0                     all of them: many hours
-    python bench/mutants.py --changed HEAD~1 --seconds 90 a sample of the lines changed since, for this long
+    python bench/mutants.py --count 300 --seed 1       a random sample of the modules in bench/mutants_tests.py
+    python bench/mutants.py leanstorage/rules/acl.py   of some modules only
+    python bench/mutants.py --count 0                  all of them: many hours
+    python bench/mutants.py --changed HEAD~1 --nearest --seconds 90    some of the lines changed since
 
-Runs in a copy of the tree, and of the tests those that reach the changed line. A mutant that no test notices is shown with its change, unless it stands with its reason in
-bench/mutants_equivalent.txt. The packages for this work in place or want pytest; none draws a sample by a seed.
+Runs in a copy of the tree, and of the tests those that reach the changed line. A mutant that no test notices is shown
+with its change, unless it stands with its reason in bench/mutants_equivalent.txt. docs/mutants.md has more. The packages
+for this work in place or want pytest, and none draws a sample by a seed.
 """
 import argparse
 import contextlib
@@ -35,7 +36,7 @@ from bench.mutations import mutations  # noqa: E402
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.txt")
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", "data", "node_modules", ".*_cache")
 BASE_SECONDS = 20  # what a run of tests may take beyond five times what it takes without a fault
-MOST_SECONDS = 40  # of tests for one mutant
+MOST_SECONDS = 30  # of tests for one mutant
 SLOW = ("test_browser", "test_wsgi", "test_reload", "test_start", "test_javascript", "test_s3_blobs", "test_reliability")
 POSTGRESQL = "leanstorage/store/postgresql/"
 
@@ -43,7 +44,8 @@ POSTGRESQL = "leanstorage/store/postgresql/"
 class Copy:
     """A copy of the tree in which tests are run."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, nearest):
+        self._nearest = nearest
         self.root, self._temporary = Path(folder, "tree"), Path(folder, "t")
         shutil.copytree(ROOT, self.root, ignore=LEFT_OUT)
         self._reached = {}
@@ -66,10 +68,11 @@ class Copy:
                 status = process.wait(seconds)
             except subprocess.TimeoutExpired:
                 status = None
-            for started in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    started.kill()
-            process.wait()
+            finally:
+                for started in psutil.Process().children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        started.kill()
+                process.wait()
             said.seek(0)
             self.said = said.read()
         shutil.rmtree(self._temporary, ignore_errors=True)
@@ -89,7 +92,8 @@ class Copy:
     def tests_for(self, mutation):
         """(the tests to run, how long they may take) for a mutation: those that reach its line, the nearest ones first."""
         near = tests_of(mutation.path)
-        modules = near if self.environment else (*near, *(name for name in further_tests(mutation.path) if name not in near))
+        further = () if self.environment or self._nearest else further_tests(mutation.path)
+        modules = (*near, *(name for name in further if name not in near))
         lines = set(range(mutation.statement, mutation.line + 1))
         chosen, total = [], 0
         for name in modules:
@@ -98,8 +102,11 @@ class Copy:
                     chosen.append(test)
                     total += seconds
         if not chosen:  # a line that runs when it is imported, or in a process of its own
-            chosen = [test for name in near for test in self.reached(name)]
-            total = sum(seconds for name in near for seconds, _ in self.reached(name).values())
+            for name in near:
+                for test, (seconds, _) in self.reached(name).items():
+                    if total < MOST_SECONDS:
+                        chosen.append(test)
+                        total += seconds
         return chosen, 5 * total + BASE_SECONDS
 
 
@@ -201,7 +208,7 @@ def try_all(chosen, copy, url, until):
         began = time.monotonic()
         copy.write(mutation.path, mutation.apply(source))
         try:
-            passes = copy.run(tests, limit)
+            passes = copy.run(tests, limit) if tests else True
         finally:
             copy.write(mutation.path, source)
         outcome = {True: "SURVIVED", False: "killed", None: "timeout"}[passes]
@@ -220,6 +227,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=50, help="0: all")
     parser.add_argument("--changed", metavar="SINCE", help="only lines that differ from this commit")
+    parser.add_argument("--nearest", action="store_true", help="only the tests of bench/mutants_tests.py, not all of the layer")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further one after this long")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
@@ -233,7 +241,7 @@ def main():
     chosen = random.Random(options.seed).sample(found, min(options.count or len(found), len(found)))
     is_needed = any(needs_postgresql(one, (ROOT / one.path).read_bytes()) for one in chosen)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, postgresql(is_needed) as url:
-        outcomes, survivors = try_all(chosen, Copy(folder), url, until)
+        outcomes, survivors = try_all(chosen, Copy(folder, options.nearest), url, until)
     print("\nsurvivors, as bench/mutants_equivalent.txt names them:" if survivors else "")
     for one in survivors:
         print(key(one, (ROOT / one.path).read_bytes()))

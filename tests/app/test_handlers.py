@@ -361,6 +361,8 @@ class TodoTest(AppTestCase):
         again = self.request("PATCH", f"/api/todos/{todo['id']}", {"content": todo["content"]}, visitor=alice).json()
         self.assertEqual(again["content"], todo["content"])
         self.assertEqual(self.create(alice, "x" * 240)["content"], "x" * 240)
+        for content in ("x" * 241, "x" * 241 + " ...", "x" * 240 + "....", "x" * 500 + " ..."):
+            self.assertEqual(self.create(alice, content)["content"], "x" * 240 + " ...")
 
     def test_paging_shows_every_todo_exactly_once_equal_times_included(self):
         alice = self.logged_in()
@@ -653,7 +655,7 @@ class NotifyTest(AppTestCase):
         with mock.patch.object(handlers, "NOTIFY_SECONDS", 0.3), socket.create_server(("127.0.0.1", 0)) as silent:
             for done in self.finished(f"http://127.0.0.1:{silent.getsockname()[1]}/"):
                 try:
-                    self.assertTrue(done.result(10).json()["done"])
+                    self.assertTrue(done.result(20).json()["done"])
                 finally:
                     silent.shutdown(socket.SHUT_RDWR)  # who waits all the same hears that nobody is there
 

@@ -287,6 +287,16 @@ class DoorTest(unittest.TestCase):
         self.assertLess(len(object_class_map), len(cloud_code._own_classes()) + 2 * cloud_code.MAX_CLASSES + 1)
         self.assertIn("OwnClass", object_class_map)
 
+    def test_further_headers_that_the_sdk_would_trip_over_are_taken_away(self):
+        for more in (
+            {"X-LC-Sign": "x"},
+            {"X-AVOSCloud-Request-Sign": "no,comma,here,or,more"},
+            {"X-Uluru-Master-Key": "wrong"},
+            {"X-Uluru-Application-Key": "wrong", "X-AVOSCloud-Application-Id": "wrong"},
+        ):
+            with self.subTest(more):
+                self.assertEqual(self.post("/1.1/functions/add", {"a": 1}, {**APP, **more}).json(), {"result": 2})
+
     def test_preflight_is_answered_without_a_body(self):
         with self.assertRaises(AssertionError):
             call(self.engine, "OPTIONS", "/1.1/functions/add")

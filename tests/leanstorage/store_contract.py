@@ -108,6 +108,9 @@ class StoreContract:
         self.assertIsNone(self.read(lambda transaction: transaction.record("kind", "old")))
         self.assertTrue(self.write(lambda transaction: transaction.add_record("kind", "old", 2)))
         self.assertEqual(self.read(lambda transaction: transaction.records("kind", "o")), [("old", 2)])
+        self.write(lambda transaction: [transaction.add_record("listed", key, key) for key in ("c", "b2", "a", "b", "b1", "B", "c1")])
+        self.assertEqual(self.read(lambda transaction: transaction.records("listed", "b")), [(key, key) for key in ("b", "b1", "b2")])
+        self.assertEqual([key for key, _ in self.read(lambda transaction: transaction.records("listed"))], ["B", "a", "b", "b1", "b2", "c", "c1"])
         self.assertTrue(self.write(lambda transaction: transaction.delete_record("kind", "old")))
         self.assertFalse(self.write(lambda transaction: transaction.delete_record("kind", "old")))
 

@@ -296,10 +296,19 @@ class LimitsTest(ServiceTestCase):
         for _ in range(200):
             deep = {"a": deep}
         self.code(107, "POST", "/classes/Deep", {"o": deep})
-        where = {"a": 1}
-        for _ in range(30):
-            where = {"$and": [where]}
-        self.code(102, "GET", "/classes/Deep", where=where)
+        for wrap in (
+            lambda where: {"$and": [where]},
+            lambda where: {"$or": [where, {"a": 2}]},
+            lambda where: {"p": {"$inQuery": {"className": "Deep", "where": where}}},
+            lambda where: {"p": {"$notInQuery": {"className": "Deep", "where": where}}},
+            lambda where: {"a": {"$select": {"key": "a", "query": {"className": "Deep", "where": where}}}},
+        ):
+            where = {"a": 1}
+            for _ in range(20):
+                where = wrap(where)
+            with self.subTest(where=where):
+                self.find("Deep", where)
+                self.code(102, "GET", "/classes/Deep", where=wrap(where))
         self.code(102, "GET", "/classes/Deep", where={"$or": [{"a": n} for n in range(3000)]})
         self.code(102, "GET", "/classes/Deep", include=",".join(f"k{n}" for n in range(200)))
         self.code(1, "DELETE", "/classes/Deep/" + ",".join(f"a{number}" for number in range(1001)))

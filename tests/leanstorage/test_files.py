@@ -129,7 +129,11 @@ class FilesTest(ServiceTestCase):
                 self.assertEqual((response.status, response.body), (status, body))
                 self.assertEqual(response.header("Content-Range"), content_range)
         first = self.fetch(token)
-        self.assertEqual(self.fetch(token, If_None_Match=first.header("ETag")).status, 304)
+        unchanged = self.fetch(token, If_None_Match=first.header("ETag"))
+        self.assertEqual((unchanged.status, unchanged.body, unchanged.header("Content-Type")), (304, b"", None))
+        for name in ("ETag", "Cache-Control", "X-Content-Type-Options"):
+            self.assertEqual(unchanged.header(name), first.header(name))
+        self.assertEqual(first.header("Content-Type"), "text/plain")
         self.assertEqual(self.fetch(token, "HEAD").body, b"")
         self.assertIn("max-age", first.header("Cache-Control"))
 

@@ -14,8 +14,8 @@ class GuessTest(ServiceTestCase):
         body = {"username": name, "password": password}
         return self.code(code, "POST", "/login", body) if code else self.api("POST", "/login", body)
 
-    def lock(self, user_id):
-        for _ in range(attempts.MAX_FAILURES + 1):
+    def fail_often(self, user_id, times=attempts.MAX_FAILURES + 1):
+        for _ in range(times):
             self.service.store.write(lambda transaction: attempts.count_failure(transaction, user_id))
 
     def test_guess_that_was_let_in_before_the_lock_learns_nothing(self):
@@ -23,7 +23,7 @@ class GuessTest(ServiceTestCase):
         verify = passwords.verify
 
         def verify_late(record, password):
-            self.lock(user["objectId"])
+            self.fail_often(user["objectId"])
             return verify(record, password)
 
         for password in ("pw", "wrong"):
@@ -33,7 +33,7 @@ class GuessTest(ServiceTestCase):
 
     def test_locked_account_hashes_nothing(self):
         user = self.user("shut")
-        self.lock(user["objectId"])
+        self.fail_often(user["objectId"])
         path = f"/users/{user['objectId']}/updatePassword"
         body = {"old_password": "pw", "new_password": "new"}
         with mock.patch.object(passwords, "verify", side_effect=AssertionError("hashed")):
@@ -66,11 +66,9 @@ class GuessTest(ServiceTestCase):
             name = change.__name__
             user = self.user(name, email=f"{name}@example.com")
             with self.subTest(name):
-                for _ in range(attempts.MAX_FAILURES):
-                    self.login(name, "wrong", 210)
+                self.fail_often(user["objectId"], attempts.MAX_FAILURES)
                 change(user)
-                for _ in range(attempts.MAX_FAILURES):
-                    self.login(name, "wrong", 210)
+                self.fail_often(user["objectId"], attempts.MAX_FAILURES)
                 self.login(name, "new")
 
     def test_old_hash_is_replaced_at_a_login_and_never_over_a_newer_password(self):

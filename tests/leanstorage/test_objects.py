@@ -112,6 +112,23 @@ class CreateTest(ServiceTestCase):
             "but it is '{:type \"String\"}'.",
         )
 
+    def test_names_have_200_characters_at_most(self):
+        key = "k" * 200
+        self.assertEqual(self.get("Foo", self.make("Foo", **{key: 1}))[key], 1)
+        self.code(105, "POST", "/classes/Foo", {key + "k": 1})
+        name = "C" * 200
+        self.make(name, n=1)
+        self.code(103, "POST", f"/classes/{name}C", {"n": 1})
+
+    def test_points_lie_on_the_earth(self):
+        for latitude, longitude, is_good in ((90, 180, True), (-90, -180, True), (90.1, 0, False), (0, 180.1, False), (0, -181, False)):
+            value = {"__type": "GeoPoint", "latitude": latitude, "longitude": longitude}
+            with self.subTest(value):
+                if is_good:
+                    self.make("Placed", at=value)
+                else:
+                    self.api("POST", "/classes/Placed", {"at": value}, 400)
+
     def test_null_fixes_no_type(self):
         self.make("Nulls", a=None)
         self.make("Nulls", a="text")
@@ -368,6 +385,13 @@ class UpdateTest(ServiceTestCase):
             thread.join()
         found = self.get("Foo", object_id)
         self.assertEqual((found["n"], len(found["list"])), (64, 64))
+
+    def test_changes_within_one_millisecond_have_times_that_grow(self):
+        object_id = self.make("Foo", n=0)
+        with mock.patch("leanstorage.resources.objects.now", return_value=1_500_000_000_000):
+            object_id = self.make("Foo", n=0)
+            times = [self.put(object_id, {"n": number})["updatedAt"] for number in range(3)]
+        self.assertEqual(times, [f"2017-07-14T02:40:00.00{number}Z" for number in (1, 2, 3)])
 
     def test_delete_takes_several_ids_and_passes_over_unknown_ones(self):
         ids = [self.make("Foo") for _ in range(3)]

@@ -461,6 +461,15 @@ class PatternTest(unittest.TestCase):
                 self.assertLess(tracemalloc.get_traced_memory()[1], 50 << 20)
                 tracemalloc.stop()
 
+    def test_size_of_a_pattern_is_allowed_up_to_its_limit(self):
+        for pattern in ("a{100}", "(?:ab){50}c*", "[a-z]{9}x{3,}", "(?P<n>a)(?=b)"):
+            size = patterns.measured(pattern, False)
+            with self.subTest(pattern):
+                with mock.patch.object(patterns, "MAX_SIZE", size):
+                    self.assertEqual(patterns.measured(pattern, False), size)
+                with mock.patch.object(patterns, "MAX_SIZE", size - 1):
+                    self.assertRaises(patterns.BadPattern, patterns.measured, pattern, False)
+
     def test_patterns_that_the_package_keeps_are_few_where_they_are_large(self):
         text = "(?:a{}|b|(c)){{300}}"
         room = 3 * patterns.prepared(text.format(10), "")[2]
@@ -522,6 +531,19 @@ class ShapeTest(ServiceTestCase):
         rows = self.find("Wide", limit="1000", include=",".join(keys))
         self.assertEqual(len(rows), 1000)
         self.assertTrue(all(row[key]["name"] == key for row in rows for key in keys))
+
+    def test_include_in_an_array_of_all_kinds_expands_its_pointers(self):
+        leaf = self.make("Leaf", name="leaf")
+        mixed = [1, "x", None, [pointer("Leaf", leaf)], {"a": 1}, pointer("Leaf", leaf)]
+        found = self.get("Mixed", self.make("Mixed", many=mixed), include="many")["many"]
+        self.assertEqual(found[:5], mixed[:5])
+        self.assertEqual(found[5]["name"], "leaf")
+
+    def test_include_takes_a_hundred_paths(self):
+        tree = self.make("Tree", a=1)
+        self.get("Tree", tree, include=",".join(f"k{number}" for number in range(100)))
+        self.code(102, "GET", f"/classes/Tree/{tree}", include=",".join(f"k{number}" for number in range(101)))
+        self.code(102, "GET", f"/classes/Tree/{tree}", include=",".join(f"k{number}.a" for number in range(51)))
 
     def test_keys_choose_and_exclude(self):
         leaf = self.make("Leaf", name="leaf", hidden=1)
@@ -653,6 +675,63 @@ class CqlTest(ServiceTestCase):
         self.assertEqual([row["score"] for row in twice["results"]], [3])
         [row] = self.cql("select name, include by from GameScore where score = 1")["results"]
         self.assertEqual((row["name"], row["by"]["name"]), ("name1", "one"))
+
+    def test_values_of_every_form(self):
+        other = self.make("Valued", n=0)
+        values = {
+            "text": ("'it''s \\n'", "it's \n"),
+            "double": ('"a \\"b\\""', 'a "b"'),
+            "number": ("-1.5e2", -150),
+            "yes": ("true", True),
+            "no": ("FALSE", False),
+            "empty": ("[]", []),
+            "list": ("[1, 'a', [true]]", [1, "a", [True]]),
+            "object": ("{a: 1, 'b c': {}}", {"a": 1, "b c": {}}),
+            "bytes": ("base64('aGVsbG8=')", {"__type": "Bytes", "base64": "aGVsbG8="}),
+            "date": ("date('2020-01-01T00:00:00.000Z')", {"__type": "Date", "iso": "2020-01-01T00:00:00.000Z"}),
+            "file": ("file('f1')", {"__type": "File", "id": "f1"}),
+            "point": ("geopoint(20, 10)", {"__type": "GeoPoint", "longitude": 20, "latitude": 10}),
+            "pointer": (f"pointer('Valued', '{other}')", pointer("Valued", other)),
+        }
+        object_id = self.make("Valued", **{f"c_{name}": value for name, (_, value) in values.items()})
+        for name, (text, _) in values.items():
+            with self.subTest(name):
+                found = self.cql(f"select * from Valued where c_{name} = {text}")["results"]
+                self.assertEqual([row["objectId"] for row in found], [object_id])
+        for text in ("base64()", "base64('a', 'b')", "file()", "geopoint(1)", "geopoint(1, 2, 3)", "pointer('A')", "date()", "nothing(1)"):
+            with self.subTest(text):
+                self.code(300, "GET", "/cloudQuery", cql=f"select * from Valued where c_text = {text}")
+        before = self.cql("select count(*) from Valued where createdAt <= current_timestamp()")["count"]
+        self.assertEqual(before, 2)
+
+    def test_order_of_a_statement(self):
+        up, down = [0, 1, 2, 3, 4], [4, 3, 2, 1, 0]
+        self.make("Tied", score=0, group=1)
+        for score in (1, 2):
+            self.make("Tied", score=score, group=0)
+        rows = [
+            ("GameScore order by name", up),
+            ("GameScore order by name asc", up),
+            ("GameScore order by name desc", down),
+            ("GameScore order by -name", down),
+            ("GameScore order by +name desc", up),
+            ("Tied order by group, score", [1, 2, 0]),
+            ("Tied order by group, score desc", [0, 2, 1]),
+            ("Tied order by +group, -score", [2, 1, 0]),
+            ("Tied order by -group, +score desc", [0, 1, 2]),
+        ]
+        for text, wanted in rows:
+            with self.subTest(text):
+                self.assertEqual([row["score"] for row in self.cql(f"select score from {text}")["results"]], wanted)
+
+    def test_conditions_are_nested_as_deep_as_allowed(self):
+        for depth, is_allowed in ((20, True), (21, False)):
+            text = "select * from GameScore where " + "(" * depth + "score = 1" + ")" * depth
+            with self.subTest(depth):
+                if is_allowed:
+                    self.assertEqual(len(self.cql(text)["results"]), 1)
+                else:
+                    self.code(300, "GET", "/cloudQuery", cql=text)
 
     def test_syntax_errors_are_300_and_say_where(self):
         for text in (
@@ -899,6 +978,15 @@ class NestingTest(ServiceTestCase):
                     lambda transaction: transaction.compiler(transaction.known).select(query, ("o.id", []))
                 )
                 self.assertLess(len(text), 600 * (depth + 1))
+
+    def test_sub_query_may_select_the_id(self):
+        target = self.make("Chosen", n=1)
+        self.make("Chosen", n=2)
+        holder = self.make("Choosing", text=target)
+        self.make("Choosing", text="other")
+        for where, ids in (({"n": 1}, [holder]), ({"n": 2}, [])):
+            select = {"$select": {"key": "objectId", "query": {"className": "Chosen", "where": where}}}
+            self.assertEqual([row["objectId"] for row in self.find("Choosing", {"text": select})], ids)
 
     def test_sub_query_finds_pointers_in_columns_of_any_type(self):
         target = self.make("Target", a=1)

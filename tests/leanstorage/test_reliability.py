@@ -20,7 +20,7 @@ import requests
 
 from leanstorage.resources import batch
 from leanstorage.__main__ import main
-from leanstorage.rules.call import Call, Caller
+from leanstorage.rules.call import Call, Caller, Traffic
 from leanstorage.store import QueryTimeout, StoreUnavailable, open_store
 from tests.leanstorage.service_support import KEYS, SERVER, ServiceTestCase, open_database
 from tests.support import ROOT, clean_environment, free_port, python, running
@@ -364,6 +364,15 @@ class LimitsTest(ServiceTestCase):
             spared = {**headers, "X-LC-Hook-Key": KEYS["hook_key"]}
             self.assertEqual(self.raw("GET", "/1.1/classes/_Role", headers=spared, **there).status, 200)
             self.assertEqual(self.raw("GET", "/1.1/date").status, 200)
+
+    def test_call_that_is_made_again_counts_once(self):
+        traffic = Traffic()
+        self.assertEqual(traffic.count("1.2.3.4", 1), 1)
+        traffic.take_back("1.2.3.4")
+        traffic.take_back("1.2.3.4")
+        self.assertEqual([traffic.count("1.2.3.4", 1), traffic.count("1.2.3.4", 5), traffic.count("1.2.3.5", 1)], [1, 6, 1])
+        traffic.take_back("1.2.3.4")
+        self.assertEqual(traffic.count("1.2.3.4", 1), 6)
 
     def test_batch_counts_as_many_calls_as_it_makes(self):
         headers = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"]}

@@ -160,6 +160,27 @@ class FormsTest(ImportTestCase):
             self.assertEqual([json.loads(one) for _, one, _ in found], rows)
             self.assertEqual([number for number, _, _ in found], [2, 8])
 
+        for junk in (b"[{}, x {}]", b'[{} "x", {}]', b"[{}\n12 ,\n{}]"):  # between rows, where a chunk may end as well
+            for step in range(1, len(junk) + 2):
+                stream = Dripping(junk)
+                stream.step = step
+                with self.subTest(junk, step=step):
+                    found = list(formats.elements(stream, b"["))
+                    self.assertEqual([one for _, one, wrong in found if not wrong], [b"{}", b"{}"])
+                    self.assertIn("not an object", [wrong for _, _, wrong in found])
+
+    def test_files_of_a_folder_come_in_one_order_and_no_hidden_or_linked_one(self):
+        folder = self.folder / "many"
+        names = ["b/Foo.jsonl", "a/Foo.jsonl", "c/Foo.jsonl", "c/a/Foo.jsonl", "Bar.jsonl", "Bar_schema.json", "a/Foo_schema.json"]
+        for name in [*names, "a/.hidden.jsonl"]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text('{"objectId": "a"}')
+        (folder / "link.jsonl").symlink_to(folder / "Bar.jsonl")
+        found = list(sources.members([folder]))
+        wanted = ["Bar_schema.json", "Bar.jsonl", None, "a/Foo_schema.json", "a/Foo.jsonl", "b/Foo.jsonl", "c/Foo.jsonl", "c/a/Foo.jsonl"]
+        self.assertEqual([None if isinstance(one, sources.SourceError) else one.label for one in found], [name and str(folder / name) for name in wanted])
+        self.assertIn("link.jsonl: a symbolic link", str(found[2]))
+
     @unittest.skipUnless(bson_rows.is_available(), "PyMongo is not installed")
     def test_bson_backup_becomes_the_same_objects(self):
         from datetime import datetime

@@ -6,19 +6,22 @@ import json
 import os
 import socket
 import threading
+import unittest
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest import mock
+from urllib.parse import parse_qs, urlsplit
 
 import requests
 
 from leanstorage.blobs import folder
 from leanstorage import keys as key_files
 from leanstorage.blobs.folder import FolderBlobs
-from leanstorage.store import Row
+from leanstorage.store import now, Row
 from leanstorage.takeout import exporter, file_import, importer, puller, remote
 from leanstorage.takeout.budget import Budget, OutOfCalls
 from leanstorage.takeout.report import Report
-from leanstorage.rules.values import pointer
+from leanstorage.rules.values import parse_time, pointer
 from tests.leanstorage.storage_support import StorageTestCase
 
 
@@ -59,6 +62,52 @@ class Clock:
     def sleep(self, seconds):
         with self._lock:
             self.slept.append(seconds)
+
+
+class RemoteTest(unittest.TestCase):
+    """The API that is pulled from, without anything behind it."""
+
+    def test_source_that_never_answers_is_given_up(self):
+        limits = mock.patch.object(remote, "TIMEOUT", (0.1, 0.1))
+        with limits, socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as pool:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            source = remote.Remote(url, "id", "key", 1, clock=Clock())
+            for ask in (source.now, lambda: list(source.download(f"{url}/file"))):
+                waiting = pool.submit(ask)
+                try:
+                    self.assertIsInstance(waiting.exception(20), remote.RemoteError)
+                finally:
+                    if not waiting.done():
+                        silent.shutdown(socket.SHUT_RDWR)
+            source.close()
+
+    def test_redirect_of_the_api_and_proxies_are_not_followed(self):
+        asked = []
+
+        class Leading(BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path)
+                self.send_response(302)
+                self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Leading) as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+            thread.start()
+            try:
+                proxies = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "http_proxy")}
+                source = remote.Remote(f"http://127.0.0.1:{server.server_port}", "id", "key", 1, clock=Clock())
+                with mock.patch.dict(os.environ, {**proxies, "NO_PROXY": "", "no_proxy": ""}), self.assertRaises(remote.RemoteError):
+                    source.now()
+                source.close()
+            finally:
+                server.shutdown()
+                thread.join()
+        self.assertEqual(asked, ["/1.1/date"])
 
 
 class PullTestCase(StorageTestCase):
@@ -150,6 +199,26 @@ class PullTest(PullTestCase):
         self.assert_equal("second")
         target = self.start("target", keys=self.keys)
         self.assertEqual(target.request("POST", "/users", {"username": "anna", "password": "p"})[1]["code"], 202)
+
+    def test_second_pull_asks_for_what_was_written_a_minute_before_the_first(self):
+        self.fill(3)
+        asked = []
+
+        def note(path):
+            where = json.loads(parse_qs(urlsplit(path).query).get("where", ["{}"])[0])
+            if "updatedAt" in where:
+                asked.append(parse_time(where["updatedAt"]["$gte"]["iso"]))
+
+        url = self.proxy(note)
+        began = now()
+        self.assertEqual(self.pull(url), 0, self.output.getvalue())
+        ended = now()
+        asked.clear()
+        self.assertEqual(self.pull(url), 0, self.output.getvalue())
+        self.assertTrue(asked)
+        for time in asked:
+            self.assertTrue(began - 60_000 - 1 <= time <= ended, (began, time, ended))
+        self.assertLess(min(asked), began)
 
     def members(self, storage, path, key, owner):
         query = {"where": json.dumps({"$relatedTo": {"object": owner, "key": key}}), "order": "objectId"}

@@ -11,7 +11,7 @@ from unittest import mock
 
 from leanstorage import __main__ as command_line
 from leanstorage.resources import login, mail
-from leanstorage.rules import attempts, classes
+from leanstorage.rules import classes
 from leanstorage.rules.call import Options
 from leanstorage.store import now
 from leanstorage.rules.values import parse_time
@@ -111,9 +111,13 @@ class LoginTest(ServiceTestCase):
         for _ in range(7):
             self.code(210, "POST", "/login", {"username": "locked", "password": "x"})
         self.code(219, "POST", "/login", {"username": "locked", "password": "pw"})
-        later = now() + attempts.LOCK_MS + 1
-        with mock.patch("leanstorage.store.transaction.now", return_value=later), mock.patch("leanstorage.rules.attempts.now", return_value=later):
-            self.login(username="locked", password="pw")
+        for seconds, is_locked in ((14 * 60, True), (15 * 60 + 1, False)):
+            later = now() + seconds * 1000
+            with mock.patch("leanstorage.store.transaction.now", return_value=later), mock.patch("leanstorage.rules.attempts.now", return_value=later):
+                if is_locked:
+                    self.code(219, "POST", "/login", {"username": "locked", "password": "pw"})
+                else:
+                    self.login(username="locked", password="pw")
 
     def test_right_password_clears_earlier_failures(self):
         self.user("clears")
