@@ -22,8 +22,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from leanstorage.resources import files, mail, roles, third_parties
-from leanstorage.rules import classes, indexes
-from leanstorage import keys as key_files
+from leanstorage.rules import classes
+from leanstorage import access, keys as key_files
 from leanstorage.rules.call import LOOPBACK, Options, Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
@@ -119,13 +119,27 @@ def parser() -> argparse.ArgumentParser:
     _add_env(commands)
     _add_outbox(commands, storage)
     _add_permissions(commands, storage)
-    _add_index(commands, storage)
+    access.add_index(commands, storage, _opened_store)
+    _add_check(commands, storage)
     add_commands(commands, storage, database_url, files_place)
     return top
 
 
 def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
     command = commands.add_parser("serve", parents=[storage], help="serve the storage API")
+    _add_service(command)
+    command.set_defaults(run=serve, makes=True)
+
+
+def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "check", parents=[storage], help="list what should be closed, the worst first; it takes the options of serve"
+    )
+    _add_service(command)
+    command.set_defaults(run=check)
+
+
+def _add_service(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--host",
         default="127.0.0.1",
@@ -164,7 +178,6 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", 
     )
     _add_policies(command)
     _add_limits(command)
-    command.set_defaults(run=serve, makes=True)
 
 
 def _add_policies(command: argparse.ArgumentParser) -> None:
@@ -278,16 +291,6 @@ def _add_permissions(commands: "argparse._SubParsersAction[argparse.ArgumentPars
             help="everyone, users, nobody, or user ids and role:NAMEs with commas (default: left as it is)",
         )
     command.set_defaults(run=permissions)
-
-
-def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
-    command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
-    command.add_argument("class_name", metavar="CLASS")
-    command.add_argument(
-        "keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is"
-    )
-    command.add_argument("--drop", action="store_true", help="take the index of these keys away")
-    command.set_defaults(run=index)
 
 
 def _port(text: str) -> int:
@@ -410,6 +413,11 @@ def _run(service: Service, listening: socket.socket, threads: int) -> None:
         service.store.close()
 
 
+def check(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
+    """Print what should be closed; 1 when somebody could take over, read or change what is others'."""
+    return access.check(database_url(options, data), _settings(options), data, files_place(options, data), keys)
+
+
 def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Print `export` lines, as `lean env` does."""
     url = options.public_url or f"http://{options.host}:{options.port}"
@@ -480,17 +488,6 @@ def _check_known(transaction: Transaction, name: str) -> None:
         raise ValueError(
             f"there is no user with the id {name!r}: it takes everyone, users, nobody, or ids and role:NAMEs"
         )
-
-
-def index(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
-    """Make or drop an index, then print those of the class, one a line."""
-    with _opened_store(options, data) as store:
-        if options.keys:
-            (indexes.drop if options.drop else indexes.create)(store, options.class_name, options.keys)
-        found = store.read(lambda transaction: indexes.listed(transaction, options.class_name))
-    for found_keys in found:
-        print(options.class_name, *found_keys)
-    return 0
 
 
 def _without_password(url: str) -> str:
