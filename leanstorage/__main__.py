@@ -373,6 +373,7 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
         raise OSError(port_trouble(error, options.port, "--port")) from error
     with opened_socket as listening:
         service = opened()
+        service.blobs.check()
         try:
             signal.signal(signal.SIGTERM, stop)
             print(f"LeanStorage listens on http://{options.host}:{listening.getsockname()[1]}", flush=True)

@@ -105,6 +105,9 @@ class FolderBlobs:
             if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                 self.drop(str(path))
 
+    def check(self) -> None:
+        """What a start should find out; `open` has made the folder."""
+
     def _unavailable(self, error: OSError) -> StoreUnavailable:
         return StoreUnavailable(f"a file cannot be written: {error.strerror}: {self.folder}")
 

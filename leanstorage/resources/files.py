@@ -202,14 +202,17 @@ def claim(service: Service, lookup: str) -> bool:
 
 
 def callback(call: Call) -> Answer:
-    """POST /fileCallback: `result` false takes the file away again, within the hour of its token."""
+    """POST /fileCallback: 200 says that the file is there; `result` false takes it away again, within the hour of its token.
+
+    Raises 1 for a file that did not arrive, 401 for a token that is not known any more.
+    """
     body = call.json_body()
     token = body.get("token")
     if not isinstance(token, str):
         return ok({})
     lookup = token_lookup(call.service.token_secret, token)
     if body.get("result") is not False:
-        claim(call.service, lookup)
+        _check_arrived(call.service, lookup)
         return ok({})
 
     def work(transaction: Transaction) -> tuple[str | None, str | None]:
@@ -229,6 +232,16 @@ def callback(call: Call) -> Answer:
     if key:
         call.service.blobs.delete(key)
     return ok({})
+
+
+def _check_arrived(service: Service, lookup: str) -> None:
+    if claim(service, lookup):
+        return
+    upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
+    if upload is None:
+        raise StorageError(Code.UNAUTHORIZED)
+    if not upload.get("done"):
+        raise StorageError(Code.BAD_REQUEST, detail="The file did not arrive.")
 
 
 def create_external(call: Call) -> Answer:
