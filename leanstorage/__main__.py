@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from leanstorage.resources import files, roles, third_parties
-from leanstorage.rules import classes, indexes, uniques
-from leanstorage import VERSION, class_settings, keys as key_files, signing_in
+from leanstorage.rules import classes
+from leanstorage import VERSION, access, class_settings, keys as key_files, signing_in
 from leanstorage.rules.call import Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
@@ -122,7 +122,8 @@ def parser() -> argparse.ArgumentParser:
     _add_env(commands)
     add_outbox(commands, storage, _opened_store)
     _add_permissions(commands, storage)
-    _add_index(commands, storage)
+    access.add_index(commands, storage, _opened_store)
+    _add_check(commands, storage)
     operator_commands.add_commands(commands, storage, database_url, files_place)
     add_commands(commands, storage, database_url, files_place)
     class_settings.add_commands(commands, storage, database_url)
@@ -131,10 +132,22 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
     command = commands.add_parser("serve", parents=[storage], help="serve the storage API")
+    _add_service(command)
+    command.set_defaults(run=serve, makes=True)
+
+
+def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "check", parents=[storage], help="list what should be closed, the worst first; it takes the options of serve"
+    )
+    _add_service(command)
+    command.set_defaults(run=check)
+
+
+def _add_service(command: argparse.ArgumentParser) -> None:
     add_place(command)
     add_serve_options(command)
     signing_in.add_options(command)
-    command.set_defaults(run=serve, makes=True)
 
 
 def _add_env(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -160,13 +173,6 @@ def _add_permissions(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     command.set_defaults(run=permissions)
 
 
-def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
-    command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
-    command.add_argument("class_name", metavar="CLASS")
-    command.add_argument("keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is")
-    command.add_argument("--drop", action="store_true", help="take the index of these keys away")
-    command.add_argument("--unique", action="store_true", help="one that refuses equal values (137); built only when unique")
-    command.set_defaults(run=index)
 
 
 @contextmanager
@@ -220,6 +226,7 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
         if options.admin:
             check_admin(options.admin, port, options.processes)
         service = opened()
+        service.blobs.check_start()
         try:
             signal.signal(signal.SIGTERM, stop)
             print(f"LeanStorage listens on http://{options.host}:{port}", flush=True)
@@ -293,6 +300,11 @@ def _observer(given: argparse.Namespace) -> Observer | None:
     return Observer(log) if log or given.admin else None
 
 
+def check(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
+    """Print what should be closed; 1 when somebody could take over, read or change what is others'."""
+    return access.check(database_url(options, data), service_options(options), data, files_place(options, data), keys)
+
+
 def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Print `export` lines, as `lean env` does."""
     url = options.public_url or f"http://{options.host}:{options.port}"
@@ -341,18 +353,6 @@ def _check_known(transaction: Transaction, name: str) -> None:
         raise ValueError(
             f"there is no user with the id {name!r}: it takes everyone, users, nobody, or ids and role:NAMEs"
         )
-
-
-def index(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
-    """Make or drop an index, then print those of the class, one a line."""
-    with _opened_store(options, data) as store:
-        if options.keys:
-            kind = uniques if options.unique else indexes
-            (kind.drop if options.drop else kind.create)(store, options.class_name, options.keys)
-        found = store.read(lambda one: [*indexes.listed(one, options.class_name), *uniques.listed(one, options.class_name)])
-    for found_keys in found:
-        print(options.class_name, *found_keys)
-    return 0
 
 
 def _without_password(url: str) -> str:

@@ -34,6 +34,8 @@ class Blobs(Protocol):
 
     def check(self) -> None: ...
 
+    def check_start(self) -> None: ...
+
 
 def open_blobs(place: str | Path) -> Blobs:
     """The bytes at `s3://BUCKET/PREFIX` or in a folder. Raises ValueError for an URL that is neither."""

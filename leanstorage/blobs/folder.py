@@ -114,6 +114,9 @@ class FolderBlobs:
         except OSError as error:
             raise self._unavailable(error) from error
 
+    def check_start(self) -> None:
+        """What a start should find out; `open` has made the folder."""
+
     def _unavailable(self, error: OSError) -> StoreUnavailable:
         return StoreUnavailable(f"a file cannot be written: {error.strerror}: {self.folder}")
 

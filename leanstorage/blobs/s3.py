@@ -5,6 +5,7 @@ boto3's own settings (AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, ...); clients must
 """
 import re
 import secrets
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -120,6 +121,16 @@ class S3Blobs:
 
     def sweep(self) -> None:
         """What nobody claimed is the bucket's to drop, by a lifecycle rule on `uploads/`: no listing is cheap."""
+
+    def check_start(self) -> None:
+        """Raise ValueError when there is no such bucket; say so when that cannot be found out: it may pass."""
+        try:
+            found = self._call(self.client.head_bucket, Bucket=self.bucket)
+        except StoreUnavailable as error:
+            print(f"files cannot be kept or read for now: {error}", file=sys.stderr, flush=True)
+            return
+        if found is None:
+            raise ValueError(f"there is no bucket {self.bucket} at {self.client.meta.endpoint_url}")
 
     def _new_name(self) -> str:
         return f"{self.prefix}uploads/{secrets.token_hex(16)}"

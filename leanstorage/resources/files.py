@@ -209,15 +209,17 @@ def claim(service: Service, lookup: str) -> bool:
 
 
 def callback(call: Call) -> Answer:
-    """POST /fileCallback: `result` false takes the file away again, within the hour of its token."""
+    """POST /fileCallback: 200 says that the file is there; `result` false takes it away again, within the hour of its token.
+
+    Raises 1 for a file that did not arrive, 401 for a token that is not known any more.
+    """
     body = call.json_body()
     token = body.get("token")
     if not isinstance(token, str):
         return ok({})
     lookup = token_lookup(call.service.token_secret, token)
     if body.get("result") is not False:
-        if not claim(call.service, lookup):
-            _take_empty(call.service, lookup)
+        _check_arrived(call.service, lookup)
         return ok({})
 
     def work(transaction: Transaction) -> tuple[str | None, str | None]:
@@ -239,11 +241,20 @@ def callback(call: Call) -> Answer:
     return ok({})
 
 
-def _take_empty(service: Service, lookup: str) -> None:
-    """Make the file of an upload that was announced to be empty: an SDK may have nothing to bring but this word (Java)."""
-    upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
-    if not upload or upload.get("done") or upload["body"]["metaData"].get("size") != 0:
+def _check_arrived(service: Service, lookup: str) -> None:
+    """Raise 401 for an unknown upload, 400 for bytes that did not come.
+
+    An upload that was announced to be empty is made now: an SDK may have nothing to bring but this word (Java).
+    """
+    if claim(service, lookup):
         return
+    upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
+    if upload is None:
+        raise StorageError(Code.UNAUTHORIZED)
+    if upload.get("done"):
+        return
+    if upload["body"]["metaData"].get("size") != 0:
+        raise StorageError(Code.BAD_REQUEST, detail="The file did not arrive.")
     staged, size, digest = service.blobs.write(())
     try:
         _complete(service, lookup, upload, staged, size, digest)

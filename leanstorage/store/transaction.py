@@ -231,6 +231,11 @@ class Transaction:
         )
         return [_row(row) for row in found]
 
+    def open_objects(self, patterns: Sequence[str]) -> dict[str, int]:
+        """{class: number of objects} without an ACL, or with one whose canonical text is LIKE one of `patterns`."""
+        tests = "".join([" OR acl LIKE ?"] * len(patterns))
+        return dict(self.execute(f"SELECT class, count(*) FROM objects WHERE acl IS NULL{tests} GROUP BY class", patterns))
+
     def insert_many(self, class_name: str, rows: Sequence[tuple[str, int, int, Rights | None, str]]) -> None:
         """Store new objects, (id, created, updated, acl, body as canonical text); the caller knows that no id is taken.
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import requests
 
-from leanstorage.store import open_store
-from tests.support import ROOT, free_port, python, running, until
+from leanstorage.store import open_store, StoreUnavailable
+from tests.support import clean_environment, ROOT, free_port, python, running, until
 
 KEYS = {
     "LEANCLOUD_APP_ID": "appid",
@@ -36,6 +36,31 @@ class LayoutTest(unittest.TestCase):
                 database.execute("PRAGMA user_version = 2")
             with self.assertRaisesRegex(ValueError, "layout 2 and this program knows 1"):
                 open_store(url)
+
+
+class HostsTest(unittest.TestCase):
+    def test_silent_host_is_tried_last_and_a_lone_one_stays(self):
+        try:
+            from psycopg.conninfo import conninfo_to_dict
+
+            from leanstorage.store.postgresql.hosts import are_several, with_last
+        except ImportError:
+            self.skipTest("psycopg is not installed")
+        rows = [
+            ("postgresql://u:p@a:1,b:2/name?target_session_attrs=read-write", ("a", "1"), "b,a", "2,1"),
+            ("postgresql://u:p@a:1,b:2/name", ("b", "2"), "a,b", "1,2"),
+            ("postgresql://u:p@a:1,b:2,c:3/name", ("b", "2"), "a,c,b", "1,3,2"),
+            ("postgresql://u:p@a,b/name?port=5433", ("a", "5433"), "b,a", "5433,5433"),
+            ("postgresql://u:p@a:1,b:2/name", ("z", "1"), "a,b", "1,2"),
+            ("postgresql://u:p@a:1/name", ("a", "1"), "a", "1"),
+            ("postgresql:///name?host=/run/postgresql", ("/run/postgresql", "5432"), "/run/postgresql", None),
+        ]
+        for url, silent, hosts, ports in rows:
+            with self.subTest(url=url, silent=silent):
+                found = conninfo_to_dict(with_last(url, *silent))
+                self.assertEqual((found["host"], found.get("port")), (hosts, ports))
+                self.assertEqual({**found, "host": "", "port": ""}, {**conninfo_to_dict(url), "host": "", "port": ""})
+                self.assertEqual(are_several(url), "," in hosts)
 
 
 @unittest.skipUnless(HAS_POSTGRESQL, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
@@ -125,6 +150,28 @@ class TroubleTest(unittest.TestCase):
                 for pid in reversed(frozen):
                     os.kill(pid, signal.SIGCONT)
             self.assert_well_within(15)
+
+    def test_one_silent_connection_makes_all_of_its_age_distrusted(self):
+        store = open_store(self.url)
+        self.addCleanup(store.close)
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda _: store.read(lambda transaction: transaction.execute("SELECT pg_sleep(0.3)")), range(6)))
+        old = [one for one in store._pool._pool]
+        self.assertGreater(len(old), 2)
+        store._query_seconds = 0.5
+        for connection in old:
+            connection.wire.answer_seconds = 0.5
+            connection.execute("SET statement_timeout = 0")
+        with self.assertRaisesRegex(StoreUnavailable, "NoAnswer"):
+            store.read(lambda transaction: transaction.execute("SELECT pg_sleep(3)"))
+        self.assertTrue(all(connection.closed for connection in old))
+        self.assertEqual(store.read(lambda transaction: transaction.execute("SELECT 1")), [(1,)])
+
+    def test_failover_to_a_standby_loses_and_doubles_nothing(self):
+        command = python(str(ROOT / "bench" / "failover.py"), "frozen", "stopped")
+        done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=180)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(done.stdout.count("nothing lost, nothing doubled"), 2)
 
     def test_row_that_somebody_else_holds_is_503_which_clients_try_again(self):
         import psycopg

@@ -111,6 +111,17 @@ class FilesTest(ServiceTestCase):
         for body in ({}, {"token": "unknown", "result": False}, {"token": 5}):
             self.assertEqual(self.api("POST", "/fileCallback", body), {})
 
+    def test_callback_never_says_that_a_file_is_there_which_did_not_arrive(self):
+        token = self.token()
+        body = {"token": token["token"], "result": True}
+        for sent in (body, {"token": token["token"]}):
+            self.code(1, "POST", "/fileCallback", sent)
+        self.assertEqual(self.put(token).status, 200)
+        for _ in range(2):
+            self.assertEqual(self.api("POST", "/fileCallback", body), {})
+        for unknown in ("unknown", files._new_token(self.service, now())):
+            self.code(401, "POST", "/fileCallback", {"token": unknown, "result": True}, status=401)
+
     def test_ranges_and_caching(self):
         token = self.upload()
         size = len(DATA)

@@ -10,6 +10,7 @@ from unittest import mock
 
 import requests
 
+from leanstorage import __main__ as command_line
 from leanstorage.resources import files
 from leanstorage.blobs import open_blobs
 from leanstorage.store import StoreUnavailable, now
@@ -218,6 +219,31 @@ class S3Test(S3Case):
             arguments = python("-W", "ignore", "-c", SDK, KEYS["id"], KEYS["key"])
             done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
         self.assertEqual(done.stdout.split("\n"), ["straight", "a b.txt 8", "404", ""], done.stderr)
+
+
+    def test_callback_of_a_file_that_never_came_is_no_200(self):
+        token = self.token()
+        self.call_back(token, status=400)
+        self.put(token)
+        for _ in range(2):
+            self.call_back(token)
+        self.assertEqual(self.fetch(token).content, DATA)
+
+    def test_bucket_that_is_not_there_is_refused_at_the_start(self):
+        with mock.patch.dict(os.environ, {"LEANSTORAGE_DATA": str(self.folder / "none")}), contextlib.redirect_stderr(io.StringIO()) as said:
+            code = command_line.main(["serve", "--port", "0", "--files", "s3://no-such-bucket/x"])
+        self.assertEqual(code, 1)
+        self.assertIn("cannot start: there is no bucket no-such-bucket at " + self.moto, said.getvalue())
+        self.assertNotIn("Traceback", said.getvalue())
+        self.service.blobs.check()
+
+    def test_object_storage_that_is_away_at_the_start_is_said(self):
+        with mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{free_port()}"}):
+            blobs = open_blobs(self.files)
+        self.addCleanup(blobs.client.close)
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            blobs.check()
+        self.assertIn("files cannot be kept or read for now: object storage is not there", said.getvalue())
 
 
 class UnreachableTest(S3Case):

@@ -49,6 +49,16 @@ class SmtpServer:
             def say(self, line):
                 self.wfile.write(line.encode() + b"\r\n")
 
+            def take(self, sender, to):
+                self.say("354 go on")
+                data = b""
+                while not data.endswith(b"\r\n.\r\n"):
+                    data += self.rfile.readline()
+                outer.messages.append((sender, to, data[:-3]))
+                outer.tls.append(self.is_tls)
+                self.say("250 ok")
+                outer.arrived.set()
+
             def handle(self):
                 self.say("220 test")
                 sender = to = None
@@ -73,14 +83,7 @@ class SmtpServer:
                         to = line.split("<")[1].split(">")[0]
                         self.say(outer.answers.get(to, "250 ok"))
                     elif word == "DATA":
-                        self.say("354 go on")
-                        data = b""
-                        while not data.endswith(b"\r\n.\r\n"):
-                            data += self.rfile.readline()
-                        outer.messages.append((sender, to, data[:-3]))
-                        outer.tls.append(self.is_tls)
-                        self.say("250 ok")
-                        outer.arrived.set()
+                        self.take(sender, to)
                     elif word == "QUIT":
                         self.say("221 bye")
                         return

@@ -79,7 +79,7 @@ class SweepTest(ServiceTestCase):
         direct = ("uploads/somewhere", "https://elsewhere/")
         with mock.patch.object(self.service.blobs, "direct_upload", return_value=direct):
             token = self.token()
-        self.api("POST", "/fileCallback", {"token": token["token"], "result": True})
+        self.code(1, "POST", "/fileCallback", {"token": token["token"], "result": True})
         self.assertEqual(self.raw("GET", "/" + token["key"]).status, 404)
         later = now() + files.UPLOAD_MS + files.UNCLAIMED_MS + 1
         with mock.patch("leanstorage.resources.files.now", return_value=later):

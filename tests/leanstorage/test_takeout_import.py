@@ -165,7 +165,7 @@ class FormsTest(ImportTestCase):
                 stream = Dripping(junk)
                 stream.step = step
                 with self.subTest(junk, step=step):
-                    found = list(formats.elements(stream, b"["))
+                    found = list(raw_rows.elements(stream, b"["))
                     self.assertEqual([one for _, one, wrong in found if not wrong], [b"{}", b"{}"])
                     self.assertIn("not an object", [wrong for _, _, wrong in found])
 

@@ -372,6 +372,10 @@ def refused_beyond_loopback(reader, command):
     reader.case.assertIn("beyond loopback the keys must come from the environment", said)
 
 
+def finds_something(reader, command):
+    assert "anybody reads or changes" in reader.run(command, code=1), command
+
+
 def called_through_storage(reader, command):
     """Beside the storage and the app, with the keys that the document exported: each knows the other's address."""
     app, storage = free_port(), free_port()
@@ -447,6 +451,7 @@ OTHERWISE = (
     (r"([A-Za-z_]+=\S+ )*python wsgi\.py", served_by_app, "it never ends: it is started and stopped"),
     (r"gunicorn .*", checked_by_gunicorn, "it never ends, and test_gunicorn_runs_the_app_over_real_http runs it"),
     (r"python -m leanstorage serve --host 0\.0\.0\.0", refused_beyond_loopback, "it is said to be refused"),
+    (r"python -m leanstorage check", finds_something, "it fails where there is something to find, as there is here"),
     (r"python -m leanstorage serve .*postgresql://.*", served_on_postgresql, "as the next; there may be no PostgreSQL"),
     (r"python -m leanstorage serve .*s3://.*", served_on_s3, "as the next; there may be no S3"),
     (r"python -m leanstorage serve(?!.*--help).*", served_by_storage, "it never ends: it is started and stopped"),

@@ -21,11 +21,13 @@ from leanstorage.store import (
 )
 from leanstorage.store.fragments import index_name
 from leanstorage.store.transaction import Seen, Transaction, settle
+from leanstorage.store.postgresql.hosts import are_several, CONNECT_SECONDS, with_last
 from leanstorage.store.postgresql.transaction import PostgresqlTransaction
 from leanstorage.store.postgresql.wire import Connection, NoAnswer
 
 MAX_CONNECTIONS = 8  # per process for its threads: more than these only get in each other's way
 MAX_LENT = 8  # more, see store.waiting
+LENT_ANSWER_SECONDS = 3  # for one answer to the loop, whose statements are short
 PROBE_SECONDS = 2
 WAIT_SECONDS = 5  # for a free connection
 RECONNECT_SECONDS = 3  # after which a new one is tried at the next call: the waits between two tries double
@@ -68,15 +70,16 @@ class PostgresqlStore:
     def __init__(self, url: str, query_seconds: float = QUERY_SECONDS) -> None:
         self._seen = Seen()
         self._query_seconds = query_seconds  # of one statement, and of all matching of one query
+        self._conninfo, self._distrusted = url, 0.0
         self._pool = ConnectionPool(
-            url,
+            lambda: self._conninfo,
             min_size=1,
             max_size=MAX_CONNECTIONS + MAX_LENT,
             timeout=WAIT_SECONDS,
             reconnect_timeout=RECONNECT_SECONDS,
             configure=self._configure,
             connection_class=Connection,
-            kwargs={"autocommit": True, "connect_timeout": WAIT_SECONDS},
+            kwargs={"autocommit": True, "connect_timeout": CONNECT_SECONDS if are_several(url) else WAIT_SECONDS},
             open=False,
         )
         try:
@@ -103,6 +106,8 @@ class PostgresqlStore:
                 with self._connection() as connection:
                     return self.read_on(connection, work)
             except psycopg.OperationalError as error:
+                if isinstance(error, NoAnswer):
+                    self.distrust(connection)
                 _raise_known(error, is_last)
                 self._pool.check()  # where one connection was lost the others are too
         raise AssertionError("unreachable")
@@ -118,6 +123,8 @@ class PostgresqlStore:
                     raise StoreUnavailable("the write met others again and again") from error
                 time.sleep(0.01 * attempt)
             except psycopg.OperationalError as error:
+                if isinstance(error, NoAnswer):
+                    self.distrust(connection)
                 _raise_known(error, attempt == TRIES)
                 self._pool.check()
         raise AssertionError("unreachable")
@@ -145,6 +152,8 @@ class PostgresqlStore:
             except psycopg.OperationalError as error:
                 if isinstance(error, CONFLICTS) or wire.is_undone:
                     raise
+                if isinstance(error, NoAnswer):
+                    self.distrust(connection)
                 # A commit whose answer was lost may have happened: doing it again could do it twice.
                 raise StoreUnavailable(type(error).__name__) from error
             if status != b"COMMIT":  # so the server says that a statement had failed, and nothing is kept
@@ -153,11 +162,22 @@ class PostgresqlStore:
 
         return settle(attempt, self._seen)
 
+    def distrust(self, silent: Connection) -> None:
+        """Use no connection any more that is as old as one on which nothing was answered, and try its host last.
+
+        A server that is frozen or cut off is silent on all of them: each would be found out after as long a wait.
+        """
+        if silent.wire.made >= self._distrusted:  # else that was done already
+            self._distrusted = time.monotonic()
+            self._conninfo = with_last(self._conninfo, *silent.wire.server)
+            self._pool.drain()
+
     def lend(self, statement_seconds: float) -> Connection:
         """A connection for as long as the caller wants it, with a limit of its own. Raises psycopg's errors."""
         connection = self._pool.getconn()
         try:
-            connection.execute(f"SET statement_timeout = {round(statement_seconds * 1000)}")
+            connection.wire.answer_seconds = LENT_ANSWER_SECONDS
+            connection.wire.command(f"SET statement_timeout = {round(statement_seconds * 1000)}".encode())
         except BaseException:  # a dead one, after a restart of the database; kept, it would be missing for ever
             connection.close()
             self._pool.putconn(connection)
@@ -195,10 +215,10 @@ class PostgresqlStore:
             connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index_name(class_name, keys)}")
 
     def _configure(self, connection: Connection) -> None:
-        connection.execute(f"SET statement_timeout = {round(self._query_seconds * 1000)}")
-        connection.execute(f"SET lock_timeout = {LOCK_MS}")
+        connection.wire.command(f"SET statement_timeout = {round(self._query_seconds * 1000)}".encode())
+        connection.wire.command(f"SET lock_timeout = {LOCK_MS}".encode())
         connection.wire.answer_seconds = self._query_seconds + 1
-        connection.execute("SET jit = off")  # compiling takes longer than these statements do
+        connection.wire.command(b"SET jit = off")  # compiling takes longer than these statements do
         # Documents are decoded in one place, for every database.
         set_json_loads(bytes.decode, connection)  # type: ignore[arg-type]  # psycopg calls it with bytes only
 

@@ -77,11 +77,17 @@ class WaitingStore:
 
     def _give_up_the_silent(self) -> None:
         """Close connections that have not answered in time; their works go on, and find them closed."""
-        for lent in list(self._lent.values()):
-            if lent.waiter is not None and time.monotonic() - lent.since > lent.connection.wire.answer_seconds:
-                self._loop.unwatch(lent.file)
-                lent.connection.close()
-                self._ready(lent)
+        now = time.monotonic()
+        silent = [one for one in self._lent.values() if one.waiter is not None and now - one.since > one.connection.wire.answer_seconds]
+        for lent in silent:
+            self._loop.unwatch(lent.file)
+            lent.connection.close()
+            self._store.distrust(lent.connection)
+        if silent:
+            while self._idle:  # they would be as silent
+                self._drop(self._idle.pop())
+        for lent in silent:
+            self._ready(lent)
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """`work(transaction)`; raise Later when it has to be done on a thread."""

@@ -39,6 +39,8 @@ class Wire:
 
     def __init__(self, connection: Connection) -> None:
         self.pgconn, self._connection = connection.pgconn, connection
+        self.made = time.monotonic()
+        self.server = connection.pgconn.host.decode(), connection.pgconn.port.decode()
         # Called to wait for the server where that is not for this thread to do.
         self.wait: Callable[[], None] | None = None
         # For one answer; a frozen server, or one behind a cut cable, says nothing at all. Its own limit comes first.
