@@ -55,7 +55,7 @@ class Observer:
         seconds = now - environ.get(ARRIVED, now)
         route, parameters = environ.get(ROUTE) or ("-", {})
         method = environ["REQUEST_METHOD"] if environ["REQUEST_METHOD"] in METHODS else "OTHER"
-        size = len(body) if isinstance(body, bytes) else _length(headers)
+        size = 0 if method == "HEAD" else len(body) if isinstance(body, bytes) else _length(headers)
         with self.lock:
             times = self.requests.get((method, route, status))
             if times is None:

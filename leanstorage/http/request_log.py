@@ -1,7 +1,7 @@
 """The log of requests: one line each, and for slow ones the shape of what was asked. Off unless the operator wants it.
 
 Lines hold no token, key, query, body or value. They are written by a thread of their own, so that no request waits for
-whoever reads them; when that takes too long, the oldest lines are dropped and counted.
+whoever reads them; when too many wait, new ones are dropped and counted.
 """
 import json
 import os
@@ -83,7 +83,7 @@ class RequestLog:
             piece += line
         if self._dropped:
             count, self._dropped = self._dropped, 0
-            piece += f"{count} lines of the request log were dropped: nobody read them\n".encode()
+            piece += (f'{{"dropped":{count}}}\n' if self._is_json else f"{count} lines of the request log were dropped: nobody read them\n").encode()
         if piece:
             self._put(piece)
 
