@@ -7,6 +7,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
@@ -103,9 +104,14 @@ class Observer:
         )
 
 
+@lru_cache(1000)
+def _checked(name: str) -> str:
+    return name if NAME.fullmatch(name) else "-"
+
+
 def _class_name(route: str, parameters: dict[str, str]) -> str:
     name = parameters.get("class_name") or CLASSES.get(route.split("/", 2)[1] if "/" in route else "", "")
-    return name if NAME.fullmatch(name) else "-"
+    return _checked(name)
 
 
 def _length(headers: Sequence[Header]) -> int:

@@ -8,8 +8,8 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import IO
+from functools import lru_cache
+from typing import IO, NamedTuple
 
 from leanstorage.rules.call import Call
 from leanstorage.store import Json
@@ -24,8 +24,7 @@ FORMATS = ("text", "json")
 OPTIONS = frozenset("count cql include keys limit order pvalues returnACL skip".split())  # of a query, named in its shape
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One request that was answered, and how."""
 
     at: float  # when it was answered, in seconds since 1970
@@ -100,7 +99,12 @@ class RequestLog:
 
 
 def _time(at: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at * 1000) % 1000:03d}Z"
+    return f"{_second(int(at))}.{int(at * 1000) % 1000:03d}Z"
+
+
+@lru_cache(2)  # lines come in the order of time
+def _second(at: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
 
 
 def _text(line: Line) -> str:
