@@ -72,7 +72,7 @@ def list_version(user_id: str) -> str:
 def save(cache: Cache, user: User, todo: leancloud.Object) -> None:
     """Store a new or changed todo; afterwards it is what storage has, hooks included."""
     with changing(cache, user), asking_storage():
-        todo.save(fetch_when_save=True)
+        todo.save()
 
 
 def find_page(

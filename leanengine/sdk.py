@@ -3,6 +3,8 @@
 Its session has a pool of 10, waits 15 s for a server that is lost, never tries again, uploads files outside of that
 session without any timeout, and raises whatever comes when an answer is not what it expects.
 """
+import json
+import re
 import sys
 import threading
 import time
@@ -17,6 +19,7 @@ from leancloud import client
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 from urllib3.util.retry import Retry
 
+from leanengine import saves
 from leanwsgi import messages
 
 POOL = 64  # connections; as many as there are threads that may wait for storage
@@ -42,6 +45,7 @@ STATUSES = {
     413: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     429: HTTPStatus.TOO_MANY_REQUESTS,
 }
+HOOK_TEXT = re.compile(r"Cloud Code validation failed\. Error detail : (.+)", re.DOTALL)
 REFUSED_CODE = 401  # the app's id or key, not the visitor's session
 BUSY_CODES = frozenset([124, 141, 502, 503])
 LOCK_SECONDS = 15 * 60
@@ -93,6 +97,7 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
 
 def mount() -> requests.Session:
     """Give the SDK's HTTP session our adapter, and return it. It talks to the configured server only: no proxies, no netrc."""
+    saves.see_hooks()
     client.session.trust_env = False
     for scheme in ("http://", "https://"):
         client.session.mount(scheme, StorageAdapter())
@@ -137,6 +142,18 @@ def asking_storage() -> Iterator[None]:
         raise _nonsense() from error
 
 
+def hook_text(text: str) -> str:
+    """What a hook said, of the text that storage makes of it: `Cloud Code validation failed. Error detail : {"code": ...}`."""
+    found = HOOK_TEXT.fullmatch(text)
+    if found is None:
+        return text
+    try:
+        said = json.loads(found[1])["message"]
+    except (ValueError, KeyError, TypeError):
+        return found[1]
+    return said if isinstance(said, str) else found[1]
+
+
 def as_http_error(error: leancloud.LeanCloudError) -> messages.HTTPError:
     """The HTTPError of a LeanCloudError: its code and text for the visitor's doing, ours when storage is in trouble."""
     status = STATUSES.get(error.code)
@@ -145,7 +162,7 @@ def as_http_error(error: leancloud.LeanCloudError) -> messages.HTTPError:
     if status is not None:
         wait = {219: LOCK_SECONDS, 429: 60}.get(error.code)
         headers = [("Retry-After", str(wait))] if wait else []
-        return messages.HTTPError(status, str(error.error)[:300], error.code, headers)
+        return messages.HTTPError(status, hook_text(str(error.error))[:300], error.code, headers)
     if error.code in BUSY_CODES:
         return messages.HTTPError(
             HTTPStatus.SERVICE_UNAVAILABLE, "storage is busy, try again", error.code, [("Retry-After", "2")]

@@ -7,6 +7,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
@@ -55,7 +56,7 @@ class Observer:
         seconds = now - environ.get(ARRIVED, now)
         route, parameters = environ.get(ROUTE) or ("-", {})
         method = environ["REQUEST_METHOD"] if environ["REQUEST_METHOD"] in METHODS else "OTHER"
-        size = len(body) if isinstance(body, bytes) else _length(headers)
+        size = 0 if method == "HEAD" else len(body) if isinstance(body, bytes) else _length(headers)
         with self.lock:
             times = self.requests.get((method, route, status))
             if times is None:
@@ -103,9 +104,14 @@ class Observer:
         )
 
 
+@lru_cache(1000)
+def _checked(name: str) -> str:
+    return name if NAME.fullmatch(name) else "-"
+
+
 def _class_name(route: str, parameters: dict[str, str]) -> str:
     name = parameters.get("class_name") or CLASSES.get(route.split("/", 2)[1] if "/" in route else "", "")
-    return name if NAME.fullmatch(name) else "-"
+    return _checked(name)
 
 
 def _length(headers: Sequence[Header]) -> int:

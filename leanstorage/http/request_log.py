@@ -1,15 +1,15 @@
 """The log of requests: one line each, and for slow ones the shape of what was asked. Off unless the operator wants it.
 
 Lines hold no token, key, query, body or value. They are written by a thread of their own, so that no request waits for
-whoever reads them; when that takes too long, the oldest lines are dropped and counted.
+whoever reads them; when too many wait, new ones are dropped and counted.
 """
 import json
 import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import IO
+from functools import lru_cache
+from typing import IO, NamedTuple
 
 from leanstorage.rules.call import Call
 from leanstorage.store import Json
@@ -24,8 +24,7 @@ FORMATS = ("text", "json")
 OPTIONS = frozenset("count cql include keys limit order pvalues returnACL skip".split())  # of a query, named in its shape
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One request that was answered, and how."""
 
     at: float  # when it was answered, in seconds since 1970
@@ -83,7 +82,7 @@ class RequestLog:
             piece += line
         if self._dropped:
             count, self._dropped = self._dropped, 0
-            piece += f"{count} lines of the request log were dropped: nobody read them\n".encode()
+            piece += (f'{{"dropped":{count}}}\n' if self._is_json else f"{count} lines of the request log were dropped: nobody read them\n").encode()
         if piece:
             self._put(piece)
 
@@ -100,7 +99,12 @@ class RequestLog:
 
 
 def _time(at: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at * 1000) % 1000:03d}Z"
+    return f"{_second(int(at))}.{int(at * 1000) % 1000:03d}Z"
+
+
+@lru_cache(2)  # lines come in the order of time
+def _second(at: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
 
 
 def _text(line: Line) -> str:

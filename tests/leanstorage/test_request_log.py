@@ -8,6 +8,7 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
+from unittest import mock
 from urllib.parse import quote
 
 import requests
@@ -156,6 +157,16 @@ class LogTest(unittest.TestCase):
         self.assertEqual(lines[0], "1970-01-01T00:00:00.500Z GET /date - 200 1.2ms 3B ::1 - x")
         [dropped] = [int(found) for found in re.findall(r"^([0-9]+) lines of the request log were dropped", said.decode(), re.MULTILINE)]
         self.assertEqual(len(lines) - 1 + dropped, 3 * request_log.MAX_LINES)
+
+    def test_number_of_dropped_lines_is_json_among_json(self):
+        with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log", "w+") as stream:
+            with mock.patch.object(request_log, "MAX_LINES", 1), mock.patch.object(request_log, "WRITE_SECONDS", 60):
+                log = RequestLog(stream, "json")
+                for _ in range(3):
+                    log.add(self.line())
+                log.close()
+            said = [json.loads(line) for line in Path(stream.name).read_text().splitlines()]
+        self.assertEqual((len(said), said[-1]), (2, {"dropped": 2}))
 
     def test_lines_that_wait_are_written_at_the_end(self):
         with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log", "w+") as stream:

@@ -27,68 +27,69 @@ from tests.leanstorage.service_support import ServiceTestCase
 from tests.support import ROOT, clean_environment, python
 
 
+class _Handler(socketserver.StreamRequestHandler):
+    def setup(self):
+        self.is_tls = self.server.given.context is not None and not self.server.given.starts_tls
+        if self.is_tls:
+            self.request = self.server.given.context.wrap_socket(self.request, server_side=True)
+        super().setup()
+
+    def finish(self):
+        super().finish()
+        self.request.close()
+
+    def say(self, line):
+        self.wfile.write(line.encode() + b"\r\n")
+
+    def take(self, sender, to):
+        self.say("354 go on")
+        data = b""
+        while not data.endswith(b"\r\n.\r\n"):
+            data += self.rfile.readline()
+        self.server.given.messages.append((sender, to, data[:-3]))
+        self.server.given.tls.append(self.is_tls)
+        self.say("250 ok")
+        self.server.given.arrived.set()
+
+    def handle(self):
+        self.say("220 test")
+        sender = to = None
+        while line := self.rfile.readline().decode().strip():
+            word = line.split(":")[0].upper()
+            if word.startswith("EHLO"):
+                lines = ["test", "SMTPUTF8", "8BITMIME", "AUTH PLAIN"] + ["STARTTLS"] * self.server.given.starts_tls
+                for one in lines[:-1]:
+                    self.say(f"250-{one}")
+                self.say(f"250 {lines[-1]}")
+            elif word == "STARTTLS":
+                self.say("220 go on")
+                self.request = self.server.given.context.wrap_socket(self.request, server_side=True)
+                self.is_tls = True
+                super().setup()
+            elif word.startswith("AUTH"):
+                self.say("235 ok" if line.split()[-1] == self.server.given.password else "535 wrong")
+            elif word == "MAIL FROM":
+                sender = line
+                self.say("250 ok")
+            elif word == "RCPT TO":
+                to = line.split("<")[1].split(">")[0]
+                self.say(self.server.given.answers.get(to, "250 ok"))
+            elif word == "DATA":
+                self.take(sender, to)
+            elif word == "QUIT":
+                self.say("221 bye")
+                return
+            else:
+                self.say("250 ok")
+
+
 class SmtpServer:
     """A mail server on a free port: `messages` is [(from, to, data)], `answers` what it says to some of the addresses."""
 
     def __init__(self, test, host="127.0.0.1", context=None, starts_tls=False, answers=None, password=None):
         self.messages, self.answers, self.arrived = [], answers or {}, threading.Event()
         self.tls = []  # whether each message came encrypted
-        outer = self
-
-        class Handler(socketserver.StreamRequestHandler):
-            def setup(self):
-                self.is_tls = context is not None and not starts_tls
-                if self.is_tls:
-                    self.request = context.wrap_socket(self.request, server_side=True)
-                super().setup()
-
-            def finish(self):
-                super().finish()
-                self.request.close()
-
-            def say(self, line):
-                self.wfile.write(line.encode() + b"\r\n")
-
-            def take(self, sender, to):
-                self.say("354 go on")
-                data = b""
-                while not data.endswith(b"\r\n.\r\n"):
-                    data += self.rfile.readline()
-                outer.messages.append((sender, to, data[:-3]))
-                outer.tls.append(self.is_tls)
-                self.say("250 ok")
-                outer.arrived.set()
-
-            def handle(self):
-                self.say("220 test")
-                sender = to = None
-                while line := self.rfile.readline().decode().strip():
-                    word = line.split(":")[0].upper()
-                    if word.startswith("EHLO"):
-                        lines = ["test", "SMTPUTF8", "8BITMIME", "AUTH PLAIN"] + ["STARTTLS"] * starts_tls
-                        for one in lines[:-1]:
-                            self.say(f"250-{one}")
-                        self.say(f"250 {lines[-1]}")
-                    elif word == "STARTTLS":
-                        self.say("220 go on")
-                        self.request = context.wrap_socket(self.request, server_side=True)
-                        self.is_tls = True
-                        super().setup()
-                    elif word.startswith("AUTH"):
-                        self.say("235 ok" if line.split()[-1] == password else "535 wrong")
-                    elif word == "MAIL FROM":
-                        sender = line
-                        self.say("250 ok")
-                    elif word == "RCPT TO":
-                        to = line.split("<")[1].split(">")[0]
-                        self.say(outer.answers.get(to, "250 ok"))
-                    elif word == "DATA":
-                        self.take(sender, to)
-                    elif word == "QUIT":
-                        self.say("221 bye")
-                        return
-                    else:
-                        self.say("250 ok")
+        self.context, self.starts_tls, self.password = context, starts_tls, password
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = allow_reuse_address = True
@@ -96,7 +97,8 @@ class SmtpServer:
             def handle_error(self, *_):
                 pass
 
-        server = Server((host, 0), Handler)
+        server = Server((host, 0), _Handler)
+        server.given = self
         threading.Thread(target=server.serve_forever, daemon=True).start()
         test.addCleanup(server.server_close)
         test.addCleanup(server.shutdown)

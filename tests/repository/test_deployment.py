@@ -7,7 +7,7 @@ import unittest
 
 from leanengine.settings import KEYS, platform_keys, read_settings, redis_url
 from leanstorage import __main__ as command_line
-from tests.support import ROOT, clean_environment, python
+from tests.support import ROOT, clean_environment, free_port, python, running
 
 COMPOSE = (ROOT / "compose.yaml").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -27,6 +27,20 @@ class ComposeTest(unittest.TestCase):
         options = command_line.parser().parse_args(arguments[3:])
         self.assertEqual((options.host, options.engine), ("0.0.0.0", "http://app:3000"))
         self.assertIn(f"http://storage:{options.port}", COMPOSE)
+
+    def test_health_is_asked_where_it_is_told(self):
+        [text] = [text for text in commands() if "leanstorage" in text]
+        options = command_line.parser().parse_args(shlex.split(text)[3:])
+        asked = re.findall(r"urlopen\('(http://[^']+)', timeout=5\)", COMPOSE)
+        self.assertEqual(asked, ["http://127.0.0.1:3000/api/status?ready", f"http://127.0.0.1:{options.admin[1]}/health"])
+        self.assertEqual(options.admin[0], "127.0.0.1")
+        [check] = re.findall(r'test: \["CMD", "python", "-c", "(.*3000.*)"\]', COMPOSE)
+        with tempfile.TemporaryDirectory() as data:
+            port = free_port()
+            with running(python("wsgi.py"), "cache: ", LEANCLOUD_APP_PORT=port, LEANSTORAGE_DATA=data):
+                command = python("-c", check.replace(":3000", f":{port}"))
+                self.assertEqual(subprocess.run(command, capture_output=True, timeout=20).returncode, 0)
+            self.assertNotEqual(subprocess.run(command, capture_output=True, timeout=20).returncode, 0)
 
     def test_app_is_started_with_every_variable_that_it_needs(self):
         app = COMPOSE.split("  storage:")[0]

@@ -36,7 +36,7 @@ from leanstorage.store import now, open_store
 from leanstorage.takeout import exporter
 from tests.leanstorage.service_support import SERVER, open_database
 from tests.leanstorage.storage_support import Storage
-from tests.support import ROOT, clean_environment, free_port, python, running
+from tests.support import ROOT, clean_environment, free_port, python, running, until
 from tests.repository.test_recipes import BLOCK, carry_out
 
 READERS_DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -205,6 +205,8 @@ PLACES = (
     (r"http://(127\.0\.0\.1|localhost):3000", lambda reader: reader.case.app),
     (r"redis://127\.0\.0\.1:6379", lambda _: f"redis://127.0.0.1:{free_port()}"),
     (r"(?<=LEANCLOUD_APP_PORT=)3001", lambda _: str(free_port())),
+    (r"/srv/backups", lambda reader: f"{reader.data}/backups"),
+    (r"/srv/restored", lambda reader: f"{reader.data}/restored"),
     (r"/srv/leanstorage", lambda reader: str(reader.data)),
     (r"/srv/leanwsgi", lambda reader: str(reader.tree)),
     (r"\.venv/bin/python", lambda _: "python"),
@@ -220,6 +222,8 @@ PLACES = (
     (r"s3://(\.\.\.|BUCKET/PREFIX)", lambda _: "s3://bucket/prefix"),
     (r"EXPORT\.\.\.", lambda _: "export.tar.gz"),
     (r"(?<=--processes )N\b", lambda _: "2"),
+    (r"\[CLASS\]", lambda _: "Post"),
+    (r"ACTION \[USER\]", lambda _: "find"),
     (r"\bCLASS\b", lambda _: "Post"),
     (r"\[?\bKEY\.\.\.\]?", lambda _: "number"),
     (r"\bDIR\b", lambda reader: str(reader.folder() / "new")),
@@ -387,6 +391,15 @@ def called_through_storage(reader, command):
     reader.case.assertEqual(json.loads(said), {"result": "Hello, world!"})
 
 
+def asked_of_admin(reader, command):
+    """With the listener on a free port, and the storage beside it."""
+    serve = python("-m", "leanstorage", "serve", "--port", "0", "--admin", "0")
+    with running(serve, "health and metrics: .*\n", reader.tree, **reader.environment) as process:
+        [url] = re.findall(r"health and metrics: (\S+)", process.output)
+        until(lambda: requests.get(f"{url}/health", timeout=5).status_code == 200)
+        reader.case.assertIn('"status":"ok"', reader.run(command.replace("http://127.0.0.1:9126", url)))
+
+
 def handed_on(reader, command):
     """One e-mail waits; what a stub of sendmail was given, its arguments and the e-mail, is in a file."""
     store = open_store(f"sqlite:///{reader.data}/leanstorage.db")
@@ -452,12 +465,17 @@ OTHERWISE = (
     (r"gunicorn .*", checked_by_gunicorn, "it never ends, and test_gunicorn_runs_the_app_over_real_http runs it"),
     (r"python -m leanstorage serve --host 0\.0\.0\.0", refused_beyond_loopback, "it is said to be refused"),
     (r"python -m leanstorage check", finds_something, "it fails where there is something to find, as there is here"),
+    (r"python -m leanstorage serve .*--admin .*", parsed_by_storage, "this machine has another address, and the port may be taken"),
     (r"python -m leanstorage serve .*postgresql://.*", served_on_postgresql, "as the next; there may be no PostgreSQL"),
     (r"python -m leanstorage serve .*s3://.*", served_on_s3, "as the next; there may be no S3"),
     (r"python -m leanstorage serve(?!.*--help).*", served_by_storage, "it never ends: it is started and stopped"),
     (r"sqlite3 .*", in_the_folder_of_the_data, "it names files there"),
     (r"curl .* \$LEANCLOUD_API_SERVER/.*", called_through_storage, "it needs what the commands before it started"),
     (r"curl .* http://127\.0\.0\.1:8126/.*", called_through_storage, "it needs what the commands before it started"),
+    (r"curl http://127\.0\.0\.1:9126/health", asked_of_admin, "it needs a listener, whose port may be taken"),
+    (r"python -m leanstorage restore DIR.*", parsed_by_storage, "it needs a backup, and test_backup restores one"),
+    (r"python -m leanstorage users (verify|delete) \w+", parsed_by_storage, "one has no address, the other asks"),
+    (r"litestream (replicate|restore) .*", as_text, "test_operating follows the recipe where Litestream is installed"),
     (r".* outbox --send .*", handed_on, "without an e-mail it would do nothing"),
     (r".* \| jq .*", read_by_jq, "there may be no jq"),
     (r"pg_dump", dumped, "the database is left to the reader"),
