@@ -89,11 +89,11 @@ def prepared_update(call: Call, user_id: str) -> tuple[Document, objects.Rules, 
     if password is not None:
         check_new_password(password)
     if password is not None or is_auth(fields.get("authData")):
-        call.service.store.read(lambda transaction: _check_writable(transaction, call, user_id))
+        stored = call.service.store.read(lambda transaction: _check_writable(transaction, call, user_id))
     if password is not None:
         hashed = _hashed(call, password)
     if is_auth(fields.get("authData")):
-        fields["authData"] = checked_auth(call, fields["authData"])
+        fields["authData"] = checked_auth(call, fields["authData"], stored)
     return fields, rules(call, hashed), bool(hashed and _has_password(call, user_id))
 
 
@@ -264,12 +264,15 @@ def _own(call: Call, user_id: str, row: Row | None) -> Row:
     return row
 
 
-def _check_writable(transaction: Transaction, call: Call, user_id: str) -> None:
-    """What the write itself will check again: a stranger is not worth the hashing of a password, or a hook."""
+def _check_writable(transaction: Transaction, call: Call, user_id: str) -> Json:
+    """What the write itself will check again: a stranger is not worth the hashing of a password, or a hook.
+
+    Returns the user's authData.
+    """
     row = transaction.get("_User", values.check_object_id(user_id))
     if row is None:
         raise StorageError(Code.NO_OBJECT, id=user_id, class_name="_User")
-    _own(call, user_id, row)
+    return _own(call, user_id, row).body.get("authData")
 
 
 def _admit(

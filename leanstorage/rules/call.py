@@ -147,6 +147,8 @@ class Service:
     traffic: Traffic = field(default_factory=Traffic)
     trouble: Trouble = field(default_factory=Trouble)
     sms: SmsSender | None = None
+    # Third parties that are asked for what an account of theirs is: name -> function of authData, raising 251 or 252.
+    providers: Mapping[str, Callable[[Json], Json]] = field(default_factory=dict)
     wake_mailer: Callable[[], None] | None = None  # when there is something to send
 
     @property
