@@ -1,6 +1,5 @@
-"""The `onAuthData` recipes of docs/signing-in.md, in real engines of the Python and the Node SDK."""
+"""The `onAuthData` recipes of docs/hooks, in real engines of the Python and the Node SDK."""
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -14,21 +13,19 @@ from tests.leanstorage.third_party_server import APP, SECRET, ThirdParties
 from tests.support import ROOT, clean_environment, python
 
 PYTHON = """
-import os, sys
+import os
 from wsgiref.simple_server import make_server
 import leancloud
 leancloud.init(os.environ["LEANCLOUD_APP_ID"], master_key=os.environ["LEANCLOUD_APP_MASTER_KEY"])
-engine = leancloud.Engine()
 {recipe}
 server = make_server("127.0.0.1", 0, engine)
 print(server.server_port, flush=True)
 server.serve_forever()
 """
 NODE = """
-const AV = require('leanengine')
+{recipe}
 AV.init({{appId: process.env.LEANCLOUD_APP_ID, appKey: process.env.LEANCLOUD_APP_KEY,
   masterKey: process.env.LEANCLOUD_APP_MASTER_KEY, hookKey: process.env.LEANCLOUD_APP_HOOK_KEY, serverURL: 'http://127.0.0.1:9'}})
-{recipe}
 const server = require('http').createServer(AV.express()).listen(0, '127.0.0.1', () => console.log(server.address().port))
 """
 
@@ -37,8 +34,8 @@ class AuthHookTest(ServiceTestCase):
     def start(self, language, program, command):
         """Start an engine with the recipe in `language`; the storage asks it from now on."""
         third = ThirdParties(self)
-        text = (ROOT / "docs" / "signing-in.md").read_text()
-        [recipe] = re.findall(f"```{language}\n(.*?)```", text, re.DOTALL)
+        recipe = (ROOT / "docs" / "hooks" / f"on_auth_data.{language}").read_text()
+        self.assertIn("https://accounts.example.com", recipe)
         folder = Path(tempfile.mkdtemp(prefix="engine-"))
         self.addCleanup(shutil.rmtree, folder)
         file = folder / f"engine.{language}"
@@ -70,7 +67,7 @@ class AuthHookTest(ServiceTestCase):
         self.assertEqual(self.sign_in(400, lc_weapp={"code": "made up"})["code"], 252)
 
     def test_python_engine_decides(self):
-        self.start("python", PYTHON, python())
+        self.start("py", PYTHON, python())
         self.check("t-python")
 
     @unittest.skipUnless(shutil.which("node"), "Node is not installed")
