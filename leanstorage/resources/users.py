@@ -393,7 +393,7 @@ def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
     def look(transaction: Transaction) -> str | None:
         for provider, data in auth_data.items():
             union = union_of(provider, data)
-            if union and data.get("main_account") in (False, "false"):
+            if union and data.get("main_account") not in (True, "true"):  # Java and Swift leave a false one out
                 main = find_identity(transaction, union_provider(union), union[1])
                 if main:
                     return main

@@ -1,6 +1,6 @@
 """The SDKs' own calls to sign in, against a server that sends codes by a command and asks stand-ins of the third parties.
 
-The JavaScript SDK is found by NODE_PATH, the Java SDK by LEANCLOUD_JAVA, a class path of cn.leancloud:storage-core.
+The JavaScript SDK is found by NODE_PATH, the Java SDK by JAVA_SDK, a class path of cn.leancloud:storage-core.
 """
 import json
 import os
@@ -16,7 +16,7 @@ from tests.leanstorage.storage_support import StorageTestCase
 from tests.leanstorage.third_party_server import APP, SECRET, ThirdParties
 from tests.support import ROOT, clean_environment, python
 
-NODE, JAVA = os.environ.get("NODE_PATH", ""), os.environ.get("LEANCLOUD_JAVA", "")
+NODE, JAVA = os.environ.get("NODE_PATH", ""), os.environ.get("JAVA_SDK", "")
 PHONE = {
     "wrong": 603,
     "used": 603,
@@ -155,7 +155,7 @@ class SignInTest(StorageTestCase):
         program = str(ROOT / "tests" / "javascript" / "signing_in.js")
         self.assertEqual(self.run_sdk(["node", program], NODE_PATH=NODE), {**PHONE, **WEAPP})
 
-    @unittest.skipUnless(shutil.which("java") and JAVA, "LEANCLOUD_JAVA names no class path of the Java SDK")
+    @unittest.skipUnless(shutil.which("java") and JAVA, "JAVA_SDK names no class path of the Java SDK")
     def test_java_sdk_signs_in(self):
         program = str(ROOT / "tests" / "java" / "SigningIn.java")
         self.assertEqual(self.run_sdk(["java", "-cp", JAVA, program]), {**PHONE, **WEAPP})
