@@ -4,15 +4,22 @@ import contextlib
 import hmac
 import io
 import json
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import unittest
 import unittest.mock
+from pathlib import Path
+
+import requests
 
 from leanstorage.outside import providers
 from leanstorage.outside.providers import provider_of
 from tests.leanstorage.service_support import ServiceTestCase
 from tests.leanstorage.third_party_server import APP, SECRET, ThirdParties, token_times
+from tests.support import ROOT, clean_environment, python
 
 try:
     import jwt
@@ -197,6 +204,41 @@ class SetUpTest(unittest.TestCase):
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         self.assertIn("ValueError: --auth-provider: signed tokens need PyJWT", done.stderr)
+
+
+class ServeTest(unittest.TestCase):
+    def run_serve(self, *options, **environment):
+        data = Path(tempfile.mkdtemp(prefix="providers-"))
+        self.addCleanup(shutil.rmtree, data)
+        command = python("-m", "leanstorage", "serve", "--port", "0", *options)
+        environment = clean_environment(LEANSTORAGE_DATA=str(data), **environment)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return process, data
+
+    def test_serve_asks_the_providers_that_it_is_given(self):
+        third = ThirdParties(self)
+        ids = {name: value for name, value in ENVIRONMENT.items() if "WEAPP" in name}
+        process, data = self.run_serve("--auth-provider", f"lc_weapp=weapp@{third.url}", "--auth-provider", f"weixin=weixin@{third.url}", **ids)
+        try:
+            url = process.stdout.readline().split()[-1]
+            keys = json.loads((data / "keys.json").read_text())
+            headers = {"X-LC-Id": keys["id"], "X-LC-Key": keys["key"]}
+            for auth_data, status in (({"lc_weapp": {"code": "good"}}, 201), ({"weixin": GOOD["weixin"]}, 201), ({"qq": GOOD["qq"]}, 400)):
+                answer = requests.post(f"{url}/1.1/users", json={"authData": auth_data}, headers=headers, timeout=15)
+                self.assertEqual(answer.status_code, status)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=30)
+        self.assertNotIn(SECRET, errors)
+
+    def test_serve_with_a_provider_that_cannot_be_does_not_start(self):
+        for options, text in ((["qq=qq"], "LEANSTORAGE_AUTH_QQ_ID is not"), (["weixin=weixin", "weixin=weixin"], "a name comes twice")):
+            with self.subTest(options):
+                process, _ = self.run_serve(*[word for option in options for word in ("--auth-provider", option)])
+                _, errors = process.communicate(timeout=60)
+                self.assertEqual(process.returncode, 1)
+                self.assertIn(f"cannot start: --auth-provider{'' if 'twice' not in text else ':'} ", errors)
+                self.assertIn(text, errors)
 
 
 @unittest.skipIf(jwt is None, "PyJWT is not installed")
