@@ -1,4 +1,4 @@
-"""The options of `serve` for those who sign in by phone: what they are, and how a service gets what they name."""
+"""The options of `serve` for those who sign in by phone, mail or a third party: what they are, and how a service gets what they name."""
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +12,12 @@ LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--auth-provider",
+        metavar="NAME=KIND[@URL]",
+        action="append",
+        help="a third party to ask at log-in: weapp, weixin, qqapp, qq, weibo, apple or oidc (default: none is asked)",
+    )
     command.add_argument("--sms-command", metavar="COMMAND", help="sends an SMS, which it gets as JSON on its standard input")
     command.add_argument(
         "--sms-url", metavar="URL", help="gets SMS posted as JSON, signed with LEANSTORAGE_SMS_SECRET of the environment"
@@ -38,6 +44,13 @@ def equip(service: Service, options: argparse.Namespace) -> Service:
     service.sms = _sms_sender(options, options.environment)
     if options.mail_texts != "en":
         service.options.mail_texts = mail_texts.load(options.mail_texts)
+    if options.auth_provider:
+        from leanstorage.outside.providers import provider_of
+
+        found = [provider_of(option, options.environment) for option in options.auth_provider]
+        service.providers = {provider.name: provider.ask for provider in found}
+        if len(service.providers) < len(found):
+            raise ValueError("--auth-provider: a name comes twice")
     _smtp(options)  # a URL that is none is said before anything is served
     return service
 

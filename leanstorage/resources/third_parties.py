@@ -51,8 +51,16 @@ def is_auth(auth_data: Json) -> bool:
     return isinstance(auth_data, dict) and any(auth_data.values())
 
 
-def checked_auth(call: Call, auth_data: Document) -> Document:
-    """authData that this server may believe: what the onAuthData hook made of it, or trusted providers. Raises 251."""
+def checked_auth(call: Call, auth_data: Document, stored: Json = None) -> Document:
+    """authData that this server may believe. What the user itself has `stored` is believed as it is.
+
+    Third parties that can be asked are asked. Then the onAuthData hook decides; without one only what was asked for or is
+    of trusted providers gets through. Raises 251, 252.
+    """
+    known = stored if isinstance(stored, dict) else {}
+    fresh = {name for name, data in auth_data.items() if data and known.get(name) != values.normalise(data)}
+    asked = {name for name in fresh if _can_be_asked(call, name, auth_data[name])}
+    auth_data = {name: call.service.providers[name](data) if name in asked else data for name, data in auth_data.items()}
     answer = hooks.user_hook(
         call,
         "__on_authdata__User",
@@ -64,17 +72,27 @@ def checked_auth(call: Call, auth_data: Document) -> Document:
         result = answer.get("result")
         auth_data = result if isinstance(result, dict) else auth_data
     elif not call.caller.is_master:
-        trusted = call.service.options.trusted_providers
-        for provider, data in auth_data.items():
-            union = union_of(provider, data)
-            if data and provider not in trusted and "*" not in trusted:
-                raise StorageError(Code.AUTH_UNTRUSTED, provider=provider)
-            if union and not _speaks_for(provider, union[0], trusted):
-                raise StorageError(Code.AUTH_UNTRUSTED, provider=union[0])
+        for name in fresh - asked:
+            _check_trusted(call, name, auth_data[name])
     for provider in auth_data:
         if len(provider) > MAX_PROVIDER:
             raise StorageError(Code.BAD_KEY, key=provider)
     return _with_union_ids({provider: values.normalise(data) for provider, data in auth_data.items()})
+
+
+def _can_be_asked(call: Call, provider: str, data: Json) -> bool:
+    """Whether the provider has to say so itself. The master is believed, unless it brings a code and no id."""
+    return provider in call.service.providers and not (call.caller.is_master and identity_of(data))
+
+
+def _check_trusted(call: Call, provider: str, data: Json) -> None:
+    """Raise 251 unless this provider's data are believed without asking."""
+    trusted = call.service.options.trusted_providers
+    if provider not in trusted and "*" not in trusted:
+        raise StorageError(Code.AUTH_UNTRUSTED, provider=provider)
+    union = union_of(provider, data)
+    if union and not _speaks_for(provider, union[0], trusted):
+        raise StorageError(Code.AUTH_UNTRUSTED, provider=union[0])
 
 
 def _with_union_ids(auth_data: Document) -> Document:

@@ -89,11 +89,11 @@ def prepared_update(call: Call, user_id: str) -> tuple[Document, objects.Rules, 
     if password is not None:
         check_new_password(password)
     if password is not None or is_auth(fields.get("authData")):
-        call.service.store.read(lambda transaction: _check_writable(transaction, call, user_id))
+        stored = call.service.store.read(lambda transaction: _check_writable(transaction, call, user_id))
     if password is not None:
         hashed = _hashed(call, password)
     if is_auth(fields.get("authData")):
-        fields["authData"] = checked_auth(call, fields["authData"])
+        fields["authData"] = checked_auth(call, fields["authData"], stored)
     return fields, rules(call, hashed), bool(hashed and _has_password(call, user_id))
 
 
@@ -279,12 +279,16 @@ def _is_seen(transaction: Transaction, call: Call, row: Row) -> bool:
     return objects.is_readable(transaction, "_User", row, call.principals(transaction))
 
 
-def _check_writable(transaction: Transaction, call: Call, user_id: str) -> None:
-    """What the write itself will check again: a stranger is not worth the hashing of a password, or a hook."""
+def _check_writable(transaction: Transaction, call: Call, user_id: str) -> Json:
+    """What the write itself will check again: a stranger is not worth the hashing of a password, or a hook.
+
+    Returns the user's authData.
+    """
     row = transaction.get("_User", values.check_object_id(user_id))
     if row is None or not _is_seen(transaction, call, row):
         raise StorageError(Code.NO_OBJECT, id=user_id, class_name="_User")
     _check_own(call, user_id)
+    return row.body.get("authData")
 
 
 def _admit(
@@ -407,7 +411,7 @@ def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
     def look(transaction: Transaction) -> str | None:
         for provider, data in auth_data.items():
             union = union_of(provider, data)
-            if union and data.get("main_account") in (False, "false"):
+            if union and data.get("main_account") not in (True, "true"):  # Java and Swift leave a false one out
                 main = find_identity(transaction, union_provider(union), union[1])
                 if main:
                     return main

@@ -158,6 +158,8 @@ class Service:
     trouble: Trouble = field(default_factory=Trouble)
     observer: Any = None  # an http.observer.Observer, when requests are counted or logged
     sms: SmsSender | None = None
+    # Third parties that are asked for what an account of theirs is: name -> function of authData, raising 251 or 252.
+    providers: Mapping[str, Callable[[Json], Json]] = field(default_factory=dict)
     wake_mailer: Callable[[], None] | None = None  # when there is something to send
 
     @property

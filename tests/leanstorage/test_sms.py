@@ -4,12 +4,14 @@ import hashlib
 import io
 import json
 import re
+import threading
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 from leanstorage.outside.sms import LATER, NEVER, SENT, LocalSender, Sender
 from leanstorage.resources import mail, sms_codes
 from leanstorage.store import now
-from tests.leanstorage.service_support import ServiceTestCase
+from tests.leanstorage.service_support import KEYS, ServiceTestCase
 
 PURPOSES = {
     "sms": "/requestSmsCode",
@@ -348,6 +350,45 @@ class BoundsTest(SmsTestCase):
             self.code(603, "PUT", f"/resetPasswordBySmsCode/{self.other_than(code)}", {"password": "new"}, headers=headers)
         self.code(429, "PUT", f"/resetPasswordBySmsCode/{code}", {"password": "new"}, headers=headers, status=429)
         self.api("PUT", f"/resetPasswordBySmsCode/{code}", {"password": "new", "mobilePhoneNumber": "18620000401"})
+
+
+class TogetherTest(SmsTestCase):
+    """What comes at the same time, from many threads."""
+
+    def together(self, *calls):
+        """The statuses of calls (method, path, body), sorted."""
+        barrier, headers = threading.Barrier(len(calls)), {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"], "Content-Type": "application/json"}
+
+        def make(call):
+            method, path, body = call
+            barrier.wait(30)
+            answer = self.raw(method, "/1.1" + path, json.dumps(body).encode(), headers)
+            return answer.status
+
+        with ThreadPoolExecutor(len(calls)) as pool:
+            return sorted(pool.map(make, calls))
+
+    def test_one_code_lets_one_in(self):
+        code = self.ask("sms", "18640000001")
+        call = ("POST", f"/verifySmsCode/{code}", {"mobilePhoneNumber": "18640000001"})
+        self.assertEqual(self.together(*[call] * 6), [200] + [400] * 5)
+
+    def test_one_phone_gets_one_message(self):
+        calls = [("POST", "/requestSmsCode", {"mobilePhoneNumber": number}) for number in ("18640000002", "+8618640000002") * 3]
+        self.assertEqual(self.together(*calls), [200] + [400] * 5)
+        self.assertEqual(len(self.sent), 1)
+
+    def test_one_phone_makes_one_user(self):
+        numbers = ("18640000003", "+8618640000003") * 3
+        calls = [("POST", "/users", {"username": f"t{n}", "password": "pw", "mobilePhoneNumber": number}) for n, number in enumerate(numbers)]
+        self.assertEqual(self.together(*calls), [201] + [400] * 5)
+
+    def test_guesses_made_side_by_side_are_all_counted(self):
+        code = self.ask("sms", "18640000004")
+        body = {"mobilePhoneNumber": "18640000004"}
+        guesses = [f"{(int(code) + n) % 10**6:06d}" for n in range(1, sms_codes.MAX_GUESSES + 1)]
+        self.assertEqual(set(self.together(*[("POST", f"/verifySmsCode/{guess}", body) for guess in guesses])), {400})
+        self.code(603, "POST", f"/verifySmsCode/{code}", body)
 
 
 class LocalTest(ServiceTestCase):

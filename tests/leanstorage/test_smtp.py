@@ -27,12 +27,17 @@ from tests.leanstorage.service_support import ServiceTestCase
 from tests.support import ROOT, clean_environment, python
 
 
-class _Handler(socketserver.StreamRequestHandler):
+class Handler(socketserver.StreamRequestHandler):
     def setup(self):
-        self.is_tls = self.server.given.context is not None and not self.server.given.starts_tls
-        if self.is_tls:
-            self.request = self.server.given.context.wrap_socket(self.request, server_side=True)
+        self.mail_server = self.server.mail_server
+        self.is_tls, self.sender, self.to = False, None, None
+        if self.mail_server.context is not None and not self.mail_server.starts_tls:
+            self.encrypt()
         super().setup()
+
+    def encrypt(self):
+        self.request = self.mail_server.context.wrap_socket(self.request, server_side=True)
+        self.is_tls = True
 
     def finish(self):
         super().finish()
@@ -41,64 +46,64 @@ class _Handler(socketserver.StreamRequestHandler):
     def say(self, line):
         self.wfile.write(line.encode() + b"\r\n")
 
-    def take(self, sender, to):
+    def handle(self):
+        self.say("220 test")
+        answers = {"EHLO": self.greet, "STARTTLS": self.start_tls, "AUTH": self.log_in, "MAIL": self.take_sender}
+        answers |= {"RCPT": self.take_address, "DATA": self.take_data}
+        while line := self.rfile.readline().decode().strip():
+            word = line.split(" ")[0].upper()
+            if word == "QUIT":
+                return self.say("221 bye")
+            answers.get(word, lambda line: self.say("250 ok"))(line)
+
+    def greet(self, line):
+        for one in ["test", "SMTPUTF8", "8BITMIME", "AUTH PLAIN"] + ["STARTTLS"] * self.mail_server.starts_tls:
+            self.say(f"250-{one}")
+        self.say("250 HELP")
+
+    def start_tls(self, line):
+        self.say("220 go on")
+        self.encrypt()
+        super().setup()
+
+    def log_in(self, line):
+        self.say("235 ok" if line.split()[-1] == self.mail_server.password else "535 wrong")
+
+    def take_sender(self, line):
+        self.sender = line
+        self.say("250 ok")
+
+    def take_address(self, line):
+        self.to = line.split("<")[1].split(">")[0]
+        self.say(self.mail_server.answers.get(self.to, "250 ok"))
+
+    def take_data(self, line):
         self.say("354 go on")
         data = b""
         while not data.endswith(b"\r\n.\r\n"):
             data += self.rfile.readline()
-        self.server.given.messages.append((sender, to, data[:-3]))
-        self.server.given.tls.append(self.is_tls)
+        self.mail_server.messages.append((self.sender, self.to, data[:-3]))
+        self.mail_server.tls.append(self.is_tls)
         self.say("250 ok")
-        self.server.given.arrived.set()
+        self.mail_server.arrived.set()
 
-    def handle(self):
-        self.say("220 test")
-        sender = to = None
-        while line := self.rfile.readline().decode().strip():
-            word = line.split(":")[0].upper()
-            if word.startswith("EHLO"):
-                lines = ["test", "SMTPUTF8", "8BITMIME", "AUTH PLAIN"] + ["STARTTLS"] * self.server.given.starts_tls
-                for one in lines[:-1]:
-                    self.say(f"250-{one}")
-                self.say(f"250 {lines[-1]}")
-            elif word == "STARTTLS":
-                self.say("220 go on")
-                self.request = self.server.given.context.wrap_socket(self.request, server_side=True)
-                self.is_tls = True
-                super().setup()
-            elif word.startswith("AUTH"):
-                self.say("235 ok" if line.split()[-1] == self.server.given.password else "535 wrong")
-            elif word == "MAIL FROM":
-                sender = line
-                self.say("250 ok")
-            elif word == "RCPT TO":
-                to = line.split("<")[1].split(">")[0]
-                self.say(self.server.given.answers.get(to, "250 ok"))
-            elif word == "DATA":
-                self.take(sender, to)
-            elif word == "QUIT":
-                self.say("221 bye")
-                return
-            else:
-                self.say("250 ok")
+
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = allow_reuse_address = True
+
+    def handle_error(self, *_):
+        pass
 
 
 class SmtpServer:
     """A mail server on a free port: `messages` is [(from, to, data)], `answers` what it says to some of the addresses."""
 
     def __init__(self, test, host="127.0.0.1", context=None, starts_tls=False, answers=None, password=None):
-        self.messages, self.answers, self.arrived = [], answers or {}, threading.Event()
+        self.context, self.starts_tls, self.answers, self.password = context, starts_tls, answers or {}, password
+        self.messages, self.arrived = [], threading.Event()
         self.tls = []  # whether each message came encrypted
-        self.context, self.starts_tls, self.password = context, starts_tls, password
-
-        class Server(socketserver.ThreadingTCPServer):
-            daemon_threads = allow_reuse_address = True
-
-            def handle_error(self, *_):
-                pass
-
-        server = Server((host, 0), _Handler)
-        server.given = self
+        server = Server((host, 0), Handler)
+        server.mail_server = self
         threading.Thread(target=server.serve_forever, daemon=True).start()
         test.addCleanup(server.server_close)
         test.addCleanup(server.shutdown)

@@ -298,9 +298,9 @@ class AuthDataTest(ServiceTestCase):
         main = {"openid": "o1", "unionid": "u", "platform": "weixin", "main_account": True}
         first = self.sign_in({"weixin_1": main})
         self.assertEqual(first["authData"]["_weixin_unionid"], {"uid": "u"})
-        side = {"openid": "o2", "unionid": "u", "platform": "weixin", "main_account": False}
-        second = self.sign_in({"weixin_2": side}, 200)
-        self.assertEqual(second["objectId"], first["objectId"])
+        for openid, more in (("o2", {"main_account": False}), ("o3", {})):  # the Java and Swift SDKs leave a false one out
+            second = self.sign_in({"weixin_2": {"openid": openid, "unionid": "u", "platform": "weixin", **more}}, 200)
+            self.assertEqual(second["objectId"], first["objectId"])
         self.assertEqual(set(second["authData"]), {"weixin_1", "weixin_2", "_weixin_unionid"})
 
     def test_provider_and_platform_with_very_long_names_are_105(self):

@@ -27,6 +27,11 @@ class ImportsTest(unittest.TestCase):
         self.assertEqual({name for name in found if name.split(".")[0] in unwanted}, set())
         self.assertEqual({name for name in found if name.startswith("leanstorage.takeout.")}, {"leanstorage.takeout.commands"})
 
+    def test_storage_imports_no_sender_and_no_third_party_before_an_option_names_one(self):
+        found = imported("import leanstorage.__main__")
+        unwanted = {"smtplib", "jwt", "leanstorage.resources.sms", "leanstorage.resources.sms_codes", "leanstorage.resources.mailer"}
+        self.assertEqual({name for name in found if name in unwanted or name.startswith("leanstorage.outside")}, set())
+
 
 if __name__ == "__main__":
     unittest.main()
