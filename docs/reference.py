@@ -63,12 +63,32 @@ def options(old: str = "") -> str:
 TABLES = {"endpoints": endpoints, "refused": refusals, "errors": errors, "commands": commands, "options": options}
 
 
-def renewed(text: str, tables: Mapping[str, Callable[[str], str]]) -> str:
-    """A document with its tables made anew; `tables` has for each marker a function of the table that there is."""
+def renewed(text: str, tables: Mapping[str, Callable[[str], str]], is_chinese: bool = False) -> str:
+    """A document with its tables made anew; `tables` has for each marker a function of the current table."""
     for name, make in tables.items():
+
+        def table_of(old: str, make: Callable[[str], str] = make) -> str:
+            return translated(make(old), old) if is_chinese else make(old)
+
         pattern = rf"(<!-- {name} -->\n)(.*?)(\n<!-- end of {name} -->)"
-        text = re.sub(pattern, lambda found: found[1] + make(found[2]) + found[3], text, flags=re.DOTALL)
+        text = re.sub(pattern, lambda found: found[1] + table_of(found[2]) + found[3], text, flags=re.DOTALL)
     return text
+
+
+CHINESE_CELLS = {"none": "无", "off": "关", "the table above": "见上表"}
+
+
+def translated(new: str, old: str) -> str:
+    """A table for a Chinese page: its head and, where they are Chinese, its last cells as they were, the rest new."""
+    kept, rows = words(old), new.splitlines()
+    lines = [old.splitlines()[0] if old else rows[0], rows[1]]
+    for row in rows[2:]:
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+        before = kept.get(cells[0], "")
+        last = before if re.search("[\u4e00-\u9fff]", before) else cells[-1]
+        middle = [CHINESE_CELLS.get(cell, cell) for cell in cells[1:-1]]
+        lines.append(f"| {' | '.join([cells[0], *middle, last])} |")
+    return "\n".join(lines)
 
 
 def words(old: str) -> dict[str, str]:

@@ -51,7 +51,8 @@ def settings(old=""):
 
 def up_to_date(document):
     """The text that a document should have."""
-    return renewed(document.read_text(), {**reference.TABLES, "routes": routes, "settings": settings})
+    tables = {**reference.TABLES, "routes": routes, "settings": settings}
+    return renewed(document.read_text(), tables, is_chinese=document.name.endswith(".zh-CN.md"))
 
 
 def _tree(name):

@@ -125,9 +125,13 @@ def structure(text):
         if kind:
             cells = re.split(r"(?<!\\)\|", line) if line.startswith("|") else []
             tests = [sorted(re.findall("`test_[a-z0-9_]+`", cell)) for cell in cells]
-            parts.append((kind[0], [cell.count("`") for cell in cells], tests, [sorted(links(cell)) for cell in cells]))
-    paths = sorted((target, "#" if anchor else "") for target, anchor in links(text))
-    return parts, paths, re.findall(r"```(?:python|nginx)\n(.*?)```", text, re.DOTALL)
+            parts.append((kind[0], [cell.count("`") for cell in cells], tests, [_targets(cell) for cell in cells]))
+    return parts, _targets(text), re.findall(r"```(?:python|nginx)\n(.*?)```", text, re.DOTALL)
+
+
+def _targets(text):
+    """The links of a text, whose anchors differ from language to language."""
+    return sorted((target, "#" if anchor else "") for target, anchor in links(text))
 
 
 def texts(file, *names):
