@@ -12,6 +12,7 @@ from tests.leanstorage.service_support import KEYS, ServiceTestCase
 from tests.leanstorage.third_party_server import APP, SECRET, ThirdParties
 from tests.support import ROOT, clean_environment, python
 
+MODULES = Path(os.environ.get("NODE_ENGINES", "/nowhere"), "3.8.0", "node_modules")
 PYTHON = """
 import os
 from wsgiref.simple_server import make_server
@@ -42,7 +43,7 @@ class AuthHookTest(ServiceTestCase):
         file.write_text(program.format(recipe=recipe.replace("https://accounts.example.com", third.url)))
         names = {"id": "ID", "key": "KEY", "master_key": "MASTER_KEY", "hook_key": "HOOK_KEY"}
         keys = {f"LEANCLOUD_APP_{name}": KEYS[key] for key, name in names.items()}
-        environment = clean_environment(**keys, LEANCLOUD_APP_ENV="production", NODE_PATH=os.environ.get("NODE_PATH", ""))
+        environment = clean_environment(**keys, LEANCLOUD_APP_ENV="production", NODE_PATH=MODULES)
         process = subprocess.Popen([*command, str(file)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
@@ -71,7 +72,7 @@ class AuthHookTest(ServiceTestCase):
         self.check("t-python")
 
     @unittest.skipUnless(shutil.which("node"), "Node is not installed")
-    @unittest.skipUnless(os.path.isdir(os.path.join(os.environ.get("NODE_PATH", ""), "leanengine")), "NODE_PATH has no leanengine")
+    @unittest.skipUnless(MODULES.is_dir(), "NODE_ENGINES has no leanengine 3.8.0")
     def test_node_engine_decides(self):
         self.start("js", NODE, ["node"])
         self.check("t-js")

@@ -100,9 +100,9 @@ class EmptyTest(FileCase):
         self.assertEqual(self.api("GET", f"/files/{token['objectId']}")["metaData"]["size"], 0)
 
     def test_file_of_which_nothing_came_is_none(self):
-        for meta, result in (({}, True), ({"size": 1}, True), ({"size": 0}, False)):
+        for meta, result, status in (({}, True, 400), ({"size": 1}, True, 400), ({"size": 0}, False, 200)):
             token = self.token(**meta)
-            self.api("POST", "/fileCallback", {"token": token["token"], "result": result})
+            self.api("POST", "/fileCallback", {"token": token["token"], "result": result}, status)
             self.code(101, "GET", f"/files/{token['objectId']}", status=404)
 
 

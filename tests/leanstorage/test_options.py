@@ -56,7 +56,7 @@ class RefusedTest(unittest.TestCase):
         known = {option for option, _ in REFUSED}
         # Said at the start, by those who use them.
         open_ended = {"--database", "--files", "--host", "--smtp", "--mail-from", "--mail-texts"}
-        open_ended |= {"--sms-command", "--sms-url", "--sms-templates", "--sms-signs"}
+        open_ended |= {"--auth-provider", "--sms-command", "--sms-url", "--sms-templates", "--sms-signs"}
         [commands] = [action for action in parser()._actions if getattr(action, "choices", None)]
         for action in commands.choices["serve"]._actions:
             if action.nargs != 0:
