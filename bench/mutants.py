@@ -36,7 +36,7 @@ from bench.mutations import mutations  # noqa: E402
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.txt")
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", "data", "node_modules", ".*_cache")
 BASE_SECONDS = 20  # what a run of tests may take beyond five times what it takes without a fault
-MOST_SECONDS = 30  # of tests for one mutant
+MOST_SECONDS = 90  # of tests for one mutant
 SLOW = ("test_browser", "test_wsgi", "test_reload", "test_start", "test_javascript", "test_s3_blobs", "test_reliability")
 POSTGRESQL = "leanstorage/store/postgresql/"
 
@@ -94,7 +94,7 @@ class Copy:
         near = tests_of(mutation.path)
         further = () if self.environment or self._nearest else further_tests(mutation.path)
         modules = (*near, *(name for name in further if name not in near))
-        lines = set(range(mutation.statement, mutation.line + 1))
+        lines = lines_of(mutation)
         chosen, total = [], 0
         for name in modules:
             for test, (seconds, found) in self.reached(name).items():
@@ -108,6 +108,16 @@ class Copy:
                         chosen.append(test)
                         total += seconds
         return chosen, 5 * total + BASE_SECONDS
+
+
+def lines_of(mutation):
+    """The lines whose tests could notice a mutation: its own, and for a constant of the module those that name it."""
+    lines = set(range(mutation.statement, mutation.line + 1))
+    texts = (ROOT / mutation.path).read_text().splitlines()
+    constant = re.match(r"(\w+)(: [^=]+)? = ", texts[mutation.statement - 1])
+    if constant:
+        lines |= {number for number, text in enumerate(texts, 1) if re.search(rf"\b{constant[1]}\b", text)}
+    return lines
 
 
 def tests_of(path):

@@ -470,6 +470,15 @@ class PatternTest(unittest.TestCase):
                 with mock.patch.object(patterns, "MAX_SIZE", size - 1):
                     self.assertRaises(patterns.BadPattern, patterns.measured, pattern, False)
 
+    def test_spaces_and_comments_count_for_nothing_in_verbose_patterns_alone(self):
+        for opening, is_verbose in (("", True), ("(?i:", True), ("(?i)", True), ("(?x-i:", True), ("(?-x:", False), ("(?-x)", False)):
+            close = ")" if opening.endswith(":") else ""
+            with self.subTest(opening):
+                spaced = patterns.measured(f"{opening}a  b # c\n{close}", True)
+                self.assertEqual(spaced == patterns.measured(f"{opening}ab{close}", True), is_verbose)
+        self.assertEqual(patterns.measured("(?x)a b", False), patterns.measured("(?x)ab", False))
+        self.assertEqual(patterns.measured("(?x:a b)c d", False), patterns.measured("(?x:ab)c d", False))
+
     def test_patterns_that_the_package_keeps_are_few_where_they_are_large(self):
         text = "(?:a{}|b|(c)){{300}}"
         room = 3 * patterns.prepared(text.format(10), "")[2]
@@ -723,6 +732,15 @@ class CqlTest(ServiceTestCase):
         for text, wanted in rows:
             with self.subTest(text):
                 self.assertEqual([row["score"] for row in self.cql(f"select score from {text}")["results"]], wanted)
+
+    def test_mistake_is_found_in_its_line_and_column(self):
+        for text, line, column in (
+            ("select * form GameScore", 1, 10),
+            ("select *\nfrom GameScore\nwhere score = = 1", 3, 15),
+            ("select *\n\n  from GameScore where", 3, 23),
+        ):
+            with self.subTest(text):
+                self.assertIn(f"line {line}, column {column}.", self.code(300, "GET", "/cloudQuery", cql=text))
 
     def test_conditions_are_nested_as_deep_as_allowed(self):
         for depth, is_allowed in ((20, True), (21, False)):

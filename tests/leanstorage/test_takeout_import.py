@@ -15,8 +15,8 @@ from unittest import mock
 
 from leanstorage import keys as key_files
 from leanstorage.rules import fingerprint, passwords
-from leanstorage.store import Query, open_store
-from leanstorage.takeout import bson_rows, importer, raw_rows, sources
+from leanstorage.store import open_store, Query, Row
+from leanstorage.takeout import bson_rows, credentials, importer, raw_rows, sources
 from leanstorage.takeout import report as report_module
 from leanstorage.takeout.report import Report
 from tests.leanstorage.storage_support import StorageTestCase
@@ -483,6 +483,16 @@ class UsersTest(ImportTestCase):
         storage = self.start(keys=self.keys)
         for token in ("old-token", "new"):
             self.assertEqual(storage.request("GET", "/users/me", session=token)[0], 400)
+
+    def test_users_without_a_password_are_counted_on_every_page(self):
+        store = open_store(f"sqlite:///{self.folder}/counted.db")
+        self.addCleanup(store.close)
+        users = [Row(f"u{number}", number, number, None, {"authData": {"github": {"uid": "1"}}} if number < 2 else {}) for number in range(7)]
+        store.write(lambda transaction: transaction.insert_many("_User", [(row.id, row.created, row.updated, None, json.dumps(row.body)) for row in users]))
+        store.write(lambda transaction: transaction.put_record("credential", "u6", {"password": {"scheme": "scrypt"}}))
+        for rows in (1, 2, 3, 7, 1000):
+            with self.subTest(rows), mock.patch.object(credentials, "PAGE_ROWS", rows):
+                self.assertEqual([count for _, count in credentials.missing(store)], [4, 2])
 
     def test_import_under_other_keys_ends_no_session(self):
         self.assertEqual(self.take_in(self.put("1/_User.0.jsonl", jsonl("_User", *self.users()))), 0)

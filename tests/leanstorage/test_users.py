@@ -307,6 +307,11 @@ class AuthDataTest(ServiceTestCase):
         data = {"uid": "long", "unionid": "u", "platform": "p" * 5000, "main_account": True}
         self.code(105, "POST", "/users", {"authData": {"github": data}}, master=True)
         self.code(105, "POST", "/users", {"authData": {"p" * 5000: {"uid": "long"}}}, master=True)
+        self.code(105, "POST", "/users", {"authData": {"p" * 101: {"uid": "long"}}}, master=True)
+        self.sign_in({"p" * 100: {"uid": "long"}}, master=True)
+        platform = {"uid": "l", "unionid": "l", "main_account": True}
+        self.code(105, "POST", "/users", {"authData": {"github": {**platform, "platform": "p" * 101}}}, master=True)
+        self.sign_in({"github": {**platform, "platform": "p" * 100}}, master=True)
 
     def test_union_id_in_anonymous_data_is_believed_of_nobody(self):
         main = {"openid": "victim", "unionid": "known", "platform": "weixin", "main_account": True}
