@@ -8,10 +8,12 @@ import threading
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
+from leanstorage.engine import hooks
 from leanstorage.outside.sms import LATER, NEVER, SENT, LocalSender, Sender
 from leanstorage.resources import mail, sms_codes
 from leanstorage.store import now
 from tests.leanstorage.service_support import KEYS, ServiceTestCase
+from tests.leanstorage.test_hooks import FakeEngine
 
 PURPOSES = {
     "sms": "/requestSmsCode",
@@ -164,6 +166,13 @@ class FlowTest(SmsTestCase):
         self.code(603, "POST", "/changePhoneNumber", {**body, "code": code}, session=other["sessionToken"])
         self.code(603, "POST", "/changePhoneNumber", {**body, "code": code}, session=user["sessionToken"])  # it is used up
 
+    def test_user_who_may_not_write_itself_logs_in_by_phone_all_the_same(self):
+        user = self.person("p16", "18600000016", verified=False)
+        self.api("PUT", f"/users/{user['objectId']}", {"ACL": {"*": {"read": True}}}, master=True)
+        body = {"mobilePhoneNumber": "18600000016", "smsCode": self.ask("sms", "18600000016")}
+        found = self.api("POST", "/usersByMobilePhone", body, 200)
+        self.assertEqual((found["objectId"], found["mobilePhoneVerified"]), (user["objectId"], True))
+
     def test_texts_of_the_operators_templates_take_variables(self):
         more = {"template": "activity", "sign": "shop", "date": "2014 年 10 月 31 号", "ttl": "5", "smsType": "voice"}
         self.ask("sms", "18600000015", **more)
@@ -171,6 +180,32 @@ class FlowTest(SmsTestCase):
         self.assertEqual((sent["template"], sent["sign"], sent["minutes"], sent["type"]), ("activity", "shop", 5, "voice"))
         self.assertEqual(sent["variables"], {"date": "2014 年 10 月 31 号"})
         self.assertIn(sent["code"], sent["text"])
+
+
+class HooksTest(SmsTestCase):
+    def setUp(self):
+        super().setUp()
+        self.engine = FakeEngine()
+        self.engine.names = ["__on_login__User", "__on_verified_sms"]
+        self.addCleanup(setattr, self.service, "engine", None)
+
+    def test_app_hears_of_a_verified_number(self):
+        user = self.person("h1", "18605000001", verified=False)
+        code = self.ask("verify", "18605000001")
+        self.engine.answers["/functions/onVerified/sms"] = lambda sent: (200, {"result": "ok"})
+        self.service.engine = hooks.Engine(self.engine, KEYS)
+        self.api("POST", f"/verifyMobilePhone/{code}", {"mobilePhoneNumber": "18605000001"})
+        [(path, _, sent)] = self.engine.calls
+        self.assertEqual((path, sent["object"]["objectId"]), ("/functions/onVerified/sms", user["objectId"]))
+        self.assertIs(sent["object"]["mobilePhoneVerified"], True)
+
+    def test_app_may_refuse_a_login_by_phone(self):
+        self.person("h2", "18605000002")
+        code = self.ask("login", "18605000002")
+        self.engine.answers["/functions/_User/onLogin"] = lambda sent: (400, {"code": 1, "error": "banned"})
+        self.service.engine = hooks.Engine(self.engine, KEYS)
+        self.code(142, "POST", "/login", {"mobilePhoneNumber": "18605000002", "smsCode": code}, status=401)
+        self.code(603, "POST", "/login", {"mobilePhoneNumber": "18605000002", "smsCode": code})
 
 
 class CodeTest(SmsTestCase):
