@@ -78,7 +78,8 @@ class TroubleTest(unittest.TestCase):
         cls.addClassCleanup(subprocess.run, ["bash", script, "stop", cls.folder / "pg"], capture_output=True)
 
     def pg_ctl(self, *arguments):
-        [binary] = sorted(glob.glob("/usr/lib/postgresql/*/bin/pg_ctl"))[-1:]
+        folder = os.environ.get("POSTGRESQL_BIN") or sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
+        binary = f"{folder}/pg_ctl"
         options = Path(self.folder, "pg", "data", "postmaster.opts").read_text().split(" ", 1)[1].replace('"', "")
         command = f"{binary} -D {self.folder}/pg/data -w -l {self.folder}/pg/log -o '{options.strip()}' {' '.join(arguments)}"
         command = ["su", "postgres", "-s", "/bin/bash", "-c", command] if os.getuid() == 0 else ["bash", "-c", command]
