@@ -174,6 +174,16 @@ class TroubleTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertEqual(done.stdout.count("nothing lost, nothing doubled"), 2)
 
+    def test_role_with_few_connections_serves_threads_and_the_loop(self):
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as database:
+            database.execute("CREATE ROLE few LOGIN CONNECTION LIMIT 6")
+            database.execute("CREATE DATABASE few OWNER few")
+        with self.serve(self.url.replace("postgres@", "few@").replace("/postgres", "/few")):
+            for _ in range(3):
+                self.assertEqual(self.used_by(12), [[201, 200, 201, True, 200]] * 12)
+
     def test_row_that_somebody_else_holds_is_503_which_clients_try_again(self):
         import psycopg
 
