@@ -1,5 +1,5 @@
 # What .ci/run is made of: the totals, Pythons, programs that tests need, README's test command in a copy of the tree.
-# shellcheck shell=bash disable=SC2154  # work, passed, failed, skipped: .ci/run has them
+# shellcheck shell=bash disable=SC2154  # work, passed, failed, skipped, newest: .ci/run has them
 
 # Add the totals of a unittest run, as its log says them. Its exit status comes second: a run that failed in another way.
 count() {
@@ -66,18 +66,27 @@ run_with() {
     counted "README's second command" 600 env -C "$tree" PATH="$tree.bin:$PATH" bash -c "$(grep -E '^python3 -m venv .*unittest$' README.md)"
 }
 
-# The tests of the storage on PostgreSQL, then as the server's loop makes the calls, on both databases.
+# The tests of the storage on PostgreSQL, then as the server's loop makes the calls, on both databases: there on the newest
+# PostgreSQL, where it can be had.
 run_on_postgresql() {
     # Programs from registries need not run again: they have databases of their own.
-    local tree="$work/old" url once=(-u NODE_PATH -u NODE_ENGINES -u JAVA_SDK -u WALINE) storage=(-m unittest discover -s tests/leanstorage -t .)
+    local tree="$work/old" url running once=(-u NODE_PATH -u NODE_ENGINES -u JAVA_SDK -u WALINE) storage=(-m unittest discover -s tests/leanstorage -t .)
     echo "== the storage on PostgreSQL =="
     need "/usr/lib/postgresql/*/bin/postgres" postgresql
     chmod 755 "$work"
     if url=$(compat/postgresql.sh start "$work/pg" </dev/null); then
         counted "PostgreSQL" 600 env "${once[@]}" -C "$tree" LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python -m coverage run "${storage[@]}"
         counted "the documents' commands, PostgreSQL" 300 env -C "$tree" LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python -m unittest tests.repository.test_docs_commands
-        counted "PostgreSQL, calls inline" 600 env "${once[@]}" -C "$tree" LEANSTORAGE_TEST_QUICK=1 LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python "${storage[@]}"
-        compat/postgresql.sh stop "$work/pg"
+        running=pg
+        if [ -n "$newest" ]; then
+            compat/postgresql.sh stop "$work/pg"
+            export POSTGRESQL_BIN="$newest"
+            running=newest
+            url=$(compat/postgresql.sh start "$work/newest" </dev/null)
+        fi
+        counted "PostgreSQL ${newest:+18}, calls inline" 600 env "${once[@]}" -C "$tree" LEANSTORAGE_TEST_QUICK=1 LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python "${storage[@]}"
+        compat/postgresql.sh stop "$work/$running"
+        unset POSTGRESQL_BIN
     else
         echo "PostgreSQL did not start"
         add 0 1 0

@@ -29,7 +29,7 @@ import requests
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSES, WRITERS = 4, 8
 AS_OTHER = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
-BIN = Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]) if glob.glob("/usr/lib/postgresql/*/bin") else Path("/usr/bin")
+BIN = Path(os.environ.get("POSTGRESQL_BIN") or max(glob.glob("/usr/lib/postgresql/*/bin"), default="/usr/bin"))
 SETTINGS = {"fsync": "off", "max_connections": "300", "listen_addresses": "127.0.0.1", "wal_level": "replica", "max_wal_senders": "4"}
 
 

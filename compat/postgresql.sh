@@ -1,9 +1,10 @@
 #!/bin/bash
 # A PostgreSQL of its own on a free port, in the folder given: `compat/postgresql.sh start DIR` prints its URL,
 # `compat/postgresql.sh stop DIR` ends it. The server refuses to run as root: there it runs as the user postgres.
+# POSTGRESQL_BIN is the folder of another version's programs.
 set -eu
 action=$1 dir=$2
-bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
+bin=${POSTGRESQL_BIN:-$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)}
 as() { if [ "$(id -u)" = 0 ]; then su postgres -s /bin/bash -c "$1"; else bash -c "$1"; fi; }
 if [ "$action" = start ]; then
     mkdir -p "$dir"

@@ -72,7 +72,7 @@ def create_token(call: Call) -> Answer:
         "id": objects.new_id(ms),
         "created": ms,
         "key": key,
-        "acl": acl.normalise(body.get("ACL")),
+        "acl": acl.of_client(body.get("ACL")),
         "body": {
             "name": name,
             "key": key,

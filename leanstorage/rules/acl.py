@@ -7,6 +7,7 @@ from leanstorage.store import Json, Principals, Rights
 
 PUBLIC: Rights = {"*": {"read": True, "write": True}}
 ACTIONS = frozenset(["read", "write"])
+MAX_NAMES, MAX_CHARACTERS = 1000, 50_000  # of a client's ACL: every list looks at all of them
 
 
 def normalise(value: Json) -> Rights | None:
@@ -21,6 +22,13 @@ def normalise(value: Json) -> Rights | None:
         if not all(isinstance(right, bool) for right in rights.values()):
             raise StorageError(Code.BAD_ACL, detail=f"the rights of '{name}' must be true or false")
     return None if value == PUBLIC else value
+
+
+def of_client(value: Json) -> Rights | None:
+    """`normalise` for what a client sends: no more names than lists can look at. Imports keep what there was."""
+    if isinstance(value, dict) and (len(value) > MAX_NAMES or sum(map(len, value)) > MAX_CHARACTERS):
+        raise StorageError(Code.BAD_ACL, detail=f"it has more than {MAX_NAMES} names or {MAX_CHARACTERS} characters")
+    return normalise(value)
 
 
 def allows(acl: Rights | None, action: str, principals: Principals) -> bool:

@@ -55,7 +55,7 @@ def apply(
     for key, value in fields.items():
         if key == "ACL":
             deleted = operations.is_operation(value) and value["__op"] == "Delete"
-            change.acl = acl.normalise(None if deleted else value)
+            change.acl = acl.of_client(None if deleted else value)
         elif columns.get(key, {}).get("type") == "Relation":
             _apply_to_relation(change, key, value, columns[key])
         elif "." in key:

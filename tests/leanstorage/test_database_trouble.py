@@ -78,7 +78,8 @@ class TroubleTest(unittest.TestCase):
         cls.addClassCleanup(subprocess.run, ["bash", script, "stop", cls.folder / "pg"], capture_output=True)
 
     def pg_ctl(self, *arguments):
-        [binary] = sorted(glob.glob("/usr/lib/postgresql/*/bin/pg_ctl"))[-1:]
+        folder = os.environ.get("POSTGRESQL_BIN") or sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
+        binary = f"{folder}/pg_ctl"
         options = Path(self.folder, "pg", "data", "postmaster.opts").read_text().split(" ", 1)[1].replace('"', "")
         command = f"{binary} -D {self.folder}/pg/data -w -l {self.folder}/pg/log -o '{options.strip()}' {' '.join(arguments)}"
         command = ["su", "postgres", "-s", "/bin/bash", "-c", command] if os.getuid() == 0 else ["bash", "-c", command]
@@ -172,6 +173,16 @@ class TroubleTest(unittest.TestCase):
         done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=180)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertEqual(done.stdout.count("nothing lost, nothing doubled"), 2)
+
+    def test_role_with_few_connections_serves_threads_and_the_loop(self):
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as database:
+            database.execute("CREATE ROLE few LOGIN CONNECTION LIMIT 6")
+            database.execute("CREATE DATABASE few OWNER few")
+        with self.serve(self.url.replace("postgres@", "few@").replace("/postgres", "/few")):
+            for _ in range(3):
+                self.assertEqual(self.used_by(12), [[201, 200, 201, True, 200]] * 12)
 
     def test_row_that_somebody_else_holds_is_503_which_clients_try_again(self):
         import psycopg

@@ -1,11 +1,15 @@
-"""Files on object storage, against moto's S3 server: bytes go past our processes, and nothing else changes."""
+"""Files on object storage, against moto's S3 server and SeaweedFS: bytes go past our processes, and nothing else changes."""
 import contextlib
 import importlib.util
 import io
+import json
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 import unittest
+from pathlib import Path
 from unittest import mock
 
 import requests
@@ -18,7 +22,7 @@ from leanstorage.resources.sweep import sweep
 from tests.leanstorage.service_support import KEYS, ServiceTestCase
 from tests.support import ROOT, clean_environment, free_port, multipart, python, running, until
 
-MOTO = os.environ.get("MOTO_SERVER")
+MOTO, SEAWEED = os.environ.get("MOTO_SERVER"), os.environ.get("SEAWEEDFS")  # programs: moto_server, weed
 DATA = bytes(range(256)) * 100
 ACCESS = {
     "AWS_ACCESS_KEY_ID": "us",
@@ -40,9 +44,15 @@ print(requests.get(file.url).status_code)
 """
 
 
+try:
+    from botocore.exceptions import BotoCoreError, ClientError
+except ImportError:  # without it nothing here runs
+    BotoCoreError = ClientError = None
+
+
 def setUpModule():
-    if not MOTO:
-        raise unittest.SkipTest("MOTO_SERVER names no moto_server: there is no object storage to test against")
+    if not MOTO and not SEAWEED:
+        raise unittest.SkipTest("MOTO_SERVER names no moto_server and SEAWEEDFS no weed: there is no object storage to test against")
     if importlib.util.find_spec("boto3") is None:
         raise unittest.SkipTest("boto3 is not installed: files on S3 are not tested")
 
@@ -56,11 +66,18 @@ class S3Case(ServiceTestCase):
     files = "s3://bucket/an app"
 
     @classmethod
+    def command(cls, port):
+        """What serves S3 on a port."""
+        if not MOTO:
+            raise unittest.SkipTest("MOTO_SERVER names no moto_server")
+        return [MOTO, "-H", "127.0.0.1", "-p", str(port)]
+
+    @classmethod
     def setUpClass(cls):
         port = free_port()
-        moto = subprocess.Popen([MOTO, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        cls.addClassCleanup(moto.wait)
-        cls.addClassCleanup(moto.kill)
+        server = subprocess.Popen(cls.command(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        cls.addClassCleanup(server.wait)
+        cls.addClassCleanup(server.kill)
         cls.moto = f"http://127.0.0.1:{port}"
         cls.environment = {**ACCESS, "AWS_ENDPOINT_URL_S3": cls.moto}
         patch = mock.patch.dict(os.environ, cls.environment)
@@ -69,7 +86,15 @@ class S3Case(ServiceTestCase):
         super().setUpClass()
         cls.addClassCleanup(cls.service.blobs.client.close)
         until(lambda: can_be_reached(port), 60)
-        cls.service.blobs.client.create_bucket(Bucket="bucket")
+        until(cls.has_bucket, 60)
+
+    @classmethod
+    def has_bucket(cls):
+        """Whether the bucket could be made: a server that listens may not be ready yet."""
+        with contextlib.suppress(ClientError, BotoCoreError):
+            cls.service.blobs.client.create_bucket(Bucket="bucket")
+            return True
+        return False
 
     def token(self, master=False, **body):
         return self.api("POST", "/fileTokens", {"name": "a.txt", "metaData": {}, **body}, 201, master=master)
@@ -244,6 +269,39 @@ class S3Test(S3Case):
         with contextlib.redirect_stderr(io.StringIO()) as said:
             blobs.check()
         self.assertIn("files cannot be kept or read for now: object storage is not there", said.getvalue())
+
+
+class OnSeaweed(S3Test):
+    """The same with a real object storage."""
+
+    @classmethod
+    def command(cls, port):
+        if not SEAWEED:
+            raise unittest.SkipTest("SEAWEEDFS names no weed: the real object storage is not tested")
+        folder = Path(tempfile.mkdtemp(prefix="seaweed-"))
+        cls.addClassCleanup(shutil.rmtree, folder, ignore_errors=True)
+        keys = [{"accessKey": ACCESS["AWS_ACCESS_KEY_ID"], "secretKey": ACCESS["AWS_SECRET_ACCESS_KEY"]}]
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        (folder / "s3.json").write_text(json.dumps({"identities": [{"name": "us", "credentials": keys, "actions": actions}]}))
+        ports = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port.grpc")
+        settings = {
+            "dir": folder,
+            "ip": "127.0.0.1",
+            "ip.bind": "127.0.0.1",
+            "filer": "true",
+            "s3": "true",
+            "s3.port": port,
+            "s3.config": folder / "s3.json",
+            "s3.autoCreateBucket": "false",
+            "s3.iam": "false",
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            "master.telemetry": "false",
+            "master.volumeSizeLimitMB": 64,
+            "volume.max": 20,
+            **{name: free_port() for name in ports},
+        }
+        return [SEAWEED, "server", *(f"-{name}={value}" for name, value in settings.items())]
 
 
 class UnreachableTest(S3Case):

@@ -153,6 +153,16 @@ class ListTest(ServiceTestCase):
         self.code(102, "GET", "/classes/Member", where={"any": {"$in": list(range(2001))}})
         self.code(102, "GET", "/classes/Member", where={"any": {"$in": list(map(str, range(20_001)))}})
 
+    def test_acl_with_too_many_names_is_123(self):
+        right = {"read": True}
+        for names, is_good in ((1000, True), (1001, False)):
+            rights = {f"role:{number}": right for number in range(names)}
+            self.api("POST", "/classes/Crowded", {"ACL": rights}, 201 if is_good else 400)
+            self.assertEqual(is_good, "objectId" in self.response.json())
+        self.code(123, "POST", "/classes/Crowded", {"ACL": {"role:" + "x" * 60_000: right}})
+        object_id = self.make("Crowded", n=1)
+        self.code(123, "PUT", f"/classes/Crowded/{object_id}", {"ACL": rights})
+
     def test_order_by_a_key_that_comes_again_is_the_first(self):
         for number in (2, 1, 3):
             self.make("Order", n=number)

@@ -90,7 +90,9 @@ class PostgresqlStore:
                 if _lacks_parts(connection):
                     connection.execute(SCHEMA)
                 _check_version(connection)
-                _warn_of_few_connections(connection)
+                allowed = _allowed_connections(connection)
+            self.max_lent = max(1, min(MAX_LENT, allowed // 2))  # to the loop: the rest is for threads
+            self._pool.resize(1, min(MAX_CONNECTIONS + MAX_LENT, max(2, allowed)))
         except (psycopg.Error, PoolTimeout) as error:
             self._pool.close()
             said = getattr(getattr(error, "diag", None), "message_primary", None)
@@ -258,17 +260,19 @@ def _check_version(connection: Connection) -> None:
         raise newer_layout(found[0], LAYOUT)
 
 
-def _warn_of_few_connections(connection: Connection) -> None:
-    """Say so if the role may not open what one process may want: its threads and its loop would starve each other."""
+def _allowed_connections(connection: Connection) -> int:
+    """How many connections the role may open, as many as one process may want unless it is limited: then say so."""
     found = connection.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user").fetchone()
     limit = found[0] if found else -1
-    if 0 <= limit < MAX_CONNECTIONS + MAX_LENT:
-        print(
-            f"the database role may open {limit} connections, and each process wants {MAX_CONNECTIONS + MAX_LENT}: "
-            "calls will wait for each other (ALTER ROLE ... CONNECTION LIMIT)",
-            file=sys.stderr,
-            flush=True,
-        )
+    if not 0 <= limit < MAX_CONNECTIONS + MAX_LENT:
+        return MAX_CONNECTIONS + MAX_LENT
+    print(
+        f"the database role may open {limit} connections, and each process wants {MAX_CONNECTIONS + MAX_LENT}: "
+        "calls will wait for each other (ALTER ROLE ... CONNECTION LIMIT)",
+        file=sys.stderr,
+        flush=True,
+    )
+    return int(limit)
 
 
 def _refuse_pooled_transactions(url: str) -> None:

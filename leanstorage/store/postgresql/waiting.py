@@ -17,7 +17,7 @@ from greenlet import getcurrent, greenlet
 from psycopg_pool import PoolTimeout
 
 from leanstorage.store import Later, Result, Watch
-from leanstorage.store.postgresql.store import MAX_LENT, PostgresqlStore
+from leanstorage.store.postgresql.store import PostgresqlStore
 from leanstorage.store.postgresql.wire import Connection
 from leanstorage.store.transaction import Transaction
 
@@ -52,7 +52,7 @@ class WaitingStore:
         self._idle: list[_Lent] = []
         self._queue: deque[greenlet] = deque()  # works that wait for a connection
         self._is_closed = False
-        for _ in range(MAX_LENT):
+        for _ in range(store.max_lent):
             self._borrow()
 
     def spawn(self, work: Callable[[], None]) -> None:
