@@ -738,6 +738,7 @@ class PermissionsTest(ServiceTestCase):
         code, output, _ = self.run_command("Rights", "--delete", who, "--update", "users", "--create", "nobody")
         self.assertEqual(code, 0)
         wanted = f"find: everyone\nget: everyone\ncreate: nobody\nupdate: users\ndelete: {who}\nadd_fields: everyone\n"
+        wanted += "default ACL: everyone\n"
         self.assertEqual(output, wanted)
         self.assertEqual(self.run_command("Rights")[1], wanted)
         self.code(403, "GET", "/classes/_User", status=403)
