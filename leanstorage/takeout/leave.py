@@ -101,6 +101,8 @@ def run(
         leaving.say("something is left, see above: run the same command again, it goes on where it was")
     else:
         leaving.say("everything came: the same command brings what changes from now on, --again a newer export first")
+        for path in sorted(leaving.folder.glob("export-*.tar.gz")):
+            leaving.say(f"{path} is a list of credentials: keep it offline until you are sure, then delete it")
         checklist.tell(leaving.database, leaving.say)
     return code
 

@@ -2,10 +2,11 @@
 
 import re
 
+_CLASS = re.compile(r"_?[A-Za-z][A-Za-z0-9_]*")
 _DATE = r"\d{4}-?\d\d-?\d\d"
 _TIME = r"(?:[T_ -]?\d\d[-_.:]?\d\d(?:[-_.:]?\d\d)?Z?)?"
 _BEFORE = re.compile(rf"^(?:Copy of |{_DATE}{_TIME}[_ -])+")
-_BEHIND = re.compile(rf"(?:\s*\(\d+\)|\s*-\s*(?:Copy|副本)|的?副本| copy| \d+|[ _-]{_DATE}{_TIME}|_all)$")
+_BEHIND = re.compile(rf"(?:\s*\(\d+\)|\s*-\s*(?:Copy|副本)|的?副本| copy| \d+|[ _-]{_DATE}{_TIME})$")
 _OTHER = (
     "txt md rtf db ini eml msg mbox htm html pdf doc docx xls xlsx ppt pptx png jpg jpeg gif webp svg mp3 mp4 log url lnk"
     " webloc plist sql sqlite sh bat py js ts css yml yaml toml conf exe dmg apk"
@@ -15,11 +16,17 @@ ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 
 def class_of(name: str) -> str:
-    """The class of a file: `Post.0.jsonl`, `Post_all.json`, `_User.x1.bson`, `Post (1).json`, `2026-11-28_Post.json`."""
-    stem = _BEFORE.sub("", name.split(".")[0], count=1)
-    while found := _BEHIND.search(stem):
+    """The class of a file: `Post.0.jsonl`, `Post_all.json`, `_User.x1.bson`, `Post (1).json`, `2026-11-28_Post.json`.
+
+    What could be a class as it stands is one, such as `Log_20200101`.
+    """
+    stem = name.split(".")[0].removesuffix("_all")
+    if _CLASS.fullmatch(stem):
+        return stem
+    stem = _BEFORE.sub("", stem, count=1)
+    while not _CLASS.fullmatch(stem) and (found := _BEHIND.search(stem)):
         stem = stem[: found.start()]
-    return stem
+    return stem.removesuffix("_all")
 
 
 def is_other(name: str) -> bool:

@@ -6,6 +6,7 @@ import json
 import unittest
 import zipfile
 
+from leanstorage.takeout import names
 from tests.leanstorage.test_takeout_import import ID, ImportTestCase, jsonl, row, tar
 
 ROWS = [row(1, n="一篇评论"), row(2, n="two")]
@@ -156,6 +157,23 @@ class InputsTest(ImportTestCase):
         self.assertIn("Thumbs.db", self.output.getvalue())
         packed = tar({name: data for name, data in BESIDE.items() if len(data) > 1})
         self.assertEqual(self.take_in(self.put("e.tar", packed), self.folder / "in"), 0, self.output.getvalue())
+
+    def test_names_of_files_tell_the_class_and_what_could_be_one_is_left_alone(self):
+        for name, class_name in (
+            ("Log_20200101.0.jsonl", "Log_20200101"),
+            ("Post_all.json", "Post"),
+            ("_User.x1.bson", "_User"),
+            ("2026-11-28__User.json", "_User"),
+            ("20261128_Post_all (2).json", "Post"),
+            ("Copy of Post.json", "Post"),
+            ("Post 2.json", "Post"),
+            ("Post_2.json", "Post_2"),
+            ("copy.json", "copy"),
+            ("Post-20261128-101500.json", "Post"),
+            ("备份.json", "备份"),
+        ):
+            with self.subTest(name):
+                self.assertEqual(names.class_of(name), class_name)
 
     def test_only_what_is_no_export_is_a_failure(self):
         self.put("in/readme.txt", BESIDE["readme.txt"])

@@ -281,6 +281,7 @@ class StepsTest(LeaveTestCase):
             self.assertIn(step, said)
         self.assertIn("[ ] class permissions: for each class: python -m leanstorage permissions CLASS", said)
         self.assertIn("classes: Many, Thing", said)
+        self.assertIn("export-export1.tar.gz is a list of credentials", said)
         self.assert_everything_came()
         code, said = self.leave(leancloud)
         self.assertEqual((code, leancloud.exports), (0, 1))

@@ -216,6 +216,9 @@ PLACES = (
     (r"(?<=APP_KEY=)\.\.\.", lambda reader: reader.case.source.keys["key"]),
     (r"(?<=pull )\.\.\.", lambda reader: f"--from {reader.case.source.url} --files"),
     (r"(?<=pull --from )URL", lambda reader: reader.case.source.url),
+    (r"(?<=leave --from )URL", lambda reader: f"{reader.case.source.url} --export export.tar.gz"),  # it makes no export
+    (r"(?<=import-files )DIR", lambda reader: str(reader.data)),
+    (r"OLD=NEW\.\.\.", lambda _: "https://old.lcfile.com=https://files.example.com"),
     (r"(?<=migrate --from )(URL|sqlite:///\.\.\.)", lambda reader: f"sqlite:///{reader.data}/leanstorage.db"),
     (r"(?<=--to )(URL|postgresql://\.\.\.)", lambda reader: reader.database()),
     (r"(?<=serve --database )postgresql://\.\.\.", lambda reader: reader.database()),

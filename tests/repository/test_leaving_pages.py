@@ -19,6 +19,7 @@ PAGES = sorted((ROOT / "docs" / "leaving").glob("*.md"))
 BLOCK = re.compile(r"^( *)```sh\n((?:.*\n)*?)\1```$", re.MULTILINE)
 FENCE = re.compile(r"^( *)```.*\n(?:.*\n)*?\1```$", re.MULTILINE)
 PLACES = {"OLD-FILE-DOMAIN": "old.lcfile.com", "YOUR-API-DOMAIN": "api.example.com"}
+ACTIONS = ("find", "get", "create", "update", "delete", "add_fields")
 TIMES = {"createdAt": "2019-09-19T04:45:48.354Z", "updatedAt": "2020-01-02T03:04:05.006Z"}
 
 
@@ -91,7 +92,7 @@ class CommentsTest(StorageTestCase):
 
         def work(transaction):
             info = classes.existing(transaction, options.class_name, lock=True)
-            for action in command_line.ACTIONS:
+            for action in ACTIONS:
                 if getattr(options, action) == "nobody":
                     info["permissions"][action] = {"users": False, "names": []}
             class_settings.set_default_acl(info, options.default_acl)
