@@ -37,7 +37,7 @@ from leanstorage.takeout import exporter
 from tests.leanstorage.service_support import SERVER, open_database
 from tests.leanstorage.storage_support import Storage
 from tests.support import ROOT, clean_environment, free_port, python, running
-from tests.repository.test_recipes import BLOCK, carry_out
+from tests.repository.test_recipes import BLOCK, TUTORIAL, carry_out
 
 READERS_DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 TRANSLATIONS = sorted([ROOT / "README.zh-CN.md", *(ROOT / "docs").glob("*.zh-CN.md")])
@@ -417,6 +417,10 @@ def without_pip(reader, command):
     reader.run(f"{command} --without-pip")
 
 
+def in_the_tree(reader, command):
+    reader.run(command)
+
+
 def in_the_folder_of_the_data(reader, command):
     if shutil.which(command.split()[0]) is None:
         reader.case.skipTest(f"{command.split()[0]} is not installed")
@@ -437,9 +441,10 @@ OTHERWISE = (
     (r"python3 -m venv \.venv", without_pip, "pip takes seconds to be put in; .ci/run makes the whole environment"),
     (r"\. \.venv/bin/activate", in_a_shell_of_its_own, "the packages are not in it"),
     (r"pip \w+ .*", parsed_by_pip, ".ci/run installs; here nothing comes from the network"),
+    (r"python -m unittest tests\.app\.test_guests", in_the_tree, "the tutorial's own test is only there"),
     (r"([A-Z_]+=\S+ )*python -m unittest", tests_of, "it is what runs this"),
     (r"([A-Z_]+=\S+ )*python -m unittest \S+", tests_of, "it takes minutes"),
-    (r"mypy", as_text, "test_app_changed_by_every_recipe_passes_the_linters runs it on the same files"),
+    (r"mypy", as_text, "test_app_changed_by_every_recipe_and_the_tutorial_passes_the_linters runs it on the same files"),
     (r"bash \.ci/run", checked_by_bash, "it takes half an hour and runs this"),
     (r"make \w+", each_line_of_make, "its lines are commands of their own"),
     (r"python (-W ignore )?bench/\w+\.py.*", parsed_by_script, "it takes minutes"),
@@ -469,6 +474,7 @@ class CommandsTest(unittest.TestCase):
         left_out = (".git", ".venv", "data", "__pycache__", ".*_cache", ".hypothesis", "node_modules")
         shutil.copytree(ROOT, cls.tree, ignore=shutil.ignore_patterns(*left_out))
         carry_out(cls.tree)  # what the recipes ask for is what their commands are for
+        carry_out(cls.tree, TUTORIAL)
         shutil.copy(ROOT / "docs" / "page-light.png", cls.tree / "picture.png")
         (cls.folder / ".curlrc").write_text("silent\nshow-error\nfail\n")  # an answer of 400 and above is a failure
         (cls.folder / "bin").mkdir()
@@ -511,8 +517,8 @@ class CommandsTest(unittest.TestCase):
         cls.upload = f"--cookie {shlex.quote(cookie)} {cls.app}/api/todos/{todo}/attachment"
 
     def reader(self, name=""):
-        """With a storage that holds something: for recipes.md the app's, for leaving-leancloud.md with nothing yet."""
-        if name == "recipes.md":
+        """With a storage that holds something: for recipes.md and tutorial.md the app's, for leaving-leancloud.md with nothing yet."""
+        if name in ("recipes.md", "tutorial.md"):
             return Reader(self, self.folder / "app")
         data = self.folder / f"data of {name or self.id()}".replace(" ", "-")
         if name.startswith("leaving"):
@@ -619,8 +625,8 @@ class CommandsTest(unittest.TestCase):
                         self.assertEqual(headers, {"Host", "X-Real-IP", "X-Forwarded-Proto"})
                         [megabytes] = re.findall(r"client_max_body_size ([0-9]+)m;", block)
                         self.assertGreater(int(megabytes) << 20, read_settings({}).max_upload_bytes)
-                    elif language.startswith("python"):  # those are carried out by test_recipes
-                        self.assertTrue(document.name.startswith("README") or BLOCK.match(f"```{language}\n{block}```"))
+                    elif language.startswith(("python ", "html ", "javascript ")):  # those are carried out by test_recipes
+                        self.assertTrue(BLOCK.match(f"```{language}\n{block}```"))
                     else:
                         self.assertIn(language, ("sh", "crontab"))
 
