@@ -1,4 +1,4 @@
-.PHONY: run test lint docs locks bench
+.PHONY: run test lint docs locks bench release
 run:
 	python wsgi.py
 test:
@@ -17,3 +17,5 @@ bench:
 	python bench/storage.py
 	python bench/growth.py --sizes 10000,100000
 	python bench/footprint.py
+release:
+	bash .ci/release

@@ -445,7 +445,7 @@ OTHERWISE = (
     (r"([A-Z_]+=\S+ )*python -m unittest", tests_of, "it is what runs this"),
     (r"([A-Z_]+=\S+ )*python -m unittest \S+", tests_of, "it takes minutes"),
     (r"mypy", as_text, "test_app_changed_by_every_recipe_and_the_tutorial_passes_the_linters runs it on the same files"),
-    (r"bash \.ci/run", checked_by_bash, "it takes half an hour and runs this"),
+    (r"bash \.ci/(run|release)", checked_by_bash, "they take minutes, and run this or install packages"),
     (r"make \w+", each_line_of_make, "its lines are commands of their own"),
     (r"python (-W ignore )?bench/\w+\.py.*", parsed_by_script, "it takes minutes"),
     (r"python -m compat\.\w+.*", said_by_script, "it needs a checkout of an SDK"),
