@@ -10,7 +10,7 @@ ENGLISH = sorted(
     file for file in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")) if not file.name.endswith(CHINESE)
 )
 # Pages with a Chinese twin.
-TWINNED = ["README.md", "docs/index.md", "docs/leaving-leancloud.md", "docs/security.md", "docs/leanstorage.md", "docs/troubleshooting.md", "docs/deploying.md", "docs/configuration.md", "docs/recipes.md", "docs/architecture.md", "docs/reliability.md", "docs/scaling.md", "docs/performance.md", "docs/tutorial.md", "docs/push-and-live-queries.md"]
+TWINNED = ["README.md", "docs/index.md", "docs/leaving-leancloud.md", "docs/security.md", "docs/leanstorage.md", "docs/troubleshooting.md", "docs/deploying.md", "docs/configuration.md", "docs/recipes.md", "docs/architecture.md", "docs/reliability.md", "docs/scaling.md", "docs/performance.md", "docs/tutorial.md", "docs/push-and-live-queries.md", "docs/comparison.md", "docs/releases.md"]
 NOT_YET = []
 
 FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
