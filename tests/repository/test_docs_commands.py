@@ -460,6 +460,7 @@ OTHERWISE = (
     (r"curl .* http://127\.0\.0\.1:8126/.*", called_through_storage, "it needs what the commands before it started"),
     (r".* outbox --send .*", handed_on, "without an e-mail it would do nothing"),
     (r".* \| jq .*", read_by_jq, "there may be no jq"),
+    (r"twine check", as_text, "make release installs and runs it"),
     (r"pg_dump", dumped, "the database is left to the reader"),
 )
 
