@@ -1,4 +1,4 @@
-.PHONY: run test lint docs locks bench mutants
+.PHONY: run test lint docs locks bench mutants release
 run:
 	python wsgi.py
 test:
@@ -19,3 +19,5 @@ bench:
 	python bench/footprint.py
 mutants:
 	python bench/mutants.py --count 300
+release:
+	bash .ci/release

@@ -51,7 +51,7 @@ def show_static(environ: WSGIEnvironment, path: str) -> Response:
 
 
 def show_icon(environ: WSGIEnvironment) -> Response:
-    """GET static/favicon.ico, where browsers look for it unasked."""
+    """GET static/favicon.ico, which browsers request by themselves."""
     return static_file(environ, STATIC, "favicon.ico")
 
 
@@ -98,14 +98,14 @@ def show_client(environ: WSGIEnvironment) -> Response:
 
 
 def sign_up(environ: WSGIEnvironment) -> Response:
-    """POST {username, password}: 201 {"user": {"id", "username"}} and logged in; a taken name is 409, too many are 429."""
+    """POST {username, password}: 201 {"user": {"id", "username"}}, logged in; 409 for a taken name, 429 after too many."""
     username, password = _credentials(messages.json_object(environ))
     users.limit_sign_ups(environ["app.cache"], _address(environ))
     return json_response(HTTPStatus.CREATED, {"user": users.sign_up(username, password)})
 
 
 def log_in(environ: WSGIEnvironment) -> Response:
-    """POST {username, password}: 200 {"user"}; wrong or unknown is one 401, too many guesses are 429."""
+    """POST {username, password}: 200 {"user"}; 401 for a wrong password or unknown user, 429 after too many guesses."""
     username, password = _credentials(messages.json_object(environ))
     with users.limiting_guesses(environ["app.cache"], username, _address(environ)):
         user = users.log_in(username, password)
@@ -118,7 +118,7 @@ def show_session(environ: WSGIEnvironment) -> Response:
 
 
 def log_out(environ: WSGIEnvironment) -> Response:
-    """DELETE: 204, also if nobody is logged in."""
+    """DELETE: 204, even if nobody is logged in."""
     users.log_out(environ)
     return HTTPStatus.NO_CONTENT, [messages.PRIVATE], b""
 
@@ -149,7 +149,7 @@ def list_todos(environ: WSGIEnvironment) -> Response:
 
 
 def create_todo(environ: WSGIEnvironment) -> Response:
-    """POST {content}: 201 the todo, readable and writable by its owner alone; a blank content is 400."""
+    """POST {content}: 201 the todo, readable and writable by its owner only; 400 for a blank content."""
     user = users.needs_user(environ, is_sure=True)  # no ACL protects a new todo: a dead session could still write one
     body = messages.json_object(environ)
     todo = todos.new(user, todos.checked_content(body.get("content")))
@@ -158,7 +158,7 @@ def create_todo(environ: WSGIEnvironment) -> Response:
 
 
 def change_todo(environ: WSGIEnvironment, todo_id: str) -> Response:
-    """PATCH {content?, done?}: 200 the todo; another's or an unknown one is 404, no change or a malformed one 400."""
+    """PATCH {content?, done?}: 200 the todo; 404 for another user's or an unknown todo, 400 for no or a malformed change."""
     user = users.needs_user(environ)
     body = messages.json_object(environ)
     changes: dict[str, str | bool] = {}
@@ -181,7 +181,7 @@ def change_todo(environ: WSGIEnvironment, todo_id: str) -> Response:
 
 
 def delete_todo(environ: WSGIEnvironment, todo_id: str) -> Response:
-    """DELETE: 204, gone with its attachment; another's or an unknown one is 404."""
+    """DELETE: 204, its attachment is deleted too; 404 for another user's or an unknown todo."""
     user = users.needs_user(environ)
     todo = todos.find(todo_id)
     with todos.changing(environ["app.cache"], user), asking_storage():
@@ -219,7 +219,7 @@ def attach_file(environ: WSGIEnvironment, todo_id: str) -> Response:
 
 
 def remove_attachment(environ: WSGIEnvironment, todo_id: str) -> Response:
-    """DELETE: 204, the file is gone; 404 for a todo without one, another's or an unknown one."""
+    """DELETE: 204, the file is deleted; 404 for a todo without one, another user's or an unknown todo."""
     user = users.needs_user(environ)
     todo = todos.find(todo_id)
     file = todo.get("attachment")
@@ -232,7 +232,7 @@ def remove_attachment(environ: WSGIEnvironment, todo_id: str) -> Response:
 
 
 def show_attachment(environ: WSGIEnvironment, todo_id: str) -> Response:
-    """GET the bytes, streamed from storage, to the owner alone; images are shown, the rest is a download.
+    """GET the bytes, streamed from storage, for the owner only; images are shown, other files are downloads.
 
     404 for a todo without one, another's or an unknown one.
     """

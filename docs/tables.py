@@ -32,10 +32,11 @@ def routes(old=""):
     [call] = [node for node in calls if getattr(node.func, "id", "") == "Router"]
     for row in call.args[0].elts:
         method, template, handler = row.elts
+        module = handler.value.id
         title = f"`{method.value} {template.value}`"
-        said = (ast.get_docstring(_definition(_tree("handlers").body, [handler.attr])) or "").split("\n")[0]
+        said = (ast.get_docstring(_definition(_tree(module).body, [handler.attr])) or "").split("\n")[0]
         said = said.removeprefix(f"{method.value} ").replace("|", "\\|")
-        rows.append((title, f"[`{handler.attr}`](../handlers.py)", said or kept.get(title, "")))
+        rows.append((title, f"[`{handler.attr}`](../{module}.py)", said or kept.get(title, "")))
     return table(("route", "handler", "what it does"), rows)
 
 

@@ -61,7 +61,7 @@ def guard_engine(engine: leancloud.Engine, keys: dict[str, str]) -> WSGIApplicat
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # The SDK reads the path without its leading slashes, so `//1.1/functions/x` is a function to it.
         path = "/" + messages.path(environ).lstrip("/")
-        if not path.startswith(PREFIXES):  # none of the engine's, which would come to the same answer in twice the time
+        if not path.startswith(PREFIXES):  # not a cloud-code path: skip the engine, which would only pass it on
             rest: WSGIApplication = engine.origin_app
             return rest(environ, start_response)
         method = environ["REQUEST_METHOD"]

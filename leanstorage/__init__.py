@@ -4,4 +4,4 @@ Floors, each importing only those below it: `__main__`, `embedded` > `service` >
 (`objects`, `users`, `roles`, `files`, `functions`, `batch`, ...) > request-free rules (`operations`, `queries`,
 `patterns`, `acl`, `values`, `passwords`, `errors`, `hooks`) > `store`.
 """
-VERSION = "0.1.0"
+VERSION = "1.0.0"

@@ -77,7 +77,7 @@ def default_data() -> Path:
 
 
 def _run_command(options: argparse.Namespace, data: Path) -> int:
-    """Run a subcommand; one that makes no database needs one that is there, where its path tells whether it is."""
+    """Run a subcommand. Commands that create no database need an existing one (checkable for SQLite only)."""
     try:
         given = key_files.from_environment(os.environ)
     except ValueError as error:
@@ -92,7 +92,7 @@ def _run_command(options: argparse.Namespace, data: Path) -> int:
 
 
 def _kept_keys(data: Path, makes: bool) -> dict[str, str]:
-    """The keys in the folder `data`; new ones, where they may be made, are told of: LEANSTORAGE_DATA may lack."""
+    """The keys in the folder `data`. If they had to be generated, say so: LEANSTORAGE_DATA may have been forgotten."""
     file = key_files.place(data)
     is_new = not file.exists()
     if is_new and not makes:

@@ -33,8 +33,8 @@ class Pool(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no typ
     """A waitress task dispatcher that wakes one thread at a time: the next one when that has begun, and work is left.
 
     A thread that is busy goes on with the next request before the woken one gets Python's lock; one that waits for
-    storage gives the lock to it. So as many threads are awake as there are requests that wait, and one. The last to fall
-    idle is the first to be woken: what it needs is at hand, and the others need no memory.
+    storage gives the lock to it. At most one thread more than there are blocked requests is awake. The last to fall idle
+    is the first to be woken: what it needs is at hand, and the others need no memory.
 
     With `is_shared` a fourth of the threads is for others than the visitor who has all the rest: tasks have a `visitor`.
     """

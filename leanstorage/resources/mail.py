@@ -230,7 +230,7 @@ def _mark(store: Store, key: str, mark: Document, is_first: bool = False) -> boo
 def _receiver(transaction: Transaction, lookup: str, kind: str) -> Row:
     """The user that a link was sent to; raise 211 when there is no such link, or it is good no more.
 
-    Who has another address or another password by now is not to be had with the mail in an old mailbox.
+    A link is void once the address or password has changed.
     """
     link = transaction.record("link", lookup, lock=True) or {}
     row: Row | None = transaction.get("_User", link["user"], lock=True) if link.get("kind") == kind else None

@@ -59,7 +59,7 @@ PLAIN = Rules()
 
 
 class Guard:
-    """The `where` of a conditional write. Its verdict falls under the lock, as the write; what is slow is asked before.
+    """The `where` of a conditional write: decided in its locked transaction; slow conditions are evaluated before locking.
 
     As long as the object is still as it was when it matched, what was asked of it alone still holds. What was asked of
     others has to be asked again.
@@ -350,7 +350,7 @@ def remove(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN, wh
 
 
 def hook_user(transaction: Transaction, call: Call) -> Document | None:
-    """The caller as hooks are told of it: the whole user and its session token, None for nobody."""
+    """The caller as hooks see it: the whole user and its session token, None for nobody."""
     if call.caller.user_id is None:
         return None
     row = transaction.get("_User", call.caller.user_id)

@@ -211,7 +211,7 @@ class Call:
 
     @property
     def to_engine(self) -> "Call":
-        """The call as the app's engine is told of it: with URLs that are ours, whatever Host its caller claims."""
+        """The call as the app's engine sees it: with URLs that are ours, whatever Host its caller claims."""
         return replace(self, api_url=self.own_url)
 
     @property

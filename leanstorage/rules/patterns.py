@@ -3,8 +3,8 @@ r"""Clients' regular expressions: made ready for the `regex` package, and refuse
 The package is there for its timeout, which stops a match; nothing stops it while it compiles, and that unrolls counted
 repeats: `((a{99}){99}){99}` is a million parts. So a pattern is measured before the package sees it. Of what the package
 has beyond PCRE's and JavaScript's common ground, recursion, fuzzy matching and flags of its own are refused: they make
-a short pattern as dear as a long one. What is read otherwise here than there would be a way around the measure; so
-where the two could differ, the pattern is refused, or its larger reading counts.
+a short pattern as dear as a long one. If this tokenizer and `regex` could read a pattern differently, it could slip past
+the limit: it is refused, or its larger reading counts.
 """
 import re
 

@@ -112,8 +112,8 @@ class Query:
     """What a store is asked for: rows of `class_name` that match `where` and that one of `principals` may read.
 
     `order` is ((path, descending), ...); None as `principals` reads everything; None as `limit` is no limit.
-    `near` is the path and the point, latitude and longitude in degrees, to sort by when no order is given. A query that
-    `comes_again`, this very object, is worth remembering what was made of it.
+    `near` is the path and the point, latitude and longitude in degrees, to sort by when no order is given. If it
+    `comes_again`, the caller reuses this object, so its SQL is cached.
     """
 
     class_name: str

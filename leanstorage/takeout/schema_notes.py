@@ -1,4 +1,4 @@
-"""What a schema file says of a class that has no effect here: the operator is told of it by name, as nothing else tells."""
+"""Notes on what a schema file declares in vain: named for the operator, because nothing else would tell."""
 from collections.abc import Sequence
 
 from leanstorage.store import Document, Json

@@ -1,8 +1,10 @@
 """CI counts what unittest says, finds README's two commands, and names folders that exist."""
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 from types import ModuleType
@@ -49,6 +51,32 @@ class CITest(unittest.TestCase):
         )
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         self.assertEqual(load("unittest_totals").totals(run.stderr), (1, 1, 1))
+
+    def test_public_forge_runs_what_ci_runs(self):
+        text = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+        self.assertRegex(text, r"(?m)^ +- run: bash \.ci/run$")
+
+    @unittest.skipUnless(shutil.which("git"), "git is not installed")
+    def test_release_stops_before_it_builds_what_is_not_committed_or_not_in_the_changelog(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / ".ci").mkdir()
+            for file in (".ci/release", "pyproject.toml"):
+                shutil.copy(ROOT / file, folder / file)
+            (folder / "CHANGELOG.md").write_text("# Changelog\n\n## [0.0.1] - 2026-01-01\n- first\n")
+            git = ["git", "-C", name, "-c", "user.name=a", "-c", "user.email=a@example.com"]
+            subprocess.run([*git, "init", "--quiet"], check=True)
+            for reason in ("there are changes that are not committed", "CHANGELOG.md has no section for "):
+                done = subprocess.run(["bash", ".ci/release"], cwd=folder, capture_output=True, text=True, timeout=60)
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertTrue(done.stderr.startswith(f"no release: {reason}"), done.stderr)
+                subprocess.run([*git, "add", "."], check=True)
+                subprocess.run([*git, "commit", "--quiet", "-m", "all"], check=reason.startswith("there"))
+
+    def test_release_publishes_nothing(self):
+        lines = (CI / "release").read_text("utf-8").splitlines()
+        self.assertEqual([line for line in lines if "upload" in line or "git push" in line], [lines[-1]])
+        self.assertTrue(lines[-1].startswith('echo "Nothing was published.'))
 
     def test_commands_of_readme_are_found_once_each(self):
         visitor = load("visitor")

@@ -256,7 +256,7 @@ def _begin_work(connection: _Connection) -> None:
     """Begin one work of several in a transaction.
 
     Raises _Undone when there is none any more: a full disk rolls all of it back. A savepoint would then begin
-    a transaction of its own, and its end would commit what nobody is told of.
+    a transaction of its own, and releasing it would commit work already reported as failed.
     """
     if not connection.in_transaction:
         raise _Undone
