@@ -38,12 +38,14 @@ def errors(_: str = "") -> str:
 def commands(old: str = "") -> str:
     """The commands of `python -m leanstorage` with what they take, in the words there were, else in those of --help."""
     kept, rows = words(old), []
+    known = {name: _options(parser) for name, parser, _ in _commands()}
     for name, parser, help_text in _commands():
         actions = [action for action in parser._actions if action.dest != "help"]
         taken = [_shown(action) for action in actions if action.required or not action.option_strings]
         title = f"`{' '.join([name, *taken])}`"
-        options = [action.option_strings[0] for action in actions if action.option_strings and not action.required]
-        listed = "the table above" if name == "serve" else ", ".join(f"`{option}`" for option in options) or "none"
+        listed = ", ".join(f"`{option}`" for option in known[name]) or "none"
+        if known[name] == known["serve"]:
+            listed = "the table above" if name == "serve" else "the options of `serve`"
         rows.append((title, listed, kept.get(title) or help_text))
     return table(("command", "options", "what it does"), rows)
 
@@ -56,7 +58,7 @@ def options(old: str = "") -> str:
         if action.dest != "help":
             title = f"`{action.option_strings[0]}`"
             default = {None: "none", "": "none", False: "off"}.get(action.default, f"`{action.default}`")
-            rows.append((title, default, kept.get(title) or action.help or ""))
+            rows.append((title, default, kept.get(title) or _without_default(action.help or "")))
     return table(("option of `serve`", "default", "meaning"), rows)
 
 
@@ -75,7 +77,7 @@ def renewed(text: str, tables: Mapping[str, Callable[[str], str]], is_chinese: b
     return text
 
 
-CHINESE_CELLS = {"none": "无", "off": "关", "the table above": "见上表"}
+CHINESE_CELLS = {"none": "无", "off": "关", "the table above": "见上表", "the options of `serve`": "`serve` 的选项"}
 
 
 def translated(new: str, old: str) -> str:
@@ -115,6 +117,17 @@ def _commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     [found] = [one for one in command_line.parser()._actions if isinstance(one, argparse._SubParsersAction)]
     for choice in found._choices_actions:
         yield choice.dest, found.choices[choice.dest], choice.help or ""
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """The options of a command that may be left out."""
+    actions = [action for action in parser._actions if action.dest != "help"]
+    return [action.option_strings[0] for action in actions if action.option_strings and not action.required]
+
+
+def _without_default(help_text: str) -> str:
+    """A help text without its default, which has a column of its own."""
+    return re.sub(r" \(default: (?:%\(default\)s|[^()])*\)", "", help_text)
 
 
 def _shown(action: argparse.Action) -> str:
