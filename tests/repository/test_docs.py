@@ -32,6 +32,9 @@ class DocumentsTest(unittest.TestCase):
             with self.subTest(document.name):
                 self.assertTrue(tables.up_to_date(document) == document.read_text(), "run make docs")
         self.assertTrue("/1.1/classes/<class_name>" in reference.FILE.read_text())
+        for document in (reference.FILE, reference.FILE.with_name("leanstorage.zh-CN.md")):
+            self.assertNotIn("%(", document.read_text())  # of a help text
+        self.assertNotIn("%(", reference.options())
         self.assertTrue("`PATCH /api/todos/<todo_id>`" in (ROOT / "docs" / "architecture.md").read_text())
 
     def test_link_to_code_names_what_is_there(self):
