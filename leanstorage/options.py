@@ -231,8 +231,8 @@ def _add_operation(group: Group) -> None:
         "--admin",
         metavar="[HOST:]PORT",
         type=listening_place,
-        help="listen there for GET /health and GET /metrics, on loopback unless HOST says otherwise; with --processes "
-        "each process has a port of its own, counted up from PORT (default: do not)",
+        help="where to listen for GET /health and GET /metrics, on loopback unless HOST is given; with --processes "
+        "each process has a port of its own, counted up from PORT (default: nowhere)",
     )
     group.add_argument(
         "--access-log",
@@ -240,13 +240,13 @@ def _add_operation(group: Group) -> None:
         help="write a line for every request to standard output, without tokens, keys, queries and bodies (default: do not)",
     )
     group.add_argument(
-        "--log-format", choices=FORMATS, default=FORMATS[0], help="of the lines about requests (default: %(default)s)"
+        "--log-format", choices=FORMATS, default=FORMATS[0], help="format of the lines about requests (default: %(default)s)"
     )
     group.add_argument(
         "--log-slow",
         metavar="MS",
         type=whole(0, 3_600_000),
-        help="write a line for every request that takes longer, with the keys and operators of its query (default: do not)",
+        help="write a line for every request that takes more milliseconds, with the keys and operators of its query (default: do not)",
     )
 
 

@@ -16,26 +16,26 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--auth-provider",
         metavar="NAME=KIND[@URL]",
         action="append",
-        help="a third party to ask at log-in: weapp, weixin, qqapp, qq, weibo, apple or oidc (default: none is asked)",
+        help="third party to ask at login, may be given several times: weapp, weixin, qqapp, qq, weibo, apple or oidc (default: none is asked)",
     )
-    command.add_argument("--sms-command", metavar="COMMAND", help="sends an SMS, which it gets as JSON on its standard input")
+    command.add_argument("--sms-command", metavar="COMMAND", help="command that sends an SMS; it gets the message as JSON on its standard input")
     command.add_argument(
-        "--sms-url", metavar="URL", help="gets SMS posted as JSON, signed with LEANSTORAGE_SMS_SECRET of the environment"
+        "--sms-url", metavar="URL", help="URL that gets each SMS as JSON by POST, signed with LEANSTORAGE_SMS_SECRET"
     )
-    for name, what in (("templates", "of texts that apps may send"), ("signs", "that texts may be signed with")):
-        command.add_argument(f"--sms-{name}", metavar="NAME,...", default="", help=f"{what} by requestSmsCode (default: none)")
+    for name, what in (("templates", "templates"), ("signs", "signatures")):
+        command.add_argument(f"--sms-{name}", metavar="NAME,...", default="", help=f"{what} that apps may name in requestSmsCode, with commas (default: none)")
     command.add_argument(
-        "--sms-per-address", type=whole(1, 10**9), metavar="N", default=100, help="codes that an address may ask for a day (default: %(default)s)"
-    )
-    command.add_argument(
-        "--smtp", metavar="URL", help="smtps://HOST or smtp://HOST, sends the outbox (default: nobody does, or outbox --send)"
-    )
-    command.add_argument("--mail-from", metavar="ADDRESS", default="", help="whom these e-mails are from")
-    command.add_argument(
-        "--mail-texts", metavar="TEXTS", default="en", help="en, zh, or a folder with reset.txt and verify.txt (default: %(default)s)"
+        "--sms-per-address", type=whole(1, 10**9), metavar="N", default=100, help="codes that one address may request per day (default: %(default)s)"
     )
     command.add_argument(
-        "--sms-per-day", type=whole(1, 10**9), metavar="N", default=10_000, help="SMS that are sent a day (default: %(default)s)"
+        "--smtp", metavar="URL", help="smtps://HOST or smtp://HOST that sends e-mails (default: none; then use outbox --send)"
+    )
+    command.add_argument("--mail-from", metavar="ADDRESS", default="", help="sender of these e-mails")
+    command.add_argument(
+        "--mail-texts", metavar="TEXTS", default="en", help="language of these e-mails, en or zh, or a folder with reset.txt and verify.txt (default: %(default)s)"
+    )
+    command.add_argument(
+        "--sms-per-day", type=whole(1, 10**9), metavar="N", default=10_000, help="SMS that are sent per day in all (default: %(default)s)"
     )
 
 
