@@ -80,6 +80,8 @@ class BatchSaveTest(ServiceTestCase):
         rights = {owner["objectId"]: {"read": True, "write": True}}
         object_id = self.make("Private", session=owner["sessionToken"], n=1, ACL=rights)
         request = {"method": "PUT", "path": f"/1.1/classes/Private/{object_id}", "body": {"__internalId": object_id, "n": 2}}
+        self.code(1, "POST", "/batch/save", {"requests": [request]}, session=other["sessionToken"], status=404)
+        self.api("PUT", f"/classes/Private/{object_id}", {"ACL": {**rights, "*": {"read": True}}}, session=owner["sessionToken"])
         self.code(403, "POST", "/batch/save", {"requests": [request]}, session=other["sessionToken"], status=403)
         self.assertEqual(self.save(request, session=owner["sessionToken"])[object_id]["objectId"], object_id)
 
@@ -240,7 +242,11 @@ class CqlTest(ServiceTestCase):
         owner = self.user("writer")
         rights = {owner["objectId"]: {"read": True, "write": True}}
         note = self.make("Closed", session=owner["sessionToken"], n=1, ACL=rights)
-        for text in ("update Closed set n = 2 where objectId = ?", "delete from Closed where objectId = ?"):
+        texts = ("update Closed set n = 2 where objectId = ?", "delete from Closed where objectId = ?")
+        for text, code in zip(texts, (1, 101)):
+            self.code(code, "GET", "/cloudQuery", cql=text, pvalues=json.dumps([note]), status=404)
+        self.api("PUT", f"/classes/Closed/{note}", {"ACL": {**rights, "*": {"read": True}}}, session=owner["sessionToken"])
+        for text in texts:
             self.code(403, "GET", "/cloudQuery", cql=text, pvalues=json.dumps([note]), status=403)
         self.code(217, "GET", "/cloudQuery", cql="insert into _User(username, password) values(' ', 'x')")
 
