@@ -295,6 +295,21 @@ class StepsTest(LeaveTestCase):
         self.assertEqual((code, leancloud.exports), (0, 0), said)
         self.assert_everything_came()
 
+    def test_rows_that_were_refused_are_told_by_every_run_after(self):
+        self.fill(1, 3, 1)
+        leancloud = self.stand_in(seconds=0)
+        path = self.folder / "Odd.0.jsonl"
+        path.write_text('{"objectId": "a1", "o": {"$x": 1}}\n{"objectId": "a2", "n": 1}\n')
+        code, said = self.leave(leancloud, export=path)
+        self.assertEqual(code, 1)
+        self.assertIn("1 rows were refused, with their reasons in ", said)
+        code, said = self.leave(leancloud)
+        self.assertEqual(code, 0, said)
+        self.assertIn("1 rows were refused, with their reasons in ", said)
+        self.assertIn("everything else came", said)
+        self.assertEqual(self.leave(leancloud, is_again=True)[0], 0)
+        self.assertNotIn("rows were refused", self.leave(leancloud)[1])
+
     def test_export_that_cannot_be_had_is_said_with_what_to_do(self):
         self.fill(1, 3, 1)
         leancloud = self.stand_in(seconds=0)
