@@ -13,7 +13,7 @@ from typing import Any
 from leanstorage.store import Document, open_store
 from leanstorage.takeout import checklist, importer, load, puller
 from leanstorage.takeout.budget import Budget
-from leanstorage.takeout.remote import Remote, RemoteError
+from leanstorage.takeout.remote import Remote, RemoteError, Unreachable
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.rewrites import Rewrites
 from leanstorage.takeout.sources import printable
@@ -21,6 +21,7 @@ from leanstorage.takeout.sources import printable
 KIND = "leave"
 FIRST_POLL, LONGEST_POLL = 2, 60  # seconds between two looks at the export
 MAX_POLLS = 2000
+DOWNLOADS = 8  # that break off
 STEPS = ("ask for the export", "download it", "import it", "pull what changed since")
 BY_HAND = "ask for it in the console (Data storage, Import and export), download it, and name it with --export FILE"
 
@@ -144,8 +145,7 @@ def _fetched(
         path = leaving.folder / f"export-{export_id}.tar.gz"
         if not path.exists():
             leaving.say(f"step 2 of 4: {STEPS[1]} ({export_id})")
-            url = _finished(remote, export_id, leaving.say)
-            remote.download_to(path, url)
+            _download(remote, path, _finished(remote, export_id, leaving.say))
         return path
     except _NoSuchExport:
         leaving.save(export=None)
@@ -159,6 +159,19 @@ def _fetched(
         remote.close()
         store.close()
     return None
+
+
+def _download(remote: Remote, path: Path, url: str) -> None:
+    """Download the export; where it breaks off, go on from there."""
+    for attempt in range(DOWNLOADS):
+        try:
+            return remote.download_to(path, url)
+        except Unreachable:
+            raise
+        except RemoteError as error:
+            if error.code is not None or attempt == DOWNLOADS - 1:
+                raise
+            remote.wait(attempt)
 
 
 class _NoSuchExport(Exception):

@@ -295,6 +295,16 @@ class StepsTest(LeaveTestCase):
         self.assertEqual((code, leancloud.exports), (0, 0), said)
         self.assert_everything_came()
 
+    def test_download_that_breaks_off_goes_on_in_the_same_run(self):
+        self.fill(1, 300, 1)
+        leancloud = self.stand_in(seconds=0)
+        whole = {"Content-Length": str(len(leancloud.export)), **TEXT}
+        leancloud.faults = {"export.tar.gz": [(200, whole, leancloud.export[:999]), (502, HTML, b"<html>")]}
+        code, said = self.leave(leancloud)
+        self.assertEqual(code, 0, said)
+        self.assertEqual(leancloud.ranges, [None, "bytes=999-", "bytes=999-"])
+        self.assert_everything_came()
+
     def test_rows_that_were_refused_are_told_by_every_run_after(self):
         self.fill(1, 3, 1)
         leancloud = self.stand_in(seconds=0)
