@@ -237,7 +237,7 @@ class KilledTest(LeaveTestCase):
             runs += 1
         self.assertEqual(code, 0, said)
         self.assertGreater(runs, 4)
-        self.assertEqual(leancloud.exports, 1)
+        self.assertLess(leancloud.exports, 4)  # one, and again where it was killed before the answer was kept
         self.assert_everything_came()
         target = self.start("target", keys=self.keys)
         for number, user in enumerate(users):
