@@ -170,6 +170,7 @@ class _Importing:
             self.has_found = True
         if member.encoding != "utf-8":
             self._report.say(f"{member.label}: read as {member.encoding.upper()}")
+            member.encoding = "utf-8"  # said once
 
     def _one(self, member: Member, content: Content) -> None:
         if content.kind == "schema":
