@@ -2,7 +2,7 @@
 
 Modules of security and data only: what is missing here is not in the sample of bench/mutants.py.
 """
-USERS = "leanstorage.test_users leanstorage.test_access leanstorage.test_login leanstorage.test_classes leanstorage.test_passwords"
+USERS = "leanstorage.test_passwords leanstorage.test_classes leanstorage.test_login leanstorage.test_users leanstorage.test_access"
 TAKEOUT = "leanstorage.test_takeout_import leanstorage.test_takeout_commands"
 STORE = "leanstorage.test_store leanstorage.test_objects leanstorage.test_users leanstorage.test_elsewhere leanstorage.test_queries"
 TESTS = {
