@@ -344,7 +344,11 @@ def _regex(parser: _Parser, path: Path, operand: Json, value: Document, depth: i
     parser.parts += parts
     if parser.parts > MAX_PARTS:
         raise bad("its patterns are too long together")
-    return Condition("regex", path, (pattern, flags))
+    prefix, is_all = patterns.literal_prefix(pattern, flags)
+    if is_all:
+        return Condition("prefix", path, prefix)
+    found = Condition("regex", path, (pattern, flags))
+    return conjunction([Condition("prefix", path, prefix), found]) if prefix else found
 
 
 def _sub_query(parser: _Parser, operand: Json, name: str, depth: int) -> Query:

@@ -15,6 +15,7 @@ A query's `where` is a tree of `Condition(op, path, operand)`, `Group("and" | "o
 | in, all | a list of canonical values |
 | size, exists | an integer; a boolean |
 | regex | (pattern for the `regex` package, flags for it) |
+| prefix | a text that the field, or an element, begins with |
 | in_query | a Query: the field points to one of its results |
 | select | (key path, Query): the field equals that key of one of its results |
 | near | (latitude, longitude, least and greatest distance in radians or None) |
@@ -113,7 +114,9 @@ class Query:
 
     `order` is ((path, descending), ...); None as `principals` reads everything; None as `limit` is no limit.
     `near` is the path and the point, latitude and longitude in degrees, to sort by when no order is given. A query that
-    `comes_again`, this very object, is worth remembering what was made of it.
+    `comes_again`, this very object, is worth remembering what was made of it. `cells` are a key and the ranges of cells of
+    the index on it in which its points lie, see store.grid; with `newest` only so many rows of the class are looked at, the
+    first in the order that is asked for.
     """
 
     class_name: str
@@ -124,6 +127,8 @@ class Query:
     principals: Principals = None
     near: tuple[Path, float, float] | None = None
     comes_again: bool = False
+    cells: tuple[str, tuple[tuple[int, int], ...]] | None = None
+    newest: int = 0
 
 
 class Transaction(Protocol):

@@ -8,7 +8,7 @@ from unittest import mock
 
 import regex
 
-from leanstorage.rules import patterns, rendering
+from leanstorage.rules import indexes, patterns, rendering
 from leanstorage.rules.where import parse_where
 from leanstorage.store import Row
 from tests.leanstorage.model import matches
@@ -666,6 +666,7 @@ class CqlTest(ServiceTestCase):
 class ModelTest(ServiceTestCase):
     """Random objects and queries: both answers must be the same."""
 
+    INDEXES = ()
     TEXTS = ["", "a", "b", "ab", "A", "中", "é", "a.b", "1", "%", "_", "😀"]
     NUMBERS = [0, 1, -1, 2, 1.5, 2**53, -(2**31), 1e20]
 
@@ -724,7 +725,7 @@ class ModelTest(ServiceTestCase):
             "$size": lambda: {"$size": rng.randrange(4)},
             "$exists": lambda: {"$exists": rng.choice([True, False])},
             "range": lambda: {rng.choice(["$gt", "$gte", "$lt", "$lte"]): (comparable or [1])[0]},
-            "$regex": lambda: {"$regex": rng.choice(["a", "^a", "b$", "", "[ab]", "^(?!a)", "A"]), "$options": rng.choice(["", "i"])},
+            "$regex": lambda: {"$regex": rng.choice(["a", "^a", "b$", "", "[ab]", "^(?!a)", "A", "^ab*", "^a|b", "^a.*", "^😀", "^中"]), "$options": rng.choice(["", "i"])},
         }
         if key == "g" or (key.startswith("l") and rng.random() < 0.1):
             makers["$within"] = lambda: {"$within": {"$box": [geo(-40, -90), geo(40, 90)]}}
@@ -746,6 +747,10 @@ class ModelTest(ServiceTestCase):
         rows = [self.row(rng) for _ in range(60)]
         for row in rows:
             row["objectId"] = self.make("Random", **row)
+        for key in self.INDEXES:
+            indexes.create(self.service.store, "Random", [key])
+        for row in rows[:20]:
+            self.api("PUT", f"/classes/Random/{row['objectId']}", self.row(rng))
         stored = {row["objectId"]: row for row in self.find("Random", limit="1000")}
         nonempty = 0
         for number in range(CASES):
@@ -757,6 +762,10 @@ class ModelTest(ServiceTestCase):
                 odd = set(found) ^ set(wanted)
                 self.fail(f"case {number}: {where}\n{[stored[key] for key in odd][:3]}, found {len(found)}, wanted {len(wanted)}")
         self.assertGreater(nonempty, CASES // 4)
+
+
+class IndexedModelTest(ModelTest):
+    INDEXES = ("s", "n", "b", "d", "p", "g", "l")
 
 
 class DottedTest(ServiceTestCase):
