@@ -18,16 +18,17 @@ import time
 from io import BytesIO
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-PROGRAM = Path(sys.argv[sys.argv.index("--program") + 1] if "--program" in sys.argv else HERE.parent).resolve()
-sys.path[:0] = [str(PROGRAM), str(HERE)]
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(sys.argv[sys.argv.index("--program") + 1]).resolve() if "--program" in sys.argv else ROOT))
 
-from growth import KEYS, PIECE, START  # noqa: E402
 from leanstorage.http.application import create_application, open_service  # noqa: E402
 from leanstorage.rules import indexes  # noqa: E402
 from leanstorage.rules.call import Options  # noqa: E402
 from leanstorage.store import canonical_text, open_store  # noqa: E402
 
+KEYS = {"id": "appid", "key": "key", "master_key": "master", "hook_key": "hook"}
+PIECE = 5000  # rows stored at once
+START = 1_700_000_000_000
 BOARDS, AUTHORS, NAMES, TAGS = 200, 20_000, 100_000, 2000
 FILLER = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore. " * 5
 INDEXES = [
@@ -76,16 +77,17 @@ def body(number):
 
 
 def fill(url, size):
-    """A store with `size` posts and their boards, unless it has them."""
-    store = open_store(url, bulk=True)
+    """Store what is missing of `size` posts and their boards."""
+    store = open_store(url, bulk=True, query_seconds=600)
     if store.read(lambda transaction: transaction.class_info("Post")) is None:
-        store.write(lambda transaction: save_classes(transaction))
-        for first in range(0, size, PIECE):
-            rows = []
-            for number in range(first, min(first + PIECE, size)):
-                acl = {"someone": {"read": True}} if number % 2 else None
-                rows.append((f"{number:024x}", START + number, START + number, acl, canonical_text(body(number))))
-            store.write(lambda transaction: transaction.insert_many("Post", rows))  # noqa: B023 it runs at once
+        store.write(save_classes)
+    done = store.read(lambda transaction: transaction.execute("SELECT count(*) FROM objects WHERE class = 'Post'"))[0][0]
+    for first in range(done, size, PIECE):
+        rows = []
+        for number in range(first, min(first + PIECE, size)):
+            acl = {"someone": {"read": True}} if number % 2 else None
+            rows.append((f"{number:024x}", START + number, START + number, acl, canonical_text(body(number))))
+        store.write(lambda transaction: transaction.insert_many("Post", rows))  # noqa: B023 it runs at once
     store.close()
 
 

@@ -22,7 +22,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from leanstorage.resources import files, mail, roles, third_parties
-from leanstorage.rules import classes, indexes
+from leanstorage import index_command
+from leanstorage.rules import classes
 from leanstorage import keys as key_files
 from leanstorage.rules.call import LOOPBACK, Options, Service
 from leanstorage.rules.errors import StorageError
@@ -119,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     _add_env(commands)
     _add_outbox(commands, storage)
     _add_permissions(commands, storage)
-    _add_index(commands, storage)
+    index_command.add(commands, storage, _opened_store)
     add_commands(commands, storage, database_url, files_place)
     return top
 
@@ -278,16 +279,6 @@ def _add_permissions(commands: "argparse._SubParsersAction[argparse.ArgumentPars
             help="everyone, users, nobody, or user ids and role:NAMEs with commas (default: left as it is)",
         )
     command.set_defaults(run=permissions)
-
-
-def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", storage: argparse.ArgumentParser) -> None:
-    command = commands.add_parser("index", parents=[storage], help="make queries for equal values of KEYs fast")
-    command.add_argument("class_name", metavar="CLASS")
-    command.add_argument(
-        "keys", nargs="*", metavar="KEY", help="the keys of one index; without, list what there is"
-    )
-    command.add_argument("--drop", action="store_true", help="take the index of these keys away")
-    command.set_defaults(run=index)
 
 
 def _port(text: str) -> int:
@@ -478,17 +469,6 @@ def _check_known(transaction: Transaction, name: str) -> None:
         raise ValueError(
             f"there is no user with the id {name!r}: it takes everyone, users, nobody, or ids and role:NAMEs"
         )
-
-
-def index(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
-    """Make or drop an index, then print those of the class, one a line."""
-    with _opened_store(options, data) as store:
-        if options.keys:
-            (indexes.drop if options.drop else indexes.create)(store, options.class_name, options.keys)
-        found = store.read(lambda transaction: indexes.listed(transaction, options.class_name))
-    for found_keys in found:
-        print(options.class_name, *found_keys)
-    return 0
 
 
 def _without_password(url: str) -> str:

@@ -40,8 +40,8 @@ def _run_one(call: Call, request: Json, deadline: float) -> Document:
     except messages.HTTPError as error:
         code = error.code if isinstance(error, StorageError) else Code.NO_ROUTE.number
         return {"error": {"code": code, "error": error.message}}
-    except QueryTimeout:
-        return _failure(Code.QUERY_TIMEOUT)
+    except QueryTimeout as error:
+        return _failure(Code.QUERY_TIMEOUT, error.advice)
     except StoreUnavailable as error:
         print(f"the store is not available: {error}", file=sys.stderr, flush=True)
         return _failure(Code.UNAVAILABLE)
@@ -51,8 +51,8 @@ def _run_one(call: Call, request: Json, deadline: float) -> Document:
     return {"success": None if method == "GET" and value == {} else value}
 
 
-def _failure(code: Code) -> Document:
-    return {"error": {"code": code.number, "error": code.text}}
+def _failure(code: Code, advice: str = "") -> Document:
+    return {"error": {"code": code.number, "error": code.text + advice}}
 
 
 def _answer(call: Call, request: Json) -> tuple[str, Json]:

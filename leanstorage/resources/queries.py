@@ -1,9 +1,10 @@
 """Finding objects: lists, one by its id, and what a caller may ask about. Protocol section 4."""
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from operator import is_
 from wsgiref.handlers import format_date_time
-from leanstorage.rules import acl, classes, passwords, rendering, values
+from leanstorage.rules import acl, classes, index_advice, passwords, rendering, values
 from leanstorage.rules.where import bad, parse_json, parse_listing, parse_where
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
@@ -16,6 +17,7 @@ from leanstorage.store import (
     Not,
     Principals,
     Query,
+    QueryTimeout,
     Transaction,
 )
 from leanwsgi.messages import Header
@@ -47,7 +49,8 @@ def find(call: Call, class_name: str) -> Answer:
         classes.check_permission(info, "find", principals)
         query, mentioned = parse_listing(name, options, call.caller.is_master, principals)
         query = _within_rights(transaction, query, mentioned, principals)
-        rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(name))
+        with _advised(query, info):
+            rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(name))
         keys = options.get("keys", "")
         shows_tokens = name == "_User" and call.caller.is_master and isinstance(keys, str) and TOKEN_KEY in keys.split(",")
         if shows_tokens:
@@ -67,11 +70,22 @@ def find(call: Call, class_name: str) -> Answer:
             _add_tokens(transaction, call, results)
         value = {"results": results, **extra}
         if call.flag("count"):
-            value["count"] = transaction.count(query)
+            with _advised(query, info):
+                value["count"] = transaction.count(query)
         return value, written
 
     value, written = call.service.store.read(work)
     return ok(rendering.ready(value), _last_modified(written))
+
+
+@contextmanager
+def _advised(query: Query, info: Document) -> Iterator[None]:
+    """Where a query takes too long, the answer says which index would help."""
+    try:
+        yield
+    except QueryTimeout as error:
+        error.advice = index_advice.told(query, info)
+        raise
 
 
 def get(call: Call, class_name: str, object_id: str) -> Answer:

@@ -319,7 +319,9 @@ class StoreUnavailable(Exception):
 
 
 class QueryTimeout(Exception):
-    """A query used up its time budget."""
+    """A query used up its time budget; `advice` is a sentence on what would help, for who asked."""
+
+    advice = ""
 
 
 class Later(Exception):
