@@ -9,7 +9,7 @@ from functools import lru_cache
 from leanwsgi import messages
 from leanstorage.rules import patterns, values
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import canonical_text, Condition, Document, Group, Json, Node, Not, Path, Principals, Query
+from leanstorage.store import canonical_text, Condition, Document, Group, Json, Node, Not, Order, Path, Principals, Query
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -27,7 +27,6 @@ MAX_PARTS = 2 * patterns.MAX_SIZE  # of all patterns in one where
 EARTH_KM = 6371.0  # the radius that both SDKs use
 EARTH_MILES = 3958.8
 ALWAYS_PRIVATE = frozenset(["password", "salt", "sessionToken", "bcryptPassword", "scryptPassword"])
-Order = tuple[tuple[Path, bool], ...]  # (path, whether it descends)
 Near = tuple[Path, float, float]  # path, latitude, longitude
 
 

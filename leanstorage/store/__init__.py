@@ -20,6 +20,7 @@ A query's `where` is a tree of `Condition(op, path, operand)`, `Group("and" | "o
 | select | (key path, Query): the field equals that key of one of its results |
 | near | (latitude, longitude, least and greatest distance in radians or None) |
 | box | (south, west, north, east) |
+| behind | (order, (id, created, updated, seq, body)): what comes in that order behind such a row; its path is empty |
 | related | (owner class, owner id, key): members of that relation; its path is empty |
 
 The times `createdAt` and `updatedAt` are compared in milliseconds.
@@ -36,6 +37,7 @@ Document = dict[str, Any]  # a decoded object
 Rights = dict[str, dict[str, bool]]  # an ACL
 Principals = tuple[str, ...] | None  # the names that somebody goes by in an ACL; None is the master
 Path = tuple[str, ...]  # the names that lead to a value in a document
+Order = tuple[tuple[Path, bool], ...]  # (path, whether it descends)
 Result = TypeVar("Result")
 
 

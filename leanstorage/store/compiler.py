@@ -9,6 +9,7 @@ from leanstorage.store import (
     Json,
     Node,
     Not,
+    Order,
     Path,
     Query,
     type_of,
@@ -91,19 +92,26 @@ class Compiler(Points):
         if query.near and not query.order:
             path, latitude, longitude = query.near
             parts.append(self.nearest(query.class_name, path, alias, latitude, longitude))
-        for path, descending in query.order:
+        for (text, params), descending, may_be_null in self._order_keys(query.class_name, query.order, alias):
+            direction = self.direction(descending) if may_be_null else " DESC" if descending else ""
+            parts.append((text + direction, params))
+        return ", ".join(text for text, _ in parts), [value for _, params in parts for value in params]
+
+    def _order_keys(self, class_name: str, order: Order, alias: str) -> list[tuple[Fragment, bool, bool]]:
+        """(what to sort by, whether it descends, whether it may be null), one after the other."""
+        parts: list[tuple[Fragment, bool, bool]] = []
+        for path, descending in order:
             if path[0] in BUILT_IN_COLUMNS and len(path) == 1:
-                parts.append((f"{alias}.{BUILT_IN_COLUMNS[path[0]]}{' DESC' if descending else ''}", []))
+                parts.append(((f"{alias}.{BUILT_IN_COLUMNS[path[0]]}", []), descending, False))
                 continue
-            for text, params in self.sort_keys(query.class_name, path, alias):
-                parts.append((text + self.direction(descending), params))
+            parts += [(key, descending, True) for key in self.sort_keys(class_name, path, alias)]
         # What is equal stays in the order of creation, or against it: the way in which indexes have it, so that nothing
         # needs sorting.
-        path, descending = query.order[-1] if query.order else ((), False)
+        path, descending = order[-1] if order else ((), False)
         if path != ("objectId",):
             rest = ("seq",) if path in (("createdAt",), ("updatedAt",)) else ("created", "seq")
-            parts += [(f"{alias}.{name}{' DESC' if descending else ''}", []) for name in rest]
-        return ", ".join(text for text, _ in parts), [value for _, params in parts for value in params]
+            parts += [((f"{alias}.{name}", []), descending, False) for name in rest]
+        return parts
 
     # Indexes ----------------------------------------------------------------------------------------------------
 
@@ -452,6 +460,26 @@ class Compiler(Points):
             bind(operand.get("className", "_File")),
             bind(operand.get("objectId") or operand.get("id")),
         )
+
+    def _behind(self, node: Condition, class_name: str, alias: str) -> Fragment:
+        """Whether a row comes behind a place in an order: the columns of a row, which need not be there any more."""
+        order, place = node.operand
+        name = f"b{next(self._names)}"
+        pairs = zip(
+            self._order_keys(class_name, order, alias), self._order_keys(class_name, order, name), strict=True
+        )
+        ways: list[Fragment] = []
+        equal: list[Fragment] = []
+        for (here, descending, may_be_null), (there, _, _) in pairs:
+            later = build(f"{{}} {'<' if descending else '>'} {{}}", here, there)
+            same = build("{} = {}", here, there)
+            if may_be_null:  # which comes first, or descending last
+                null = build("({} IS NULL AND {} IS NOT NULL)", *((here, there) if descending else (there, here)))
+                later = join("OR", [later, null])
+                same = join("OR", [same, build("({} IS NULL AND {} IS NULL)", here, there)])
+            ways.append(join("AND", [*equal, later]))
+            equal.append(same)
+        return build(f"EXISTS (SELECT 1 FROM {{}} {name} WHERE {{}})", self.place(place), join("OR", ways))
 
     def _related(self, node: Condition, class_name: str, alias: str) -> Fragment:
         owner_class, owner_id, key = node.operand

@@ -80,6 +80,10 @@ class Dialect:
         """Whether a column of texts begins with a prefix, as an index serves it."""
         return between(item["value"], prefix)
 
+    def place(self, columns: Sequence[Json]) -> Fragment:
+        """A table of one row, with these values as id, created, updated, seq and body."""
+        raise NotImplementedError
+
     def holds(self, class_name: str, key: str, alias: str, operands: Sequence[Json]) -> Fragment | None:
         """A test, as an index serves it, that every array with all of the operands passes; None where there is none."""
         raise NotImplementedError

@@ -1,6 +1,7 @@
 """Queries: section 4 of the protocol; and random ones against a model in plain Python."""
 import json
 import random
+import re
 import time
 import tracemalloc
 import unittest
@@ -548,6 +549,46 @@ class ScanTest(ServiceTestCase):
                         break
                     cursor = {"cursor": page["cursor"]}
                 self.assertEqual((len(seen), set(seen)), (5, ids))
+
+    def test_scan_by_any_key_goes_on_behind_the_last_row_whatever_is_stored_or_deleted_meanwhile(self):
+        values = [None, 1, 1, 2.5, "a", "a", "b", True, [1, "x"], {"k": 1}, {"k": "z"}, DATE, {"__type": "GeoPoint", "latitude": 1, "longitude": 2}]
+        rows = [
+            {"any": {"v": value}, "n": [3, 1, 1, None][number % 4], "s": ["b", "中", None, "a"][number % 3], "d": DATE}
+            for number, value in enumerate(values)
+        ]
+        rows += [{}, {"n": 5}]
+        for key in ("any.v", "-any.v", "n", "-n", "s", "-s", "d", "any", "n,-s", "-n,any.v", "createdAt", "-updatedAt", "-objectId", "none", "any.0.v"):
+            with self.subTest(key):
+                name = "Scan" + re.sub(r"\W", "", key) + str("-" in key)
+                ids = {self.make(name, **row) for row in rows}
+                order = [row["objectId"] for row in self.find(name, order=key, limit="100")]
+                seen, cursor, number = [], {}, 0
+                while True:
+                    page = self.api("GET", f"/scan/classes/{name}", master=True, limit="2", scan_key=key, **cursor)
+                    seen += [row["objectId"] for row in page["results"]]
+                    if page["cursor"] is None:
+                        break
+                    cursor = {"cursor": page["cursor"]}
+                    if number < 3:  # what was shown goes, the last row, too
+                        for row in page["results"]:
+                            self.api("DELETE", f"/classes/{name}/{row['objectId']}")
+                        number += 1
+                self.assertEqual(seen, order)
+                self.assertEqual(set(seen), ids)
+
+    def test_scan_by_texts_too_long_for_a_cursor_shows_each_row_once(self):
+        ids = [self.make("ScanLong", s=f"{n}" + "x" * 3000) for n in range(5)]
+        seen, cursor = [], {}
+        while True:
+            page = self.api("GET", "/scan/classes/ScanLong", master=True, limit="2", scan_key="s", **cursor)
+            seen += [row["objectId"] for row in page["results"]]
+            if page["cursor"] is None:
+                break
+            self.assertLess(len(page["cursor"]), 1000)
+            cursor = {"cursor": page["cursor"]}
+            if len(seen) == 2:
+                self.api("DELETE", f"/classes/ScanLong/{ids[0]}")
+        self.assertEqual(seen, ids)
 
     def test_scan_refuses_clients_and_cursors_that_are_not_its_own(self):
         self.make("Foo", n=1)

@@ -192,6 +192,13 @@ class PostgresqlCompiler(Compiler):
             return same_beginning
         return build("({} AND {})", same_beginning, between(item["value"], prefix))
 
+    def place(self, columns: Sequence[Json]) -> Fragment:
+        *rest, body = columns
+        return (
+            "(SELECT ?::text AS id, ?::bigint AS created, ?::bigint AS updated, ?::bigint AS seq, ?::jsonb AS body)",
+            [*rest, canonical_text(body)],
+        )
+
     def holds(self, class_name: str, key: str, alias: str, operands: Sequence[Json]) -> Fragment | None:
         return build(f"({alias}.body -> '{key}') @> {{}}", _json(list(operands)))
 

@@ -173,6 +173,10 @@ class SqliteCompiler(Compiler):
         values = [canonical_text(one) if isinstance(one, dict) else number(one)[1][0] for one in operands]
         return build("{} IN {}", item["value"], self.text_list(values))
 
+    def place(self, columns: Sequence[Json]) -> Fragment:
+        *rest, body = columns
+        return "(SELECT ? AS id, ? AS created, ? AS updated, ? AS seq, ? AS body)", [*rest, canonical_text(body)]
+
     def holds(self, class_name: str, key: str, alias: str, operands: Sequence[Json]) -> Fragment | None:
         """By the table of elements that has the fewest rows for one of the operands; None where all have many."""
         table = index_name(class_name, [key])
