@@ -28,6 +28,7 @@ The times `createdAt` and `updatedAt` are compared in milliseconds.
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -137,6 +138,10 @@ class Transaction(Protocol):
     """What `work` is given: reads and writes that all happen, or none of them. Times are in milliseconds UTC."""
 
     query_seconds: float  # that a query may take
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """A part of the transaction that leaves no trace if it raises; the rest may still be kept."""
+        ...
 
     def class_info(self, name: str, lock: bool = False) -> Document | None:
         """`{"columns": {key: type}, "permissions": {...}, "default_acl": ...}` of a class, or None.

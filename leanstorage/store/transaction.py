@@ -1,6 +1,7 @@
 """The statements of the contract, written once for both databases."""
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from leanstorage.store import (
@@ -24,11 +25,6 @@ from leanstorage.store.stages import Resolver, nearer
 def _row(found: tuple[Any, ...]) -> Row:
     """The Row of the columns id, created, updated, acl, body, seq."""
     return Row(found[0], found[1], found[2], None, None, found[5], found[3], found[4])
-
-
-def dump(value: Json) -> str:
-    """A document as text: sorted keys, so that equal values are equal texts."""
-    return canonical_text(value)
 
 
 class Transaction:
@@ -104,8 +100,23 @@ class Transaction:
         """Run a statement once for each tuple of parameters; return the number of rows changed in all."""
         return sum(self.change(text, params) for params in rows)
 
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the transaction that leaves no trace if it raises; the rest may still be kept."""
+        before = dict(self._infos), dict(self._believed), set(self._certain)
+        self.execute("SAVEPOINT part")
+        try:
+            yield
+        except self.failures:  # of the whole transaction
+            raise
+        except Exception:
+            self.execute("ROLLBACK TO part")
+            self._infos, self._believed, self._certain = before
+            raise
+        self.execute("RELEASE part")
+
     # Documents pass through these two, because a driver may decode JSON by itself.
-    encode = staticmethod(dump)
+    encode = staticmethod(canonical_text)  # so that equal values are equal texts
     decode = staticmethod(json.loads)
 
     # Classes ----------------------------------------------------------------------------------------------------
@@ -486,4 +497,4 @@ class Transaction:
 
     def encode_names(self, names: list[str]) -> str | list[str]:
         """A list of names as the `readers` column holds it."""
-        return dump(names)
+        return canonical_text(names)
