@@ -6,12 +6,14 @@ for within a small distance first, where the index on points says what lies ther
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from typing import Any
 
 from leanstorage.store import Condition, Document, Group, Node, Not, Query, QueryTimeout, grid
 from leanstorage.store.choice import top_conditions, top_nodes
 
 MAX_IDS = 1000  # of a sub-query; one that finds more stays a part of the statement
 NEWEST = 1000  # rows
+DEEP = 1000  # rows that are skipped
 Ids = Callable[[Query, int], list[str]]  # of the first so many objects of a query
 
 
@@ -47,6 +49,27 @@ class Resolver:
             return replace(node, operand=inner)
         kind = {"__type": "Pointer", "className": inner.class_name}
         return Condition("in", node.path, [{**kind, "objectId": one} for one in ids])
+
+
+def past_skipped(query: Query, execute: Callable[[str, list[Any]], list[tuple[Any, ...]]]) -> Query:
+    """A query of all objects in the order of creation that skips many, as one that begins behind them.
+
+    They are counted in the index on that order alone, where the statement itself would read each.
+    """
+    order = query.order or ((("createdAt",), False),)
+    is_of_all = isinstance(query.where, Group) and query.where.op == "and" and not query.where.nodes and query.principals is None
+    if query.skip < DEEP or not is_of_all or query.near or len(order) > 1 or order[0][0] != ("createdAt",):
+        return query
+    descending = order[0][1]
+    word = " DESC" if descending else ""
+    text = f"SELECT created, seq FROM objects WHERE class = ? ORDER BY created{word}, seq{word} LIMIT 1 OFFSET ?"
+    last = execute(text, [query.class_name, query.skip - 1])
+    if not last:
+        return replace(query, where=Group("or", ()), comes_again=False)
+    [(created, seq)] = last
+    here = Condition("lte" if descending else "gte", ("createdAt",), created)
+    behind = Condition("behind", (), (order, ["", created, 0, seq, {}]))
+    return replace(query, where=Group("and", (here, behind)), order=order, skip=0, comes_again=False)
 
 
 def first_newest(query: Query, served: Collection[str], known: Callable[[str], Document]) -> Query | None:

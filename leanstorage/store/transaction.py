@@ -20,7 +20,7 @@ from leanstorage.store import (
 from leanstorage.store.compiler import Compiler
 from leanstorage.store.memory import MAX_STATEMENTS, Seen
 from leanstorage.store.fragments import TRUE, Fragment, bind, build, quoted
-from leanstorage.store.stages import Resolver, nearer
+from leanstorage.store.stages import Resolver, nearer, past_skipped
 
 def _row(found: tuple[Any, ...]) -> Row:
     """The Row of the columns id, created, updated, acl, body, seq."""
@@ -269,7 +269,7 @@ class Transaction:
 
     def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []
-        for part, is_whole in nearer(self._resolved(query), self.known):
+        for part, is_whole in nearer(past_skipped(self._resolved(query), self.execute), self.known):
             found = self.execute_once(*self._statement(part, more))
             if is_whole or len(found) == query.limit:
                 break

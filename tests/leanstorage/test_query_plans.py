@@ -123,6 +123,14 @@ class StagesTest(ServiceTestCase):
         self.assertEqual(self.ids({"l": 77}, limit=20), [0])
         self.assertEqual(self.ids({"l": {"$all": [1, 76]}}, limit=20), [1])
 
+    def test_rows_behind_many_that_are_skipped_are_those_of_the_order(self):
+        many = 2 * stages.NEWEST
+        for order, rows in (("-createdAt", range(many - 1, -1, -1)), ("createdAt", range(many)), ("", range(many)), ("createdAt,n", range(many))):
+            for skip in (stages.DEEP - 1, stages.DEEP, many - 3, many, many + 5):
+                with self.subTest(order=order, skip=skip):
+                    found = self.api("GET", "/classes/Long", master=True, order=order, keys="objectId", limit=5, skip=skip)["results"]
+                    self.assertEqual([int(row["objectId"][1:]) for row in found], list(rows)[skip : skip + 5])
+
     def test_sub_query_that_finds_few_or_many_selects_the_same(self):
         indexes.create(self.service.store, "Long", ["p"])
         for where, wanted in (
