@@ -307,11 +307,16 @@ def _distinct(members: list[Json]) -> list[Json]:
 
 
 def _in(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
-    return Condition("in", path, _operands(parser, path, operand, "$in"))
+    return _one_of(path, _operands(parser, path, operand, "$in"))
 
 
 def _nin(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
-    return Not(Condition("in", path, _operands(parser, path, operand, "$nin")))
+    return Not(_one_of(path, _operands(parser, path, operand, "$nin")))
+
+
+def _one_of(path: Path, members: list[Json]) -> Condition:
+    """A list of one is that one, of which an index has the order, too."""
+    return Condition("eq", path, members[0]) if len(members) == 1 else Condition("in", path, members)
 
 
 def _all(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:

@@ -48,7 +48,8 @@ class Resolver:
         if len(ids) > MAX_IDS:
             return replace(node, operand=inner)
         kind = {"__type": "Pointer", "className": inner.class_name}
-        return Condition("in", node.path, [{**kind, "objectId": one} for one in ids])
+        pointers = [{**kind, "objectId": one} for one in ids]
+        return Condition("eq", node.path, pointers[0]) if len(ids) == 1 else Condition("in", node.path, pointers)
 
 
 def past_skipped(query: Query, execute: Callable[[str, list[Any]], list[tuple[Any, ...]]]) -> Query:
