@@ -1,6 +1,8 @@
 """The statements of the contract, written once for both databases."""
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from leanstorage.store import (
     Document,
@@ -16,37 +18,13 @@ from leanstorage.store import (
     now,
 )
 from leanstorage.store.compiler import Compiler
+from leanstorage.store.memory import MAX_STATEMENTS, Seen
 from leanstorage.store.fragments import TRUE, Fragment, bind, build, quoted
-
-MAX_STATEMENTS = 1000  # that are remembered
-
-
-class Seen:
-    """What the transactions of a process saw and made last, for those that come."""
-
-    def __init__(self) -> None:
-        self.classes: dict[str, tuple[str, Document]] = {}  # name -> (info as it is stored, info)
-        self.statements: dict[Any, tuple[Query, Document, Fragment]] = {}  # with what each was made of
-
+from leanstorage.store.stages import Resolver, nearer, past_skipped
 
 def _row(found: tuple[Any, ...]) -> Row:
     """The Row of the columns id, created, updated, acl, body, seq."""
     return Row(found[0], found[1], found[2], None, None, found[5], found[3], found[4])
-
-
-def dump(value: Json) -> str:
-    """A document as text: sorted keys, so that equal values are equal texts."""
-    return canonical_text(value)
-
-
-def settle(attempt: Callable[[Seen | None], Result], seen: Seen) -> Result:
-    """What `attempt(seen)` returns; again when it raises Stale, the last time with None, from the database alone."""
-    for memory in (seen, seen):
-        try:
-            return attempt(memory)
-        except Stale:
-            pass
-    return attempt(None)
 
 
 class Transaction:
@@ -122,8 +100,23 @@ class Transaction:
         """Run a statement once for each tuple of parameters; return the number of rows changed in all."""
         return sum(self.change(text, params) for params in rows)
 
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the transaction that leaves no trace if it raises; the rest may still be kept."""
+        before = dict(self._infos), dict(self._believed), set(self._certain)
+        self.execute("SAVEPOINT part")
+        try:
+            yield
+        except self.failures:  # of the whole transaction
+            raise
+        except Exception:
+            self.execute("ROLLBACK TO part")
+            self._infos, self._believed, self._certain = before
+            raise
+        self.execute("RELEASE part")
+
     # Documents pass through these two, because a driver may decode JSON by itself.
-    encode = staticmethod(dump)
+    encode = staticmethod(canonical_text)  # so that equal values are equal texts
     decode = staticmethod(json.loads)
 
     # Classes ----------------------------------------------------------------------------------------------------
@@ -280,10 +273,29 @@ class Transaction:
         return list(map(_row, found)), max(found[0][7] or 0, found[0][8] or 0) or None
 
     def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
-        found = self.execute_once(*self._statement(query, more))
+        found: list[tuple[Any, ...]] = []
+        for part, is_whole in nearer(past_skipped(self._resolved(query), self.execute), self.known):
+            found = self.execute_once(*self._statement(part, more))
+            if is_whole or len(found) == query.limit:
+                break
         if found:
             self._settle(query.class_name, found[0][6])
         return found
+
+    def _resolved(self, query: Query) -> Query:
+        return Resolver(self.known, self._ids, self.query_seconds).resolved(query)
+
+    def _ids(self, query: Query, most: int) -> list[str]:
+        """The ids of some objects of a query, of which they are the first where that matters."""
+        is_cut = query.limit is not None or query.skip
+        if is_cut:
+            query = replace(query, limit=min(most, most if query.limit is None else query.limit))
+        else:
+            query = replace(query, order=(), limit=most)
+        return [found[0] for found in self.execute_once(*self._compiler().select(query, ("o.id", []), is_ordered=bool(is_cut)))]
+
+    def _compiler(self) -> Compiler:
+        return self.compiler(self.known, lambda statement: int(self.execute_once(*statement)[0][0]))
 
     def _statement(self, query: Query, more: list[Fragment]) -> Fragment:
         """The statement of a query; remembered for one that comes again, while its class is what it was."""
@@ -295,7 +307,7 @@ class Transaction:
                 return kept[2]
         own: Fragment = ("o.id, o.created, o.updated, o.acl, o.body, o.seq", [])
         columns = [own, self._belief(query.class_name), *more]
-        compiler = self.compiler(self.known)
+        compiler = self._compiler()
         statement = compiler.select(query, build(", ".join(["{}"] * len(columns)), *columns))
         if self._seen and query.comes_again and info is not None and compiler.knows(query.class_name, info):
             if len(self._seen.statements) >= MAX_STATEMENTS:
@@ -305,7 +317,8 @@ class Transaction:
 
     def count(self, query: Query) -> int:
         """How many rows match, whatever the query's limit and skip."""
-        text, params = self.compiler(self.known).count(query)
+        query = next(iter(nearer(replace(self._resolved(query), limit=None, near=None), self.known)))[0]
+        text, params = self._compiler().count(query)
         number: int = self.execute_once(text, params)[0][0]
         return number
 
@@ -489,4 +502,4 @@ class Transaction:
 
     def encode_names(self, names: list[str]) -> str | list[str]:
         """A list of names as the `readers` column holds it."""
-        return dump(names)
+        return canonical_text(names)
