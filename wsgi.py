@@ -20,10 +20,10 @@ from leanengine.start import Process
 environment = dict(os.environ)  # as it is given, before the SDK's keys are put there
 process = Process(environment) if __name__ == "__main__" else None
 settings = read_settings(environment)
-if process:
-    process.listen(settings)
 keys = platform_keys(environment)  # None if nothing is configured
 cache_url = redis_url(environment, settings.cache_instance)
+if process:
+    process.listen(settings)
 parts = ExitStack()  # what is started here, and ends with the process
 atexit.register(parts.close)
 local = None

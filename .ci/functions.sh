@@ -68,20 +68,21 @@ run_with() {
 
 # The tests of the storage on PostgreSQL, then as the server's loop makes the calls, on both databases.
 run_on_postgresql() {
-    local tree="$work/old" url storage=(-m unittest discover -s tests/leanstorage -t .)
+    # Programs from registries need not run again: they have databases of their own.
+    local tree="$work/old" url once=(-u NODE_PATH -u NODE_ENGINES -u JAVA_SDK) storage=(-m unittest discover -s tests/leanstorage -t .)
     echo "== the storage on PostgreSQL =="
     need "/usr/lib/postgresql/*/bin/postgres" postgresql
     chmod 755 "$work"
     if url=$(compat/postgresql.sh start "$work/pg" </dev/null); then
-        counted "PostgreSQL" 600 env -C "$tree" LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python -m coverage run "${storage[@]}"
+        counted "PostgreSQL" 600 env "${once[@]}" -C "$tree" LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python -m coverage run "${storage[@]}"
         counted "the documents' commands, PostgreSQL" 300 env -C "$tree" LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python -m unittest tests.repository.test_docs_commands
-        counted "PostgreSQL, calls inline" 600 env -C "$tree" LEANSTORAGE_TEST_QUICK=1 LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python "${storage[@]}"
+        counted "PostgreSQL, calls inline" 600 env "${once[@]}" -C "$tree" LEANSTORAGE_TEST_QUICK=1 LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python "${storage[@]}"
         compat/postgresql.sh stop "$work/pg"
     else
         echo "PostgreSQL did not start"
         add 0 1 0
     fi
-    counted "SQLite, calls inline" 600 env -C "$tree" LEANSTORAGE_TEST_QUICK=1 .venv/bin/python "${storage[@]}"
+    counted "SQLite, calls inline" 600 env "${once[@]}" -C "$tree" LEANSTORAGE_TEST_QUICK=1 .venv/bin/python "${storage[@]}"
 }
 
 # The branches that the tests of the storage (on PostgreSQL, see above) and of the app reach.

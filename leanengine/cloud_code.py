@@ -5,7 +5,6 @@ whom the platform should have kept out, believes a `user` in the body, runs hook
 malformed. The door checks everything first and hands on only well-formed calls with our own credentials in them.
 """
 import hashlib
-import hmac
 import inspect
 import io
 import json
@@ -22,6 +21,20 @@ import requests
 from leancloud.object_ import object_class_map
 
 from leanwsgi import messages
+from leanwsgi.leancloud_wire import (
+    ALLOWED_HEADERS,
+    BODY_CREDENTIALS,
+    HOOK_KEY_VARIABLE,
+    HOOK_PREFIXES,
+    ID_VARIABLES,
+    KEY_VARIABLES,
+    MASTER_VARIABLES,
+    SESSION_VARIABLES,
+    SIGN_VARIABLES,
+    USER_HOOKS,
+    VERIFIED_PREFIX,
+    equal,
+)
 from leanengine.sdk import as_http_error
 
 Functions = dict[str, Callable[..., Any]]  # the engine's functions and hooks by the names that it gives them
@@ -29,35 +42,13 @@ Functions = dict[str, Callable[..., Any]]  # the engine's functions and hooks by
 PREFIXES = ("/__engine/", "/1/functions", "/1.1/functions", "/1/call", "/1.1/call")  # as the SDK's engine tells them
 PINGS = frozenset(["/__engine/1/ping", "/__engine/1.1/ping", "/__engine/1.1/ping/"])
 CALL = re.compile(r"/(?:__engine/)?1(?:\.1)?/(functions|call)/([^/]+)(?:/([^/]+))?")
-HOOKS = {
-    "beforeSave": "__before_save_for_",
-    "afterSave": "__after_save_for_",
-    "beforeUpdate": "__before_update_for_",
-    "afterUpdate": "__after_update_for_",
-    "beforeDelete": "__before_delete_for_",
-    "afterDelete": "__after_delete_for_",
-}
 MAX_TYPED_LEVELS = 8  # of values with a `__type` inside each other
 UNKNOWN_BYTES = 1 << 16  # of a body that is read before it is known whose it is
 MAX_CLASSES = 1000  # that the SDK may remember besides the app's own
-ID_HEADERS = ("HTTP_X_LC_ID", "HTTP_X_AVOSCLOUD_APPLICATION_ID", "HTTP_X_ULURU_APPLICATION_ID")
-KEY_HEADERS = ("HTTP_X_LC_KEY", "HTTP_X_AVOSCLOUD_APPLICATION_KEY", "HTTP_X_ULURU_APPLICATION_KEY")
-MASTER_HEADERS = ("HTTP_X_AVOSCLOUD_MASTER_KEY", "HTTP_X_ULURU_MASTER_KEY")
-SIGN_HEADERS = ("HTTP_X_LC_SIGN", "HTTP_X_AVOSCLOUD_REQUEST_SIGN")
-SESSION_HEADERS = ("HTTP_X_LC_SESSION", "HTTP_X_AVOSCLOUD_SESSION_TOKEN", "HTTP_X_ULURU_SESSION_TOKEN")
-BODY_CREDENTIALS = {
-    "_ApplicationId": ID_HEADERS[0],
-    "_ApplicationKey": KEY_HEADERS[0],
-    "_MasterKey": MASTER_HEADERS[0],
-    "_SessionToken": SESSION_HEADERS[0],
-}
 PREFLIGHT = [
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Allow-Methods", "GET, OPTIONS, POST"),
-    (
-        "Access-Control-Allow-Headers",
-        "Content-Type, X-LC-Id, X-LC-Key, X-LC-Sign, X-LC-Session, X-LC-Prod, X-LC-UA, X-Requested-With",
-    ),
+    ("Access-Control-Allow-Headers", ALLOWED_HEADERS),
     ("Access-Control-Max-Age", "86400"),
 ]
 
@@ -119,7 +110,7 @@ def _admit(environ: WSGIEnvironment, path: str, method: str, keys: dict[str, str
     else:
         body = _body_with_credentials(environ, keys)
         is_master = _check_credentials(environ, keys)
-    has_hook_key = _equal(environ.get("HTTP_X_LC_HOOK_KEY"), keys["LEANCLOUD_APP_HOOK_KEY"])
+    has_hook_key = equal(environ.get(HOOK_KEY_VARIABLE), keys["LEANCLOUD_APP_HOOK_KEY"])
     if is_list:
         if not is_master:
             raise _unauthorized()
@@ -130,7 +121,7 @@ def _admit(environ: WSGIEnvironment, path: str, method: str, keys: dict[str, str
             raise _nothing()
         _check_hook_body(second, body)
     else:
-        if body.get("user") and not has_hook_key and not _first(environ, SESSION_HEADERS):
+        if body.get("user") and not has_hook_key and not _first(environ, SESSION_VARIABLES):
             raise messages.HTTPError(HTTPStatus.BAD_REQUEST, "the parameter 'user' is reserved: log in instead")
         _check_arguments(first, _decoded(body) if kind == "call" else body, cloud_codes)
     data = json.dumps(body).encode()
@@ -189,57 +180,52 @@ def _check_credentials(environ: WSGIEnvironment, keys: dict[str, str]) -> bool:
     no key at all for the (unset) key of an Android app.
     """
     is_master = _has_key(environ, keys)
-    for name in ID_HEADERS + KEY_HEADERS + MASTER_HEADERS + SIGN_HEADERS:
+    for name in ID_VARIABLES + KEY_VARIABLES + MASTER_VARIABLES + SIGN_VARIABLES:
         environ.pop(name, None)
     if is_master is None:
         raise _unauthorized()
-    environ[ID_HEADERS[0]] = keys["LEANCLOUD_APP_ID"]
-    environ[KEY_HEADERS[0]] = f"{keys['LEANCLOUD_APP_MASTER_KEY']},master" if is_master else keys["LEANCLOUD_APP_KEY"]
+    environ[ID_VARIABLES[0]] = keys["LEANCLOUD_APP_ID"]
+    environ[KEY_VARIABLES[0]] = f"{keys['LEANCLOUD_APP_MASTER_KEY']},master" if is_master else keys["LEANCLOUD_APP_KEY"]
     return is_master
 
 
 def _has_key(environ: WSGIEnvironment, keys: dict[str, str]) -> bool | None:
     """Whether the caller is the master, by its headers; None for a stranger."""
-    app_id, key = _first(environ, ID_HEADERS), _first(environ, KEY_HEADERS)
-    master, sign = _first(environ, MASTER_HEADERS), _first(environ, SIGN_HEADERS)
+    app_id, key = _first(environ, ID_VARIABLES), _first(environ, KEY_VARIABLES)
+    master, sign = _first(environ, MASTER_VARIABLES), _first(environ, SIGN_VARIABLES)
     is_master = False
     if key is not None:
         is_master = key.endswith(",master")
         wanted = keys["LEANCLOUD_APP_MASTER_KEY"] if is_master else keys["LEANCLOUD_APP_KEY"]
-        is_right = _equal(key.removesuffix(",master"), wanted)
+        is_right = equal(key.removesuffix(",master"), wanted)
     elif master is not None:
-        is_master = is_right = _equal(master, keys["LEANCLOUD_APP_MASTER_KEY"])
+        is_master = is_right = equal(master, keys["LEANCLOUD_APP_MASTER_KEY"])
     else:
         found = re.fullmatch(r"([0-9a-f]{32}),([0-9]{1,20})(,master)?", sign or "")
         is_master = bool(found and found.group(3))
         secret = keys["LEANCLOUD_APP_MASTER_KEY"] if is_master else keys["LEANCLOUD_APP_KEY"]
-        is_right = found is not None and _equal(
+        is_right = found is not None and equal(
             found.group(1), hashlib.md5((found.group(2) + secret).encode(), usedforsecurity=False).hexdigest()
         )
-    return is_master if is_right and _equal(app_id, keys["LEANCLOUD_APP_ID"]) else None
-
-
-def _equal(sent: str | None, wanted: str) -> bool:
-    """Constant-time comparison; nothing sent equals nothing."""
-    return bool(sent and wanted and hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode()))
+    return is_master if is_right and equal(app_id, keys["LEANCLOUD_APP_ID"]) else None
 
 
 def _is_registered(first: str, second: str | None, cloud_codes: Functions) -> bool:
     """Whether a hook's path names one that the app has; an unknown one would be a 500 of the SDK's."""
     if first == "onVerified":
-        return f"__on_verified_{second}" in cloud_codes
+        return f"{VERIFIED_PREFIX}{second}" in cloud_codes
     if first == "BigQuery":
         return second == "onComplete" and "__on_complete_bigquery_job" in cloud_codes
-    if first == "_User" and second in ("onLogin", "onAuthData"):
-        return {"onLogin": "__on_login__User", "onAuthData": "__on_authdata__User"}[second] in cloud_codes
+    if first == "_User" and second in USER_HOOKS:
+        return USER_HOOKS[second] in cloud_codes
     if second is None:
         return first in cloud_codes and not first.startswith("__")
-    return second in HOOKS and HOOKS[second] + first in cloud_codes
+    return second in HOOK_PREFIXES and HOOK_PREFIXES[second] + first in cloud_codes
 
 
 def _check_hook_body(second: str | None, body: dict[str, Any]) -> None:
     wanted = "authData" if second == "onAuthData" else "object"
-    if second in HOOKS or second in ("onLogin", "onAuthData", "sms", "email"):
+    if second in HOOK_PREFIXES or second in ("onLogin", "onAuthData", "sms", "email"):
         if not isinstance(body.get(wanted), dict):
             raise messages.HTTPError(HTTPStatus.BAD_REQUEST, f"the body must have an object '{wanted}'")
 

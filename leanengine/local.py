@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from wsgiref.types import WSGIApplication
 
 from leanengine import local_redis
-from leanengine.settings import PLATFORM_ENVS, Settings
+from leanengine.settings import PLATFORM_ENVS, PLATFORM_VARIABLES, Settings
 
 
 class LocalServices(AbstractContextManager["LocalServices"]):
@@ -20,7 +20,14 @@ class LocalServices(AbstractContextManager["LocalServices"]):
         """Start what is needed in LEANSTORAGE_DATA; raise SystemExit with one line if that is not possible."""
         import sqlite3
 
-        from leanstorage import embedded
+        try:
+            from leanstorage import embedded
+        except ModuleNotFoundError as error:
+            if error.name != "leanstorage":
+                raise
+            raise SystemExit(
+                f"there is no storage: set {', '.join(PLATFORM_VARIABLES)}, or put leanstorage/ back for one of your own"
+            ) from None
 
         data = settings.data
         self._storage: embedded.EmbeddedStorage | None = None

@@ -171,38 +171,66 @@ def upload(environ: WSGIEnvironment, field: str, limit: int) -> Upload:
 
     Raises HTTPError: 400 for anything but one file in `field` (other fields are ignored), 413 above `limit` bytes.
     """
-    content_type, options = multipart.parse_options_header(environ.get("CONTENT_TYPE", ""))
-    boundary = options.get("boundary", "")
-    if content_type != "multipart/form-data" or not boundary:
-        raise HTTPError(HTTPStatus.BAD_REQUEST, "the body must be multipart/form-data")
     found: multipart.MultipartSegment | None = None
     file: IO[bytes] | None = None
     is_wanted = False  # whether the segment being read is the file
     try:
-        with multipart.PushMultipartParser(boundary, max_header_count=16, max_segment_count=16) as parser:
-            for chunk in body_chunks(environ, limit + MULTIPART_BYTES):
-                for event in parser.parse(chunk):
-                    if isinstance(event, multipart.MultipartSegment):
-                        is_wanted = event.name == field and event.filename is not None
-                        if is_wanted and found is not None:
-                            raise HTTPError(HTTPStatus.BAD_REQUEST, f"the field {field!r} is there twice")
-                        if is_wanted:
-                            found, file = event, tempfile.SpooledTemporaryFile(max_size=CHUNK_BYTES)
-                    elif event and is_wanted and file is not None:
-                        file.write(event)
-                        if file.tell() > limit:
-                            raise too_large(limit)
+        for event in _multipart(environ, limit):
+            if isinstance(event, multipart.MultipartSegment):
+                is_wanted = event.name == field and event.filename is not None
+                if is_wanted and found is not None:
+                    raise HTTPError(HTTPStatus.BAD_REQUEST, f"the field {field!r} is there twice")
+                if is_wanted:
+                    found, file = event, tempfile.SpooledTemporaryFile(max_size=CHUNK_BYTES)
+            elif event and is_wanted and file is not None:
+                file.write(event)
+                if file.tell() > limit:
+                    raise too_large(limit)
         if found is None or file is None:
             raise HTTPError(HTTPStatus.BAD_REQUEST, f"there is no file in the field {field!r}")
         size = file.tell()
         file.seek(0)
         return Upload(found.filename, found.content_type or "", size, file)
-    except BaseException as error:
+    except BaseException:
         if file is not None:
             file.close()
-        if isinstance(error, (multipart.MultipartError, UnicodeError)):
-            raise HTTPError(HTTPStatus.BAD_REQUEST, "the multipart body is malformed") from None
         raise
+
+
+def file_chunks(environ: WSGIEnvironment, fields: Collection[str], limit: int) -> Iterator[bytes]:
+    """Yield the file of a multipart/form-data body in pieces, while it comes; other fields are ignored.
+
+    Raises HTTPError: 400 for anything but one file, in one of `fields`, 413 above `limit` bytes.
+    """
+    is_found = is_wanted = False
+    size = 0
+    for event in _multipart(environ, limit):
+        if isinstance(event, multipart.MultipartSegment):
+            is_wanted = event.name in fields and event.filename is not None
+            if is_wanted and is_found:
+                raise HTTPError(HTTPStatus.BAD_REQUEST, f"the field {event.name!r} is there twice")
+            is_found |= is_wanted
+        elif event and is_wanted:
+            size += len(event)
+            if size > limit:
+                raise too_large(limit)
+            yield bytes(event)
+    if not is_found:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"there is no file in the field {' or '.join(fields)}")
+
+
+def _multipart(environ: WSGIEnvironment, limit: int) -> Iterator[multipart.MultipartSegment | bytes | None]:
+    """What a multipart/form-data body holds, as the parser says it: a segment, its bytes, None at its end."""
+    content_type, options = multipart.parse_options_header(environ.get("CONTENT_TYPE", ""))
+    boundary = options.get("boundary", "")
+    if content_type != "multipart/form-data" or not boundary:
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the body must be multipart/form-data")
+    try:
+        with multipart.PushMultipartParser(boundary, max_header_count=16, max_segment_count=16) as parser:
+            for chunk in body_chunks(environ, limit + MULTIPART_BYTES):
+                yield from parser.parse(chunk)
+    except (multipart.MultipartError, UnicodeError):
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the multipart body is malformed") from None
 
 
 def is_trusted(environ: WSGIEnvironment, trusted: Collection[str]) -> bool:

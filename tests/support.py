@@ -18,9 +18,14 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 from leanengine import local_redis
+from tests import HAS_STORAGE
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 20
+NO_STORAGE = "there is no leanstorage/ here, which the app would run on"
+NO_TODOS = "the todo app, through which this is tested, is not here"
+needs_storage = unittest.skipUnless(HAS_STORAGE, NO_STORAGE)
+needs_todos = unittest.skipUnless((ROOT / "todos.py").exists(), NO_TODOS)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A script's background job starts with Ctrl-C ignored, and so would everything that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -125,6 +130,8 @@ class Visitor:
         return username
 
 
+@needs_storage
+@needs_todos
 class AppTestCase(unittest.TestCase):
     """Tests of the whole app, in process."""
 
@@ -232,7 +239,8 @@ def copied_app(case):
     for file in ROOT.glob("*.py"):
         shutil.copy(file, folder)
     for name in ("static", "leanengine", "leanwsgi", "leanstorage"):
-        shutil.copytree(ROOT / name, folder / name)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name)
     make_older(folder)
     return folder
 

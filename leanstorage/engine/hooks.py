@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from leanwsgi import messages
+from leanwsgi.leancloud_wire import HOOK_PREFIXES
 import requests
 from requests.adapters import HTTPAdapter
 
@@ -36,14 +37,6 @@ RETRY_SECONDS = 1  # between two tries to reach an engine that is down
 MAX_DEPTH = 5  # hooks called by hooks
 MAX_THREADS = 64
 DEPTH_HEADER = "X-LeanStorage-Depth"
-PREFIXES = {
-    "beforeSave": "__before_save_for_",
-    "afterSave": "__after_save_for_",
-    "beforeUpdate": "__before_update_for_",
-    "afterUpdate": "__after_update_for_",
-    "beforeDelete": "__before_delete_for_",
-    "afterDelete": "__after_delete_for_",
-}
 MARK = re.compile(r"([0-9]{1,15}),[0-9a-f]{40}")
 MARK_MS = 60 * 60 * 1000  # that a mark is good for
 PLAIN_CODES = (1, 142, 400)  # codes of an engine's error that are not repeated to the client
@@ -111,7 +104,7 @@ class Engine:
     def may_hook(self, class_name: str) -> bool:
         """Whether a class has a hook, or may have one: nobody is asked."""
         names = self._fresh_names()
-        return names is None or any(prefix + class_name in names for prefix in PREFIXES.values())
+        return names is None or any(prefix + class_name in names for prefix in HOOK_PREFIXES.values())
 
     def _fresh_names(self) -> frozenset[str] | None:
         return self._names if time.monotonic() - self._asked < LIST_SECONDS else None
@@ -271,7 +264,7 @@ def wanted(call: Call, class_name: str, hook: str) -> bool:
     if engine is None or class_name in UNHOOKED or hook in call.skipped_hooks or _is_marked(call, class_name, hook):
         return False
     try:
-        is_wanted = PREFIXES[hook] + class_name in engine.names()
+        is_wanted = HOOK_PREFIXES[hook] + class_name in engine.names()
     except EngineDown:
         if call.caller.is_master:
             return False

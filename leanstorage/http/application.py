@@ -5,7 +5,6 @@ top level and a success has not. Credentials are decided in the order of section
 """
 import gzip
 import hashlib
-import hmac
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,49 +16,35 @@ from leanwsgi import messages
 from leanstorage.resources import files, sessions
 from leanstorage.rules import passwords, values
 from leanstorage.blobs import open_blobs
-from leanstorage.rules.call import Call, Caller, Options, Resource, Service, limit_traffic, take_back_traffic
+from leanstorage.rules.call import Call, Caller, Options, RawBody, Resource, Service, limit_traffic, take_back_traffic
 from leanstorage.rules.rendering import Ready
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.engine.hooks import DEPTH_HEADER, Engine, EngineMemory, Transport
 from leanstorage.http.route_table import RouteTable
-from leanstorage.http.routes import EVERY_ROUTE, OPEN
+from leanstorage.http.routes import EVERY_ROUTE, OPEN, RAW
 from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable, now, open_store
+from leanwsgi.leancloud_wire import (
+    ALLOWED_HEADERS,
+    BODY_CREDENTIALS,
+    HOOK_KEY_VARIABLE,
+    ID_VARIABLES,
+    KEY_VARIABLES,
+    MASTER_VARIABLES,
+    PROD_VARIABLES,
+    SESSION_VARIABLES,
+    SIGN_VARIABLES,
+    equal,
+    variable,
+)
 from leanwsgi.messages import BytesResponse, Header, Response
 
 UNKNOWN_BYTES = 1 << 16  # of a body that is read before it is known whose it is
 GZIP_BYTES = 2048  # smaller answers are sent as they are
-ID_HEADERS = ("X-LC-Id", "X-AVOSCloud-Application-Id", "X-Uluru-Application-Id")
-KEY_HEADERS = ("X-LC-Key", "X-AVOSCloud-Application-Key", "X-Uluru-Application-Key")
-MASTER_HEADERS = ("X-AVOSCloud-Master-Key", "X-Uluru-Master-Key", "X-AVOSCloud-Super-Key")
-SIGN_HEADERS = ("X-LC-Sign", "X-AVOSCloud-Request-Sign")
-SESSION_HEADERS = ("X-LC-Session", "X-AVOSCloud-Session-Token", "X-Uluru-Session-Token")
-PROD_HEADERS = ("X-LC-Prod", "X-AVOSCloud-Application-Production", "X-Uluru-Application-Production")
-OTHER_HEADERS = ("X-LC-Hook-Key", "X-LC-UA", "X-AVOSCloud-Client-Version", "X-Uluru-Client-Version")
-# Body keys of the text/plain form, and the header that each stands for.
-BODY_CREDENTIALS = {
-    "_ApplicationId": ID_HEADERS[0],
-    "_ApplicationKey": KEY_HEADERS[0],
-    "_MasterKey": MASTER_HEADERS[0],
-    "_SessionToken": SESSION_HEADERS[0],
-    "_ApplicationProduction": PROD_HEADERS[0],
-}
 CORS = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "Location, Last-Modified")]
 PREFLIGHT = [
     ("Access-Control-Allow-Methods", "HEAD, GET, POST, PUT, DELETE, OPTIONS"),
     ("Access-Control-Max-Age", "86400"),
-    (
-        "Access-Control-Allow-Headers",
-        ", ".join(
-            ("Content-Type", "Cache-Control", "X-Requested-With")
-            + ID_HEADERS
-            + KEY_HEADERS
-            + MASTER_HEADERS
-            + SIGN_HEADERS
-            + SESSION_HEADERS
-            + PROD_HEADERS
-            + OTHER_HEADERS
-        ),
-    ),
+    ("Access-Control-Allow-Headers", ALLOWED_HEADERS),
 ]
 JSON_HEADERS = [
     ("Content-Type", "application/json;charset=utf-8"),
@@ -67,15 +52,15 @@ JSON_HEADERS = [
     ("Pragma", "no-cache"),
     ("X-Content-Type-Options", "nosniff"),
 ]
-VARIABLES = {  # of environ, for each of these headers
-    name: "HTTP_" + name.upper().replace("-", "_")
-    for name in (*ID_HEADERS, *KEY_HEADERS, *MASTER_HEADERS, *SIGN_HEADERS, *SESSION_HEADERS, *PROD_HEADERS, DEPTH_HEADER)
-}
+DEPTH_VARIABLE = variable(DEPTH_HEADER)
 API = re.compile(r"/1(?:\.1)?(/.*)", re.DOTALL)
 HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 LOGIN = re.compile(r"/+1(\.1)?/login")
 DEPTH = re.compile("[0-9]{1,3}")
 UPLOAD = re.compile(r"/1\.1/uploads/([A-Za-z0-9_-]{20,100})")
+FILE_FIELDS = ("file", "fileContent", "filecontent")  # of uploads by multipart, as Qiniu and Tencent Cloud name them
+ELSEWHERE = "/storage/1.1/users/tap-support/"  # asked by newer SDKs, below a prefix of TapTap's own servers
+JSON_TYPES = ("", "application/json")
 
 
 def open_service(
@@ -119,10 +104,15 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
         path = re.sub("/{2,}", "/", path)  # the Python SDK doubles the first slash
     values.check_storable(path)
     limit_traffic(service, _address(service, environ), _has_hook_key(service, environ))
-    upload = UPLOAD.fullmatch(path) if method == "PUT" else None
+    upload = UPLOAD.fullmatch(path) if method in ("PUT", "POST") else None
     if upload:
-        files.receive(service, upload.group(1), messages.body_chunks(environ, service.options.max_upload_bytes))
-        return _json_answer(environ, HTTPStatus.OK, (), {})
+        limit = service.options.max_upload_bytes
+        is_form = method == "POST"
+        chunks = messages.file_chunks(environ, FILE_FIELDS, limit) if is_form else messages.body_chunks(environ, limit)
+        key = files.receive(service, upload.group(1), chunks)
+        return _json_answer(environ, HTTPStatus.OK, (), {"key": key} if is_form else {})
+    if path.startswith(ELSEWHERE):
+        path = path.removeprefix("/storage")
     api = API.fullmatch(path)
     if api is None:
         if method not in ("GET", "HEAD") or path == "/":
@@ -141,12 +131,12 @@ def take_back(service: Service, environ: WSGIEnvironment) -> None:
 def authenticate(service: Service, environ: WSGIEnvironment, credentials: Document, method: str) -> Caller:
     """Who calls; raise 401 unless the app id and a key or signature of it are there.
 
-    `credentials` are headers that the body held.
+    `credentials` are headers that the body held, named as in environ.
     """
     is_master = _has_key(service, environ, credentials)
     if is_master is None:
         raise StorageError(Code.UNAUTHORIZED)
-    token = _sent(environ, credentials, SESSION_HEADERS)
+    token = _sent(environ, credentials, SESSION_VARIABLES)
     user_id = service.store.read(lambda transaction: sessions.user_of(transaction, service, token)) if token else None
     return Caller(
         is_master=is_master,
@@ -154,25 +144,25 @@ def authenticate(service: Service, environ: WSGIEnvironment, credentials: Docume
         token=token,
         has_hook_key=_has_hook_key(service, environ),
         address=_address(service, environ),
-        is_production=_sent(environ, credentials, PROD_HEADERS) not in ("0", "false"),
+        is_production=_sent(environ, credentials, PROD_VARIABLES) not in ("0", "false"),
     )
 
 
 def _has_key(service: Service, environ: WSGIEnvironment, credentials: Document) -> bool | None:
     """Whether the caller is the master, by the app id and a key or signature of it; None for a stranger."""
     keys = service.keys
-    if not _equal(_sent(environ, credentials, ID_HEADERS), keys["id"]):
+    if not equal(_sent(environ, credentials, ID_VARIABLES), keys["id"]):
         return None
-    key, master, sign = (_sent(environ, credentials, names) for names in (KEY_HEADERS, MASTER_HEADERS, SIGN_HEADERS))
+    key, master, sign = (_sent(environ, credentials, names) for names in (KEY_VARIABLES, MASTER_VARIABLES, SIGN_VARIABLES))
     is_master = allowed = False
     if key is not None:
         is_master = key.endswith(",master")
         wanted = keys["master_key"] if is_master else keys["key"]
-        allowed = _equal(key.removesuffix(",master") if is_master else key, wanted)
+        allowed = equal(key.removesuffix(",master") if is_master else key, wanted)
         if not is_master and master is not None:
-            is_master = allowed = _equal(master, keys["master_key"])
+            is_master = allowed = equal(master, keys["master_key"])
     elif master is not None:
-        is_master = allowed = _equal(master, keys["master_key"])
+        is_master = allowed = equal(master, keys["master_key"])
     elif sign is not None:
         is_master, allowed = _check_signature(service, sign)
     return is_master if allowed else None
@@ -180,7 +170,7 @@ def _has_key(service: Service, environ: WSGIEnvironment, credentials: Document) 
 
 def _sent(environ: WSGIEnvironment, credentials: Document, names: Sequence[str]) -> str | None:
     for name in names:
-        value = environ.get(VARIABLES[name]) or credentials.get(name)
+        value = environ.get(name) or credentials.get(name)
         if value:
             return str(value)
     return None
@@ -191,15 +181,30 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
     query = messages.query(environ)
     body: Json = {}
     credentials: Document = {}
-    has_form = method == "POST" and environ.get("CONTENT_TYPE", "").lower().startswith("text/plain")
+    kind = environ.get("CONTENT_TYPE", "").lower().partition(";")[0].strip()
+    has_form = method == "POST" and kind.startswith("text/plain")
     if has_form:
         query, body, credentials, method = _read_form(service, environ, query)
     function, parameters = service.routes.match(method, path)
     is_open = function in OPEN
     caller = Caller() if is_open else authenticate(service, environ, credentials, method)
-    if not has_form:  # a body costs much to read: only now that it is known whose it is
+    if function in RAW and kind not in JSON_TYPES and not has_form:
+        body = _raw(environ, messages.read_body(environ, service.options.max_body_bytes))
+    elif not has_form:  # a body costs much to read: only now that it is known whose it is
         body = _read(service, environ, method, UNKNOWN_BYTES if is_open else service.options.max_body_bytes)
-    call = Call(service, caller, method, query, body, _api_url(service, environ), _depth(environ, caller), _own_url(service, environ))
+    elif isinstance(body, RawBody) and function not in RAW:
+        body = _decoded(service, body.data)
+    call = Call(
+        service,
+        caller,
+        method,
+        query,
+        body,
+        _api_url(service, environ),
+        _depth(environ, caller),
+        _own_url(service, environ),
+        environ.get("HTTP_X_LC_UA", ""),
+    )
     return function, call, parameters
 
 
@@ -238,6 +243,11 @@ def _read(service: Service, environ: WSGIEnvironment, method: str, limit: int) -
     return _decoded(service, data)
 
 
+def _raw(environ: WSGIEnvironment, data: bytes) -> RawBody:
+    kind: str = environ.get("CONTENT_TYPE", "")
+    return RawBody("" if kind.startswith("application/x-www-form-urlencoded") else kind, data)  # curl says so of all
+
+
 def _decoded(service: Service, data: bytes) -> Json:
     body = messages.parse_json(data, service.options.max_json_depth) if data.strip() else {}
     return {} if body is None else body
@@ -257,7 +267,10 @@ def _read_form(service: Service, environ: WSGIEnvironment, query: Document) -> t
         if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and limit < service.options.max_body_bytes:
             raise StorageError(Code.UNAUTHORIZED) from None
         raise
-    body, method = _decoded(service, data), "POST"
+    method = "POST"
+    if data.strip() and not data.lstrip().startswith(b"{"):
+        return query, _raw(environ, data), {}, method
+    body = _decoded(service, data)
     if not isinstance(body, dict):
         return query, body, {}, method
     credentials = {header: body[key] for key, header in BODY_CREDENTIALS.items() if body.get(key) is not None}
@@ -284,18 +297,11 @@ def _check_signature(service: Service, sign: str) -> tuple[bool, bool]:
     key = names.get(kind)
     if not key:
         return False, False
-    return kind == "master", _equal(digest, hashlib.md5((ms + key).encode(), usedforsecurity=False).hexdigest())
-
-
-def _equal(sent: str | None, wanted: str | None) -> bool:
-    """Constant-time comparison; nothing sent equals nothing."""
-    if not sent or not wanted:
-        return False
-    return hmac.compare_digest(sent.encode("latin-1", "replace"), wanted.encode())
+    return kind == "master", equal(digest, hashlib.md5((ms + key).encode(), usedforsecurity=False).hexdigest())
 
 
 def _has_hook_key(service: Service, environ: WSGIEnvironment) -> bool:
-    return _equal(environ.get("HTTP_X_LC_HOOK_KEY"), service.keys["hook_key"])
+    return equal(environ.get(HOOK_KEY_VARIABLE), service.keys["hook_key"])
 
 
 def _address(service: Service, environ: WSGIEnvironment) -> str:
@@ -321,7 +327,7 @@ def _depth(environ: WSGIEnvironment, caller: Caller) -> int:
     """How many hooks lead to this call, if one does: a stranger who says so would have after hooks left out."""
     if not caller.has_hook_key and not caller.is_master:
         return 0
-    text = environ.get(VARIABLES[DEPTH_HEADER], "0")
+    text = environ.get(DEPTH_VARIABLE, "0")
     return int(text) if DEPTH.fullmatch(text) else 0
 
 

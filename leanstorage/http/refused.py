@@ -34,6 +34,12 @@ def needs_known_phone(feature: str) -> Resource:
     return refused
 
 
+def refuse_login(call: Call) -> NoReturn:
+    """GET /login: what of it cannot be."""
+    feature = "SMS login" if "smsCode" in call.query else "A password in the URL"
+    raise StorageError(Code.UNSUPPORTED_METHOD, feature=feature)
+
+
 def _every(template: str, feature: str, methods: Iterable[str] = ("GET", "POST", "PUT", "DELETE")) -> list[Route]:
     return [(method, template, refuse(feature)) for method in methods]
 
@@ -42,6 +48,7 @@ ROUTES: list[Route] = [
     ("POST", "/push", refuse("Push")),
     ("GET", "/tables/Notifications/<notification_id>", refuse("Push")),
     *_every("/rtm/<path:path>", "Messaging"),
+    *_every("/classes/_ConversationMemberInfo", "Messaging", ("GET",)),
     ("POST", "/LiveQuery/subscribe", refuse("LiveQuery")),
     ("POST", "/LiveQuery/unsubscribe", refuse("LiveQuery")),
     *_every("/leaderboard/<path:path>", "Leaderboard"),
@@ -52,14 +59,22 @@ ROUTES: list[Route] = [
     *_every("/engine/cloud-queue/tasks/<path:path>", "Cloud queue", ("GET", "POST")),
     ("POST", "/files/<object_id>/censor", refuse("File censorship")),
     *_every("/collect", "Statistics", ("POST",)),
-    ("POST", "/users/friendshipRequests", refuse("Friend requests")),
+    *_every("/stats/collect", "Statistics", ("POST",)),
+    *_every("/statistics/<path:path>", "Statistics", ("GET",)),
+    ("POST", "/stats/breakpad/minidump", refuse("Crash reports")),
+    ("POST", "/qiniu", refuse("Uploading straight to Qiniu (set AV.serverURL: files then come by this server)")),
+    ("POST", "/exportData", refuse("An export by the API (use `leanstorage export`)")),
+    ("GET", "/exportData/<export_id>", refuse("An export by the API (use `leanstorage export`)")),
+    ("GET", "/users/tap-support/identity", refuse("TapSupport")),
+    *_every("/users/friendshipRequests", "Friend requests", ("GET", "POST")),
     ("PUT", "/users/friendshipRequests/<request_id>/accept", refuse("Friend requests")),
     ("PUT", "/users/friendshipRequests/<request_id>/decline", refuse("Friend requests")),
     *_every("/users/self/friends", "Friend requests", ("GET",)),
     *_every("/users/self/friendBlocklist", "Block lists", ("GET",)),
     *_every("/users/self/friendBlocklist/<path:path>", "Block lists", ("POST", "DELETE")),
     *_every("/users/friendshipRequests/<path:path>", "Friend requests", ("GET", "DELETE")),
-    ("GET", "/login", refuse("A password in the URL", Code.UNSUPPORTED_METHOD)),
+    ("GET", "/login", refuse_login),
+    ("POST", "/logout", refuse("Ending a session by /logout (PUT /users/<id>/refreshSessionToken ends it)")),
     ("POST", "/requestSmsCode", refuse(SMS, Code.UNSUPPORTED_SMS)),
     ("GET", "/requestCaptcha", refuse(CAPTCHA, Code.UNSUPPORTED_SMS)),
     ("POST", "/verifyCaptcha", refuse(CAPTCHA, Code.UNSUPPORTED_SMS)),
@@ -68,6 +83,11 @@ ROUTES: list[Route] = [
     ("POST", "/usersByMobilePhone", refuse(SMS, Code.BAD_SMS_CODE)),
     ("POST", "/changePhoneNumber", refuse(SMS, Code.BAD_SMS_CODE)),
     ("PUT", "/resetPasswordBySmsCode/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
+    # As the Go SDK, Swift before 17.5 and Python ask.
+    ("POST", "/resetPasswordBySmsCode/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
+    ("POST", "/resetPasswordBySmsCode", refuse(SMS, Code.BAD_SMS_CODE)),
+    ("GET", "/verifyMobilePhone/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
+    ("POST", "/verfyMobilePhone/<code>", refuse(SMS, Code.BAD_SMS_CODE)),
     ("POST", "/requestMobilePhoneVerify", needs_known_phone(SMS)),
     ("POST", "/requestPasswordResetBySmsCode", needs_known_phone(SMS)),
     ("POST", "/requestLoginSmsCode", needs_known_phone(SMS)),

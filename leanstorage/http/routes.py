@@ -1,6 +1,6 @@
 """The routes of the API, one table to read, and the dispatch of the system classes to their own modules."""
 from leanstorage.http import refused
-from leanstorage.resources import batch, batch_save, cloud_query, files, friends, functions, installations, login, mail, objects, roles, scan, schemas, statuses, users, queries
+from leanstorage.resources import batch, batch_save, cloud_query, files, friends, functions, installations, login, mail, named_files, objects, roles, scan, schemas, statuses, users, queries
 from leanstorage.rules import values
 from leanstorage.rules.call import Answer, Call, Resource, Route, ok
 from leanstorage.store import now
@@ -77,7 +77,7 @@ ROUTES: list[Route] = [
     ("POST", "/fileTokens", files.create_token),
     ("GET", "/files", _of(find_objects, "_File")),
     ("POST", "/files", files.create_external),
-    ("POST", "/files/<object_id>", lambda call, object_id: files.create_named(call, object_id)),
+    ("POST", "/files/<name>", named_files.create),
     ("DELETE", "/files/<object_id>", _of(delete_objects, "_File")),
     ("GET", "/files/<object_id>", _of(get_object, "_File")),
     ("PUT", "/files/<object_id>", _of(update_object, "_File")),
@@ -102,9 +102,13 @@ ROUTES: list[Route] = [
     ("GET", "/schemas", schemas.all_schemas),
     ("GET", "/schemas/<class_name>", schemas.schema),
     ("POST", "/statuses", statuses.send),
+    ("GET", "/statuses", _of(find_objects, "_Status")),
     ("DELETE", "/statuses/<object_id>", statuses.remove),
+    ("GET", "/statuses/<object_id>", _of(get_object, "_Status")),
+    ("PUT", "/statuses/<object_id>", _of(update_object, "_Status")),
     ("GET", "/subscribe/statuses", statuses.inbox),
     ("GET", "/subscribe/statuses/count", statuses.count),
+    ("DELETE", "/subscribe/statuses/inbox", statuses.remove_line),
     ("POST", "/subscribe/statuses/resetUnreadCount", statuses.reset_unread),
     ("GET", "/users", _of(find_objects, "_User")),
     ("POST", "/users", _of(create_object, "_User")),
@@ -120,9 +124,12 @@ ROUTES: list[Route] = [
     ("PUT", "/users/<object_id>/refreshSessionToken", users.refresh_token),
     ("PUT", "/users/<object_id>/updatePassword", users.update_password),
     ("GET", "/users/me", users.me),
+    ("GET", "/users/strictlyQuery", queries.find_named),
     ("GET", "/verifyEmail/<token>", mail.verify_email),
 ]
 
 # Without credentials: the time, and links whose token is the credential.
 OPEN: frozenset[Resource] = frozenset([date, mail.reset_form, mail.reset_password, mail.verify_email])
+# Their bodies may be the bytes of a file.
+RAW: frozenset[Resource] = frozenset([named_files.create])
 EVERY_ROUTE = ROUTES + refused.ROUTES

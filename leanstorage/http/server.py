@@ -301,7 +301,7 @@ def _parser(small: Any, is_token: Callable[[str], bool]) -> type[waitress_server
 
         def parse_header(self, header_plus: bytes) -> None:
             super().parse_header(header_plus)
-            if self.command != "PUT" or not self.path.startswith(UPLOADS):
+            if self.command not in ("PUT", "POST") or not self.path.startswith(UPLOADS):
                 self.adj = small
             elif not is_token(self.path.removeprefix(UPLOADS)):
                 self.adj = small

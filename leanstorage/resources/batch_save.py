@@ -4,14 +4,14 @@ Objects that are not stored yet are named by the client (`__internalId`); `__chi
 others of the same call. Everything is stored in one transaction, or nothing.
 """
 import re
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from leanstorage.resources import objects, roles, users
+from leanstorage.resources import files, installations, mail, objects, roles, users
 from leanstorage.resources.batch import MAX_REQUESTS
 from leanstorage.rules import operations, values, write
-from leanstorage.rules.call import Answer, Call, limit_traffic, ok
+from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, limit_traffic, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.rendering import copied
 from leanstorage.store import Document, Json, Row, Transaction, now
@@ -33,20 +33,34 @@ class Save:
     bodies: list[Document] = field(default_factory=list)
     children: list[Document] = field(default_factory=list)
     is_shown: bool = False  # whether the answer holds the whole object
+    is_found: bool = False  # a device that came as new, and is stored
+    where: Json = None  # its condition
 
 
 @dataclass
 class Prepared:
-    """A save whose hooks have been called; (fields, rules) for each body."""
+    """A save whose hooks have been called: (fields, rules) for each body, and who makes it."""
 
     save: Save
+    call: Call
+    guard: objects.Guard | None
     steps: list[tuple[Document, objects.Rules]]
+
+
+@dataclass
+class Stored:
+    """A save in its transaction: the row, the keys that were written, a user's new session token."""
+
+    row: Row
+    written: list[str]
+    token: str | None
 
 
 def run(call: Call) -> Answer:
     """200 with `{internal id or objectId: {"objectId", "createdAt"} or {"updatedAt", what operations changed}}`.
 
-    Raises what the first request that cannot be done raises, and then nothing is stored.
+    A new user is a sign-up, and answered like one. Raises what the first request that cannot be done raises, and then
+    nothing is stored; 124 when the time is over before everything is prepared.
     """
     requests = call.json_body().get("requests")
     if not isinstance(requests, list) or not requests:
@@ -54,20 +68,17 @@ def run(call: Call) -> Answer:
     if len(requests) > MAX_REQUESTS:
         raise StorageError(Code.BATCH_TOO_LONG, limit=MAX_REQUESTS)
     limit_traffic(call.service, call.caller.address, call.caller.has_hook_key, len(requests) - 1)
+    deadline = time.monotonic() + BATCH_SECONDS
     saves = _parsed(requests)
+    _find_devices(call, saves)
     _link(saves)
-    prepared = [_prepared(call, save) for save in saves.values()]
-
-    def work(transaction: Transaction) -> list[tuple[Row, list[str]]]:
-        return [_stored(transaction, call, one) for one in prepared]
-
-    stored = call.service.store.write(work)
-    answer = {}
-    for one, (row, written) in zip(prepared, stored, strict=True):
-        save = one.save
-        objects.after(call, save.class_name, "afterSave" if save.is_new else "afterUpdate", row, None if save.is_new else written)
-        answer[save.internal_id or save.object_id] = _answered(call, save, row)
-    return ok(answer)
+    prepared = []
+    for save in saves.values():
+        if time.monotonic() > deadline:
+            raise StorageError(Code.TIMEOUT)
+        prepared.append(_prepared(call, save))
+    stored = call.service.store.write(lambda transaction: [_stored(transaction, one) for one in prepared])
+    return ok({one.save.internal_id or one.save.object_id: _finished(one, done) for one, done in zip(prepared, stored, strict=True)})
 
 
 def _parsed(requests: list[Json]) -> dict[str, Save]:
@@ -79,8 +90,8 @@ def _parsed(requests: list[Json]) -> dict[str, Save]:
         if found is None or request.get("method") not in ("POST", "PUT") or not isinstance(body, dict):
             raise StorageError(Code.BAD_JSON, detail="each request needs a method (POST or PUT), a path of an object and a body")
         class_name = values.check_class_name(found[1] or CLASSES[found[2]])
-        if class_name == "_File" or (class_name == "_User" and not found[3]):
-            raise StorageError(Code.NO_ROUTE)  # files are uploaded, accounts are signed up
+        if class_name == "_File" and (request["method"] == "PUT" or found[3]):
+            raise StorageError(Code.NOT_FOR_CLIENTS, detail="A file cannot be changed.")
         internal_id, children = body.get("__internalId", ""), body.get("__children", [])
         if not isinstance(internal_id, str) or len(internal_id) > MAX_INTERNAL_ID or not isinstance(children, list):
             raise StorageError(Code.BAD_JSON, detail="__internalId must be a text, __children an array")
@@ -94,11 +105,35 @@ def _parsed(requests: list[Json]) -> dict[str, Save]:
             save = saves[key] = Save(class_name, internal_id, object_id, is_new)
         elif save.class_name != class_name:
             raise StorageError(Code.BAD_JSON, detail="one __internalId names objects of two classes")
-        params = request.get("params") if isinstance(request.get("params"), dict) else {}
-        save.is_shown |= request.get("new") is True or any(params.get(name) in (True, "true") for name in ("new", "fetchWhenSave"))
-        save.bodies.append(body)
-        save.children += children
+        asked = _add(save, request, body, children)
+    for one in saves.values():
+        # Swift sends the options of the object that is saved, which comes last, along with each of those that it holds.
+        if one.class_name != class_name and one.where == asked:
+            one.where = None
     return saves
+
+
+def _add(save: Save, request: Document, body: Document, children: list[Document]) -> Json:
+    """Take in one request of a save; return its condition."""
+    params: Document = request["params"] if isinstance(request.get("params"), dict) else {}
+    save.is_shown |= request.get("new") is True or any(params.get(name) in (True, "true") for name in ("new", "fetchWhenSave"))
+    where = objects.condition(params)
+    if where is not None and not save.is_new:  # of what is not stored there is nothing to ask
+        if save.where not in (None, where):
+            raise StorageError(Code.BAD_JSON, detail="one object has two conditions")
+        save.where = where
+    save.bodies.append(body)
+    save.children += children
+    return where
+
+
+def _find_devices(call: Call, saves: dict[str, Save]) -> None:
+    """A new device that is stored already is changed instead."""
+    for save in saves.values():
+        if save.class_name == "_Installation" and save.is_new:
+            known = installations.find_known(call, write.clean(save.bodies[0], creating=True))
+            if known is not None:
+                save.object_id, save.is_new, save.is_found = known, False, True
 
 
 def _link(saves: dict[str, Save]) -> None:
@@ -119,46 +154,85 @@ def _link(saves: dict[str, Save]) -> None:
 
 def _prepared(call: Call, save: Save) -> Prepared:
     """The save after its before hooks; what it will store is not there yet."""
+    if save.class_name == "_User" and save.is_new:
+        call = users.of_nobody(call)
+    guard = None if save.where is None else objects.Guard(save.where)
     steps = []
     for index, body in enumerate(save.bodies):
-        inner, rules = call.with_body(body), objects.PLAIN
-        is_insert = save.is_new and index == 0
-        fields = write.clean(body, creating=is_insert)
-        if save.class_name == "_User":
-            fields, rules, _ = users.prepared_update(inner, save.object_id)
-        elif save.class_name == "_Role":
-            rules = roles.RULES
-            if is_insert:
-                roles.check_new(inner, fields)
-        if is_insert:
-            fields = objects.before_insert(call, save.class_name, fields, rules)
+        inner, is_first = call.with_body(body), index == 0
+        fields, rules = _checked(inner, save, is_first)
+        if save.is_new and is_first:
+            fields = objects.before_insert(inner, save.class_name, fields, rules)
         elif not save.is_new:
-            fields = objects.before_change(call, save.class_name, save.object_id, fields, rules)
+            fields = objects.before_change(inner, save.class_name, save.object_id, fields, rules, guard if is_first else None)
         steps.append((fields, rules))
-    return Prepared(save, steps)
+    return Prepared(save, call, guard, steps)
 
 
-def _stored(transaction: Transaction, call: Call, one: Prepared) -> tuple[Row, list[str]]:
-    save, written = one.save, []
+def _checked(call: Call, save: Save, is_first: bool) -> tuple[Document, objects.Rules]:
+    """(fields, rules) of one body, by the rules of its class."""
+    body, is_insert = call.json_body(), save.is_new and is_first
+    if save.class_name == "_User":
+        if is_insert:
+            return users.prepared_sign_up(call)
+        fields, rules, _ = users.prepared_update(call, save.object_id)
+        return fields, rules
+    if save.class_name == "_File":
+        body = files.external_fields(body)
+    fields = write.clean(body, creating=is_insert)
+    if save.class_name == "_Role" and is_insert:
+        roles.check_new(call, fields)
+    return fields, roles.RULES if save.class_name == "_Role" else objects.PLAIN
+
+
+def _stored(transaction: Transaction, one: Prepared) -> Stored:
+    save, call, written, token = one.save, one.call, [], None
     for index, (fields, rules) in enumerate(one.steps):
         if save.is_new and index == 0:
-            row, _ = objects.insert(transaction, call, save.class_name, fields, rules, save.object_id)
+            row, kept = objects.insert(transaction, call, save.class_name, fields, rules, save.object_id)
+            if save.class_name == "_User":  # whatever follows is its own doing
+                call = replace(call, caller=replace(call.caller, user_id=row.id))
         else:
-            row, keys, _ = objects.change(transaction, call, save.class_name, save.object_id, fields, rules)
+            guard = one.guard if index == 0 else None
+            row, keys, kept = objects.change(transaction, call, save.class_name, save.object_id, fields, rules, guard)
             written += keys
-    return row, list(dict.fromkeys(written))
+        token = kept or token
+    return Stored(row, list(dict.fromkeys(written)), token)
 
 
-def _answered(call: Call, save: Save, row: Row) -> Document:
-    if save.is_shown:
-        whole: Document = call.service.store.read(
-            lambda transaction: objects.whole(transaction, call, save.class_name, row.id)
-        )
-        return whole
-    if save.is_new:
-        return {"objectId": row.id, "createdAt": format_time(row.created)}
-    changed: dict[str, Any] = {key: copied(row.body[key]) for key in _operated(save) if key in row.body}
-    return {"objectId": row.id, "updatedAt": format_time(row.updated), **changed}
+def _finished(one: Prepared, done: Stored) -> Document:
+    """What is left to do once everything is stored; return the answer."""
+    save, call = one.save, one.call.with_body(one.save.bodies[0])
+    hook, written = ("afterSave", None) if save.is_new else ("afterUpdate", done.written)
+    objects.after(call, save.class_name, hook, done.row, written)
+    if save.class_name == "_User":
+        mail.verify_new_address(call.with_body({key: value for body in save.bodies for key, value in body.items()}))
+        if save.is_new and done.token:
+            return users.new_user(call, done.row, done.token)
+    return _answered(call, save, done)
+
+
+def _answered(call: Call, save: Save, done: Stored) -> Document:
+    row = done.row
+    value: Document = {"objectId": row.id}
+    if save.is_new or save.is_found:
+        value["createdAt"] = format_time(row.created)
+    if not save.is_new:
+        value["updatedAt"] = format_time(row.updated)
+    if done.token:
+        value["sessionToken"] = done.token
+    if not save.is_shown and (save.is_new or not any(_operated(save))):
+        return value
+
+    def work(transaction: Transaction) -> Document:
+        if not save.is_new and not objects.may_see(transaction, call, save.class_name, row):
+            return value
+        if not save.is_shown:
+            return value | {key: copied(row.body[key]) for key in _operated(save) if key in row.body}
+        whole: Document = objects.whole(transaction, call, save.class_name, row.id)
+        return whole if done.token is None else {**whole, "sessionToken": done.token}
+
+    return objects.shown(call, work, value)
 
 
 def _operated(save: Save) -> Iterator[str]:

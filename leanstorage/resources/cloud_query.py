@@ -27,20 +27,9 @@ def run(call: Call) -> Answer:
         query = queries.parse(transaction, call, class_name, statement.where, principals)
         query = with_limits(query, statement.options, call.caller.is_master)
         rows = transaction.find(query) if query.limit and statement.is_listed else []
-        options = statement.options
-        value: Document = {
-            "results": rendering.render(
-                transaction,
-                call,
-                class_name,
-                info,
-                rows,
-                principals,
-                include=options.get("include", ""),
-                keys=options.get("keys", ""),
-            ),
-            "className": class_name,
-        }
+        view = rendering.View(statement.options.get("include", ""), statement.options.get("keys", ""))
+        results = rendering.render(transaction, call, class_name, info, rows, principals, view)
+        value: Document = {"results": results, "className": class_name}
         if statement.is_counted:
             value["count"] = transaction.count(query)
         return value

@@ -35,6 +35,8 @@ TOKEN = re.compile("[0-9a-f]{76}")
 CLIENT_KEY = re.compile(r"[0-9a-fA-F]{32,40}(\.[A-Za-z0-9]{1,10})?")  # as random as one of ours
 EXTENSION = re.compile(r"\.([A-Za-z0-9]{1,10})$")
 MIME_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*(; ?[a-zA-Z0-9-]+=[a-zA-Z0-9-]+)?")
+# Mini programs send local files by multipart only, which their SDK does for the provider `qiniu`; these put the bytes.
+MINI_PROGRAM = re.compile(r"LeanCloud-JS-SDK/[^ ]+ \((?!Browser|Node\.js|ReactNative)")
 # What a browser may show in place; the rest is a download, because it could run as a page of this origin.
 SHOWN = re.compile(r"(image/(png|jpeg|gif|webp|bmp|avif)|audio/.*|video/.*|text/plain.*|application/(pdf|json))")
 FOREVER = "public, max-age=31536000"
@@ -62,7 +64,8 @@ def create_token(call: Call) -> Answer:
     ms = now()
     token = _new_token(call.service, ms)
     lookup = token_lookup(call.service.token_secret, token)
-    direct = call.service.blobs.direct_upload()
+    is_multipart = MINI_PROGRAM.match(call.client) is not None
+    direct = None if is_multipart else call.service.blobs.direct_upload()
     upload: Document = {
         "id": objects.new_id(ms),
         "created": ms,
@@ -96,7 +99,7 @@ def create_token(call: Call) -> Answer:
         "key": key,
         "bucket": "leanstorage",
         "mime_type": mime_type,
-        "provider": "s3",
+        "provider": "qiniu" if is_multipart else "s3",
         "upload_url": direct[1] if direct else f"{call.api_url}/1.1/uploads/{token}",
     }
     return created("_File", upload["id"], value)
@@ -117,8 +120,8 @@ def may_be_used(service: Service, token: str) -> bool:
     return is_ours and now() - int(said[-12:], 16) < UPLOAD_MS
 
 
-def receive(service: Service, token: str, chunks: Iterable[bytes]) -> None:
-    """PUT of the upload URL: store the pieces of bytes in `chunks`.
+def receive(service: Service, token: str, chunks: Iterable[bytes]) -> str:
+    """PUT or POST of the upload URL: store the pieces of bytes in `chunks`; return the file's key.
 
     Raises 401 for a used or expired URL, 413 above the limit, 1 for another file than was announced.
     """
@@ -133,6 +136,8 @@ def receive(service: Service, token: str, chunks: Iterable[bytes]) -> None:
         _complete(service, lookup, upload, staged, size, digest)
     finally:
         service.blobs.drop(staged)
+    key: str = upload["key"]
+    return key
 
 
 def _limit(service: Service, upload: Document) -> float:
@@ -209,7 +214,8 @@ def callback(call: Call) -> Answer:
         return ok({})
     lookup = token_lookup(call.service.token_secret, token)
     if body.get("result") is not False:
-        claim(call.service, lookup)
+        if not claim(call.service, lookup):
+            _take_empty(call.service, lookup)
         return ok({})
 
     def work(transaction: Transaction) -> tuple[str | None, str | None]:
@@ -231,6 +237,21 @@ def callback(call: Call) -> Answer:
     return ok({})
 
 
+def _take_empty(service: Service, lookup: str) -> None:
+    """Make the file of an upload that was announced to be empty: an SDK may have nothing to bring but this word (Java)."""
+    upload = service.store.read(lambda transaction: transaction.record("upload", lookup))
+    if not upload or upload.get("done") or upload["body"]["metaData"].get("size") != 0:
+        return
+    staged, size, digest = service.blobs.write(())
+    try:
+        _complete(service, lookup, upload, staged, size, digest)
+    except StorageError as error:
+        if error.kind is not Code.UNAUTHORIZED:  # it has been made meanwhile
+            raise
+    finally:
+        service.blobs.drop(staged)
+
+
 def create_external(call: Call) -> Answer:
     """POST /files: a file that lies elsewhere, by its URL; the Go SDK makes rows without one. Raises 1.
 
@@ -249,12 +270,6 @@ def external_fields(body: Document) -> Document:
     fields = {key: body[key] for key in ("name", "url", "mime_type", "metaData", "ACL") if body.get(key) is not None}
     meta = fields.get("metaData")
     return {**fields, "metaData": {**(meta if isinstance(meta, dict) else {}), "__source": "external"}}
-
-
-def create_named(call: Call, name: str) -> Answer:
-    """POST /files/NAME: the same, as JavaScript SDKs below 4.5.3 ask."""
-    body = call.json_body()
-    return create_external(call.with_body({**body, "name": body.get("name") or name}))
 
 
 def update(call: Call, file_id: str) -> NoReturn:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from leanstorage.resources import objects, queries
 from leanstorage.rules import classes, rendering, write
-from leanstorage.rules.where import bad, conjunction, parse_json, with_limits
+from leanstorage.rules.where import bad, conjunction, parse_json
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Condition, Document, now, Query, Row, Transaction
@@ -81,22 +81,15 @@ def followees(call: Call, object_id: str) -> Answer:
 
 
 def _listed(call: Call, object_id: str, class_name: str, key: str) -> Answer:
-    where = call.query.get("where") or {}
-    where = parse_json(where) if isinstance(where, str) else where
-    if not isinstance(where, dict):
-        raise bad("where must be an object")
-    own = {**where, "user": pointer("_User", _user_id(call, object_id))}
-    include = call.query.get("include") or key
-    return queries.find(replace(call, query={**call.query, "where": own, "include": include}), class_name)
+    return queries.find(replace(call, query=_own(call, _user_id(call, object_id), key)), class_name)
 
 
 def followers_and_followees(call: Call, object_id: str) -> Answer:
     """GET: `{"followers": [{"follower": user}], "followees": [{"followee": user}]}`, and with `count` how many there are.
 
-    `limit` and `skip` hold for both lists.
+    The options of any query hold for both lists.
     """
     user_id = _user_id(call, object_id)
-    options: Document = {"limit": MAX_SHOWN, **{name: call.query[name] for name in ("limit", "skip") if name in call.query}}
 
     def work(transaction: Transaction) -> Document:
         principals = call.principals(transaction)
@@ -107,15 +100,27 @@ def followers_and_followees(call: Call, object_id: str) -> Answer:
         ):
             info = classes.existing(transaction, class_name)
             classes.check_permission(info, "find", principals)
-            where = Condition("eq", ("user",), pointer("_User", user_id))
-            query = with_limits(Query(class_name, where, principals=principals), options)
+            options = {"limit": MAX_SHOWN, **_own(call, user_id, key)}
+            query = queries.listing(transaction, call, class_name, options, principals)
             rows = transaction.find(query) if query.limit else []
-            value[name] = rendering.render(transaction, call, class_name, info, rows, principals, include=key)
+            view = rendering.View(options["include"], options.get("keys", ""))
+            value[name] = rendering.render(transaction, call, class_name, info, rows, principals, view)
             if call.flag("count"):
                 value[f"{name}_count"] = transaction.count(query)
         return value
 
     return ok(call.service.store.read(work))
+
+
+def _own(call: Call, user_id: str, key: str) -> Document:
+    """The options of a query for the links of one user, with who is at their other end."""
+    where = call.query.get("where") or {}
+    where = parse_json(where) if isinstance(where, str) else where
+    if not isinstance(where, dict):
+        raise bad("where must be an object")
+    include = call.query.get("include")
+    own = {**where, "user": pointer("_User", user_id)}
+    return {**call.query, "where": own, "include": f"{key},{include}" if include else key}
 
 
 def _user_id(call: Call, object_id: str) -> str:

@@ -130,7 +130,7 @@ def create(call: Call, class_name: str, rules: Rules = PLAIN) -> Answer:
     row, _ = store_new(call, class_name, fields, rules)
     value = {"objectId": row.id, "createdAt": format_time(row.created)}
     if call.flag("fetchWhenSave", "new"):
-        value = _shown(call, lambda transaction: whole(transaction, call, class_name, row.id), value)
+        value = shown(call, lambda transaction: whole(transaction, call, class_name, row.id), value)
     return created(class_name, row.id, value)
 
 
@@ -191,18 +191,16 @@ def update(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN) ->
     if call.flag("fetchWhenSave", "new"):
 
         def work(transaction: Transaction) -> Document:
-            info = classes.existing(transaction, class_name)
-            principals = call.principals(transaction)
-            if not acl.allows(row.acl, "read", principals) or not classes.may(info, "get", principals):
-                return {}  # an operation that changes nothing would show what is there
-            stubs = classes.relations(info)
+            if not may_see(transaction, call, class_name, row):
+                return {}
+            stubs = classes.relations(classes.existing(transaction, class_name))
             whole = rendering.document(call, class_name, row, stubs)
-            shown: Document = rendering.copied({key: whole[key] for key in (*written, *stubs) if key in whole})
-            rendering.expand_files(transaction, call, shown, call.principals(transaction))
-            return shown
+            parts: Document = rendering.copied({key: whole[key] for key in (*written, *stubs) if key in whole})
+            rendering.expand_files(transaction, call, parts, call.principals(transaction))
+            return parts
 
         nothing: Document = {}
-        value |= _shown(call, work, nothing)
+        value |= shown(call, work, nothing)
     return ok(value)
 
 
@@ -419,7 +417,13 @@ def whole(transaction: Transaction, call: Call, class_name: str, object_id: str)
     return value
 
 
-def _shown(call: Call, work: Callable[[Transaction], Result], otherwise: Result) -> Result:
+def may_see(transaction: Transaction, call: Call, class_name: str, row: Row) -> bool:
+    """Whether who wrote an object may be shown more than it wrote: an operation that changes nothing would tell what is there."""
+    info, principals = classes.existing(transaction, class_name), call.principals(transaction)
+    return acl.allows(row.acl, "read", principals) and classes.may(info, "get", principals)
+
+
+def shown(call: Call, work: Callable[[Transaction], Result], otherwise: Result) -> Result:
     """What `work` reads of an object that was just written; `otherwise` where it is too large to be shown."""
     try:
         return call.service.store.read(work)

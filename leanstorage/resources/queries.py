@@ -21,11 +21,12 @@ from leanstorage.store import (
 from leanwsgi.messages import Header
 
 
+NAMES = ("objectId", "username")  # of a user
 TOKEN_KEY = "sessionToken"  # that the master may ask for: servers act for their users by it
 
 
-def find(call: Call, class_name: str) -> Answer:
-    """GET of a class: `{"results": [...]}`, with `count` when asked for."""
+def find(call: Call, class_name: str, action: str = "find") -> Answer:
+    """GET of a class: `{"results": [...]}`, with `count` when asked for, to whoever its permissions let do `action`."""
     options = call.query
 
     def work(transaction: Transaction) -> tuple[Document, int | None]:
@@ -44,25 +45,15 @@ def find(call: Call, class_name: str) -> Answer:
             info = classes.load(transaction, name)
         if info is None:
             raise StorageError(Code.NO_CLASS)
-        classes.check_permission(info, "find", principals)
-        query, mentioned = parse_listing(name, options, call.caller.is_master, principals)
-        query = _within_rights(transaction, query, mentioned, principals)
+        classes.check_permission(info, action, principals)
+        query = listing(transaction, call, name, options, principals)
         rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(name))
         keys = options.get("keys", "")
         shows_tokens = name == "_User" and call.caller.is_master and isinstance(keys, str) and TOKEN_KEY in keys.split(",")
         if shows_tokens:
             keys = ",".join(key for key in keys.split(",") if key != TOKEN_KEY) or "objectId"
-        results = rendering.rendered(
-            transaction,
-            call,
-            name,
-            info,
-            rows,
-            principals,
-            call.flag("returnACL"),
-            options.get("include", ""),
-            keys,
-        )
+        view = rendering.View(options.get("include", ""), keys, call.flag("returnACL"))
+        results = rendering.rendered(transaction, call, name, info, rows, principals, view)
         if shows_tokens:
             _add_tokens(transaction, call, results)
         value = {"results": results, **extra}
@@ -74,9 +65,31 @@ def find(call: Call, class_name: str) -> Answer:
     return ok(rendering.ready(value), _last_modified(written))
 
 
+def find_named(call: Call) -> Answer:
+    """GET /users/strictlyQuery: users by conditions of which one says who it is, by a name or an id. Raises 102.
+
+    Who knows that needs no more than `get`, as for a user by its id: that a name is taken is told by signing up.
+    """
+    where = call.query.get("where")
+    if not _names_users(parse_json(where) if isinstance(where, str) else where):
+        raise bad(f"a strict query needs {' or '.join(NAMES)} to be equal to something")
+    return find(call, "_User", "get")
+
+
+def _names_users(where: Json) -> bool:
+    """Whether every user that matches has one of the names that are given."""
+    if not isinstance(where, dict):
+        return False
+    parts = where["$and"] if isinstance(where.get("$and"), list) else []
+    given = [where[name] for name in NAMES if name in where]
+    return any(map(_names_users, parts)) or any(
+        isinstance(value, str) or (isinstance(value, dict) and not value.keys().isdisjoint(["$eq", "$in"])) for value in given
+    )
+
+
 def get(call: Call, class_name: str, object_id: str) -> Answer:
     """GET by id: the object, `{}` when there is none that the caller may read."""
-    values.check_object_id(object_id)
+    values.check_object_id(object_id.replace("_", ""))  # LeanCloud knows no such id, and does not mind it
 
     def work(transaction: Transaction) -> tuple[Json, int | None]:
         info = classes.existing(transaction, class_name)
@@ -85,9 +98,8 @@ def get(call: Call, class_name: str, object_id: str) -> Answer:
         row = transaction.get(class_name, object_id)
         if row is None or not acl.allows(row.acl, "read", principals):
             return {}, None
-        include, keys = call.query.get("include", ""), call.query.get("keys", "")
-        with_acl = call.flag("returnACL")
-        [value] = rendering.rendered(transaction, call, class_name, info, [row], principals, with_acl, include, keys)
+        view = rendering.View(call.query.get("include", ""), call.query.get("keys", ""), call.flag("returnACL"))
+        [value] = rendering.rendered(transaction, call, class_name, info, [row], principals, view)
         if class_name == "_User" and call.caller.is_master:
             _add_tokens(transaction, call, [value])
         return rendering.Ready(value) if isinstance(value, str) else value, row.updated
@@ -109,6 +121,14 @@ def parse(
     elif isinstance(where, str):
         where = parse_json(where)
     query, mentioned = parse_where(class_name, where, call.caller.is_master, principals)
+    return _within_rights(transaction, query, mentioned, principals)
+
+
+def listing(
+    transaction: Transaction, call: Call, class_name: str, options: Document, principals: Principals
+) -> Query:
+    """The options of a find as the caller's Query: `where` as in `parse`, order, limit and skip."""
+    query, mentioned = parse_listing(class_name, options, call.caller.is_master, principals)
     return _within_rights(transaction, query, mentioned, principals)
 
 

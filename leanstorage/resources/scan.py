@@ -51,10 +51,8 @@ def scan(call: Call, class_name: str) -> Answer:
             place = Condition(op, ("objectId",), state["after"])
             query = replace(query, where=Group("and", (query.where, place)), skip=0)
         rows = transaction.find(query)
-        with_acl = state["returnACL"] in ("true", "1", True, 1)
-        results = rendering.render(
-            transaction, call, class_name, info, rows, None, with_acl, keys=state["keys"] or ""
-        )
+        view = rendering.View(keys=state["keys"] or "", with_acl=state["returnACL"] in ("true", "1", True, 1))
+        results = rendering.render(transaction, call, class_name, info, rows, None, view)
         for row, result in zip(rows, results):
             if class_name == "_File" and row.body.get("key"):
                 result.pop("url", None)

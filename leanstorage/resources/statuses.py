@@ -5,17 +5,25 @@ As on the live service anybody may ask for anybody's inbox; what is shown of it 
 statuses are readable by their sender and receivers alone.
 """
 
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
 from leanstorage.resources import objects, queries
 from leanstorage.rules import acl, classes, rendering, write
-from leanstorage.rules.where import parse_json, parse_limit, with_limits
-from leanstorage.rules.call import Answer, Call, created, ok
+from leanstorage.rules.where import bad, conjunction, parse_json, parse_limit, parse_skip, with_limits
+from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, created, ok
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Document, Json, now, Principals, Row, Transaction
+from leanstorage.store import Condition, Document, Json, now, Principals, Query, Row, Transaction
 from leanstorage.rules.values import check_class_name, check_object_id, format_time, normalise, pointer
 
 
 MAX_RECEIVERS = 10_000
 DEFAULT_LIMIT, MAX_LIMIT = 100, 100
+DEFAULT_INBOX = "default"
+ORDERS = {"": True, "-messageId": True, "-createdAt": True, "messageId": False, "createdAt": False}  # newest first?
+LINES = 500  # of an inbox that are looked at together
 COUNTERS = "inbox"  # kind of the records `<owner>:<type>:last` and `:unread`
 
 
@@ -40,6 +48,7 @@ def send(call: Call) -> Answer:
         principals = call.principals(transaction)
         classes.check_permission(info, "create", principals)
         receivers = _receivers(transaction, call, class_name, query.get("where") or {}, keys)
+        is_to_followers = inbox == DEFAULT_INBOX and _is_of_own_followers(call, class_name, query.get("where"))
         readers = receivers if inbox == "private" else ["*"]
         rights = {name: {"read": True} for name in readers} | {user_id: {"read": True, "write": True}}
         change = write.apply(fields, {}, rights, info["columns"], creating=True)
@@ -51,6 +60,9 @@ def send(call: Call) -> Answer:
             number = _counter(transaction, receiver, inbox, "last")
             _counter(transaction, receiver, inbox, "unread")
             transaction.put_record(lines_kind(receiver, inbox), line_key(number), {"status": row.id})
+        if is_to_followers and user_id not in receivers:  # one's own timeline shows it as well, and it is not unread
+            number = _counter(transaction, user_id, inbox, "last")
+            transaction.put_record(lines_kind(user_id, inbox), line_key(number), {"status": row.id})
         return row
 
     row = call.service.store.write(work)
@@ -64,32 +76,69 @@ def remove(call: Call, object_id: str) -> Answer:
 
 
 def inbox(call: Call) -> Answer:
-    """GET: `{"results": [status + messageId], "end": bool}`, newest first; reading marks as read."""
-    owner, kind = _owner(call), _inbox_type(call.query)
-    limit = min(parse_limit(call.query.get("limit")), MAX_LIMIT)
-    since, below = _number(call.query.get("sinceId")), _number(call.query.get("maxId"))
+    """GET: `{"results": [status + messageId], "end": bool}`, newest first, and how many match with `count`.
+
+    `where`, `keys`, `include`, `skip` and `limit` are those of any query; the order is that of `messageId`.
+    """
+    owner, kind, options = _owner(call), _inbox_type(call.query), call.query
+    limit, skip = min(parse_limit(options.get("limit")), MAX_LIMIT), parse_skip(options.get("skip"))
+    since, below = _number(options.get("sinceId")), _number(options.get("maxId"))
+    is_newest_first = ORDERS.get(str(options.get("order", "")).split(",")[0])
+    if is_newest_first is None:
+        raise bad("the order of an inbox is messageId or -messageId")
 
     def work(transaction: Transaction) -> Document:
         info, principals = _for_finding(transaction, call)
-        lines = transaction.records(lines_kind(owner, kind))
-        wanted = [
+        query = queries.parse(transaction, call, "_Status", options.get("where"), principals)
+        lines = [
             (int(key), line["status"])
-            for key, line in reversed(lines)
+            for key, line in transaction.records(lines_kind(owner, kind))
             if int(key) > since and (not below or int(key) <= below)
         ]
-        rows = transaction.get_many("_Status", [status for _, status in wanted[:limit]])
-        found = [
-            (number, rows[status])
-            for number, status in wanted[:limit]
-            if status in rows and acl.allows(rows[status].acl, "read", principals)
-        ]
-        shown = rendering.render(
-            transaction, call, "_Status", info, [row for _, row in found], principals, include=call.query.get("include", "")
-        )
-        results = [{**value, "messageId": number} for (number, _), value in zip(found, shown)]
-        return {"results": results, "end": len(wanted) <= limit}
+        matching = _matching(transaction, query, lines[::-1] if is_newest_first else lines)
+        # One more than is shown, to tell whether that is all; all, where they are counted.
+        found = list(matching if call.flag("count") else islice(matching, skip + limit + 1))
+        page = found[skip : skip + limit]
+        view = rendering.View(options.get("include", ""), options.get("keys", ""))
+        shown = rendering.render(transaction, call, "_Status", info, [row for _, row in page], principals, view)
+        results = [{**value, "messageId": number} for (number, _), value in zip(page, shown)]
+        counted = {"count": len(found)} if call.flag("count") else {}
+        return {"results": results, "end": len(found) <= skip + limit, **counted}
 
     return ok(call.service.store.read(work))
+
+
+def _matching(transaction: Transaction, query: Query, lines: list[tuple[int, str]]) -> Iterator[tuple[int, Row]]:
+    """The lines whose statuses match, and may be read, as (messageId, Row), in the order of `lines`. Raises 124."""
+    deadline = time.monotonic() + BATCH_SECONDS
+    for start in range(0, len(lines), LINES):
+        if time.monotonic() > deadline:
+            raise StorageError(Code.TIMEOUT)
+        part = lines[start : start + LINES]
+        these = Condition("in", ("objectId",), [status for _, status in part])
+        found = transaction.find(replace(query, where=conjunction([these, query.where]), limit=LINES))
+        rows = {row.id: row for row in found}
+        yield from ((number, rows[status]) for number, status in part if status in rows)
+
+
+def remove_line(call: Call) -> Answer:
+    """DELETE: take one line, `messageId`, out of one's own inbox; the status itself stays. Raises 1, 206, 403."""
+    options = {**call.query, **(call.body if isinstance(call.body, dict) else {})}
+    owner, kind, number = _owner(call, options), _inbox_type(options), _number(options.get("messageId"))
+    if not number:
+        raise StorageError(Code.BAD_REQUEST, detail="A messageId is needed.")
+    if not call.caller.is_master and owner != _needs_user(call):
+        raise StorageError(Code.OTHER_USER)
+
+    def work(transaction: Transaction) -> None:
+        if transaction.delete_record(lines_kind(owner, kind), line_key(number)):
+            key, left = f"{owner}:{kind}:unread", len(transaction.records(lines_kind(owner, kind)))
+            unread = transaction.record(COUNTERS, key, lock=True)
+            if unread and unread["number"] > left:
+                transaction.put_record(COUNTERS, key, {"number": left})
+
+    call.service.store.write(work)
+    return ok({})
 
 
 def count(call: Call) -> Answer:
@@ -188,7 +237,7 @@ def _owner(call: Call, options: Document | None = None) -> str:
 
 
 def _inbox_type(options: Document) -> str:
-    kind = options.get("inboxType") or "default"
+    kind = options.get("inboxType") or DEFAULT_INBOX
     if not isinstance(kind, str) or not kind.isidentifier() or len(kind) > 100:
         raise StorageError(Code.BAD_REQUEST, detail="inboxType must be a name")
     return kind

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from leanstorage.blobs import Blobs
 from leanstorage.rules.errors import Code, StorageError
@@ -139,6 +139,13 @@ class Service:
         return not hasattr(self.store, "build_index")
 
 
+class RawBody(NamedTuple):
+    """A body that is a file's bytes and no JSON."""
+
+    mime_type: str
+    data: bytes
+
+
 @dataclass(frozen=True)
 class Caller:
     is_master: bool = False
@@ -160,10 +167,11 @@ class Call:
     caller: Caller
     method: str
     query: Document
-    body: Json  # decoded JSON, {} when there was none
+    body: Json  # decoded JSON, {} when there was none; a RawBody for the few resources of routes.RAW
     api_url: str  # the origin that the caller knows this server by, without a trailing slash
     depth: int = 0  # how many hooks lead here
     own_url: str = ""  # like `api_url`, but of nothing that the caller says
+    client: str = ""  # what the SDK says that it is, in X-LC-UA
 
     def with_body(self, body: Json, **changes: Any) -> "Call":
         return replace(self, body=body, **changes)

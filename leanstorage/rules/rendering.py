@@ -45,6 +45,18 @@ class Ready:
         return json.loads(self.text)
 
 
+@dataclass(frozen=True)
+class View:
+    """What of the rows is asked for; `include` and `keys` as they stand in the query."""
+
+    include: str = ""
+    keys: str = ""
+    with_acl: bool = False
+
+
+WHOLE = View()
+
+
 class Room:
     """How much one answer may still grow by what is put in the places of pointers and files.
 
@@ -76,17 +88,15 @@ def rendered(
     info: Document,
     rows: list[Row],
     principals: Principals,
-    with_acl: bool = False,
-    include: str = "",
-    keys: str = "",
+    view: View = WHOLE,
 ) -> list[Json] | list[str]:
     """The rows as `render` has them, or, where they are shown as they are stored, as JSON texts: half the time."""
-    is_plain = not include and not keys and class_name not in ("_User", "_File")
+    is_plain = not view.include and not view.keys and class_name not in ("_User", "_File")
     if not is_plain or _may_hold_files(rows):
-        return render(transaction, call, class_name, info, rows, principals, with_acl, include, keys)
+        return render(transaction, call, class_name, info, rows, principals, view)
     stubs = classes.relations(info)
     extra = "," + canonical_text(stubs)[1:-1] if stubs else ""
-    return [_spliced(row, extra, with_acl) for row in rows]
+    return [_spliced(row, extra, view.with_acl) for row in rows]
 
 
 def ready(value: Document) -> Document | Ready:
@@ -119,21 +129,19 @@ def render(
     info: Document,
     rows: list[Row],
     principals: Principals,
-    with_acl: bool = False,
-    include: str = "",
-    keys: str = "",
+    view: View = WHOLE,
 ) -> list[Document]:
     """The rows of one class as a list of JSON objects, read with the caller's rights. Raises 102."""
     decode_bodies(rows)
     stubs = classes.relations(info)
-    results = [document(call, class_name, row, stubs, with_acl) for row in rows]
-    include_paths, room = _paths(include), Room(call)
+    results = [document(call, class_name, row, stubs, view.with_acl) for row in rows]
+    include_paths, room = _paths(view.include), Room(call)
     for path in sorted(include_paths, key=len):
         _expand(transaction, call, results, path, principals, room)
     if include_paths or _may_hold_files(rows):
         reader = call.principals(transaction) if principals is None else principals
         expand_files(transaction, call, results, reader, room)
-    wanted = parse_names(keys, "keys")
+    wanted = parse_names(view.keys, "keys")
     if wanted:
         for part in wanted:
             parse_path(part.lstrip("-"), class_name, call.caller.is_master)

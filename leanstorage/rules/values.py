@@ -36,10 +36,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def check_class_name(name: Json) -> str:
-    """Return a usable class name, `files` being an alias of `_File`; raise 103."""
+    """Return a usable class name, `files` and ObjC's `_file` being other names of `_File`; raise 103."""
     if isinstance(name, str):
         if CLASS_NAME.fullmatch(name) and len(name) <= 200:
             return "_File" if name == "files" else name
+        if name == "_file":
+            return "_File"
         if name in SYSTEM_CLASSES or name in OTHER_SYSTEM_CLASSES:
             return name
     raise StorageError(Code.BAD_CLASS_NAME, name=name)

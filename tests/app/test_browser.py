@@ -8,8 +8,9 @@ import unittest
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support import free_port, python, running, until
-from tests.app.test_wsgi import storage
+from tests import HAS_STORAGE
+from tests.support import NO_STORAGE, free_port, python, running, until
+from tests.processes import storage
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = os.environ.get("AXE_CORE", "")  # the file axe.min.js of npm's axe-core
@@ -37,6 +38,8 @@ browser = None  # one for the whole module
 
 def setUpModule():
     global browser
+    if not HAS_STORAGE:
+        raise unittest.SkipTest(NO_STORAGE)
     if not CHROMIUM:
         raise unittest.SkipTest("there is no Chromium here: apt-get install chromium")
     from playwright.sync_api import sync_playwright

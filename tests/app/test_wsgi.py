@@ -5,7 +5,6 @@ import shlex
 import shutil
 import signal
 import sqlite3
-import subprocess
 import tempfile
 import threading
 import time
@@ -21,33 +20,10 @@ import psutil
 import requests
 from requests_toolbelt import MultipartEncoder
 
-from leanengine.settings import PLATFORM_VARIABLES
-from tests.support import ROOT, application, clean_environment, free_port, has_redis, python, running, until
+from tests.processes import READY, Http, redis_servers, storage, wait_for
+from tests.support import ROOT, application, free_port, has_redis, needs_storage, python, running, until
 
-READY = "cache: "
-
-
-class Http:
-    """A browser's view of a running app."""
-
-    def __init__(self, port):
-        self.url = f"http://127.0.0.1:{port}"
-        self.session = requests.Session()
-        self.session.trust_env = False
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.session.close()
-
-    def __call__(self, method, path, **more):
-        return self.session.request(method, self.url + path, timeout=20, **more)
-
-    def sign_up(self, username):
-        return self("POST", "/api/users", json={"username": username, "password": "secret"})
-
-
+@needs_storage
 class ServerTest(unittest.TestCase):
     def test_simple_server_runs_the_app_over_real_http(self):
         class Threading(ThreadingMixIn, WSGIServer):
@@ -125,6 +101,7 @@ class ServerTest(unittest.TestCase):
         self.assertEqual(browser("GET", path).content, data)
 
 
+@needs_storage
 class ProcessTest(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -341,6 +318,7 @@ class ProcessTest(unittest.TestCase):
 class VisitorsTest(unittest.TestCase):
     """Under the server that `wsgi.py` starts, over keep-alive and fresh connections, on every thread."""
 
+    @needs_storage
     def test_thousand_anonymous_requests_between_eight_users_are_never_taken_for_one(self):
         port = free_port()
         url = f"http://127.0.0.1:{port}"
@@ -382,6 +360,7 @@ class VisitorsTest(unittest.TestCase):
                     wrong = sum(not job.result() for job in jobs)
         self.assertEqual(wrong, 0)
 
+    @needs_storage
     def test_storage_killed_under_writers_loses_no_answered_write(self):
         with tempfile.TemporaryDirectory() as data:
             place = storage(data)
@@ -436,65 +415,6 @@ def encode_multipart(file):
 
 def cookie(response):
     return response.headers["Set-Cookie"].split(";")[0]
-
-
-def wait_for(browser):
-    def is_up():
-        try:
-            return browser("GET", "/__engine/1/ping").status_code == 200
-        except requests.ConnectionError:
-            return False
-
-    until(is_up, 15)
-
-
-def redis_servers(data):
-    """Command lines of the Redis servers of a data folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = entry.read_bytes()
-        except OSError:
-            continue
-        if b"redis-server" in line and str(Path(data).resolve()).encode() in line:
-            found.append(line)
-    return found
-
-
-class storage:
-    """`python -m leanstorage serve` in a process of its own; gives (the variables an app needs, a port for its engine)."""
-
-    def __init__(self, data, engine=False):
-        self.data, self.port, self.engine_port = data, free_port(), free_port()
-        self.arguments = ["-m", "leanstorage", "serve", "--port", str(self.port)]
-        if engine:
-            self.arguments += ["--engine", f"http://127.0.0.1:{self.engine_port}"]
-
-    def __enter__(self):
-        environment = clean_environment(LEANSTORAGE_DATA=self.data)
-        lines = subprocess.run(
-            python("-m", "leanstorage", "env", "--port", str(self.port)),
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
-        found = dict(line.removeprefix("export ").split("=", 1) for line in lines)
-        keys = {variable: found[variable] for variable in PLATFORM_VARIABLES}
-        self.start_again()
-        return keys, self.engine_port
-
-    def start_again(self):
-        self.running = running(python(*self.arguments), "listens on", LEANSTORAGE_DATA=self.data)
-        self.process = self.running.__enter__()
-
-    def kill(self):
-        self.process.kill()
-        self.running.__exit__(None, None, None)
-
-    def __exit__(self, *error):
-        return self.running.__exit__(*error)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from leancloud import Engine
 from leancloud.object_ import object_class_map
 
 from leanengine import cloud_code
-from tests.support import call
+from tests.support import call, needs_storage
 
 KEYS = {
     "LEANCLOUD_APP_ID": os.environ["LEANCLOUD_APP_ID"],
@@ -100,6 +100,7 @@ class DoorTest(unittest.TestCase):
                 response = self.post("/1.1/functions/add", body, headers={"Content-Type": "text/plain", **headers})
                 self.assertEqual(response.status, status)
 
+    @needs_storage
     def test_strangers_are_401(self):
         rows = {
             "nothing": {},
@@ -289,6 +290,7 @@ class DoorTest(unittest.TestCase):
         names = call(self.guarded, "GET", path, headers=MASTER).json()["result"]
         self.assertEqual(set(names), {"whoami", "add", "__before_save_for_Thing"})
 
+    @needs_storage
     def test_invalid_session_is_401(self):
         headers = {**APP, "X-LC-Session": "nobody's"}
         with self.assertRaises(leancloud.LeanCloudError):
@@ -296,6 +298,7 @@ class DoorTest(unittest.TestCase):
         response = self.post("/1.1/functions/whoami", headers=headers)
         self.assertEqual((response.status, response.json()["code"]), (401, 211))
 
+    @needs_storage
     def test_session_that_storage_does_not_look_up_for_wrong_keys_is_502(self):
         with mock.patch.object(leancloud.client, "APP_KEY", "wrong"), redirect_stderr(io.StringIO()):
             response = self.post("/1.1/functions/whoami", headers={**APP, "X-LC-Session": "somebody's"})

@@ -3,7 +3,7 @@ import ast
 import subprocess
 import unittest
 
-from tests.support import ROOT, clean_environment, python
+from tests.support import ROOT, clean_environment, needs_storage, python
 
 # As on 3.14: neither the name nor what would still answer to it with a warning.
 WITHOUT_STR = """
@@ -36,6 +36,7 @@ class OldWerkzeugTest(unittest.TestCase):
         done = run(WITHOUT_STR + "from leanengine import old_werkzeug\n" + ROUTES)
         self.assertEqual(done.stdout, "/a/x%20y/b/?more=1 /c/d ('one', {'name': 'z'})\n", done.stderr)
 
+    @needs_storage
     def test_sdk_is_imported_after_the_view_and_wsgi_imports_both(self):
         for statement in ("from leanengine import old_werkzeug; import leancloud", "import wsgi; wsgi.parts.close()"):
             with self.subTest(statement):

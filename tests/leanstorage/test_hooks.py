@@ -12,6 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 from leanstorage.engine import hooks
 from leanstorage.rules import rendering
 from leanstorage.engine.hooks import EngineDown, EngineTimeout
+from leanwsgi.leancloud_wire import HOOK_PREFIXES
 from tests.leanstorage.service_support import KEYS, ServiceTestCase, pointer
 
 DATE = {"__type": "Date", "iso": "2020-01-01T00:00:00.000Z"}
@@ -48,7 +49,7 @@ class HookCase(ServiceTestCase):
         self.service.engine = None
 
     def on(self, class_name, hook, answer):
-        self.engine.names.append(hooks.PREFIXES[hook] + class_name)
+        self.engine.names.append(HOOK_PREFIXES[hook] + class_name)
         self.engine.answers[f"/functions/{class_name}/{hook}"] = answer
         self.service.engine = hooks.Engine(self.engine, KEYS)  # which asks anew what there is
 

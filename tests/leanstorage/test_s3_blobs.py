@@ -15,7 +15,7 @@ from leanstorage.blobs import open_blobs
 from leanstorage.store import StoreUnavailable, now
 from leanstorage.resources.sweep import sweep
 from tests.leanstorage.service_support import KEYS, ServiceTestCase
-from tests.support import ROOT, clean_environment, free_port, python, running, until
+from tests.support import ROOT, clean_environment, free_port, multipart, python, running, until
 
 MOTO = os.environ.get("MOTO_SERVER")
 DATA = bytes(range(256)) * 100
@@ -102,6 +102,25 @@ class S3Case(ServiceTestCase):
 
 
 class S3Test(S3Case):
+    def test_mini_program_brings_its_bytes_to_us_and_they_end_there_too(self):
+        token = self.api("POST", "/fileTokens", {"name": "a.png"}, 201, headers={"X-LC-UA": "LeanCloud-JS-SDK/4.15.2 (Weapp)"})
+        self.assertEqual(token["provider"], "qiniu")
+        body, headers = multipart("file", "tmp.png", DATA, "image/png")
+        response = self.raw("POST", token["upload_url"].split("storage.example")[1], body, headers)
+        self.assertEqual((response.status, response.json()), (200, {"key": token["key"]}))
+        self.call_back(token)
+        self.assertEqual(self.fetch(token).content, DATA)
+        self.assertEqual([name for name in self.names() if "/uploads/" in name], [])
+
+    def test_bytes_in_the_call_and_files_without_any_end_there_too(self):
+        file = self.api("POST", "/files/a.txt", {"base64": "aGVsbG8="}, 201)
+        key = self.api("GET", f"/files/{file['objectId']}")["key"]
+        self.assertEqual(self.fetch({"key": key}).content, b"hello")
+        token = self.token(metaData={"size": 0})
+        for _ in range(2):
+            self.call_back(token)
+        self.assertEqual(self.fetch(token).content, b"")
+
     def test_upload_goes_to_the_object_storage_and_reads_are_sent_there(self):
         token = self.token()
         self.assertTrue(token["upload_url"].startswith(self.moto + "/bucket/an%20app/uploads/"), token)

@@ -224,9 +224,10 @@ class LoopTest(unittest.TestCase):
         head = "%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
         self.assertIn(b" 413 ", self.raw((head % ("POST /1.1/classes/A", size)).encode()))
         self.assertIn(b'"error"', self.raw((head % ("PUT /1.1/classes/A/1", size)).encode()))
-        self.assertIn(b" 413 ", self.raw((head % ("POST /1.1/uploads/token", size)).encode()))
-        upload = (head % ("PUT /1.1/uploads/token", size)).encode()
-        self.assertIn(b" 200 ", self.raw(upload + b"x" * size))
+        self.assertIn(b" 413 ", self.raw((head % ("DELETE /1.1/uploads/token", size)).encode()))
+        for method in ("PUT", "POST"):
+            upload = (head % (f"{method} /1.1/uploads/token", size)).encode()
+            self.assertIn(b" 200 ", self.raw(upload + b"x" * size))
 
     def test_quick_calls_are_answered_on_the_loop_and_others_by_threads(self):
         for method in ("GET", "POST"):

@@ -86,6 +86,28 @@ class UploadTest(unittest.TestCase):
             self.assertEqual((upload.name, upload.mime_type, upload.size), ("a.txt", "text/plain", 5))
             self.assertEqual(upload.file.read(), b"hello")
 
+    def chunks(self, body, headers, limit=1000):
+        return b"".join(messages.file_chunks(environ(body, CONTENT_TYPE=headers["Content-Type"]), ("file", "fileContent"), limit))
+
+    def test_file_in_one_of_the_fields_is_read_in_pieces(self):
+        for field, data in (("file", b"hello"), ("fileContent", b""), ("file", bytes(1000))):
+            self.assertEqual(self.chunks(*multipart(field, "a.txt", data)), data)
+
+    def test_file_that_is_missing_twice_there_or_too_large_is_refused(self):
+        body, headers = multipart("file", "a", b"1")
+        end = body.rindex(b"--boundary--")
+        rows = (
+            (400, *multipart("other", "a", b"1")),
+            (400, body[:end] + body, headers),
+            (400, body[:end], headers),
+            (400, body, {"Content-Type": "text/plain"}),
+            (413, *multipart("file", "a", bytes(1001))),
+        )
+        for status, data, sent in rows:
+            with self.subTest(data[:20]), self.assertRaises(messages.HTTPError) as caught:
+                self.chunks(data, sent)
+            self.assertEqual(caught.exception.status, status)
+
     def test_upload_with_empty_file_returns_it(self):
         upload = self.upload(*multipart("file", "a.txt", b""))
         with upload.file:

@@ -6,8 +6,8 @@ import unittest
 
 import psutil
 
-from tests.support import free_port, python, running, until
-from tests.app.test_wsgi import Http, storage, wait_for
+from tests.support import free_port, needs_storage, needs_todos, python, running, until
+from tests.processes import Http, storage, wait_for
 
 
 class ShareTest(unittest.TestCase):
@@ -19,6 +19,8 @@ class ShareTest(unittest.TestCase):
     def workers(self, process):
         return {child.pid for child in psutil.Process(process.pid).children()}
 
+    @needs_todos
+    @needs_storage
     def test_two_processes_serve_one_port_and_one_that_is_killed_gets_a_successor(self):
         with storage(self.data) as (keys, _):
             port = free_port()
@@ -44,6 +46,7 @@ class ShareTest(unittest.TestCase):
                 self.assertEqual(process.wait(10), 0)
                 until(lambda: not any(psutil.pid_exists(pid) for pid in last))
 
+    @needs_storage
     def test_embedded_storage_is_served_by_one_process(self):
         variables = {"LEANCLOUD_APP_PORT": free_port(), "LEANCLOUD_AVAILABLE_CPUS": "2", "LEANSTORAGE_DATA": self.data}
         with running(python("wsgi.py"), "cache: ", **variables) as process:

@@ -6,7 +6,7 @@ from tests.support import ROOT
 
 FOLDERS = ("leanengine", "leanwsgi", "leanstorage")
 FILES = [*ROOT.glob("*.py"), *(file for name in FOLDERS for file in (ROOT / name).rglob("*.py"))]
-MAX_LINES, MAX_FUNCTION, MAX_WSGI, MAX_HANDLERS = 500, 60, 150, 400
+MAX_LINES, MAX_FUNCTION, MAX_PARAMETERS, MAX_WSGI, MAX_HANDLERS = 500, 60, 8, 150, 400
 # Folder of leanstorage -> what it may import of leanstorage.
 LAYERS = {
     "http": {"http", "resources", "rules", "engine", "blobs", "store"},
@@ -91,6 +91,12 @@ class ImportsTest(unittest.TestCase):
             if "os.environ" in file.read_text():
                 self.assertIn(module(file), allowed)
 
+    def test_names_that_the_app_and_the_storage_share_are_written_in_one_module(self):
+        names = ("AVOSCLOUD_", "ULURU_", "AVOSCloud-", "Uluru-", "__before_save_for_", "_SessionToken")
+        texts = {module(file): file.read_text().replace('"X-', '"').replace("HTTP_X_", '"') for file in FILES}
+        writers = {name for name, text in texts.items() if any(f'"{one}' in text for one in names)}
+        self.assertEqual(writers, {"leanwsgi.leancloud_wire"})
+
     def test_waitress_is_touched_in_one_module(self):
         users = {module(file) for file in FILES if any(name.split(".")[0] == "waitress" for name in imported(file))}
         self.assertEqual(users, {"leanwsgi.waitress_server"})
@@ -106,6 +112,8 @@ class SizeTest(unittest.TestCase):
                 if isinstance(node, ast.FunctionDef):
                     with self.subTest(module(file), function=node.name):
                         self.assertLessEqual(node.end_lineno - node.lineno + 1, MAX_FUNCTION)
+                        if node.name != "__init__":  # self is no parameter of a function
+                            self.assertLessEqual(len(node.args.args + node.args.kwonlyargs), MAX_PARAMETERS)
 
     def test_files_at_the_top_stay_small(self):
         for name, limit in (("wsgi.py", MAX_WSGI), ("handlers.py", MAX_HANDLERS)):
