@@ -42,6 +42,7 @@ from tests.repository.test_recipes import BLOCK, TUTORIAL, carry_out
 READERS_DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 TRANSLATIONS = sorted([ROOT / "README.zh-CN.md", *(ROOT / "docs").glob("*.zh-CN.md")])
 OTHER_RECIPES = ("after-leancloud.md", "make-it-yours.md")  # test_flask_recipe and test_make_it_yours carry them out
+DESTRUCTIVE = ("make-it-yours.md",)  # its commands delete files of the tree: its own test has a copy for each section
 FENCE = re.compile(r"^( *)```(.*)\n((?:.*\n)*?)\1```$", re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
 WHOLE = re.compile(r"^\((?:.*\n)*?.*\)$|^.+$", re.MULTILINE)  # a line, or several in parentheses
@@ -55,6 +56,9 @@ TEXTS = {
     "rows with a field 'error'": "what an import says",
     "users with a … account": "what an import says",
     "starting again": "what the app says",
+    "client_max_body_size 100m": "a line of nginx",
+    "proxy_read_timeout 60s": "a line of nginx",
+    "php -S": "PHP's own server",
     "users who keep the password or session that they have here": "what an import says",
     "users have no password here": "what a pull says",
     "here now": "a column of the table of an import",
@@ -538,7 +542,7 @@ class CommandsTest(unittest.TestCase):
         self.checked.clear()
         self.used.clear()
         for document in READERS_DOCUMENTS:
-            if document not in TRANSLATIONS:
+            if document not in TRANSLATIONS and document.name not in DESTRUCTIVE:
                 self.reader(document.name).follow(document.read_text(), document.name)
         if shutil.which("make"):  # without it nobody sees the commands in its file
             unused = {pattern for pattern, _, _ in OTHERWISE} - self.used

@@ -11,6 +11,7 @@ ENGLISH = sorted(file for file in (*map(ROOT.joinpath, TOP), *(ROOT / "docs").rg
 # Pages with a Chinese twin.
 TWINNED = [
     "README.md",
+    "docs/after-leancloud.md",
     "docs/architecture.md",
     "docs/comparison.md",
     "docs/configuration.md",
@@ -18,6 +19,7 @@ TWINNED = [
     "docs/index.md",
     "docs/leanstorage.md",
     "docs/leaving-leancloud.md",
+    "docs/make-it-yours.md",
     "docs/performance.md",
     "docs/push-and-live-queries.md",
     "docs/recipes.md",
