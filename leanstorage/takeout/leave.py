@@ -15,8 +15,8 @@ from leanstorage.takeout import checklist, importer, load, puller
 from leanstorage.takeout.budget import Budget
 from leanstorage.takeout.remote import Remote, RemoteError, Unreachable
 from leanstorage.takeout.report import Report
-from leanstorage.takeout.rewrites import Rewrites
 from leanstorage.takeout.sources import printable
+from leanstorage.takeout.wishes import NONE, Wishes
 
 KIND = "leave"
 FIRST_POLL, LONGEST_POLL = 2, 60  # seconds between two looks at the export
@@ -37,12 +37,11 @@ class Leaving:
         keys: dict[str, str],
         folder: Path,
         say: Callable[[str], object] = print,
-        is_repairing: bool = False,
-        rewrites: Rewrites = Rewrites(),  # noqa: B008 it never changes
+        wishes: Wishes = NONE,
     ) -> None:
         self.make_remote, self.make_report = make_remote, make_report
         self.database, self.keys, self.folder, self.say = database, keys, folder, say
-        self.mending: dict[str, Any] = {"is_repairing": is_repairing, "rewrites": rewrites}
+        self.wishes = wishes
 
     def state(self) -> Document:
         store = open_store(self.database)
@@ -75,8 +74,6 @@ def run(
     is_again: bool = False,
     email: str | None = None,
     blobs: Any = None,
-    max_calls: int | None = None,
-    is_patient: bool = False,
 ) -> int:
     """Do what is left of the steps; return the exit code: 0 only if everything came.
 
@@ -88,7 +85,7 @@ def run(
     _say_steps(leaving, state, export)
     code = 0
     if not state.get("is_imported"):
-        path = export or _fetched(leaving, state.get("export"), email, max_calls, is_patient)
+        path = export or _fetched(leaving, state.get("export"), email)
         if path is None:
             return 1
         code = _import(leaving, path, is_ours=export is None)
@@ -101,9 +98,7 @@ def run(
         "",
         blobs=blobs,
         report=report,
-        max_calls=max_calls,
-        is_patient=is_patient,
-        **leaving.mending,
+        wishes=leaving.wishes,
     )
     leaving.remember(report)
     refused = leaving.state().get("refused", ())
@@ -129,12 +124,10 @@ def _say_steps(leaving: Leaving, state: Document, export: Path | None) -> None:
     leaving.say(f"left: {', '.join(STEPS[done:])}")
 
 
-def _fetched(
-    leaving: Leaving, export_id: str | None, email: str | None, max_calls: int | None, is_patient: bool
-) -> Path | None:
+def _fetched(leaving: Leaving, export_id: str | None, email: str | None) -> Path | None:
     """The export's file; None where it could not be had, which was told."""
     remote, store = leaving.make_remote(), open_store(leaving.database)
-    budget = Budget(store, f"calls:{remote.source_id}", max_calls, is_patient, leaving.say, remote.clock)
+    budget = Budget(store, f"calls:{remote.source_id}", leaving.wishes.max_calls, leaving.wishes.is_patient, leaving.say, remote.clock)
     remote.before_call, remote.say = budget.take, leaving.say
     try:
         if export_id is None:
@@ -212,7 +205,7 @@ def _import(leaving: Leaving, path: Path, is_ours: bool) -> int:
     """Import the export; one that is damaged is thrown away, so that the next run fetches it anew."""
     leaving.say(f"step 3 of 4: {STEPS[2]}: {printable(str(path))}")
     report = leaving.make_report()
-    code = importer.run([path], leaving.database, leaving.keys, "", report=report, **leaving.mending)
+    code = importer.run([path], leaving.database, leaving.keys, "", report=report, wishes=leaving.wishes)
     leaving.remember(report)
     if any(_is_damage(text) for text in report.broken):
         if is_ours:
