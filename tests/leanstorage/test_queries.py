@@ -917,7 +917,14 @@ class ModelTest(ServiceTestCase):
 
 
 class IndexedModelTest(ModelTest):
+    """The same with an index on every column that can have one."""
+
     INDEXES = ("s", "n", "b", "d", "p", "g", "l")
+
+    def test_random_queries_answer_as_the_model_does(self):
+        super().test_random_queries_answer_as_the_model_does()
+        info = self.service.store.read(lambda transaction: transaction.class_info("Random"))
+        self.assertEqual(info["indexes"], [[key] for key in self.INDEXES])
 
 
 class DottedTest(ServiceTestCase):
