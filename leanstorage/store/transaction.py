@@ -1,12 +1,11 @@
 """The statements of the contract, written once for both databases."""
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+
 from leanstorage.store import (
     Document,
-    Json,
     Query,
     QueryTimeout,
     Result,
@@ -14,20 +13,20 @@ from leanstorage.store import (
     Row,
     Stale,
     StoreUnavailable,
-    canonical_text,
-    now,
 )
 from leanstorage.store.compiler import Compiler
 from leanstorage.store.memory import MAX_STATEMENTS, Seen
 from leanstorage.store.fragments import TRUE, Fragment, bind, build, quoted
+from leanstorage.store.records import Records
 from leanstorage.store.stages import Resolver, nearer, past_skipped
+
 
 def _row(found: tuple[Any, ...]) -> Row:
     """The Row of the columns id, created, updated, acl, body, seq."""
     return Row(found[0], found[1], found[2], None, None, found[5], found[3], found[4])
 
 
-class Transaction:
+class Transaction(Records):
     """The contract's methods, written once; a database adds `execute` and its dialect of JSON.
 
     Nearly every call needs the info of a class, which nearly never changes. So it is taken from `seen`, what the
@@ -80,26 +79,6 @@ class Transaction:
         text = self._believed.get(name)
         return TRUE if text is None else (f"(SELECT c.info = ? FROM classes c WHERE c.name = {quoted(name)})", [text])
 
-    def execute(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run a statement with `?` for parameters; return its rows as a list of tuples."""
-        raise NotImplementedError
-
-    def execute_once(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The same, for a statement whose text was put together for a query of a client."""
-        return self.execute(text, params)
-
-    def change(self, text: str, params: Sequence[Any] = ()) -> int:
-        """Run a statement; return the number of rows that it changed."""
-        raise NotImplementedError
-
-    def change_late(self, text: str, params: Sequence[Any]) -> None:
-        """As `change`, but at any time before the next statement or the end, where its errors are raised, too."""
-        self.change(text, params)
-
-    def change_many(self, text: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run a statement once for each tuple of parameters; return the number of rows changed in all."""
-        return sum(self.change(text, params) for params in rows)
-
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """A part of the transaction that leaves no trace if it raises; the rest may still be kept."""
@@ -114,10 +93,6 @@ class Transaction:
             self._infos, self._believed, self._certain = before
             raise
         self.execute("RELEASE part")
-
-    # Documents pass through these two, because a driver may decode JSON by itself.
-    encode = staticmethod(canonical_text)  # so that equal values are equal texts
-    decode = staticmethod(json.loads)
 
     # Classes ----------------------------------------------------------------------------------------------------
 
@@ -404,102 +379,3 @@ class Transaction:
             [user_id],
         )
         return sorted(name for name, in found)
-
-    # Records ----------------------------------------------------------------------------------------------------
-
-    def record(self, kind: str, key: str, lock: bool = False) -> Json:
-        """The document of (kind, key), or None; an expired one is gone."""
-        found = self.execute(
-            "SELECT value FROM records WHERE kind = ? AND key = ? AND (expires IS NULL OR expires > ?)"
-            + self.for_update(lock),
-            [kind, key, now()],
-        )
-        return self.decode(found[0][0]) if found else None
-
-    def add_record(self, kind: str, key: str, value: Json, expires: int | None = None) -> bool:
-        """Store a document unless there is one; return whether it was stored. `expires` in ms."""
-        self.change(
-            "DELETE FROM records WHERE kind = ? AND key = ? AND expires <= ?", [kind, key, now()]
-        )
-        return bool(
-            self.change(
-                "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (kind, key) DO NOTHING",
-                [kind, key, self.encode(value), expires],
-            )
-        )
-
-    def records_of(self, kind: str, keys: Iterable[str]) -> dict[str, Json]:
-        """{key: document} of those that exist and are not expired."""
-        text, params = build(
-            "SELECT key, value FROM records WHERE kind = {} AND key IN {} AND (expires IS NULL OR expires > {})",
-            bind(kind),
-            self.compiler.text_list(sorted(set(keys))),
-            bind(now()),
-        )
-        return {key: self.decode(value) for key, value in self.execute(text, params)}
-
-    def first_records(self, kind: str, limit: int) -> list[tuple[str, Json]]:
-        """[(key, document)] of the first of a kind, by key."""
-        found = self.execute("SELECT key, value FROM records WHERE kind = ? ORDER BY key LIMIT ?", [kind, limit])
-        return [(key, self.decode(value)) for key, value in found]
-
-    def put_records(self, records: Iterable[Sequence[Any]]) -> None:
-        """Store (kind, key, document, expires) tuples over what was there; those without `expires` never expire."""
-        self.change_many(
-            "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
-            [(kind, key, self.encode(value), *(expires or [None])) for kind, key, value, *expires in records],
-        )
-
-    def all_records(self, after: Sequence[str], limit: int) -> list[tuple[str, str, Json, int | None]]:
-        """(kind, key, document, expires) in order, expired ones too, those behind a (kind, key)."""
-        found = self.execute(
-            "SELECT kind, key, value, expires FROM records WHERE (kind, key) > (?, ?) ORDER BY kind, key LIMIT ?",
-            [*after, limit],
-        )
-        return [(kind, key, self.decode(value), expires) for kind, key, value, expires in found]
-
-    def put_record(self, kind: str, key: str, value: Json, expires: int | None = None) -> None:
-        """Store a document over what was there. `expires` in ms; without it, it never does."""
-        self.change(
-            "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
-            [kind, key, self.encode(value), expires],
-        )
-
-    def delete_record(self, kind: str, key: str) -> bool:
-        """Delete a document; return whether it was there."""
-        return bool(self.change("DELETE FROM records WHERE kind = ? AND key = ?", [kind, key]))
-
-    def records(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:
-        """[(key, document)] of a kind whose key begins with `prefix`, by key."""
-        found = self.execute(
-            "SELECT key, value FROM records WHERE kind = ? AND key >= ? AND (expires IS NULL OR expires > ?) "
-            "ORDER BY key",
-            [kind, prefix, now()],
-        )
-        return [(key, self.decode(value)) for key, value in found if key.startswith(prefix)]
-
-    def expired_records(self, kind: str, limit: int = 100) -> list[tuple[str, Json]]:
-        """[(key, document)] of a kind whose time has come."""
-        found = self.execute(
-            "SELECT key, value FROM records WHERE kind = ? AND expires <= ? LIMIT ?", [kind, now(), limit]
-        )
-        return [(key, self.decode(value)) for key, value in found]
-
-    def delete_expired(self, but: str, limit: int) -> int:
-        """Delete records whose time has come, of every kind `but` one; return how many."""
-        return self.change(
-            "DELETE FROM records WHERE (kind, key) IN "
-            "(SELECT kind, key FROM records WHERE expires <= ? AND kind <> ? LIMIT ?)",
-            [now(), but, limit],
-        )
-
-    def for_update(self, lock: bool) -> str:
-        """The clause that keeps other writers away from the selected row, where a database has one."""
-        return ""
-
-    def encode_names(self, names: list[str]) -> str | list[str]:
-        """A list of names as the `readers` column holds it."""
-        return canonical_text(names)

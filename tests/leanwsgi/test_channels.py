@@ -9,10 +9,13 @@ import unittest
 from unittest import mock
 
 from leanengine import server as app_server
-from leanstorage.http import server as storage_server
 from leanwsgi import channels, shares, waitress_server
 from leanwsgi.workers import listen
-from tests.support import until
+from tests import HAS_STORAGE
+from tests.support import NO_STORAGE, until
+
+if HAS_STORAGE:
+    from leanstorage.http import server as storage_server
 
 SECONDS = 10  # until what should happen counts as never
 BLOCK = os.urandom(1 << 16)
@@ -67,6 +70,8 @@ class PeerCase(unittest.TestCase):
     def start(self, kind="app", **more):
         """A server's port."""
         listening = listen("127.0.0.1", 0)
+        if kind == "storage" and not HAS_STORAGE:
+            self.skipTest(NO_STORAGE)
         if kind == "app":
             server = app_server.create_server(self.application, [listening], self.threads, 1 << 20, **more)
             thread = threading.Thread(target=waitress_server.run, args=[server])
