@@ -48,12 +48,16 @@ def errors(_: str = "") -> str:
 def commands(_: str = "") -> str:
     """The commands of `python -m leanstorage` with what they take, in the words of words.tsv, else in those of --help."""
     rows = []
+    known = {name: [action.dest for action in parser._actions] for name, parser, _ in _commands()}
     for name, parser, help_text in _commands():
         actions = [action for action in parser._actions if action.dest != "help"]
         taken = [_shown(action) for action in actions if action.required or not action.option_strings]
         title = f"`{' '.join([name, *taken])}`"
         options = [action.option_strings[0] for action in actions if action.option_strings and not action.required]
-        listed = "the table above" if name == "serve" else ", ".join(f"`{option}`" for option in options) or "none"
+        if known[name] == known["serve"]:
+            rows.append((title, "the table above" if name == "serve" else "the options of `serve`", WORDS.get(title, NO_WORDS)[0] or help_text))
+            continue
+        listed = ", ".join(f"`{option}`" for option in options) or "none"
         rows.append((title, listed, WORDS.get(title, NO_WORDS)[0] or help_text))
     return table(("command", "options", "what it does"), rows)
 

@@ -13,6 +13,7 @@ TWINNED = [
     "README.md",
     "docs/after-leancloud.md",
     "docs/architecture.md",
+    "docs/clients.md",
     "docs/comparison.md",
     "docs/configuration.md",
     "docs/deploying.md",
