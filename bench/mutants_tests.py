@@ -2,7 +2,7 @@
 
 Modules of security and data only: what is missing here is not in the sample of bench/mutants.py.
 """
-USERS = "leanstorage.test_users leanstorage.test_access leanstorage.test_login leanstorage.test_classes leanstorage.test_passwords"
+USERS = "leanstorage.test_passwords leanstorage.test_classes leanstorage.test_login leanstorage.test_users leanstorage.test_access"
 TAKEOUT = "leanstorage.test_takeout_import leanstorage.test_takeout_commands"
 STORE = "leanstorage.test_store leanstorage.test_objects leanstorage.test_users leanstorage.test_elsewhere leanstorage.test_queries"
 TESTS = {
@@ -43,7 +43,7 @@ TESTS = {
     "leanstorage/rules/operations.py": "leanstorage.test_objects leanstorage.test_users leanstorage.test_clients",
     "leanstorage/rules/passwords.py": f"{USERS} {TAKEOUT}",
     "leanstorage/rules/patterns.py": "leanstorage.test_queries.PatternTest leanstorage.test_queries.OperatorTest",
-    "leanstorage/rules/rendering.py": "leanstorage.test_access leanstorage.test_users leanstorage.test_objects leanstorage.test_queries",
+    "leanstorage/rules/rendering.py": "leanstorage.test_files leanstorage.test_access leanstorage.test_users leanstorage.test_objects leanstorage.test_queries",
     "leanstorage/rules/where.py": "leanstorage.test_access leanstorage.test_queries leanstorage.test_objects",
     "leanstorage/rules/*": "leanstorage.test_objects leanstorage.test_access leanstorage.test_users leanstorage.test_queries",
     "leanstorage/store/postgresql/*": f"{STORE} leanstorage.test_waiting leanstorage.test_database_trouble",

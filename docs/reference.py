@@ -14,6 +14,16 @@ from leanstorage.rules.call import Route
 from leanstorage.rules.errors import Code
 
 FILE = Path(__file__).resolve().parent / "leanstorage.md"
+NO_WORDS = ("", "")
+
+
+def _words() -> dict[str, tuple[str, str]]:
+    """{first cell: (last cell in English, in Chinese)} of the generated tables. Routes have theirs from docstrings."""
+    lines = FILE.with_name("words.tsv").read_text("utf-8").splitlines()
+    return {f"`{title}`": (english, chinese) for title, english, chinese in (line.split("\t") for line in lines)}
+
+
+WORDS = _words()
 
 
 def endpoints(_: str = "") -> str:
@@ -35,30 +45,32 @@ def errors(_: str = "") -> str:
     return table(("code", "HTTP", "text"), dict.fromkeys(rows))
 
 
-def commands(old: str = "") -> str:
-    """The commands of `python -m leanstorage` with what they take, in the words there were, else in those of --help."""
-    kept, rows = words(old), []
-    known = {name: _options(parser) for name, parser, _ in _commands()}
+def commands(_: str = "") -> str:
+    """The commands of `python -m leanstorage` with what they take, in the words of words.tsv, else in those of --help."""
+    rows = []
+    known = {name: [action.dest for action in parser._actions] for name, parser, _ in _commands()}
     for name, parser, help_text in _commands():
         actions = [action for action in parser._actions if action.dest != "help"]
         taken = [_shown(action) for action in actions if action.required or not action.option_strings]
         title = f"`{' '.join([name, *taken])}`"
-        listed = ", ".join(f"`{option}`" for option in known[name]) or "none"
+        options = [action.option_strings[0] for action in actions if action.option_strings and not action.required]
         if known[name] == known["serve"]:
-            listed = "the table above" if name == "serve" else "the options of `serve`"
-        rows.append((title, listed, kept.get(title) or help_text))
+            rows.append((title, "the table above" if name == "serve" else "the options of `serve`", WORDS.get(title, NO_WORDS)[0] or help_text))
+            continue
+        listed = ", ".join(f"`{option}`" for option in options) or "none"
+        rows.append((title, listed, WORDS.get(title, NO_WORDS)[0] or help_text))
     return table(("command", "options", "what it does"), rows)
 
 
-def options(old: str = "") -> str:
-    """The options of `serve`, in the words there were, else in those of --help."""
-    kept, rows = words(old), []
+def options(_: str = "") -> str:
+    """The options of `serve`, in the words of words.tsv, else in those of --help."""
+    rows = []
     [serve] = [parser for name, parser, _ in _commands() if name == "serve"]
     for action in serve._actions:
         if action.dest != "help":
             title = f"`{action.option_strings[0]}`"
             default = {None: "none", "": "none", False: "off"}.get(action.default, f"`{action.default}`")
-            rows.append((title, default, kept.get(title) or _without_default(action.help or "")))
+            rows.append((title, default, WORDS.get(title, NO_WORDS)[0] or action.help or ""))
     return table(("option of `serve`", "default", "meaning"), rows)
 
 
@@ -77,26 +89,18 @@ def renewed(text: str, tables: Mapping[str, Callable[[str], str]], is_chinese: b
     return text
 
 
-CHINESE_CELLS = {"none": "无", "off": "关", "the table above": "见上表", "the options of `serve`": "`serve` 的选项"}
+CHINESE_CELLS = {"none": "无", "off": "关", "the table above": "见上表"}
 
 
 def translated(new: str, old: str) -> str:
-    """A table for a Chinese page: its head and, where they are Chinese, its last cells as they were, the rest new."""
-    kept, rows = words(old), new.splitlines()
+    """A table for a Chinese page: its head as it was, its last cells in the words of words.tsv."""
+    rows = new.splitlines()
     lines = [old.splitlines()[0] if old else rows[0], rows[1]]
     for row in rows[2:]:
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
-        before = kept.get(cells[0], "")
-        last = before if re.search("[\u4e00-\u9fff]", before) else cells[-1]
         middle = [CHINESE_CELLS.get(cell, cell) for cell in cells[1:-1]]
-        lines.append(f"| {' | '.join([cells[0], *middle, last])} |")
+        lines.append(f"| {' | '.join([cells[0], *middle, WORDS.get(cells[0], NO_WORDS)[1] or cells[-1]])} |")
     return "\n".join(lines)
-
-
-def words(old: str) -> dict[str, str]:
-    """{first cell: last cell} of a table: what was written by hand in it, to be kept."""
-    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in old.splitlines()[2:]]
-    return {cells[0].strip(): cells[-1].strip() for cells in rows}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -117,17 +121,6 @@ def _commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     [found] = [one for one in command_line.parser()._actions if isinstance(one, argparse._SubParsersAction)]
     for choice in found._choices_actions:
         yield choice.dest, found.choices[choice.dest], choice.help or ""
-
-
-def _options(parser: argparse.ArgumentParser) -> list[str]:
-    """The options of a command that may be left out."""
-    actions = [action for action in parser._actions if action.dest != "help"]
-    return [action.option_strings[0] for action in actions if action.option_strings and not action.required]
-
-
-def _without_default(help_text: str) -> str:
-    """A help text without its default, which has a column of its own."""
-    return re.sub(r" \(default: (?:%\(default\)s|[^()])*\)", "", help_text)
 
 
 def _shown(action: argparse.Action) -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from docs import reference
-from docs.reference import renewed, table, words
+from docs.reference import NO_WORDS, WORDS, renewed, table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,9 +25,9 @@ def _definition(body, names):
     return None
 
 
-def routes(old=""):
-    """The app's routes and their handlers: the first line of a docstring, else the words there were."""
-    kept, rows = words(old), []
+def routes(_=""):
+    """The app's routes and their handlers, with the first line of the docstring."""
+    rows = []
     calls = [node for node in ast.walk(_tree("wsgi")) if isinstance(node, ast.Call)]
     [call] = [node for node in calls if getattr(node.func, "id", "") == "Router"]
     for row in call.args[0].elts:
@@ -36,17 +36,17 @@ def routes(old=""):
         title = f"`{method.value} {template.value}`"
         said = (ast.get_docstring(_definition(_tree(module).body, [handler.attr])) or "").split("\n")[0]
         said = said.removeprefix(f"{method.value} ").replace("|", "\\|")
-        rows.append((title, f"[`{handler.attr}`](../{module}.py)", said or kept.get(title, "")))
+        rows.append((title, f"[`{handler.attr}`](../{module}.py)", said))
     return table(("route", "handler", "what it does"), rows)
 
 
-def settings(old=""):
-    """The app's settings with their defaults, in the words there were."""
-    kept, rows = words(old), []
+def settings(_=""):
+    """The app's settings with their defaults, in the words of words.tsv."""
+    rows = []
     for row in _definition(_tree("leanengine/settings").body, ["SETTINGS"]).value.elts:
         _, variable, _, default = row.elts
         title = f"`{variable.value}`"
-        rows.append((title, f"`{default.value}`" if default.value else "none", kept.get(title, "")))
+        rows.append((title, f"`{default.value}`" if default.value else "none", WORDS.get(title, NO_WORDS)[0]))
     return table(("variable", "default", "meaning"), rows)
 
 

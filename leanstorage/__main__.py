@@ -20,7 +20,7 @@ from pathlib import Path
 
 from leanstorage.resources import files, roles, third_parties
 from leanstorage.rules import classes
-from leanstorage import VERSION, access, class_settings, keys as key_files, signing_in
+from leanstorage import VERSION, access, class_settings, index_command, keys as key_files, signing_in
 from leanstorage.rules.call import Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
@@ -122,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
     _add_env(commands)
     add_outbox(commands, storage, _opened_store)
     _add_permissions(commands, storage)
-    access.add_index(commands, storage, _opened_store)
+    index_command.add(commands, storage, _opened_store)
     _add_check(commands, storage)
     operator_commands.add_commands(commands, storage, database_url, files_place)
     add_commands(commands, storage, database_url, files_place)

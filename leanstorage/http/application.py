@@ -245,7 +245,8 @@ def explain(service: Service, error: Exception, environ: WSGIEnvironment) -> Byt
         status, number, headers = code.status, code.number, error.headers
         text = code.text.format(detail=error.message, limit=service.options.max_body_bytes)
     elif isinstance(error, QueryTimeout):
-        status, number, text = Code.QUERY_TIMEOUT.status, Code.QUERY_TIMEOUT.number, Code.QUERY_TIMEOUT.text
+        code = Code.QUERY_TIMEOUT
+        status, number, text = code.status, code.number, code.text + error.advice
     else:
         code = Code.UNAVAILABLE if isinstance(error, StoreUnavailable) else Code.INTERNAL
         if code is Code.UNAVAILABLE:

@@ -100,7 +100,7 @@ class Observer:
             environ.get(ADDRESS, "-"),
             user_id or "-",
             environ.get(REQUEST_ID, "-"),
-            shape(call) if is_slow else None,
+            shape(call, _class_name(route, parameters)) if is_slow else None,
         )
 
 

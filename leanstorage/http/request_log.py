@@ -11,7 +11,10 @@ from collections import deque
 from functools import lru_cache
 from typing import IO, NamedTuple
 
+from leanstorage.rules import query_shape
 from leanstorage.rules.call import Call
+from leanstorage.rules.errors import StorageError
+from leanstorage.rules.where import parse_listing
 from leanstorage.store import Json
 
 MAX_LINES = 20_000  # that wait to be written
@@ -129,14 +132,22 @@ def _json(line: Line) -> str:
         "request": line.request_id,
     }
     if line.shape is not None:
-        value["slow"] = line.shape
+        value["slow"] = json.loads(line.shape) if line.shape.startswith('{"class"') else line.shape
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def shape(call: Call | None) -> str:
-    """What a call asked for, its keys and operators without values: `where={"name":?,"n":{"$gt":?}} order limit`."""
+def shape(call: Call | None, class_name: str = "") -> str:
+    """What a call asked for, its keys and operators without values.
+
+    Of a query in the form that `leanstorage index --suggest` reads, else `where={"name":?,"n":{"$gt":?}} order limit`.
+    """
     if call is None:
         return "-"
+    if call.method == "GET" and class_name and "where" in call.query:
+        try:
+            return query_shape.shape_text(parse_listing(class_name, call.query, True, None)[0])
+        except StorageError:
+            pass  # it was refused
     parts = []
     for name, value in call.query.items():
         if name == "where":

@@ -2,7 +2,10 @@
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import groupby
+from typing import cast
 from urllib.parse import parse_qsl, unquote
 
 from leanwsgi import messages
@@ -10,10 +13,12 @@ from leanstorage.rules import values
 from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, limit_traffic, ok
 from leanstorage.rules.rendering import Ready
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable
+from leanstorage.store import Document, Json, QueryTimeout, Result, Store, StoreUnavailable, Transaction
 
 MAX_REQUESTS = 1000
 METHODS = frozenset(["GET", "POST", "PUT", "DELETE"])
+MAX_TOGETHER = 50  # creations in one transaction; other writers wait meanwhile
+CREATE = re.compile(r"/1(?:\.1)?/classes/([A-Za-z][A-Za-z0-9_]*)")
 PREFIX = re.compile(r"/1(\.1)?(/.*)", re.DOTALL)
 
 
@@ -29,7 +34,63 @@ def run(call: Call) -> Answer:
         raise StorageError(Code.BATCH_TOO_LONG, limit=MAX_REQUESTS)
     limit_traffic(call.service, call.caller.address, call.caller.has_hook_key, len(requests) - 1)
     deadline = time.monotonic() + BATCH_SECONDS
-    return ok([_run_one(call, request, deadline) for request in requests])
+    results: list[Document] = []
+    for is_create, items in groupby(requests, lambda request: _is_plain_create(call, request)):
+        waiting = list(items)
+        while waiting:
+            together, waiting = (waiting[:MAX_TOGETHER], waiting[MAX_TOGETHER:]) if is_create else (waiting, [])
+            results += _run_together(call, together, deadline) if len(together) > 1 and is_create else [
+                _run_one(call, request, deadline) for request in together
+            ]
+    return ok(results)
+
+
+def _is_plain_create(call: Call, request: Json) -> bool:
+    """Whether a request creates an object that no other one has to wait for, and no hook is asked about."""
+    if not isinstance(request, dict) or request.get("method") != "POST" or not isinstance(request.get("path"), str):
+        return False
+    found = CREATE.fullmatch(request["path"])
+    return found is not None and (call.service.engine is None or not call.service.engine.may_hook(found[1]))
+
+
+def _run_together(call: Call, requests: list[Json], deadline: float) -> list[Document]:
+    """Creations in one transaction, which costs one sync: each is kept or refused by itself.
+
+    What is no refusal undoes them all, and they are made one by one.
+    """
+    if time.monotonic() > deadline:
+        return [_failure(Code.TIMEOUT) for _ in requests]
+
+    def work(transaction: Transaction) -> list[Document]:
+        inner = replace(call, service=replace(call.service, store=cast(Store, _Joined(transaction)), engine=None))
+        results = []
+        for request in requests:
+            try:
+                with transaction.savepoint():
+                    results.append({"success": _answer(inner, request)[1]})
+            except messages.HTTPError as error:
+                results.append(_refusal(error))
+        return results
+
+    try:
+        return call.service.store.write(work)
+    except StoreUnavailable as error:  # it may be kept, so it is not made again
+        print(f"the store is not available: {error}", file=sys.stderr, flush=True)
+        return [_failure(Code.UNAVAILABLE) for _ in requests]
+    except Exception:
+        return [_run_one(call, request, deadline) for request in requests]
+
+
+class _Joined:
+    """A store whose works are parts of one transaction."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def write(self, work: Callable[[Transaction], Result]) -> Result:
+        return work(self._transaction)
+
+    read = write
 
 
 def _run_one(call: Call, request: Json, deadline: float) -> Document:
@@ -38,10 +99,9 @@ def _run_one(call: Call, request: Json, deadline: float) -> Document:
     try:
         method, value = _answer(call, request)
     except messages.HTTPError as error:
-        code = error.code if isinstance(error, StorageError) else Code.NO_ROUTE.number
-        return {"error": {"code": code, "error": error.message}}
-    except QueryTimeout:
-        return _failure(Code.QUERY_TIMEOUT)
+        return _refusal(error)
+    except QueryTimeout as error:
+        return _failure(Code.QUERY_TIMEOUT, error.advice)
     except StoreUnavailable as error:
         print(f"the store is not available: {error}", file=sys.stderr, flush=True)
         return _failure(Code.UNAVAILABLE)
@@ -51,8 +111,13 @@ def _run_one(call: Call, request: Json, deadline: float) -> Document:
     return {"success": None if method == "GET" and value == {} else value}
 
 
-def _failure(code: Code) -> Document:
-    return {"error": {"code": code.number, "error": code.text}}
+def _refusal(error: messages.HTTPError) -> Document:
+    code = error.code if isinstance(error, StorageError) else Code.NO_ROUTE.number
+    return {"error": {"code": code, "error": error.message}}
+
+
+def _failure(code: Code, advice: str = "") -> Document:
+    return {"error": {"code": code.number, "error": code.text + advice}}
 
 
 def _answer(call: Call, request: Json) -> tuple[str, Json]:

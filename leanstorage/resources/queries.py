@@ -1,9 +1,10 @@
 """Finding objects: lists, one by its id, and what a caller may ask about. Protocol section 4."""
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from operator import is_
 from wsgiref.handlers import format_date_time
-from leanstorage.rules import acl, classes, passwords, rendering, values
+from leanstorage.rules import acl, classes, index_advice, passwords, rendering, values
 from leanstorage.rules.where import bad, parse_json, parse_listing, parse_where
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
@@ -18,6 +19,7 @@ from leanstorage.store import (
     Principals,
     Query,
     Row,
+    QueryTimeout,
     Transaction,
 )
 from leanwsgi.messages import Header
@@ -49,7 +51,8 @@ def find(call: Call, class_name: str, action: str = "find") -> Answer:
             raise StorageError(Code.NO_CLASS)
         classes.check_permission(info, action, principals)
         query = listing(transaction, call, name, options, principals)
-        rows, written = _listed(transaction, query, principals)
+        with _advised(query, info):
+            rows, written = _listed(transaction, query, principals)
         keys = options.get("keys", "")
         shows_tokens = name == "_User" and call.caller.is_master and isinstance(keys, str) and TOKEN_KEY in keys.split(",")
         if shows_tokens:
@@ -60,7 +63,8 @@ def find(call: Call, class_name: str, action: str = "find") -> Answer:
             _add_tokens(transaction, call, results)
         value = {"results": results, **extra}
         if call.flag("count"):
-            value["count"] = transaction.count(query)
+            with _advised(query, info):
+                value["count"] = transaction.count(query)
         return value, written
 
     value, written = call.service.store.read(work)
@@ -88,6 +92,8 @@ def _names_users(where: Json) -> bool:
     return any(map(_names_users, parts)) or any(
         isinstance(value, str) or (isinstance(value, dict) and not value.keys().isdisjoint(["$eq", "$in"])) for value in given
     )
+
+
 def _listed(transaction: Transaction, query: Query, principals: Principals) -> tuple[list[Row], int]:
     """(rows, when they last changed). For the master that is the last write to the class, deletions included; others
 
@@ -98,6 +104,16 @@ def _listed(transaction: Transaction, query: Query, principals: Principals) -> t
         return rows, written or now()
     rows = transaction.find(query) if query.limit else []
     return rows, max((row.updated for row in rows), default=0) or now()
+
+
+@contextmanager
+def _advised(query: Query, info: Document) -> Iterator[None]:
+    """Where a query takes too long, the answer says which index would help."""
+    try:
+        yield
+    except QueryTimeout as error:
+        error.advice = index_advice.told(query, info)
+        raise
 
 
 def get(call: Call, class_name: str, object_id: str) -> Answer:

@@ -11,13 +11,15 @@ from dataclasses import replace
 
 from leanstorage.resources import queries
 from leanstorage.rules import classes, rendering
-from leanstorage.rules.where import DEFAULT_LIMIT, bad, parse_json, parse_limit, parse_order
+from leanstorage.rules.where import DEFAULT_LIMIT, bad, conjunction, parse_json, parse_limit, parse_order
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Condition, Document, Group, Json, now, Row, Transaction
+from leanstorage.store import Condition, Document, Json, Node, Order, Row, Transaction, canonical_text, now
 
 
 CURSOR_MS = 10 * 60 * 1000
+MAX_PLACE = 1500  # characters of the values in a cursor, which is a part of a URL
+RANGED = frozenset(["String", "Number", "Date"])
 
 
 def scan(call: Call, class_name: str) -> Answer:
@@ -35,7 +37,7 @@ def scan(call: Call, class_name: str) -> Answer:
             raise StorageError(Code.SCAN_KEY_IN_WHERE)
         limit = parse_limit(call.query.get("limit")) or DEFAULT_LIMIT
         names = ("keys", "returnACL")
-        state = {"class": class_name, "where": where, "order": scan_key, "limit": limit, "skip": 0, "after": None}
+        state = {"class": class_name, "where": where, "order": scan_key, "limit": limit, "skip": 0, "last": None, "place": None}
         state |= {name: call.query.get(name) for name in names}
 
     def work(transaction: Transaction) -> tuple[list[Row], list[Document]]:
@@ -44,12 +46,14 @@ def scan(call: Call, class_name: str) -> Answer:
         order = parse_order(state["order"], class_name, True)
         if not order:
             raise bad("scan_key must be a key")
-        query = replace(query, order=order, limit=state["limit"], skip=state["skip"], near=None)
-        if order[0][0] == ("objectId",) and state["after"] is not None:
-            # By id a place is a condition, which no insertion moves; by another key it is a count of rows.
-            op = "lt" if order[0][1] else "gt"
-            place = Condition(op, ("objectId",), state["after"])
-            query = replace(query, where=Group("and", (query.where, place)), skip=0)
+        place = state["place"]
+        if place is None and state["last"]:
+            last = transaction.get(class_name, state["last"])
+            place = last and _place(order, last)
+        skip = 0 if place else state["skip"]
+        query = replace(query, order=order, limit=state["limit"], skip=skip, near=None)
+        if place is not None:
+            query = replace(query, where=conjunction([query.where, *_behind(info, order, place)]))
         rows = transaction.find(query)
         view = rendering.View(keys=state["keys"] or "", with_acl=state["returnACL"] in ("true", "1", True, 1))
         results = rendering.render(transaction, call, class_name, info, rows, None, view)
@@ -61,9 +65,39 @@ def scan(call: Call, class_name: str) -> Answer:
     rows, results = call.service.store.read(work)
     cursor = None
     if len(rows) == state["limit"]:
-        after = {"skip": state["skip"] + len(rows), "after": rows[-1].id}
-        cursor = _sealed(call, {**state, **after, "until": now() + CURSOR_MS})
+        cursor = _sealed(call, {**state, **_end(state, rows), "until": now() + CURSOR_MS})
     return ok({"results": results, "cursor": cursor})
+
+
+def _place(order: Order, row: Row) -> list[Json]:
+    """Where a page ends: what the order knows of its last row."""
+    kept = {path[0]: row.body[path[0]] for path, _ in order if path[0] in row.body}
+    return [row.id, row.created, row.updated, row.seq, kept]
+
+
+def _end(state: Document, rows: list[Row]) -> Document:
+    """How to go on: behind the last row, whatever becomes of it.
+
+    Where its values are too long for a cursor, behind the row as it is then, and by a count of rows if it is gone.
+    """
+    place = _place(parse_order(state["order"], state["class"], True), rows[-1])
+    is_long = len(canonical_text(place)) > MAX_PLACE
+    return {"skip": state["skip"] + len(rows), "last": rows[-1].id, "place": None if is_long else place}
+
+
+def _behind(info: Document, order: Order, place: list[Json]) -> list[Node]:
+    """Conditions that what comes behind a place meets; the first is one that an index serves."""
+    (path, descending), *_ = order
+    found: list[Node] = [Condition("behind", (), (order, place))]
+    if path == ("objectId",):
+        found.insert(0, Condition("lte" if descending else "gte", path, place[0]))
+    elif path in (("createdAt",), ("updatedAt",)):
+        found.insert(0, Condition("lte" if descending else "gte", path, place[1 if path[0] == "createdAt" else 2]))
+    elif len(path) == 1 and info["columns"].get(path[0], {}).get("type") in RANGED and not descending:
+        value = place[4].get(path[0])
+        if value is not None:
+            found.insert(0, Condition("gte", path, value))
+    return found
 
 
 def _sealed(call: Call, state: Document) -> str:

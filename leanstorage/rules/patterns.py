@@ -67,6 +67,29 @@ def prepared(text: str, options: str) -> tuple[str, int, int]:
     return pattern, flags, size
 
 
+_LITERAL = re.compile(r"\\([^\w\s])|([^\\^$.|?*+()\[\]{}\s])|([ ])", re.ASCII)
+_REPEATED = ("*", "?", "{", "+")
+
+
+def literal_prefix(pattern: str, flags: int) -> tuple[str, bool]:
+    """(what every match begins with, whether nothing else is asked) of a prepared pattern; ("", False) for most.
+
+    It lets a database look at a range instead of at everything.
+    """
+    if not pattern.startswith("^") or flags & ~int(regex.VERSION0 | regex.DOTALL) or "|" in pattern or "(?" in pattern:
+        return "", False
+    found, position = [], 1
+    while literal := _LITERAL.match(pattern, position):
+        found.append(literal[1] or literal[2] or literal[3])
+        position = literal.end()
+    rest = pattern[position:]
+    if rest.startswith(_REPEATED):  # the last may be missing, or come again
+        found = found[:-1]
+        return "".join(found), False
+    is_all = rest in ("", ".*") or (rest == ".*$" and bool(flags & regex.DOTALL))
+    return "".join(found), is_all and bool(found)
+
+
 def measured(pattern: str, is_verbose: bool) -> int:
     """How many parts a pattern has once its repeats are unrolled; raise BadPattern above MAX_SIZE."""
     outer: list[tuple[str, int, bool]] = []  # of each open group: its beginning, the parts before it, is_verbose there

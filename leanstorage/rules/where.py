@@ -9,7 +9,7 @@ from functools import lru_cache
 from leanwsgi import messages
 from leanstorage.rules import patterns, phones, values
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import canonical_text, Condition, Document, Group, Json, Node, Not, Path, Principals, Query
+from leanstorage.store import canonical_text, Condition, Document, Group, Json, Node, Not, Order, Path, Principals, Query
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -27,7 +27,6 @@ MAX_PARTS = 2 * patterns.MAX_SIZE  # of all patterns in one where
 EARTH_KM = 6371.0  # the radius that both SDKs use
 EARTH_MILES = 3958.8
 ALWAYS_PRIVATE = frozenset(["password", "salt", "sessionToken", "bcryptPassword", "scryptPassword"])
-Order = tuple[tuple[Path, bool], ...]  # (path, whether it descends)
 Near = tuple[Path, float, float]  # path, latitude, longitude
 
 
@@ -310,11 +309,16 @@ def _distinct(members: list[Json]) -> list[Json]:
 
 
 def _in(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
-    return Condition("in", path, _operands(parser, path, operand, "$in"))
+    return _one_of(path, _operands(parser, path, operand, "$in"))
 
 
 def _nin(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
-    return Not(Condition("in", path, _operands(parser, path, operand, "$nin")))
+    return Not(_one_of(path, _operands(parser, path, operand, "$nin")))
+
+
+def _one_of(path: Path, members: list[Json]) -> Condition:
+    """A list of one is that one, of which an index has the order, too."""
+    return Condition("eq", path, members[0]) if len(members) == 1 else Condition("in", path, members)
 
 
 def _all(parser: _Parser, path: Path, operand: Json, value: Document, depth: int) -> Node:
@@ -346,7 +350,11 @@ def _regex(parser: _Parser, path: Path, operand: Json, value: Document, depth: i
     parser.parts += parts
     if parser.parts > MAX_PARTS:
         raise bad("its patterns are too long together")
-    return Condition("regex", path, (pattern, flags))
+    prefix, is_all = patterns.literal_prefix(pattern, flags)
+    if is_all:
+        return Condition("prefix", path, prefix)
+    found = Condition("regex", path, (pattern, flags))
+    return conjunction([Condition("prefix", path, prefix), found]) if prefix else found
 
 
 def _sub_query(parser: _Parser, operand: Json, name: str, depth: int) -> Query:

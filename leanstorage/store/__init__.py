@@ -15,10 +15,12 @@ A query's `where` is a tree of `Condition(op, path, operand)`, `Group("and" | "o
 | in, all | a list of canonical values |
 | size, exists | an integer; a boolean |
 | regex | (pattern for the `regex` package, flags for it) |
+| prefix | a text that the field, or an element, begins with |
 | in_query | a Query: the field points to one of its results |
 | select | (key path, Query): the field equals that key of one of its results |
 | near | (latitude, longitude, least and greatest distance in radians or None) |
 | box | (south, west, north, east) |
+| behind | (order, (id, created, updated, seq, body)): what comes in that order behind such a row; its path is empty |
 | related | (owner class, owner id, key): members of that relation; its path is empty |
 
 The times `createdAt` and `updatedAt` are compared in milliseconds.
@@ -26,6 +28,7 @@ The times `createdAt` and `updatedAt` are compared in milliseconds.
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -35,6 +38,7 @@ Document = dict[str, Any]  # a decoded object
 Rights = dict[str, dict[str, bool]]  # an ACL
 Principals = tuple[str, ...] | None  # the names that somebody goes by in an ACL; None is the master
 Path = tuple[str, ...]  # the names that lead to a value in a document
+Order = tuple[tuple[Path, bool], ...]  # (path, whether it descends)
 Result = TypeVar("Result")
 
 
@@ -113,7 +117,9 @@ class Query:
 
     `order` is ((path, descending), ...); None as `principals` reads everything; None as `limit` is no limit.
     `near` is the path and the point, latitude and longitude in degrees, to sort by when no order is given. If it
-    `comes_again`, the caller reuses this object, so its SQL is cached.
+    `comes_again`, the caller reuses this object, so its SQL is cached. `cells` are a key and the ranges of cells of the
+    index on it in which its points lie, see store.grid. With `newest`, only so many rows of the class are looked at, the
+    first in the order that is asked for.
     """
 
     class_name: str
@@ -124,12 +130,18 @@ class Query:
     principals: Principals = None
     near: tuple[Path, float, float] | None = None
     comes_again: bool = False
+    cells: tuple[str, tuple[tuple[int, int], ...]] | None = None
+    newest: int = 0
 
 
 class Transaction(Protocol):
     """What `work` is given: reads and writes that all happen, or none of them. Times are in milliseconds UTC."""
 
     query_seconds: float  # that a query may take
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """A part of the transaction that leaves no trace if it raises; the rest may still be kept."""
+        ...
 
     def class_info(self, name: str, lock: bool = False) -> Document | None:
         """`{"columns": {key: type}, "permissions": {...}, "default_acl": ...}` of a class, or None.
@@ -315,7 +327,9 @@ class StoreUnavailable(Exception):
 
 
 class QueryTimeout(Exception):
-    """A query used up its time budget."""
+    """A query used up its time budget; `advice` is a sentence on what would help, for who asked."""
+
+    advice = ""
 
 
 class Later(Exception):

@@ -1,7 +1,7 @@
 """From query trees to SQL: what both databases share; a dialect adds its JSON and its text search."""
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from itertools import count, takewhile
+from itertools import count
 from leanstorage.store import (
     Condition,
     Document,
@@ -9,25 +9,37 @@ from leanstorage.store import (
     Json,
     Node,
     Not,
+    Order,
     Path,
     Query,
     type_of,
 )
-from leanstorage.store.dialect import Dialect
-from leanstorage.store.fragments import FALSE, INDEXED_TYPES, MAX_INDEX_KEYS, TRUE, Fragment, Item, bind, build, index_name, join, quoted
+from leanstorage.store.points import Points
+from leanstorage.store import choice
+from leanstorage.store.fragments import (
+    FALSE,
+    SIMPLE_TYPES,
+    TRUE,
+    Fragment,
+    Item,
+    between,
+    bind,
+    build,
+    join,
+    quoted,
+)
 
 COMPARISONS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 MAX_PLAIN = 4  # parts of a dotted key that is first looked at as one without arrays
 BUILT_IN_COLUMNS = {"objectId": "id", "createdAt": "created", "updatedAt": "updated"}
-# Types whose column holds one scalar and nothing else, so that a condition needs no look at the value's kind.
-SIMPLE_TYPES = frozenset(["String", "Number", "Boolean", "Pointer", "File", "Date", "Bytes", "GeoPoint"])
 
 
-class Compiler(Dialect):
+class Compiler(Points):
     """Query trees to SQL for one statement. Subclasses speak a database's JSON; see SqliteCompiler."""
 
-    def __init__(self, known: Callable[[str], Document]) -> None:
+    def __init__(self, known: Callable[[str], Document], counted: Callable[[Fragment], int] | None = None) -> None:
         self.known = known  # class name -> its info
+        self.counted = counted  # runs a statement that counts a few rows
         self._names = count(1)
         self._infos: dict[str, Document] = {}
         self._inner_queries: list[tuple[str, Fragment]] = []  # each before those that speak of it
@@ -40,15 +52,14 @@ class Compiler(Dialect):
 
     # Statements -------------------------------------------------------------------------------------------------
 
-    def select(self, query: Query, what: Fragment) -> Fragment:
-        """`SELECT what`, a fragment, of the rows of a Query, in its order and within its limits."""
+    def select(self, query: Query, what: Fragment, is_ordered: bool = True) -> Fragment:
+        """`SELECT what`, a fragment, of the rows of a Query, in its order, unless it is of no matter, and within its limits."""
         order = self._order(query, "o")
-        text, params = build(
-            f"SELECT {{}} FROM {self.source(query, 'o')} WHERE {{}} ORDER BY {{}}",
-            what,
-            self.matching(query, "o"),
-            order,
-        )
+        matching = self.matching(query, "o")
+        source = self.newest(query, most) if (most := query.newest) else self.source(query, "o")
+        text, params = build("SELECT {} FROM {} WHERE {}", what, source, matching)
+        if is_ordered:
+            text, params = text + " ORDER BY " + order[0], params + order[1]
         if query.limit is not None or query.skip:
             limit, limit_params = self.limits(query.limit, query.skip)
             text, params = text + limit, params + limit_params
@@ -56,7 +67,8 @@ class Compiler(Dialect):
 
     def count(self, query: Query) -> Fragment:
         query = replace(query, order=())
-        return self.whole(build(f"SELECT count(*) FROM {self.source(query, 'o')} WHERE {{}}", self.matching(query, "o")))
+        matching = self.matching(query, "o")
+        return self.whole(build("SELECT count(*) FROM {} WHERE {}", self.source(query, "o"), matching))
 
     def whole(self, statement: Fragment) -> Fragment:
         """A statement with the sub-queries that it speaks of."""
@@ -67,7 +79,7 @@ class Compiler(Dialect):
 
     def matching(self, query: Query, alias: str) -> Fragment:
         parts: list[Fragment] = [(f"{alias}.class = {quoted(query.class_name)}", [])]
-        self._served[alias] = self._served_keys(query)
+        self._served[alias] = choice.served_keys(query.where, self.indexes(query.class_name))
         self._readers[alias] = None
         if query.principals is not None:
             self._readers[alias] = readers = self.readable(alias, list(query.principals))
@@ -79,70 +91,54 @@ class Compiler(Dialect):
         parts: list[Fragment] = []
         if query.near and not query.order:
             path, latitude, longitude = query.near
-            parts.append(self._nearest(query.class_name, path, alias, latitude, longitude))
-        for path, descending in query.order:
-            if path[0] in BUILT_IN_COLUMNS and len(path) == 1:
-                parts.append((f"{alias}.{BUILT_IN_COLUMNS[path[0]]}{' DESC' if descending else ''}", []))
-                continue
-            for text, params in self.sort_keys(query.class_name, path, alias):
-                parts.append((text + self.direction(descending), params))
-        # What is equal stays in the order of creation, or against it: the way in which indexes have it, so that nothing
-        # needs sorting.
-        path, descending = query.order[-1] if query.order else ((), False)
-        if path != ("objectId",):
-            rest = ("seq",) if path in (("createdAt",), ("updatedAt",)) else ("created", "seq")
-            parts += [(f"{alias}.{name}{' DESC' if descending else ''}", []) for name in rest]
+            parts.append(self.nearest(query.class_name, path, alias, latitude, longitude))
+        for (text, params), descending, may_be_null in self._order_keys(query.class_name, query.order, alias):
+            direction = self.direction(descending) if may_be_null else " DESC" if descending else ""
+            parts.append((text + direction, params))
         return ", ".join(text for text, _ in parts), [value for _, params in parts for value in params]
 
-    def _nearest(self, class_name: str, path: Path, alias: str, latitude: float, longitude: float) -> Fragment:
-        """The angle to the nearest of the points that a field holds."""
-        if self._type(class_name, path) in SIMPLE_TYPES:
-            return self.distance(self.field(class_name, path, alias), latitude, longitude)
-        source, item = self.reached(class_name, path, alias, True)
-        return build("(SELECT min({}) FROM {})", self.distance(item, latitude, longitude), source)
+    def _order_keys(self, class_name: str, order: Order, alias: str) -> list[tuple[Fragment, bool, bool]]:
+        """(what to sort by, whether it descends, whether it may be null), one after the other."""
+        parts: list[tuple[Fragment, bool, bool]] = []
+        for path, descending in order:
+            if path[0] in BUILT_IN_COLUMNS and len(path) == 1:
+                parts.append(((f"{alias}.{BUILT_IN_COLUMNS[path[0]]}", []), descending, False))
+                continue
+            parts += [(key, descending, True) for key in self.sort_keys(class_name, path, alias)]
+        # What is equal stays in the order of creation, or against it: the way in which indexes have it, so that nothing
+        # needs sorting.
+        path, descending = order[-1] if order else ((), False)
+        if path != ("objectId",):
+            rest = ("seq",) if path in (("createdAt",), ("updatedAt",)) else ("created", "seq")
+            parts += [((f"{alias}.{name}", []), descending, False) for name in rest]
+        return parts
 
     # Indexes ----------------------------------------------------------------------------------------------------
-
-    def index(self, class_name: str, keys: Sequence[str]) -> tuple[str, str]:
-        """(name, `(columns) WHERE ...`) of the index that finds equal values of `keys`, oldest first.
-
-        Its columns are the expressions that queries are compiled to. Raises ValueError for keys it cannot hold.
-        """
-        if not 0 < len(keys) <= MAX_INDEX_KEYS:
-            raise ValueError(f"an index has 1 to {MAX_INDEX_KEYS} keys")
-        texts = []
-        for key in keys:
-            column_type = self._type(class_name, (key,))
-            if column_type not in INDEXED_TYPES:
-                what = f"of type {column_type}" if column_type else "not a column of this class"
-                raise ValueError(f"{key} cannot be indexed: it is {what}")
-            texts.append(self.index_column(class_name, key).replace("o.body", "body"))
-        return index_name(class_name, keys), f"({', '.join(texts)}, created) WHERE class = {quoted(class_name)}"
 
     def index_column(self, class_name: str, key: str) -> str:
         return f"({self.sort_keys(class_name, (key,), 'o')[0][0]})"
 
-    def source(self, query: Query, alias: str) -> str:
-        """The table to select from."""
-        return f"objects {alias}"
+    def source(self, query: Query, alias: str) -> Fragment:
+        """The table to select from, or the part of it that an index finds; asked for when the conditions are made."""
+        return f"objects {alias}", []
 
-    def _served_keys(self, query: Query) -> frozenset[str]:
-        """Keys that all matches must equal and that the query's index begins with."""
-        return frozenset(takewhile(_equal_keys(query.where).__contains__, self._index_of(query)))
+    def is_few(self, query: Query, key: str, test: Node, alias: str, table: str) -> bool:
+        """Whether an index on a key finds only a few objects by a test; many are sooner met in the order asked for."""
+        if self.counted is None:
+            return True
+        where = build(f"{alias}.class = {quoted(query.class_name)} AND {{}}", self._node(test, query.class_name, alias))
+        order = build("{}" + self.direction(False), self.sort_keys(query.class_name, (key,), alias)[0])
+        few = f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {{}} ORDER BY {{}} LIMIT {choice.FEW}) few"
+        return self.counted(build(few, where, order)) < choice.FEW
 
-    def _index_of(self, query: Query) -> Sequence[str]:
-        """The keys of the index that serves a query best, () for none: by most equal values, or by the order asked for."""
-        indexes: list[list[str]] | None = self._info(query.class_name).get("indexes")
-        others = {node.path for node in _top_nodes(query.where) if isinstance(node, Condition)}
-        if not indexes or others & {("objectId",), ()}:  # by id or by relation there are fewer
-            return ()
-        equal = _equal_keys(query.where)
-        best = max(indexes, key=lambda keys: len(list(takewhile(equal.__contains__, keys))))
-        if best[0] in equal:
-            return best
-        if not query.order or query.limit is None or others & {("createdAt",), ("updatedAt",)}:
-            return ()
-        return next((keys for keys in indexes if (keys[0],) == query.order[0][0]), ())
+    def newest(self, query: Query, most: int) -> Fragment:
+        """The first rows of the class in the query's order, which is one of time, instead of its table."""
+        order, _ = self._order(replace(query, near=None), "w")
+        return f"(SELECT * FROM objects w WHERE w.class = {quoted(query.class_name)} ORDER BY {order} LIMIT {most:d}) o", []
+
+    def indexes(self, class_name: str) -> list[list[str]]:
+        found: list[list[str]] = self._info(class_name).get("indexes", [])
+        return found
 
     # Nodes ------------------------------------------------------------------------------------------------------
 
@@ -170,6 +166,8 @@ class Compiler(Dialect):
             return build(f"{column} IN {{}}", self.text_list([item for item in operand if isinstance(item, str)]))
         if op == "in":
             return join("OR", [build(f"{column} = {{}}", bind(item)) for item in operand if isinstance(item, int)])
+        if op == "prefix" and wanted is str:
+            return between((column, []), operand)
         if op == "regex" and wanted is str:
             return self.search((column, []), operand)
         if op == "select":
@@ -177,7 +175,7 @@ class Compiler(Dialect):
             return self._selected((column, []), key, query) if wanted is str else FALSE
         return FALSE
 
-    def _type(self, class_name: str, path: Path) -> str | None:
+    def type_of_column(self, class_name: str, path: Path) -> str | None:
         """The type of a whole column, or None for what lies inside one and for columns not seen yet."""
         if len(path) > 1:
             return None
@@ -189,7 +187,7 @@ class Compiler(Dialect):
             self._infos[class_name] = self.known(class_name)
         return self._infos[class_name]
 
-    def _tested(
+    def tested(
         self,
         class_name: str,
         path: Path,
@@ -216,7 +214,7 @@ class Compiler(Dialect):
         """Tests of whether an array stands on the way to a field; None where it is too long for that."""
         if len(path) == 1 or path[0] == "ACL":
             return []
-        column_type = self._type(class_name, path[:1])
+        column_type = self.type_of_column(class_name, path[:1])
         if column_type in SIMPLE_TYPES or column_type == "Relation":
             return []
         if len(path) > MAX_PLAIN:
@@ -225,7 +223,7 @@ class Compiler(Dialect):
         return [self.is_array(self.field(class_name, path[:end], alias)) for end in range(first, len(path))]
 
     def _eq(self, node: Condition, class_name: str, alias: str) -> Fragment:
-        column_type = self._type(class_name, node.path)
+        column_type = self.type_of_column(class_name, node.path)
         operand = node.operand
         if column_type == "Relation":
             return self._member(alias, node.path[0], operand)
@@ -246,15 +244,35 @@ class Compiler(Dialect):
         def plain(item: Item) -> Fragment:
             return join("OR", [is_equal(item), self.any_element(item, lambda element: self.equal(element, operand))])
 
-        return self._tested(class_name, node.path, alias, plain, is_equal)
+        test = self.tested(class_name, node.path, alias, plain, is_equal)
+        return self._also_held(class_name, node, alias, [operand], test)
+
+    def _also_held(self, class_name: str, node: Condition, alias: str, operands: Sequence[Json], test: Fragment) -> Fragment:
+        """A test of an array, and what an index on it serves: whether it has all of `operands`."""
+        key = node.path[0]
+        is_indexed = len(node.path) == 1 and self.type_of_column(class_name, node.path) == "Array" and [key] in self.indexes(class_name)
+        # A list may be meant as the whole array, and null as none.
+        if not is_indexed or any(operand is None or isinstance(operand, list) for operand in operands):
+            return test
+        served = self.holds(class_name, key, alias, operands)
+        return test if served is None else join("AND", [served, test])
 
     def _in(self, node: Condition, class_name: str, alias: str) -> Fragment:
-        column_type = self._type(class_name, node.path)
-        texts = [value for value in node.operand if isinstance(value, str)]
-        if column_type == "String" and len(texts) == len(node.operand) > 1:
+        column_type = self.type_of_column(class_name, node.path)
+        if column_type == "Relation":
+            return join("OR", [self._eq(Condition("eq", node.path, value), class_name, alias) for value in node.operand])
+        if column_type in SIMPLE_TYPES:
             item = self.field(class_name, node.path, alias)
-            return build("{} IN {}", item["value"], self.text_list(texts))
-        if column_type not in SIMPLE_TYPES and column_type != "Relation" and len(texts) == len(node.operand) > 1:
+            own = self._info(class_name)["columns"][node.path[0]]
+            wanted = {"type": column_type} | ({"className": own["className"]} if "className" in own else {})
+            values = [value for value in node.operand if type_of(value) == wanted]
+            tests = [build("{} IS NULL", item["value"])] if None in node.operand else []
+            if values:
+                is_served = node.path[0] in self._served[alias]
+                tests.append((self.indexed_in if is_served else self.simple_in)(item, column_type, values))
+            return join("OR", tests)
+        texts = [value for value in node.operand if isinstance(value, str)]
+        if len(texts) == len(node.operand) > 1:
 
             def is_listed(item: Item) -> Fragment:
                 return build("{} IN {}", self.text_value(item), self.text_list(texts))
@@ -262,9 +280,7 @@ class Compiler(Dialect):
             def is_any_listed(item: Item) -> Fragment:
                 return join("OR", [is_listed(item), self.any_element(item, is_listed)])
 
-            return self._tested(class_name, node.path, alias, is_any_listed, is_listed)
-        if column_type in SIMPLE_TYPES or column_type == "Relation":
-            return join("OR", [self._eq(Condition("eq", node.path, value), class_name, alias) for value in node.operand])
+            return self.tested(class_name, node.path, alias, is_any_listed, is_listed)
 
         def is_one(item: Item) -> Fragment:
             return join("OR", [self.equal(item, value) for value in node.operand])
@@ -277,21 +293,25 @@ class Compiler(Dialect):
             # The elements are walked through once, not once for every operand.
             return join("OR", [is_one_or_missing(item), self.any_element(item, is_one)])
 
-        return self._tested(class_name, node.path, alias, plain, is_one_or_missing)
+        return self.tested(class_name, node.path, alias, plain, is_one_or_missing)
 
     def _all(self, node: Condition, class_name: str, alias: str) -> Fragment:
         if not node.operand:
             return FALSE
-        return join("AND", [self._eq(Condition("eq", node.path, value), class_name, alias) for value in node.operand])
+        each = [self._eq(Condition("eq", node.path, value), class_name, alias) for value in node.operand]
+        return self._also_held(class_name, node, alias, node.operand, join("AND", each))
 
     def _compare(self, node: Condition, class_name: str, alias: str) -> Fragment:
-        column_type = self._type(class_name, node.path)
+        column_type = self.type_of_column(class_name, node.path)
         item = self.field(class_name, node.path, alias)
         operator, operand = COMPARISONS[node.op], node.operand
         if column_type in SIMPLE_TYPES:
             found = type_of(operand)
             is_same = found is not None and found["type"] == column_type
-            return self.simple_compare(item, column_type, operator, operand) if is_same else FALSE
+            if not is_same:
+                return FALSE
+            is_served = node.path[0] in self._served[alias]
+            return (self.indexed_compare if is_served else self.simple_compare)(item, column_type, operator, operand)
         if column_type == "Relation":
             return FALSE
 
@@ -301,7 +321,7 @@ class Compiler(Dialect):
         def plain(item: Item) -> Fragment:
             return join("OR", [is_so(item), self.any_element(item, is_so)])
 
-        return self._tested(class_name, node.path, alias, plain, is_so)
+        return self.tested(class_name, node.path, alias, plain, is_so)
 
     _lt = _lte = _gt = _gte = _compare
 
@@ -309,21 +329,21 @@ class Compiler(Dialect):
         def has_length(item: Item) -> Fragment:
             return self.array_length(item, node.operand)
 
-        return self._tested(class_name, node.path, alias, has_length, has_length, is_spread=False)
+        return self.tested(class_name, node.path, alias, has_length, has_length, is_spread=False)
 
     def _exists(self, node: Condition, class_name: str, alias: str) -> Fragment:
-        if self._type(class_name, node.path) == "Relation":
+        if self.type_of_column(class_name, node.path) == "Relation":
             return TRUE if node.operand else FALSE
 
         def is_there(item: Item) -> Fragment:
             return build("{} IS NOT NULL", item["kind"])
 
-        found = self._tested(class_name, node.path, alias, is_there, is_there, is_spread=False)
+        found = self.tested(class_name, node.path, alias, is_there, is_there, is_spread=False)
         return found if node.operand else build("NOT ({})", found)
 
     def _regex(self, node: Condition, class_name: str, alias: str) -> Fragment:
         item = self.field(class_name, node.path, alias)
-        column_type = self._type(class_name, node.path)
+        column_type = self.type_of_column(class_name, node.path)
         if column_type == "String":
             return self._if_readable(alias, self.search(item["value"], node.operand))
         if column_type in SIMPLE_TYPES or column_type == "Relation":
@@ -335,7 +355,24 @@ class Compiler(Dialect):
         def plain(item: Item) -> Fragment:
             return join("OR", [matches(item), self.any_element(item, matches)])
 
-        return self._if_readable(alias, self._tested(class_name, node.path, alias, plain, matches))
+        return self._if_readable(alias, self.tested(class_name, node.path, alias, plain, matches))
+
+    def _prefix(self, node: Condition, class_name: str, alias: str) -> Fragment:
+        column_type = self.type_of_column(class_name, node.path)
+        if column_type == "String":
+            item = self.field(class_name, node.path, alias)
+            is_served = node.path[0] in self._served[alias]
+            return self.indexed_prefix(item, node.operand) if is_served else between(item["value"], node.operand)
+        if column_type in SIMPLE_TYPES or column_type == "Relation":
+            return FALSE
+
+        def begins(item: Item) -> Fragment:
+            return between(self.text_value(item), node.operand)
+
+        def plain(item: Item) -> Fragment:
+            return join("OR", [begins(item), self.any_element(item, begins)])
+
+        return self.tested(class_name, node.path, alias, plain, begins)
 
     def _if_readable(self, alias: str, test: Fragment) -> Fragment:
         """A test that is made only on rows that the caller may read: the time that it takes would tell of the others.
@@ -348,7 +385,7 @@ class Compiler(Dialect):
     def _in_query(self, node: Condition, class_name: str, alias: str) -> Fragment:
         query = node.operand
         inner = self._inner(query, "{alias}.id")
-        column_type = self._type(class_name, node.path)
+        column_type = self.type_of_column(class_name, node.path)
         if column_type == "Relation":
             member = f"r{next(self._names)}"
             return build(
@@ -366,7 +403,7 @@ class Compiler(Dialect):
         if column_type in SIMPLE_TYPES:
             item = self.field(class_name, node.path, alias)
             return points(item) if column_type in ("Pointer", "File") else FALSE
-        return self._tested(class_name, node.path, alias, lambda item: self.any_of(item, points), points)
+        return self.tested(class_name, node.path, alias, lambda item: self.any_of(item, points), points)
 
     def _select(self, node: Condition, class_name: str, alias: str) -> Fragment:
         key, query = node.operand
@@ -378,7 +415,7 @@ class Compiler(Dialect):
         def is_selected(item: Item) -> Fragment:
             return build("{} IN ({})", self.text_value(item) if is_id else item["text"], results)
 
-        return self._tested(class_name, node.path, alias, is_selected, is_selected, is_spread=False)
+        return self.tested(class_name, node.path, alias, is_selected, is_selected, is_spread=False)
 
     def _selected(self, value: Fragment, key: Path, query: Query) -> Fragment:
         """Whether a text equals the key of a result."""
@@ -397,8 +434,8 @@ class Compiler(Dialect):
 
         It stands before the statement, because a database's parser bears only so many levels.
         """
-        source = self.source(query, alias)
-        text, params = build(f"SELECT {{}} FROM {source} WHERE {{}}", what, self.matching(query, alias))
+        matching = self.matching(query, alias)
+        text, params = build("SELECT {} FROM {} WHERE {}", what, self.source(query, alias), matching)
         if query.limit is not None or query.skip:
             order, order_params = self._order(query, alias)
             limit, limit_params = self.limits(query.limit, query.skip)
@@ -424,6 +461,26 @@ class Compiler(Dialect):
             bind(operand.get("objectId") or operand.get("id")),
         )
 
+    def _behind(self, node: Condition, class_name: str, alias: str) -> Fragment:
+        """Whether a row comes behind a place in an order: the columns of a row, which need not be there any more."""
+        order, place = node.operand
+        name = f"b{next(self._names)}"
+        pairs = zip(
+            self._order_keys(class_name, order, alias), self._order_keys(class_name, order, name), strict=True
+        )
+        ways: list[Fragment] = []
+        equal: list[Fragment] = []
+        for (here, descending, may_be_null), (there, _, _) in pairs:
+            later = build(f"{{}} {'<' if descending else '>'} {{}}", here, there)
+            same = build("{} = {}", here, there)
+            if may_be_null:  # which comes first, or descending last
+                null = build("({} IS NULL AND {} IS NOT NULL)", *((here, there) if descending else (there, here)))
+                later = join("OR", [later, null])
+                same = join("OR", [same, build("({} IS NULL AND {} IS NULL)", here, there)])
+            ways.append(join("AND", [*equal, later]))
+            equal.append(same)
+        return build(f"EXISTS (SELECT 1 FROM {{}} {name} WHERE {{}})", self.place(place), join("OR", ways))
+
     def _related(self, node: Condition, class_name: str, alias: str) -> Fragment:
         owner_class, owner_id, key = node.operand
         member = f"r{next(self._names)}"
@@ -435,53 +492,3 @@ class Compiler(Dialect):
             bind(owner_id),
             bind(class_name),
         )
-
-    def _near(self, node: Condition, class_name: str, alias: str) -> Fragment:
-        latitude, longitude, least, greatest = node.operand
-
-        def is_near(item: Item) -> Fragment:
-            angle = self.distance(item, latitude, longitude)
-            tests = [build("{} IS NOT NULL", angle)]
-            # A hair of tolerance, because bounds are inclusive and miles and kilometres do not divide evenly.
-            if least is not None:
-                tests.append(build("{} >= {}", angle, bind(least - 1e-12)))
-            if greatest is not None:
-                tests.append(build("{} <= {}", angle, bind(greatest + 1e-12)))
-            return join("AND", tests)
-
-        return self._point(class_name, node.path, alias, is_near)
-
-    def _point(self, class_name: str, path: Path, alias: str, test: Callable[[Item], Fragment]) -> Fragment:
-        """Whether one of the points that a field holds passes a test."""
-        if self._type(class_name, path) in SIMPLE_TYPES:
-            return test(self.field(class_name, path, alias))
-        return self._tested(class_name, path, alias, lambda item: join("OR", [test(item), self.any_element(item, test)]), test)
-
-    def _box(self, node: Condition, class_name: str, alias: str) -> Fragment:
-        south, west, north, east = node.operand
-
-        def is_inside(item: Item) -> Fragment:
-            latitude, longitude = self.coordinates(item)
-            return join(
-                "AND",
-                [
-                    build("{} BETWEEN {} AND {}", latitude, bind(south), bind(north)),
-                    build("{} BETWEEN {} AND {}", longitude, bind(west), bind(east)),
-                ],
-            )
-
-        return self._point(class_name, node.path, alias, is_inside)
-
-
-def _top_nodes(where: Node) -> tuple[Node, ...]:
-    """The nodes all of which must hold."""
-    return where.nodes if isinstance(where, Group) and where.op == "and" else (where,)
-
-
-def _equal_keys(where: Node) -> set[str]:
-    """Whole columns that every match must equal some value in."""
-    return {
-        node.path[0]
-        for node in _top_nodes(where)
-        if isinstance(node, Condition) and node.op == "eq" and len(node.path) == 1 and node.operand is not None
-    }

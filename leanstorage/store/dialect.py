@@ -2,7 +2,7 @@
 from collections.abc import Callable, Sequence
 
 from leanstorage.store import Json, Path
-from leanstorage.store.fragments import Fragment, Item
+from leanstorage.store.fragments import Fragment, Item, between
 
 
 class Dialect:
@@ -62,6 +62,34 @@ class Dialect:
         raise NotImplementedError
 
     def simple_compare(self, item: Item, column_type: str, operator: str, operand: Json) -> Fragment:
+        raise NotImplementedError
+
+    def indexed_compare(self, item: Item, column_type: str, operator: str, operand: Json) -> Fragment:
+        """The same as an index serves it."""
+        return self.simple_compare(item, column_type, operator, operand)
+
+    def simple_in(self, item: Item, column_type: str, operands: Sequence[Json]) -> Fragment:
+        """Whether a column of one of SIMPLE_TYPES equals one of several values of its type."""
+        raise NotImplementedError
+
+    def indexed_in(self, item: Item, column_type: str, operands: Sequence[Json]) -> Fragment:
+        """The same as an index serves it."""
+        return self.simple_in(item, column_type, operands)
+
+    def indexed_prefix(self, item: Item, prefix: str) -> Fragment:
+        """Whether a column of texts begins with a prefix, as an index serves it."""
+        return between(item["value"], prefix)
+
+    def place(self, columns: Sequence[Json]) -> Fragment:
+        """A table of one row, with these values as id, created, updated, seq and body."""
+        raise NotImplementedError
+
+    def holds(self, class_name: str, key: str, alias: str, operands: Sequence[Json]) -> Fragment | None:
+        """A test, as an index serves it, that every array with all of the operands passes; None where there is none."""
+        raise NotImplementedError
+
+    def cell(self, key: str, alias: str) -> str:
+        """SQL of the cell of the grid in which the point of a column lies, NULL for none."""
         raise NotImplementedError
 
     def array_length(self, item: Item, length: int) -> Fragment:

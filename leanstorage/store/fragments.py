@@ -12,6 +12,9 @@ Fragment = tuple[str, list[Any]]  # SQL and its parameters
 TRUE: Fragment = ("TRUE", [])
 FALSE: Fragment = ("FALSE", [])
 INDEXED_TYPES = frozenset(["String", "Number", "Boolean", "Pointer", "Date"])
+ALONE_INDEXED = frozenset(["GeoPoint", "Array"])  # by an index with no other key
+# Types whose column holds one scalar and nothing else, so that a condition needs no look at the value's kind.
+SIMPLE_TYPES = frozenset(["String", "Number", "Boolean", "Pointer", "File", "Date", "Bytes", "GeoPoint"])
 MAX_INDEX_KEYS = 4
 MAX_JOINED = 100
 NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -35,6 +38,22 @@ def build(template: str, *parts: Fragment) -> Fragment:
 
 def bind(value: Any) -> Fragment:
     return "?", [value]
+
+
+def between(text: Fragment, prefix: str) -> Fragment:
+    """Whether a text begins with another one, as the range that an index has."""
+    lower = build("{} >= {}", text, bind(prefix))
+    end = behind(prefix)
+    return lower if end is None else build("({} AND {} < {})", lower, text, bind(end))
+
+
+def behind(prefix: str) -> str | None:
+    """The first text, by code points, behind all that begin with a prefix; None if there is none."""
+    kept = prefix.rstrip(chr(0x10FFFF))
+    if not kept:
+        return None
+    last = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if last == 0xD800 else last)  # halves of characters are in no text
 
 
 def quoted(name: str) -> str:

@@ -1,10 +1,11 @@
 """The statements of the contract, written once for both databases."""
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
+
 from leanstorage.store import (
     Document,
-    Json,
     Query,
     QueryTimeout,
     Result,
@@ -12,21 +13,12 @@ from leanstorage.store import (
     Row,
     Stale,
     StoreUnavailable,
-    canonical_text,
-    now,
 )
 from leanstorage.store.compiler import Compiler
+from leanstorage.store.memory import MAX_STATEMENTS, Seen
 from leanstorage.store.fragments import TRUE, Fragment, bind, build, quoted
-
-MAX_STATEMENTS = 1000  # that are remembered
-
-
-class Seen:
-    """What the transactions of a process saw and made last, for those that come."""
-
-    def __init__(self) -> None:
-        self.classes: dict[str, tuple[str, Document]] = {}  # name -> (info as it is stored, info)
-        self.statements: dict[Any, tuple[Query, Document, Fragment]] = {}  # with what each was made of
+from leanstorage.store.records import Records
+from leanstorage.store.stages import Resolver, nearer, past_skipped
 
 
 def _row(found: tuple[Any, ...]) -> Row:
@@ -34,22 +26,7 @@ def _row(found: tuple[Any, ...]) -> Row:
     return Row(found[0], found[1], found[2], None, None, found[5], found[3], found[4])
 
 
-def dump(value: Json) -> str:
-    """A document as text: sorted keys, so that equal values are equal texts."""
-    return canonical_text(value)
-
-
-def settle(attempt: Callable[[Seen | None], Result], seen: Seen) -> Result:
-    """What `attempt(seen)` returns; again when it raises Stale, the last time with None, from the database alone."""
-    for memory in (seen, seen):
-        try:
-            return attempt(memory)
-        except Stale:
-            pass
-    return attempt(None)
-
-
-class Transaction:
+class Transaction(Records):
     """The contract's methods, written once; a database adds `execute` and its dialect of JSON.
 
     Nearly every call needs the info of a class, which nearly never changes. So it is taken from `seen`, what the
@@ -102,29 +79,20 @@ class Transaction:
         text = self._believed.get(name)
         return TRUE if text is None else (f"(SELECT c.info = ? FROM classes c WHERE c.name = {quoted(name)})", [text])
 
-    def execute(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run a statement with `?` for parameters; return its rows as a list of tuples."""
-        raise NotImplementedError
-
-    def execute_once(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The same, for a statement whose text was put together for a query of a client."""
-        return self.execute(text, params)
-
-    def change(self, text: str, params: Sequence[Any] = ()) -> int:
-        """Run a statement; return the number of rows that it changed."""
-        raise NotImplementedError
-
-    def change_late(self, text: str, params: Sequence[Any]) -> None:
-        """As `change`, but at any time before the next statement or the end, where its errors are raised, too."""
-        self.change(text, params)
-
-    def change_many(self, text: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run a statement once for each tuple of parameters; return the number of rows changed in all."""
-        return sum(self.change(text, params) for params in rows)
-
-    # Documents pass through these two, because a driver may decode JSON by itself.
-    encode = staticmethod(dump)
-    decode = staticmethod(json.loads)
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the transaction that leaves no trace if it raises; the rest may still be kept."""
+        before = dict(self._infos), dict(self._believed), set(self._certain)
+        self.execute("SAVEPOINT part")
+        try:
+            yield
+        except self.failures:  # of the whole transaction
+            raise
+        except Exception:
+            self.execute("ROLLBACK TO part")
+            self._infos, self._believed, self._certain = before
+            raise
+        self.execute("RELEASE part")
 
     # Classes ----------------------------------------------------------------------------------------------------
 
@@ -280,10 +248,29 @@ class Transaction:
         return list(map(_row, found)), max(found[0][7] or 0, found[0][8] or 0) or None
 
     def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
-        found = self.execute_once(*self._statement(query, more))
+        found: list[tuple[Any, ...]] = []
+        for part, is_whole in nearer(past_skipped(self._resolved(query), self.execute), self.known):
+            found = self.execute_once(*self._statement(part, more))
+            if is_whole or len(found) == query.limit:
+                break
         if found:
             self._settle(query.class_name, found[0][6])
         return found
+
+    def _resolved(self, query: Query) -> Query:
+        return Resolver(self.known, self._ids, self.query_seconds).resolved(query)
+
+    def _ids(self, query: Query, most: int) -> list[str]:
+        """The ids of some objects of a query, of which they are the first where that matters."""
+        is_cut = query.limit is not None or query.skip
+        if is_cut:
+            query = replace(query, limit=min(most, most if query.limit is None else query.limit))
+        else:
+            query = replace(query, order=(), limit=most)
+        return [found[0] for found in self.execute_once(*self._compiler().select(query, ("o.id", []), is_ordered=bool(is_cut)))]
+
+    def _compiler(self) -> Compiler:
+        return self.compiler(self.known, lambda statement: int(self.execute_once(*statement)[0][0]))
 
     def _statement(self, query: Query, more: list[Fragment]) -> Fragment:
         """The statement of a query; remembered for one that comes again, while its class is what it was."""
@@ -295,7 +282,7 @@ class Transaction:
                 return kept[2]
         own: Fragment = ("o.id, o.created, o.updated, o.acl, o.body, o.seq", [])
         columns = [own, self._belief(query.class_name), *more]
-        compiler = self.compiler(self.known)
+        compiler = self._compiler()
         statement = compiler.select(query, build(", ".join(["{}"] * len(columns)), *columns))
         if self._seen and query.comes_again and info is not None and compiler.knows(query.class_name, info):
             if len(self._seen.statements) >= MAX_STATEMENTS:
@@ -305,7 +292,8 @@ class Transaction:
 
     def count(self, query: Query) -> int:
         """How many rows match, whatever the query's limit and skip."""
-        text, params = self.compiler(self.known).count(query)
+        query = next(iter(nearer(replace(self._resolved(query), limit=None, near=None), self.known)))[0]
+        text, params = self._compiler().count(query)
         number: int = self.execute_once(text, params)[0][0]
         return number
 
@@ -391,102 +379,3 @@ class Transaction:
             [user_id],
         )
         return sorted(name for name, in found)
-
-    # Records ----------------------------------------------------------------------------------------------------
-
-    def record(self, kind: str, key: str, lock: bool = False) -> Json:
-        """The document of (kind, key), or None; an expired one is gone."""
-        found = self.execute(
-            "SELECT value FROM records WHERE kind = ? AND key = ? AND (expires IS NULL OR expires > ?)"
-            + self.for_update(lock),
-            [kind, key, now()],
-        )
-        return self.decode(found[0][0]) if found else None
-
-    def add_record(self, kind: str, key: str, value: Json, expires: int | None = None) -> bool:
-        """Store a document unless there is one; return whether it was stored. `expires` in ms."""
-        self.change(
-            "DELETE FROM records WHERE kind = ? AND key = ? AND expires <= ?", [kind, key, now()]
-        )
-        return bool(
-            self.change(
-                "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (kind, key) DO NOTHING",
-                [kind, key, self.encode(value), expires],
-            )
-        )
-
-    def records_of(self, kind: str, keys: Iterable[str]) -> dict[str, Json]:
-        """{key: document} of those that exist and are not expired."""
-        text, params = build(
-            "SELECT key, value FROM records WHERE kind = {} AND key IN {} AND (expires IS NULL OR expires > {})",
-            bind(kind),
-            self.compiler.text_list(sorted(set(keys))),
-            bind(now()),
-        )
-        return {key: self.decode(value) for key, value in self.execute(text, params)}
-
-    def first_records(self, kind: str, limit: int) -> list[tuple[str, Json]]:
-        """[(key, document)] of the first of a kind, by key."""
-        found = self.execute("SELECT key, value FROM records WHERE kind = ? ORDER BY key LIMIT ?", [kind, limit])
-        return [(key, self.decode(value)) for key, value in found]
-
-    def put_records(self, records: Iterable[Sequence[Any]]) -> None:
-        """Store (kind, key, document, expires) tuples over what was there; those without `expires` never expire."""
-        self.change_many(
-            "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
-            [(kind, key, self.encode(value), *(expires or [None])) for kind, key, value, *expires in records],
-        )
-
-    def all_records(self, after: Sequence[str], limit: int) -> list[tuple[str, str, Json, int | None]]:
-        """(kind, key, document, expires) in order, expired ones too, those behind a (kind, key)."""
-        found = self.execute(
-            "SELECT kind, key, value, expires FROM records WHERE (kind, key) > (?, ?) ORDER BY kind, key LIMIT ?",
-            [*after, limit],
-        )
-        return [(kind, key, self.decode(value), expires) for kind, key, value, expires in found]
-
-    def put_record(self, kind: str, key: str, value: Json, expires: int | None = None) -> None:
-        """Store a document over what was there. `expires` in ms; without it, it never does."""
-        self.change(
-            "INSERT INTO records (kind, key, value, expires) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
-            [kind, key, self.encode(value), expires],
-        )
-
-    def delete_record(self, kind: str, key: str) -> bool:
-        """Delete a document; return whether it was there."""
-        return bool(self.change("DELETE FROM records WHERE kind = ? AND key = ?", [kind, key]))
-
-    def records(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:
-        """[(key, document)] of a kind whose key begins with `prefix`, by key."""
-        found = self.execute(
-            "SELECT key, value FROM records WHERE kind = ? AND key >= ? AND (expires IS NULL OR expires > ?) "
-            "ORDER BY key",
-            [kind, prefix, now()],
-        )
-        return [(key, self.decode(value)) for key, value in found if key.startswith(prefix)]
-
-    def expired_records(self, kind: str, limit: int = 100) -> list[tuple[str, Json]]:
-        """[(key, document)] of a kind whose time has come."""
-        found = self.execute(
-            "SELECT key, value FROM records WHERE kind = ? AND expires <= ? LIMIT ?", [kind, now(), limit]
-        )
-        return [(key, self.decode(value)) for key, value in found]
-
-    def delete_expired(self, but: str, limit: int) -> int:
-        """Delete records whose time has come, of every kind `but` one; return how many."""
-        return self.change(
-            "DELETE FROM records WHERE (kind, key) IN "
-            "(SELECT kind, key FROM records WHERE expires <= ? AND kind <> ? LIMIT ?)",
-            [now(), but, limit],
-        )
-
-    def for_update(self, lock: bool) -> str:
-        """The clause that keeps other writers away from the selected row, where a database has one."""
-        return ""
-
-    def encode_names(self, names: list[str]) -> str | list[str]:
-        """A list of names as the `readers` column holds it."""
-        return dump(names)

@@ -58,8 +58,7 @@ def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: Argument
             _refused_path(options, data),
             options.dry_run,
             options.rotate_sessions,
-            class_name=options.class_name,
-            **_mending(options),
+            wishes=_wishes(options, class_name=options.class_name),
         )
 
     command.set_defaults(run=run_import, makes=True)
@@ -84,10 +83,14 @@ def _add_mending(command: ArgumentParser) -> None:
     )
 
 
-def _mending(options: Namespace) -> dict[str, Any]:
-    from leanstorage.takeout import rewrites
+def _wishes(options: Namespace, **more: Any) -> Any:
+    from leanstorage.takeout import rewrites, wishes
 
-    return {"is_repairing": options.repair, "rewrites": rewrites.parse(options.rewrite_urls)}
+    return wishes.Wishes(options.repair, rewrites.parse(options.rewrite_urls), **more)
+
+
+def _calls_of(options: Namespace) -> dict[str, Any]:
+    return {"max_calls": options.max_calls, "is_patient": options.wait}
 
 
 def _source(options: Namespace, keys: dict[str, str]) -> Any:
@@ -121,12 +124,8 @@ def _add_pull(commands: "_SubParsersAction[ArgumentParser]", database_url: Place
             database_url(options, data),
             keys,
             _refused_path(options, data),
-            options.classes,
             blobs,
-            options.delete,
-            max_calls=options.max_calls,
-            is_patient=options.wait,
-            **_mending(options),
+            wishes=_wishes(options, only=options.classes, delete_missing=options.delete, **_calls_of(options)),
         )
 
     command.set_defaults(run=run_pull, makes=True)
@@ -153,12 +152,11 @@ def _add_leave(commands: "_SubParsersAction[ArgumentParser]", database_url: Plac
             keys,
             data,
             partial(print, flush=True),
-            **_mending(options),
+            _wishes(options, **_calls_of(options)),
         )
         export = Path(options.export) if options.export else None
         blobs = _blobs(options, data, files_place)
-        limits = {"max_calls": options.max_calls, "is_patient": options.wait}
-        return leave.run(leaving, export, options.again, options.email, blobs, **limits)
+        return leave.run(leaving, export, options.again, options.email, blobs)
 
     command.set_defaults(run=run_leave, makes=True, refused=None)
 

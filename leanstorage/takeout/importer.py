@@ -25,9 +25,9 @@ from leanstorage.takeout import bson_rows, convert, credentials, formats, inboxe
 from leanstorage.takeout.convert import Job, Prepared
 from leanstorage.takeout.formats import Content
 from leanstorage.takeout.raw_rows import Batch
-from leanstorage.takeout.rewrites import Rewrites
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.sources import Member, SourceError
+from leanstorage.takeout.wishes import NONE, Wishes
 
 
 INLINE_BATCHES = 6  # a small import is over before other processes would have started
@@ -48,20 +48,18 @@ def run(
     is_dry: bool = False,
     rotate_sessions: bool = False,
     report: Report | None = None,
-    class_name: str | None = None,
-    is_repairing: bool = False,
-    rewrites: Rewrites = Rewrites(),  # noqa: B008 it never changes
+    wishes: Wishes = NONE,
 ) -> int:
     """Import files, folders and archives; return the exit code: 0 only if nothing was refused.
 
-    `keys` are those of the service; `refused_path` is where a Report of its own keeps what was refused; `class_name` is
-    that of files that do not tell their own; `is_repairing` moves aside what cannot be held. Raises ValueError for a database that there cannot be, StoreUnavailable for
+    `keys` are those of the service; `refused_path` is where a Report of its own keeps what was refused; Raises ValueError for a database that there cannot be, StoreUnavailable for
     one that does not do what it should.
     """
     report = report or Report(refused_path)
     store = open_store(database, bulk=True)
     secret = passwords.token_secret(keys)
-    job = Job(class_name or "", "", "", secret, rotate_sessions, is_repairing=is_repairing, rewrites=rewrites)
+    job = Job(wishes.class_name or "", "", "", secret, rotate_sessions)
+    job = replace(job, is_repairing=wishes.is_repairing, rewrites=wishes.rewrites)
     try:
         fingerprint.check(store, keys)
         if is_dry:
@@ -170,6 +168,7 @@ class _Importing:
             self.has_found = True
         if member.encoding != "utf-8":
             self._report.say(f"{member.label}: read as {member.encoding.upper()}")
+            member.encoding = "utf-8"  # said once
 
     def _one(self, member: Member, content: Content) -> None:
         if content.kind == "schema":

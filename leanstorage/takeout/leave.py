@@ -1,7 +1,7 @@
 """`leave --from URL`: out of LeanCloud with one command. Protocol appendix C.9.
 
 It asks for the export, waits for it, downloads and imports it, then pulls what changed since and the files. How far it came
-is a record of the kind `leave` in the store: {"export": id, "is_imported": bool}; so it can be killed anywhere and run
+is a record of the kind `leave` in the store: {"export": id, "is_imported": bool, "refused": [[rows, file], ...]}; so it can be killed anywhere and run
 again. What it does twice then changes nothing.
 """
 
@@ -13,14 +13,15 @@ from typing import Any
 from leanstorage.store import Document, open_store
 from leanstorage.takeout import checklist, importer, load, puller
 from leanstorage.takeout.budget import Budget
-from leanstorage.takeout.remote import Remote, RemoteError
+from leanstorage.takeout.remote import Remote, RemoteError, Unreachable
 from leanstorage.takeout.report import Report
-from leanstorage.takeout.rewrites import Rewrites
 from leanstorage.takeout.sources import printable
+from leanstorage.takeout.wishes import NONE, Wishes
 
 KIND = "leave"
 FIRST_POLL, LONGEST_POLL = 2, 60  # seconds between two looks at the export
 MAX_POLLS = 2000
+DOWNLOADS = 8  # that break off
 STEPS = ("ask for the export", "download it", "import it", "pull what changed since")
 BY_HAND = "ask for it in the console (Data storage, Import and export), download it, and name it with --export FILE"
 
@@ -36,12 +37,11 @@ class Leaving:
         keys: dict[str, str],
         folder: Path,
         say: Callable[[str], object] = print,
-        is_repairing: bool = False,
-        rewrites: Rewrites = Rewrites(),  # noqa: B008 it never changes
+        wishes: Wishes = NONE,
     ) -> None:
         self.make_remote, self.make_report = make_remote, make_report
         self.database, self.keys, self.folder, self.say = database, keys, folder, say
-        self.mending: dict[str, Any] = {"is_repairing": is_repairing, "rewrites": rewrites}
+        self.wishes = wishes
 
     def state(self) -> Document:
         store = open_store(self.database)
@@ -58,6 +58,12 @@ class Leaving:
         finally:
             store.close()
 
+    def remember(self, report: Report) -> None:
+        """Keep which rows a step refused: the next run does not meet them again."""
+        if report.refused_rows():
+            known = self.state().get("refused", [])
+            self.save(refused=[*known, [report.refused_rows(), report.refused_path]])
+
     def _source(self) -> str:
         return self.make_remote().source_id
 
@@ -68,39 +74,41 @@ def run(
     is_again: bool = False,
     email: str | None = None,
     blobs: Any = None,
-    max_calls: int | None = None,
-    is_patient: bool = False,
 ) -> int:
     """Do what is left of the steps; return the exit code: 0 only if everything came.
 
     `export` is a file that was downloaded otherwise; `is_again` asks for a newer one than the last.
     """
     if is_again:
-        leaving.save(export=None, is_imported=False)
+        leaving.save(export=None, is_imported=False, refused=[])
     state = leaving.state()
     _say_steps(leaving, state, export)
     code = 0
     if not state.get("is_imported"):
-        path = export or _fetched(leaving, state.get("export"), email, max_calls, is_patient)
+        path = export or _fetched(leaving, state.get("export"), email)
         if path is None:
             return 1
         code = _import(leaving, path, is_ours=export is None)
     leaving.say(f"step 4 of 4: {STEPS[3]}{', and the files' if blobs is not None else ''}")
+    report = leaving.make_report()
     code |= puller.run(
         leaving.make_remote(),
         leaving.database,
         leaving.keys,
         "",
         blobs=blobs,
-        report=leaving.make_report(),
-        max_calls=max_calls,
-        is_patient=is_patient,
-        **leaving.mending,
+        report=report,
+        wishes=leaving.wishes,
     )
+    leaving.remember(report)
+    refused = leaving.state().get("refused", ())
+    for number, path in refused:
+        leaving.say(f"{number} rows were refused, with their reasons in {path}: mend and import them, or see import --repair")
     if code:
         leaving.say("something is left, see above: run the same command again, it goes on where it was")
     else:
-        leaving.say("everything came: the same command brings what changes from now on, --again a newer export first")
+        what = "everything else came" if refused else "everything came"
+        leaving.say(f"{what}: the same command brings what changes from now on, --again a newer export first")
         for path in sorted(leaving.folder.glob("export-*.tar.gz")):
             leaving.say(f"{path} is a list of credentials: keep it offline until you are sure, then delete it")
         checklist.tell(leaving.database, leaving.say)
@@ -116,12 +124,10 @@ def _say_steps(leaving: Leaving, state: Document, export: Path | None) -> None:
     leaving.say(f"left: {', '.join(STEPS[done:])}")
 
 
-def _fetched(
-    leaving: Leaving, export_id: str | None, email: str | None, max_calls: int | None, is_patient: bool
-) -> Path | None:
+def _fetched(leaving: Leaving, export_id: str | None, email: str | None) -> Path | None:
     """The export's file; None where it could not be had, which was told."""
     remote, store = leaving.make_remote(), open_store(leaving.database)
-    budget = Budget(store, f"calls:{remote.source_id}", max_calls, is_patient, leaving.say, remote.clock)
+    budget = Budget(store, f"calls:{remote.source_id}", leaving.wishes.max_calls, leaving.wishes.is_patient, leaving.say, remote.clock)
     remote.before_call, remote.say = budget.take, leaving.say
     try:
         if export_id is None:
@@ -132,8 +138,7 @@ def _fetched(
         path = leaving.folder / f"export-{export_id}.tar.gz"
         if not path.exists():
             leaving.say(f"step 2 of 4: {STEPS[1]} ({export_id})")
-            url = _finished(remote, export_id, leaving.say)
-            remote.download_to(path, url)
+            _download(remote, path, _finished(remote, export_id, leaving.say))
         return path
     except _NoSuchExport:
         leaving.save(export=None)
@@ -147,6 +152,19 @@ def _fetched(
         remote.close()
         store.close()
     return None
+
+
+def _download(remote: Remote, path: Path, url: str) -> None:
+    """Download the export; where it breaks off, go on from there."""
+    for attempt in range(DOWNLOADS):
+        try:
+            return remote.download_to(path, url)
+        except Unreachable:
+            raise
+        except RemoteError as error:
+            if error.code is not None or attempt == DOWNLOADS - 1:
+                raise
+            remote.wait(attempt)
 
 
 class _NoSuchExport(Exception):
@@ -187,7 +205,8 @@ def _import(leaving: Leaving, path: Path, is_ours: bool) -> int:
     """Import the export; one that is damaged is thrown away, so that the next run fetches it anew."""
     leaving.say(f"step 3 of 4: {STEPS[2]}: {printable(str(path))}")
     report = leaving.make_report()
-    code = importer.run([path], leaving.database, leaving.keys, "", report=report, **leaving.mending)
+    code = importer.run([path], leaving.database, leaving.keys, "", report=report, wishes=leaving.wishes)
+    leaving.remember(report)
     if any(_is_damage(text) for text in report.broken):
         if is_ours:
             path.unlink(missing_ok=True)

@@ -23,8 +23,8 @@ from leanstorage.takeout.formats import Columns
 from leanstorage.takeout.remote import AnswerTooLarge, Remote, RemoteError
 from leanstorage.takeout.pull import Pull
 from leanstorage.takeout.report import Report
-from leanstorage.takeout.rewrites import Rewrites
 from leanstorage.takeout.sources import SourceError, printable
+from leanstorage.takeout.wishes import NONE, Wishes
 
 
 PAGE_ROWS = 1000
@@ -38,18 +38,11 @@ def run(
     database: str,
     keys: dict[str, str],
     refused_path: str | Path,
-    only: Collection[str] = (),
     blobs: Any = None,
-    delete_missing: bool = False,
     report: Report | None = None,
-    max_calls: int | None = None,
-    is_patient: bool = False,
-    is_repairing: bool = False,
-    rewrites: Rewrites = Rewrites(),  # noqa: B008 it never changes
+    wishes: Wishes = NONE,
 ) -> int:
-    """Pull all classes or `only` some, files' bytes into `blobs` if given; return the exit code.
-
-    At most `max_calls` are made in 24 hours; then it ends, or waits if it `is_patient`.
+    """Pull all classes or some, files' bytes into `blobs` if given; return the exit code.
 
     `keys` are those of the service here; `refused_path` is where a Report of its own keeps what was refused. Raises
     ValueError for a database that there cannot be, StoreUnavailable for one that does not do what it should.
@@ -62,12 +55,13 @@ def run(
         store.close()
         raise
     secret = passwords.token_secret(keys)
-    job = convert.Job("", "rows", "json", secret, is_repairing=is_repairing, rewrites=rewrites, is_live=True)
+    job = convert.Job("", "rows", "json", secret, is_live=True)
+    job = replace(job, is_repairing=wishes.is_repairing, rewrites=wishes.rewrites)
     pull = Pull(remote, store, job, report)
-    budget = Budget(store, f"calls:{remote.source_id}", max_calls, is_patient, report.say, remote.clock)
+    budget = Budget(store, f"calls:{remote.source_id}", wishes.max_calls, wishes.is_patient, report.say, remote.clock)
     remote.before_call, remote.say = budget.take, report.say
     try:
-        _run(pull, budget, only, blobs, delete_missing)
+        _run(pull, budget, wishes.only, blobs, wishes.delete_missing)
     except OutOfCalls as error:
         report.trouble(error)
     finally:

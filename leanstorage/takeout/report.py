@@ -153,6 +153,15 @@ class Report:
             if text not in self.troubles:
                 self.troubles.append(text)
 
+    def refused_rows(self) -> int:
+        """How many rows were refused; files, which are asked for again, are none."""
+        return sum(tally.refused for name, tally in self.tallies.items() if name != "files")
+
+    @property
+    def refused_path(self) -> str:
+        """Where they are kept."""
+        return str(self._refused_path)
+
     def tell(self, text: str) -> None:
         """A line for the end, under the table."""
         with self._lock:

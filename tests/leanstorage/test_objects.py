@@ -1,14 +1,17 @@
 """Objects: sections 3 and 2.4 of the protocol."""
 import base64
+import io
 import json
 import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 from unittest import mock
 from urllib.parse import urlencode
 
 from leanstorage.http import inline_calls
+from leanstorage.resources import objects
 from leanstorage.rules import write
 from tests.leanstorage.service_support import ServiceTestCase, pointer
 
@@ -463,6 +466,41 @@ class BatchTest(ServiceTestCase):
         self.assertEqual(len(value[4]["success"]["results"]), 1)
         self.assertEqual(value[5]["error"], {"code": 101, "error": "Class or object doesn't exists."})
         self.assertEqual(value[6], {"success": {}})
+
+    def test_creations_of_a_batch_share_a_commit_and_are_kept_or_refused_one_by_one(self):
+        self.make("Together", n=1)
+        bodies = [{"n": number} for number in range(60)]
+        bodies[3] = {"fresh": 1, "n": "no number"}  # what it would add to the class is undone, too
+        bodies[4] = {"fresh": "a text", "n": 4}
+        bodies[7] = {"bad key!": 1}
+        requests = [{"method": "POST", "path": "/1.1/classes/Together", "body": body} for body in bodies]
+        requests.insert(20, {"method": "POST", "path": "/1.1/classes/New", "body": {"m": 1}})
+        store = self.service.store
+        with mock.patch.object(store, "write", wraps=store.write) as write:
+            answers = self.api("POST", "/batch", {"requests": requests})
+        self.assertEqual(write.call_count, 2)
+        refused = [number for number, answer in enumerate(answers) if "error" in answer]
+        self.assertEqual((refused, answers[3]["error"]["code"], answers[7]["error"]["code"]), ([3, 7], 111, 105))
+        ids = [answer["success"]["objectId"] for answer in answers if "success" in answer]
+        found = {row["objectId"]: row for row in self.find("Together", limit="1000") + self.find("New")}
+        self.assertEqual(len(found), 60)
+        self.assertTrue(set(ids) < set(found))
+        self.assertEqual(found[answers[4]["success"]["objectId"]]["fresh"], "a text")
+
+    def test_creations_of_a_batch_are_made_one_by_one_where_one_of_them_fails_unforeseen(self):
+        self.make("Apart", n=1)
+        real = objects.store_new
+
+        def store_new(call, class_name, fields, *more):
+            if fields.get("n") == 3:
+                raise RuntimeError("unforeseen")
+            return real(call, class_name, fields, *more)
+
+        requests = [{"method": "POST", "path": "/1.1/classes/Apart", "body": {"n": number}} for number in range(5)]
+        with mock.patch.object(objects, "store_new", store_new), redirect_stderr(io.StringIO()):
+            answers = self.api("POST", "/batch", {"requests": requests})
+        self.assertEqual(["success" in answer for answer in answers], [True, True, True, False, True])
+        self.assertEqual(sorted(row["n"] for row in self.find("Apart")), [0, 1, 1, 2, 4])
 
     def test_batch_that_is_malformed_is_refused(self):
         for body in ({}, {"requests": []}, {"requests": {}}):

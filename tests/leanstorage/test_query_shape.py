@@ -20,7 +20,8 @@ class ShapeTest(unittest.TestCase):
             ({"a": "SECRET", "b.c": {"$gt": 77}}, {"order": "-createdAt,a"}, {"where": ["a eq", "b.c gt"], "order": ["-createdAt", "a"]}),
             ({"a": {"$in": ["SECRET", 77]}, "b": pointer}, {"skip": 77}, {"where": ["a in", "b eq"], "skip": True}),
             ({"a": {"$ne": "SECRET"}}, {}, {"where": [{"not": ["a eq"]}]}),
-            ({"a": {"$regex": "^SECRET"}, "g": {"$nearSphere": point}}, {}, {"where": ["a regex", "g near"]}),
+            ({"a": {"$regex": "^SECRET"}, "g": {"$nearSphere": point}}, {}, {"where": ["a prefix", "g near"]}),
+            ({"a": {"$regex": "SECRET.77"}}, {}, {"where": ["a regex"]}),
             ({"$or": [{"a": 77}, {"a": 78}, {"b": 77}]}, {}, {"where": [{"or": [["a eq"], ["b eq"]]}]}),
             (
                 {"p": {"$inQuery": {"className": "Board", "where": {"name": "SECRET"}}}},

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import requests
 
+from leanstorage.rules import index_advice
 from leanstorage.http import request_log
 from leanstorage.http.request_log import Line, RequestLog, shape
 from leanstorage.rules.call import Call, Caller
@@ -92,6 +93,17 @@ class ServerLogTest(unittest.TestCase):
         self.assertIn("body={text:?,n:{__op:?,amount:?}}", said)
         for secret in ("s3cret", "77777", user["sessionToken"], *KEYS.values()):
             self.assertNotIn(secret, said)
+
+    def test_slow_query_is_logged_as_the_advice_on_indexes_reads_it(self):
+        where = {"name": "v4lue", "n": {"$gt": 5}, "board": {"$inQuery": {"className": "Board", "where": {"title": "v4lue"}}}}
+        for form in ("text", "json"):
+            with self.subTest(form), self.serving("--log-slow", "0", "--log-format", form) as (url, lines):
+                requests.post(f"{url}/1.1/classes/Post", headers=HEADERS, json={"n": 1})
+                requests.get(f"{url}/1.1/classes/Post?where={quote(json.dumps(where))}&order=-n&limit=5", headers=HEADERS)
+                said = self.logged(lines, 2)
+            [shape] = index_advice.shapes(said)
+            self.assertEqual((shape["class"], shape["where"][:2], shape["order"]), ("Post", ["name eq", "n gt"], ["-n"]))
+            self.assertNotIn("v4lue", "".join(said))
 
     def test_only_slow_requests_are_logged_where_no_access_log_is_wanted(self):
         with self.serving("--log-slow", "60000") as (url, lines):

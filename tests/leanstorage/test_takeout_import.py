@@ -19,6 +19,7 @@ from leanstorage.store import open_store, Query, Row
 from leanstorage.takeout import bson_rows, credentials, importer, raw_rows, sources
 from leanstorage.takeout import report as report_module
 from leanstorage.takeout.report import Report
+from leanstorage.takeout.wishes import Wishes
 from tests.leanstorage.storage_support import StorageTestCase
 from datetime import UTC
 
@@ -88,6 +89,8 @@ class ImportTestCase(StorageTestCase):
         """Import; return the exit code. The text for the operator is in `self.output`."""
         self.output = io.StringIO()
         report = Report(self.refused, self.output, self.output)
+        wanted = {name: options.pop(name) for name in ("class_name", "is_repairing", "rewrites") if name in options}
+        options["wishes"] = Wishes(**wanted)
         return importer.run(list(map(str, paths)), self.database, self.keys, self.refused, report=report, **options)
 
     def objects(self, class_name):

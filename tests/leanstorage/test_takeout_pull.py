@@ -21,6 +21,7 @@ from leanstorage.store import now, Row
 from leanstorage.takeout import exporter, file_import, importer, puller, remote
 from leanstorage.takeout.budget import Budget, OutOfCalls
 from leanstorage.takeout.report import Report
+from leanstorage.takeout.wishes import Wishes
 from leanstorage.rules.values import parse_time, pointer
 from tests.leanstorage.storage_support import StorageTestCase
 
@@ -133,13 +134,13 @@ class PullTestCase(StorageTestCase):
         self.addCleanup(server.shutdown)
         return f"http://127.0.0.1:{server.server_port}"
 
-    def pull(self, url=None, **options):
+    def pull(self, url=None, blobs=None, **wanted):
         self.output = io.StringIO()
         self.pulls += 1
         report = Report(self.folder / f"refused-{self.pulls}.jsonl", self.output, self.output)
         keys = self.source.keys
         source = remote.Remote(url or self.source.url, keys["id"], keys["master_key"], 3, clock=self.clock)
-        return puller.run(source, self.database, self.keys, None, report=report, **options)
+        return puller.run(source, self.database, self.keys, None, blobs, report, Wishes(**wanted))
 
     def digests(self, database, keys, name):
         """What an export says of each class, users without what the API never shows."""

@@ -113,7 +113,7 @@ class LoginTest(ServiceTestCase):
         self.code(219, "POST", "/login", {"username": "locked", "password": "pw"})
         for seconds, is_locked in ((14 * 60, True), (15 * 60 + 1, False)):
             later = now() + seconds * 1000
-            with mock.patch("leanstorage.store.transaction.now", return_value=later), mock.patch("leanstorage.rules.attempts.now", return_value=later):
+            with mock.patch("leanstorage.store.records.now", return_value=later), mock.patch("leanstorage.rules.attempts.now", return_value=later):
                 if is_locked:
                     self.code(219, "POST", "/login", {"username": "locked", "password": "pw"})
                 else:

@@ -12,9 +12,11 @@ from leanengine import server as app_server
 from leanwsgi import channels, shares, waitress_server
 from leanwsgi.workers import listen
 from tests import HAS_STORAGE
-from tests.support import needs_storage, until
+from tests.support import NO_STORAGE, until
 
-KINDS = ("app", "storage") if HAS_STORAGE else ("app",)
+if HAS_STORAGE:
+    from leanstorage.http import server as storage_server
+
 SECONDS = 10  # until what should happen counts as never
 BLOCK = os.urandom(1 << 16)
 BLOCKS = 320  # 20 MB
@@ -68,6 +70,8 @@ class PeerCase(unittest.TestCase):
     def start(self, kind="app", **more):
         """A server's port."""
         listening = listen("127.0.0.1", 0)
+        if kind == "storage" and not HAS_STORAGE:
+            self.skipTest(NO_STORAGE)
         if kind == "app":
             server = app_server.create_server(self.application, [listening], self.threads, 1 << 20, **more)
             thread = threading.Thread(target=waitress_server.run, args=[server])
@@ -76,8 +80,6 @@ class PeerCase(unittest.TestCase):
             self.addCleanup(waitress_server.stop, server)
             self.server = server
         else:
-            from leanstorage.http import server as storage_server  # there is none where leanstorage/ was deleted
-
             started = storage_server.Server(self.application, listening, self.threads, 1 << 20, **more)
             started.start()
             self.addCleanup(started.stop)
@@ -122,7 +124,7 @@ class SlowReaderTest(PeerCase):
         return found
 
     def test_clients_that_do_not_read_hold_no_thread_and_get_all_of_it_when_they_do(self):
-        for kind in KINDS:
+        for kind in ("app", "storage"):
             for times in (1, 3):
                 with self.subTest(kind=kind, times=times):
                     self.start(kind)
@@ -168,7 +170,6 @@ class SlowReaderTest(PeerCase):
         until(lambda: len(self.closed) == 5)
         until(lambda: len(self.server.active_channels) == 1)  # the first, which may ask again
 
-    @needs_storage
     def test_body_that_fails_after_a_pause_ends_its_connection_alone(self):
         self.start("storage")
         with self.assertLogs("waitress", "ERROR"):
@@ -212,7 +213,7 @@ class SlowSenderTest(PeerCase):
 
     def test_head_or_body_that_never_ends_is_hung_up_on(self):
         head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n"
-        for kind in KINDS:
+        for kind in ("app", "storage"):
             self.start(kind)
             for name, begun in (("head", head), ("body", head + b"\r\n"), ("chunks", head.replace(b"Content-Length: 90000", b"Transfer-Encoding: chunked") + b"\r\n9\r\n")):
                 with self.subTest(kind=kind, name=name):
@@ -266,7 +267,7 @@ class ShareTest(PeerCase):
             self.assertTrue(self.answered(self.ask("/", address="127.0.0.2")))
 
     def test_visitor_has_a_share_of_the_threads_and_all_of_its_requests_are_answered(self):
-        for kind in KINDS:
+        for kind in ("app", "storage"):
             with self.subTest(kind):
                 self.leave.clear()
                 del self.entered[:]

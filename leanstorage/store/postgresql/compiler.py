@@ -5,11 +5,13 @@ from itertools import groupby
 from leanstorage.store import (
     Json,
     Path,
+    Query,
     canonical_text,
 )
+from leanstorage.store import choice, grid
 from leanstorage.store.compiler import Compiler
 from leanstorage.store.paths import INDEX
-from leanstorage.store.fragments import Fragment, Item, bind, build
+from leanstorage.store.fragments import Fragment, Item, between, bind, build, quoted
 
 NUMERAL = re.compile(r"\s*[+-]?[0-9]+", re.ASCII)  # what `#>` may take for one
 INDEXED_CHARACTERS = 150  # of a text; four of them fit an index entry
@@ -158,6 +160,77 @@ class PostgresqlCompiler(Compiler):
             return build(f"{{}} {operator} {{}}", item["value"], bind(operand))
         return build(f"{{}} {operator} {{}}", self.present(item), _json(operand))
 
+    def indexed_compare(self, item: Item, column_type: str, operator: str, operand: Json) -> Fragment:
+        test = self.simple_compare(item, column_type, operator, operand)
+        if column_type != "String":
+            return test
+        if len(operand) < INDEXED_CHARACTERS:  # where the beginnings are equal one text ends, and so does its beginning
+            return build(f"{{}} {operator} {{}}", self.beginning(item), bind(operand))
+        loose = operator[0] + "="
+        return build(f"({{}} {loose} {{}} AND {{}})", self.beginning(item), bind(operand[:INDEXED_CHARACTERS]), test)
+
+    def simple_in(self, item: Item, column_type: str, operands: Sequence[Json]) -> Fragment:
+        if column_type == "String":
+            return build("{} = ANY({}::text[])", item["value"], bind(list(operands)))
+        if column_type == "Date":
+            return build("{} = ANY({}::text[])", self.iso(item), bind([operand["iso"] for operand in operands]))
+        return build("{} = ANY({}::jsonb[])", self.present(item), bind([canonical_text(operand) for operand in operands]))
+
+    def indexed_in(self, item: Item, column_type: str, operands: Sequence[Json]) -> Fragment:
+        test = self.simple_in(item, column_type, operands)
+        if column_type != "String":
+            return test
+        beginnings = [operand[:INDEXED_CHARACTERS] for operand in operands]
+        same_beginning = build("{} = ANY({}::text[])", self.beginning(item), bind(beginnings))
+        if all(len(beginning) < INDEXED_CHARACTERS for beginning in beginnings):
+            return same_beginning
+        return build("({} AND {})", same_beginning, test)
+
+    def indexed_prefix(self, item: Item, prefix: str) -> Fragment:
+        same_beginning = between(self.beginning(item), prefix[:INDEXED_CHARACTERS])
+        if len(prefix) <= INDEXED_CHARACTERS:
+            return same_beginning
+        return build("({} AND {})", same_beginning, between(item["value"], prefix))
+
+    def place(self, columns: Sequence[Json]) -> Fragment:
+        *rest, body = columns
+        return (
+            "(SELECT ?::text AS id, ?::bigint AS created, ?::bigint AS updated, ?::bigint AS seq, ?::jsonb AS body)",
+            [*rest, canonical_text(body)],
+        )
+
+    def holds(self, class_name: str, key: str, alias: str, operands: Sequence[Json]) -> Fragment | None:
+        return build(f"({alias}.body -> '{key}') @> {{}}", _json(list(operands)))
+
+    def source(self, query: Query, alias: str) -> Fragment:
+        """The table, or what an index finds of it where the planner would not know how little that is.
+
+        OFFSET keeps the planner from mixing the two steps.
+        """
+        table = f"(SELECT * FROM objects w WHERE w.class = {quoted(query.class_name)}"
+        if query.cells:
+            low, high = (",".join(str(int(one[end])) for one in query.cells[1]) for end in (0, 1))
+            return (
+                f"(SELECT w.* FROM unnest(ARRAY[{low}]::int[], ARRAY[{high}]::int[]) AS c(low, high) CROSS JOIN LATERAL "
+                f"{table} AND {self.cell(query.cells[0], 'w')} BETWEEN c.low AND c.high OFFSET 0) w) {alias}"
+            ), []
+        if query.limit is None or query.near:
+            return super().source(query, alias)
+        self._served["w"], self._readers["w"] = self._served[alias], None
+        for keys, key, test in choice.by_range(query, self.indexes(query.class_name)):
+            is_range = any(node.op != "in" for node in choice.top_conditions(test))
+            if is_range and keys[0] == key and self.is_few(query, key, test, "w", "objects w"):
+                return build(f"{table} AND {{}} OFFSET 0) {alias}", self._node(test, query.class_name, "w"))
+        return super().source(query, alias)
+
+    def cell(self, key: str, alias: str) -> str:
+        latitude, longitude = (
+            f"({self._coordinate(_item((f'({alias}.body -> {chr(39)}{key}{chr(39)})', [])), name)[0]})"
+            for name in ("latitude", "longitude")
+        )
+        row = f"floor(({latitude} + 90) * {grid.PER_DEGREE})::int"
+        return f"({row} * {grid.ROW} + floor(({longitude} + 180) * {grid.PER_DEGREE})::int)"
+
     def iso(self, item: Item) -> Fragment:
         return build("({} ->> 'iso') COLLATE \"C\"", item["text"])
 
@@ -211,7 +284,7 @@ class PostgresqlCompiler(Compiler):
 
     def sort_keys(self, class_name: str, path: Path, alias: str) -> list[Fragment]:
         item = self.plain_field(class_name, path, alias)
-        column_type = self._type(class_name, path)
+        column_type = self.type_of_column(class_name, path)
         if column_type == "Date":
             return [self.iso(item)]
         if column_type == "String":

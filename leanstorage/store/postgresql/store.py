@@ -19,8 +19,10 @@ from leanstorage.store import (
     Result,
     StoreUnavailable,
 )
-from leanstorage.store.fragments import index_name
-from leanstorage.store.transaction import Seen, Transaction, settle
+from leanstorage.store.fragments import index_name, quoted
+from leanstorage.store.indexing import check_keys, definition
+from leanstorage.store.memory import Seen, settle
+from leanstorage.store.transaction import Transaction
 from leanstorage.store.postgresql.hosts import are_several, CONNECT_SECONDS, with_last
 from leanstorage.store.postgresql.transaction import PostgresqlTransaction
 from leanstorage.store.postgresql.wire import Connection, NoAnswer
@@ -60,6 +62,8 @@ CREATE TABLE IF NOT EXISTS leanstorage_layout (version integer NOT NULL);
 """
 LAYOUT = 1  # of these tables; raised with every change that an older program must not write to
 LOCK_MS = 3000  # how long a write waits for another one's row
+EXPRESSION_STATISTICS = 140000  # the first version of PostgreSQL that has them
+WORK_MB = 32  # for one sort or one bitmap: a bitmap that finds no room there knows only the pages
 SCHEMA_LOCK = 8126  # processes that start together make the tables one after the other
 CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
@@ -192,7 +196,7 @@ class PostgresqlStore:
 
     def build_index(self, class_name: str, keys: Sequence[str]) -> None:
         """Make the index of `keys` unless it is there, while others read and write. Raises ValueError."""
-        name, columns = self.read(lambda transaction: transaction.compiler(transaction.known).index(class_name, keys))
+        name, columns, measured = self.read(lambda transaction: _definition(transaction, class_name, keys))
         with self._connection() as connection:
             try:
                 connection.execute("SET statement_timeout = 0")
@@ -201,8 +205,10 @@ class PostgresqlStore:
                     "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", [name]
                 ).fetchone()
                 if found == (False,):
-                    connection.execute(f"DROP INDEX CONCURRENTLY {name}")
+                    connection.wire.command(f"DROP INDEX CONCURRENTLY {name}".encode())
                 connection.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON objects {columns}")
+                if measured and connection.info.server_version >= EXPRESSION_STATISTICS:
+                    connection.execute(f"CREATE STATISTICS IF NOT EXISTS {_statistics(name)} ON {measured} FROM objects")
                 connection.execute("ANALYZE objects")
             except psycopg.OperationalError as error:
                 _raise_known(error, True)
@@ -213,13 +219,17 @@ class PostgresqlStore:
                     self._configure(connection)
 
     def drop_index(self, class_name: str, keys: Sequence[str]) -> None:
+        # Not by psycopg, which then forgets all prepared statements of the connection, ours among them.
         with self._connection() as connection:
-            connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index_name(class_name, keys)}")
+            name = index_name(class_name, keys)
+            connection.wire.command(f"DROP INDEX CONCURRENTLY IF EXISTS {name}".encode())
+            connection.wire.command(f"DROP STATISTICS IF EXISTS {_statistics(name)}".encode())
 
     def _configure(self, connection: Connection) -> None:
         connection.wire.command(f"SET statement_timeout = {round(self._query_seconds * 1000)}".encode())
         connection.wire.command(f"SET lock_timeout = {LOCK_MS}".encode())
         connection.wire.answer_seconds = self._query_seconds + 1
+        connection.wire.command(f"SET work_mem = '{WORK_MB}MB'".encode())
         connection.wire.command(b"SET jit = off")  # compiling takes longer than these statements do
         # Documents are decoded in one place, for every database.
         set_json_loads(bytes.decode, connection)  # type: ignore[arg-type]  # psycopg calls it with bytes only
@@ -232,6 +242,29 @@ class PostgresqlStore:
             return self._pool.connection()
         except PoolTimeout as error:
             raise StoreUnavailable("no connection is free") from error
+
+
+def _definition(transaction: Transaction, class_name: str, keys: Sequence[str]) -> tuple[str, str, str]:
+    """(name, columns and the rest of an index, the expressions that the planner needs figures of).
+
+    It has none of what a partial index holds, and would guess. Arrays have an index of their elements.
+    """
+    compiler = transaction.compiler(transaction.known)
+    first_type = check_keys(compiler, class_name, keys)
+    if first_type == "Array":
+        columns = f"USING gin ((body -> '{keys[0]}') jsonb_path_ops) WHERE class = {quoted(class_name)}"
+        return index_name(class_name, keys), columns, ""
+    if first_type == "GeoPoint":
+        texts = [compiler.cell(keys[0], "o")]
+    else:
+        texts = [compiler.sort_keys(class_name, (key,), "o")[0][0] for key in keys]
+    measured = ", ".join(f"({text})" for text in texts).replace("o.body", "body")
+    return *definition(compiler, class_name, keys), measured
+
+
+def _statistics(index: str) -> str:
+    """The name of the figures that belong to an index."""
+    return index.replace("index_", "figures_", 1)
 
 
 def _raise_known(error: Exception, is_last: bool) -> None:

@@ -19,7 +19,9 @@ from leanstorage.store import (
     QueryTimeout,
 )
 from leanstorage.store.fragments import Fragment, build
+from leanstorage.store.choice import served_keys
 from leanstorage.store.paths import values_at
+from leanstorage.store.stages import first_newest
 from leanstorage.store.transaction import Transaction
 from leanstorage.store.postgresql.compiler import PostgresqlCompiler
 from leanstorage.store.postgresql.wire import Connection
@@ -70,7 +72,12 @@ class PostgresqlTransaction(Transaction):
         return super().record(kind, key, lock)
 
     def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
-        found = super()._select(self._matched(query), more)
+        query = self._resolved(self._matched(query))
+        indexes = self.known(query.class_name).get("indexes", [])
+        newest = first_newest(query, served_keys(query.where, indexes), self.known)
+        found = super()._select(newest, more) if newest else []
+        if newest is None or len(found) < (query.limit or 0):
+            found = super()._select(query, more)
         if self.connection.wire.wait is not None and sum([len(row[4]) for row in found]) > LOOP_BYTES:
             raise Later
         return found

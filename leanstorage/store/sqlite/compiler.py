@@ -2,17 +2,18 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from leanstorage.store import Json, Path, Query, canonical_text
+from leanstorage.store import Json, Path, Query, canonical_text, choice, grid
+from leanstorage.store.choice import by_order, by_range, top_conditions
 from leanstorage.store.compiler import Compiler
 from leanstorage.store.paths import MISSING, values_at
-from leanstorage.store.fragments import Fragment, Item, bind, build, index_name
+from leanstorage.store.fragments import ALONE_INDEXED, Fragment, Item, bind, build, index_name, quoted
 
 
 class SqliteCompiler(Compiler):
     role_name = "json_extract(o.body, '$.name')"
 
     @staticmethod
-    def text_list(texts: Sequence[str]) -> Fragment:
+    def text_list(texts: Sequence[str | float]) -> Fragment:
         return "(SELECT value FROM json_each(?))", [json.dumps(texts, ensure_ascii=False)]
 
     def limits(self, limit: int | None, skip: int) -> Fragment:
@@ -21,10 +22,45 @@ class SqliteCompiler(Compiler):
     def direction(self, descending: bool) -> str:
         return " DESC" if descending else ""  # NULL sorts first, as LeanCloud has it
 
-    def source(self, query: Query, alias: str) -> str:
+    def source(self, query: Query, alias: str) -> Fragment:
         """The table, with the index to use: without figures about it the planner's guess is often another one."""
-        keys = self._index_of(query)
+        if query.cells:
+            key, ranges = query.cells
+            places = json.dumps([[int(low), int(high)] for low, high in ranges])
+            columns = "json_extract(value, '$[0]') AS low, json_extract(value, '$[1]') AS high"
+            table = f"objects w INDEXED BY {index_name(query.class_name, [key])}"
+            return (
+                f"(SELECT w.* FROM (SELECT {columns} FROM json_each('{places}')) c CROSS JOIN {table} "
+                f"WHERE w.class = {quoted(query.class_name)} AND {self.cell(key, 'w')} BETWEEN c.low AND c.high) {alias}"
+            ), []
+        keys = self._index_of(query, alias)
+        return self._table(query, alias, keys), []
+
+    @staticmethod
+    def _table(query: Query, alias: str, keys: Sequence[str]) -> str:
         return f"objects {alias}" + (f" INDEXED BY {index_name(query.class_name, keys)}" if keys else "")
+
+    def _index_of(self, query: Query, alias: str) -> Sequence[str]:
+        """The keys of the index that serves a query best, () for none.
+
+        It has most of the values that must be equal; or finds few by a range or a list; or the order that is asked for.
+        """
+        others = {node.path for node in top_conditions(query.where)}
+        if others & {("objectId",), ()}:  # by id or by relation there are fewer
+            return ()
+        indexes = [keys for keys in self.indexes(query.class_name) if self.type_of_column(query.class_name, (keys[0],)) not in ALONE_INDEXED]
+        best, _ = by_order(query, indexes)
+        if best:
+            return best
+        in_order: Sequence[str] = ()
+        is_timed = not query.order or len(query.order[0][0]) == 1 and query.order[0][0][0] in ("createdAt", "updatedAt")
+        if query.order and query.limit is not None and not others & {("createdAt",), ("updatedAt",)}:
+            in_order = next((keys for keys in indexes if (keys[0],) == query.order[0][0]), ())
+        is_streamed = query.limit is not None and not query.near and (is_timed or bool(in_order))
+        for keys, key, test in by_range(query, indexes):
+            if not is_streamed or keys[0] != key or self.is_few(query, key, test, alias, self._table(query, alias, keys)):
+                return keys
+        return in_order
 
     def readable(self, alias: str, principals: list[str]) -> Fragment:
         return build(
@@ -131,6 +167,32 @@ class SqliteCompiler(Compiler):
             return build(f"{{}} {operator} {{}}", item["value"], bind(canonical_text(operand)))
         return build(f"{{}} {operator} {{}}", item["value"], number(operand))
 
+    def simple_in(self, item: Item, column_type: str, operands: Sequence[Json]) -> Fragment:
+        if column_type == "Date":
+            return build("{} IN {}", self.iso(item), self.text_list([operand["iso"] for operand in operands]))
+        values = [canonical_text(one) if isinstance(one, dict) else number(one)[1][0] for one in operands]
+        return build("{} IN {}", item["value"], self.text_list(values))
+
+    def place(self, columns: Sequence[Json]) -> Fragment:
+        *rest, body = columns
+        return "(SELECT ? AS id, ? AS created, ? AS updated, ? AS seq, ? AS body)", [*rest, canonical_text(body)]
+
+    def holds(self, class_name: str, key: str, alias: str, operands: Sequence[Json]) -> Fragment | None:
+        """By the table of elements that has the fewest rows for one of the operands; None where all have many."""
+        table = index_name(class_name, [key])
+        for operand in operands:
+            if isinstance(operand, bool) or not isinstance(operand, (str, int, float)):
+                continue
+            found = build(f"SELECT seq FROM {table} WHERE value = {{}}", number(operand))
+            if self.counted is None or self.counted(build(f"SELECT count(*) FROM ({{}} LIMIT {choice.FEW})", found)) < choice.FEW:
+                return build(f"{alias}.seq IN ({{}})", found)
+        return None
+
+    def cell(self, key: str, alias: str) -> str:
+        latitude, longitude = (f"json_extract({alias}.body, '$.\"{key}\".{name}')" for name in ("latitude", "longitude"))
+        row = f"CAST(({latitude} + 90) * {grid.PER_DEGREE} AS INTEGER)"
+        return f"({row} * {grid.ROW} + CAST(({longitude} + 180) * {grid.PER_DEGREE} AS INTEGER))"
+
     def iso(self, item: Item) -> Fragment:
         """The time of a Date column; the same text as an index on it has."""
         text, params = item["value"]
@@ -183,7 +245,7 @@ class SqliteCompiler(Compiler):
 
     def sort_keys(self, class_name: str, path: Path, alias: str) -> list[Fragment]:
         item = self.field(class_name, path, alias)
-        column_type = self._type(class_name, path)
+        column_type = self.type_of_column(class_name, path)
         if column_type == "Date":
             return [self.iso(item)]
         if column_type is not None and column_type not in ("Array", "Object"):

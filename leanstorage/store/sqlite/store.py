@@ -15,8 +15,10 @@ from functools import partial
 from typing import Any
 import regex
 from leanstorage.store import newer_layout, QUERY_SECONDS, Query, QueryTimeout, Result, StoreUnavailable
-from leanstorage.store.fragments import Fragment, index_name
-from leanstorage.store.transaction import Seen, Transaction, settle
+from leanstorage.store.fragments import Fragment
+from leanstorage.store.memory import Seen, settle
+from leanstorage.store.transaction import Transaction
+from leanstorage.store.sqlite import elements
 from leanstorage.store.sqlite.compiler import SqliteCompiler, angle, reached_text
 
 LAYOUT = 1  # of the tables below; raised with every change that an older program must not write to
@@ -141,16 +143,11 @@ class SqliteStore:
                 self._readers.pop().close()
 
     def build_index(self, class_name: str, keys: Sequence[str]) -> None:
-        """Make the index of `keys` unless it is there; writers wait meanwhile. Raises ValueError (Compiler.index)."""
-
-        def work(transaction: Transaction) -> None:
-            name, columns = transaction.compiler(transaction.known).index(class_name, keys)
-            transaction.change(f"CREATE INDEX IF NOT EXISTS {name} ON objects {columns}")
-
-        self.write(work)
+        """Make the index of `keys` unless it is there; writers wait meanwhile. Raises ValueError."""
+        self.write(lambda transaction: elements.build_index(transaction, class_name, keys))
 
     def drop_index(self, class_name: str, keys: Sequence[str]) -> None:
-        self.write(lambda transaction: transaction.change(f"DROP INDEX IF EXISTS {index_name(class_name, keys)}"))
+        self.write(lambda transaction: elements.drop_index(transaction, class_name, keys))
 
     def _commit_waiting(self) -> None:
         jobs: list[_Job] = []

@@ -1,0 +1,26 @@
+"""What the transactions of a process remember for those that come."""
+from collections.abc import Callable
+from typing import Any
+
+from leanstorage.store import Document, Query, Result, Stale
+from leanstorage.store.fragments import Fragment
+
+MAX_STATEMENTS = 1000  # that are remembered
+
+
+class Seen:
+    """What the transactions of a process saw and made last, for those that come."""
+
+    def __init__(self) -> None:
+        self.classes: dict[str, tuple[str, Document]] = {}  # name -> (info as it is stored, info)
+        self.statements: dict[Any, tuple[Query, Document, Fragment]] = {}  # with what each was made of
+
+
+def settle(attempt: Callable[[Seen | None], Result], seen: Seen) -> Result:
+    """What `attempt(seen)` returns; again when it raises Stale, the last time with None, from the database alone."""
+    for memory in (seen, seen):
+        try:
+            return attempt(memory)
+        except Stale:
+            pass
+    return attempt(None)
