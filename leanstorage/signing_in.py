@@ -23,7 +23,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--sms-url", metavar="URL", help="URL that gets each SMS as JSON by POST, signed with LEANSTORAGE_SMS_SECRET"
     )
     for name, what in (("templates", "templates"), ("signs", "signatures")):
-        command.add_argument(f"--sms-{name}", metavar="NAME,...", default="", help=f"{what} that apps may name in requestSmsCode, with commas (default: none)")
+        text = f"{what} that apps may name in requestSmsCode, with commas (default: none)"
+        command.add_argument(f"--sms-{name}", metavar="NAME,...", default="", help=text)
     command.add_argument(
         "--sms-per-address", type=whole(1, 10**9), metavar="N", default=100, help="codes that one address may request per day (default: %(default)s)"
     )
