@@ -89,7 +89,7 @@ def renewed(text: str, tables: Mapping[str, Callable[[str], str]], is_chinese: b
     return text
 
 
-CHINESE_CELLS = {"none": "无", "off": "关", "the table above": "见上表"}
+CHINESE_CELLS = {"none": "无", "off": "关", "the table above": "见上表", "the options of `serve`": "`serve` 的选项"}
 
 
 def translated(new: str, old: str) -> str:

@@ -58,6 +58,14 @@ class DocumentsTest(unittest.TestCase):
                     if anchor:
                         self.assertIn(anchor, slugs(file.read_text()))
 
+    def test_every_page_is_in_the_index(self):
+        for name in ("index.md", "index.zh-CN.md"):
+            index = ROOT / "docs" / name
+            listed = {(index.parent / target).resolve().as_posix().replace(".zh-CN", "") for target, _ in links(index.read_text())}
+            for document in (ROOT / "docs").rglob("*.md"):
+                with self.subTest(index=name, document=document.name):
+                    self.assertIn(document.resolve().as_posix().replace(".zh-CN", ""), {*listed, (ROOT / "docs" / "index.md").as_posix()})
+
     def test_every_setting_is_documented(self):
         """Whatever the app or the storage may read from the environment, by its name in the code."""
         text = (ROOT / "docs" / "configuration.md").read_text()

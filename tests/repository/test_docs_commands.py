@@ -37,11 +37,13 @@ from leanstorage.takeout import exporter
 from tests.leanstorage.service_support import SERVER, open_database
 from tests.leanstorage.storage_support import Storage
 from tests.support import ROOT, clean_environment, free_port, python, running, until
+from tests.repository import test_flask_recipe, test_make_it_yours
 from tests.repository.test_recipes import BLOCK, TUTORIAL, carry_out
 
 READERS_DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 TRANSLATIONS = sorted([ROOT / "README.zh-CN.md", *(ROOT / "docs").glob("*.zh-CN.md")])
-OTHER_RECIPES = ("after-leancloud.md", "make-it-yours.md")  # test_flask_recipe and test_make_it_yours carry them out
+# Pages that a test of their own carries out, with the blocks that it finds in them.
+OTHER_RECIPES = {"after-leancloud.md": test_flask_recipe.BLOCK, "make-it-yours.md": test_make_it_yours.BLOCK}
 DESTRUCTIVE = ("make-it-yours.md",)  # its commands delete files of the tree: its own test has a copy for each section
 FENCE = re.compile(r"^( *)```(.*)\n((?:.*\n)*?)\1```$", re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -657,9 +659,9 @@ class CommandsTest(unittest.TestCase):
                         self.assertEqual(headers, {"Host", "X-Real-IP", "X-Forwarded-Proto"})
                         [megabytes] = re.findall(r"client_max_body_size ([0-9]+)m;", block)
                         self.assertGreater(int(megabytes) << 20, read_settings({}).max_upload_bytes)
-                    elif language.startswith(("python ", "html ", "javascript ")):  # those are carried out by test_recipes
-                        is_carried_out = BLOCK.match(f"```{language}\n{block}```") or document.name.replace(".zh-CN", "") in OTHER_RECIPES
-                        self.assertTrue(is_carried_out)
+                    elif language.startswith(("python ", "html ", "javascript ")):
+                        carried_out = OTHER_RECIPES.get(document.name.replace(".zh-CN", ""), BLOCK)  # else by test_recipes
+                        self.assertTrue(carried_out.match(f"```{language}\n{block}```"))
                     else:
                         self.assertIn(language, ("sh", "crontab"))
 
