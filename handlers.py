@@ -93,7 +93,7 @@ def show_client(environ: WSGIEnvironment) -> Response:
 
 
 def sign_up(environ: WSGIEnvironment) -> Response:
-    """POST {username, password}: 201 {"user": {"id", "username"}}, logged in; 409 for a taken name."""
+    """POST {username, password}: 201 {"user": {"id", "username"}} and logged in; a taken name is 409."""
     username, password = _credentials(messages.json_object(environ))
     return json_response(HTTPStatus.CREATED, {"user": users.sign_up(username, password)})
 
