@@ -60,8 +60,8 @@ class CITest(unittest.TestCase):
     def test_release_stops_before_it_builds_what_is_not_committed_or_not_in_the_changelog(self):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            (folder / ".ci").mkdir()
-            for file in (".ci/release", "pyproject.toml"):
+            for file in (".ci/release", "pyproject.toml", "leanstorage/__init__.py"):
+                (folder / file).parent.mkdir(exist_ok=True)
                 shutil.copy(ROOT / file, folder / file)
             (folder / "CHANGELOG.md").write_text("# Changelog\n\n## [0.0.1] - 2026-01-01\n- first\n")
             git = ["git", "-C", name, "-c", "user.name=a", "-c", "user.email=a@example.com"]
