@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import random
 import re
 import signal
@@ -23,6 +22,7 @@ from leanstorage.rules.values import pointer
 from leanstorage.takeout import exporter, leave, remote
 from leanstorage.takeout.report import Report
 from tests.leanstorage.storage_support import StorageTestCase
+from tests.support import clean_environment
 from tests.leanstorage.test_takeout_pull import Clock
 
 JSON, HTML, TEXT = ({"Content-Type": name} for name in ("application/json", "text/html", "text/plain"))
@@ -186,12 +186,11 @@ class LeaveTestCase(StorageTestCase):
 
 class KilledTest(LeaveTestCase):
     def start_leave(self, url):
-        environment = {
-            **os.environ,
-            "LEANSTORAGE_DATA": str(self.folder / "target"),
-            "LEANSTORAGE_SOURCE_ID": self.source.keys["id"],
-            "LEANSTORAGE_SOURCE_MASTER_KEY": self.source.keys["master_key"],
-        }
+        environment = clean_environment(
+            LEANSTORAGE_DATA=self.folder / "target",
+            LEANSTORAGE_SOURCE_ID=self.source.keys["id"],
+            LEANSTORAGE_SOURCE_MASTER_KEY=self.source.keys["master_key"],
+        )
         command = [sys.executable, "-W", "error", "-m", "leanstorage", "leave", "--from", url, "--files"]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
