@@ -11,7 +11,9 @@ from leanstorage.__main__ import parser
 from leanstorage.resources import files, objects
 from leanstorage.rules import passwords, rendering
 from leanwsgi import messages
+from leanstorage.store.paths import values_at
 from leanstorage.store.sqlite import store as sqlite_store
+from leanstorage.store.sqlite.compiler import reached_text
 from tests.leanstorage.service_support import KEYS, pointer, ServiceTestCase
 from tests.leanstorage.storage_support import StorageTestCase
 from tests.leanstorage.test_hooks import HookCase
@@ -168,6 +170,31 @@ class ListTest(ServiceTestCase):
             self.make("Order", n=number)
         found = self.find("Order", order=",".join(["-n", "n"] * 200))
         self.assertEqual([row["n"] for row in found], [3, 2, 1])
+
+
+class NestedTest(ServiceTestCase):
+    def nested(self, levels, value):
+        for _ in range(levels):
+            value = [{"0": value}]
+        return value
+
+    def test_numbers_in_a_key_do_not_multiply_what_is_looked_at(self):
+        """By `0` an element is reached, and its key `0`: 40 of them would be reached in 2 to the power of 40 ways."""
+        self.assertLess(len(list(values_at(self.nested(20, 1), ("0",) * 20))), 200)
+        levels = 45
+        one = self.make("Nested", a=self.nested(levels, 7))
+        for operand, found in ((7, [one]), (8, []), ({"$gt": 6}, [one]), ({"$in": [7]}, [one]), ({"$exists": True}, [one])):
+            with self.subTest(operand):
+                rows = self.find("Nested", {".".join(["a", *["0"] * levels]): operand})
+                self.assertEqual([row["objectId"] for row in rows], found)
+
+    def test_what_a_key_reaches_is_bounded_in_size(self):
+        with mock.patch("leanstorage.store.sqlite.compiler.MAX_REACHED", 1000):
+            text = json.dumps(self.nested(20, "x" * 100))
+            path = json.dumps(["0"] * 20)
+            self.assertRaises(TimeoutError, reached_text, lambda: False, text, path, True)
+        self.assertRaises(TimeoutError, reached_text, lambda: True, text, path, True)
+        self.assertIn("xxx", reached_text(lambda: False, text, path, True))
 
 
 class CountingTest(ServiceTestCase):
