@@ -181,6 +181,12 @@ class FlowTest(SmsTestCase):
         self.assertEqual(sent["variables"], {"date": "2014 年 10 月 31 号"})
         self.assertIn(sent["code"], sent["text"])
 
+    def test_minutes_are_a_number_of_any_length_or_nothing(self):
+        for index, (ttl, minutes) in enumerate((("9" * 5000, 10), ("0" * 5000, 10), ("3", 3), ("-1", 10), ("²", 10), (None, 10))):
+            with self.subTest(str(ttl)[:9]):
+                self.ask("sms", f"1860000{1600 + index}", ttl=ttl)
+                self.assertEqual(self.sent[-1]["minutes"], minutes)
+
 
 class HooksTest(SmsTestCase):
     def setUp(self):
