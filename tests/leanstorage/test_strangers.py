@@ -8,7 +8,7 @@ from unittest import mock
 from urllib.parse import urlencode
 
 from leanstorage.__main__ import parser
-from leanstorage.resources import files, objects
+from leanstorage.resources import files, mail, objects
 from leanstorage.rules import passwords, rendering
 from leanwsgi import messages
 from leanstorage.store.paths import values_at
@@ -255,6 +255,29 @@ class CountingTest(ServiceTestCase):
             master = {**APP, "X-LC-Key": KEYS["master_key"] + ",master"}
             self.assertEqual(sign_up(7, "10.7.1.1", master), 201)
             self.assertEqual([sign_up(number, "127.0.0.1") for number in range(10, 15)], [201] * 5)
+
+    def test_address_that_has_too_many_mails_sent_is_429_and_its_addresses_get_none(self):
+        user = self.user("postman")
+        options = self.service.options
+
+        def write(number, address, headers=APP):
+            body = json.dumps({"email": f"victim{number}@example.com"}).encode()
+            headers = {**headers, "X-LC-Session": user["sessionToken"]}
+            self.raw("PUT", f"/1.1/users/{user['objectId']}", body, headers, REMOTE_ADDR=address)
+            return len(mail.outbox(self.service.store))
+
+        def ask(address):
+            body = json.dumps({"email": "nobody@example.com"}).encode()
+            return self.raw("POST", "/1.1/requestPasswordReset", body, APP, REMOTE_ADDR=address).status
+
+        more = {"verify_emails": True, "public_url": "https://storage.example", "max_mails_per_address": 3}
+        with mock.patch.multiple(options, **more), redirect_stderr(io.StringIO()) as log:
+            self.assertEqual([write(number, "10.7.2.1") for number in range(6)], [1, 2, 3, 3, 3, 3])
+            self.assertEqual(ask("10.7.2.1"), 429)
+            self.assertEqual([ask("10.7.2.2") for _ in range(4)], [400, 400, 400, 429])
+            self.assertEqual(write(7, "10.7.2.3"), 4)
+            self.assertEqual([write(number, "127.0.0.1") for number in range(10, 15)], [5, 6, 7, 8, 9])
+        self.assertEqual(log.getvalue().count("\n"), 1)  # one line, not one for each
 
     def test_address_with_a_zone_is_the_proxys(self):
         zones = [f"fe80::1%{number}" for number in range(3)]
