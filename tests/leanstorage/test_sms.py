@@ -7,6 +7,7 @@ import re
 import threading
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 from leanstorage.engine import hooks
 from leanstorage.outside.sms import LATER, NEVER, SENT, LocalSender, Sender
@@ -298,6 +299,20 @@ class CodeTest(SmsTestCase):
         code = self.ask("login", "18610000005")
         self.api("PUT", f"/users/{user['objectId']}", {"mobilePhoneNumber": "18610000006"}, session=user["sessionToken"])
         self.code(603, "POST", "/login", {"mobilePhoneNumber": "18610000005", "smsCode": code})
+
+    def test_number_that_changes_during_a_log_in_is_not_verified_by_the_code_of_the_old_one(self):
+        user = self.person("swift", "18600000170", verified=False)
+        code, take = self.ask("sms", "18600000170"), sms_codes.take
+
+        def taken(*arguments):
+            record = take(*arguments)
+            path, body = f"/users/{user['objectId']}", {"mobilePhoneNumber": "18600000171"}
+            self.api("PUT", path, body, session=user["sessionToken"])
+            return record
+
+        with mock.patch.object(sms_codes, "take", taken):
+            self.code(603, "POST", "/usersByMobilePhone", {"mobilePhoneNumber": "18600000170", "smsCode": code})
+        self.assertFalse(self.get("_User", user["objectId"])["mobilePhoneVerified"])
 
     def test_code_is_stored_as_a_keyed_hash_alone(self):
         code = self.ask("sms", "18610000007")
