@@ -6,7 +6,9 @@ in one transaction, whose commit alone goes to a thread. What turns out to wait 
 again on a thread: the same code with the same checks, only another store under it.
 """
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn, cast
 from wsgiref.types import WSGIEnvironment
@@ -20,6 +22,10 @@ from leanwsgi.messages import BytesResponse
 
 CALL_SECONDS = 0.003  # of one statement
 MAX_BODY_BYTES = 1 << 16
+# Of the processor's time, for one call. A single object of megabytes takes it, and no clock ends SQLite in the midst of one.
+SLOW_SECONDS = 0.05
+AWAY_SECONDS = 60  # for which calls to a class are a thread's, after one like that
+MAX_AWAY = 1000  # classes
 # `files` is another name of `_File`, and has rules of its own like the system classes, which begin with `_`.
 PATH = re.compile(r"/+1\.1/classes/(?!files(?:/|$))([A-Za-z][A-Za-z0-9_]*)(/[A-Za-z0-9]+)?")
 WRITES = {"POST": False, "PUT": True, "DELETE": True}  # whether the path ends in an id
@@ -39,6 +45,7 @@ class Quick:
         self._service = service
         self._sqlite = cast(SqliteStore, service.store)  # unless it is a WaitingQuick, which never asks it
         self._reader = _on(_Store(self._read, _wait), service)
+        self._away: dict[str, float] = {}  # until when calls to a class are not for the loop
 
     def kind(self, method: str, path: str, length: int) -> str | None:
         """`call`, `write` for one that is made in a group, or None for a call that belongs on a thread.
@@ -46,7 +53,7 @@ class Quick:
         `length` is that of the body in bytes.
         """
         found = PATH.fullmatch(path)
-        if found is None or length > MAX_BODY_BYTES:
+        if found is None or length > MAX_BODY_BYTES or self._is_away(found.group(1)):
             return None
         if method == "GET":
             return "call"
@@ -57,7 +64,23 @@ class Quick:
 
     def call(self, environ: WSGIEnvironment, answered: Callable[[BytesResponse | None], None]) -> None:
         """Call `answered(answer)`, at once or in a later turn: (status, headers, body), or None if a thread has to."""
-        answered(_answer(self._reader, environ))
+        with self.measured(environ):
+            answer = _answer(self._reader, environ)
+        answered(answer)
+
+    @contextmanager
+    def measured(self, environ: WSGIEnvironment) -> Iterator[None]:
+        """For a `with` around a call on the loop: one that keeps everybody waiting is the last to its class for a while."""
+        started = time.thread_time()
+        yield
+        found = PATH.fullmatch(environ["PATH_INFO"])
+        if found and time.thread_time() - started > SLOW_SECONDS:
+            if len(self._away) >= MAX_AWAY:
+                self._away.clear()
+            self._away[found.group(1)] = time.monotonic() + AWAY_SECONDS
+
+    def _is_away(self, class_name: str) -> bool:
+        return bool(self._away) and self._away.get(class_name, 0.0) > time.monotonic()
 
     def check(self, answered: Callable[[Exception | None], None]) -> None:
         """Ask the database on the loop, and call `answered(what went wrong or None)`, at once or in a later turn."""
@@ -72,7 +95,7 @@ class Quick:
     def open_group(self) -> "Group | None":
         """A Group for the writes at hand, or None while another writer is at work or waits."""
         transaction = self._sqlite.open_group(CALL_SECONDS)
-        return None if transaction is None else Group(self._service, transaction)
+        return None if transaction is None else Group(self._service, transaction, self.measured)
 
     def _read(self, work: Callable[[Transaction], Result]) -> Result:
         return self._sqlite.read(work, CALL_SECONDS)
@@ -131,9 +154,12 @@ def _trouble(read: Callable[[Callable[[Transaction], Any]], Any]) -> Exception |
 class Group:
     """Writes that are committed together; their answers may be sent after `commit`, and only then."""
 
-    def __init__(self, service: Service, transaction: SqliteGroup) -> None:
+    def __init__(
+        self, service: Service, transaction: SqliteGroup, measured: Callable[[WSGIEnvironment], AbstractContextManager[None]]
+    ) -> None:
         self._engine = service.engine
         self._transaction = transaction
+        self._measured = measured
         run = transaction.run
         self._service = _on(_Store(run, run), service)
 
@@ -145,7 +171,8 @@ class Group:
         try:
             self._transaction.begin()
             try:
-                answer = _answer(self._service, environ)
+                with self._measured(environ):
+                    answer = _answer(self._service, environ)
             finally:
                 self._transaction.end(answer is not None and answer[0] < 300)
         except StoreUnavailable:  # the whole group is undone; its commit will say so

@@ -111,9 +111,12 @@ class Command:
         self._running: set[subprocess.Popen[bytes]] = set()
 
     def deliver(self, data: bytes) -> str:
-        process = subprocess.Popen(
-            self._command, shell=True, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
-        )
+        try:
+            process = subprocess.Popen(
+                self._command, shell=True, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError:  # no process, or no memory, is left
+            return LATER
         self._running.add(process)
         try:
             process.communicate(data, self._seconds)

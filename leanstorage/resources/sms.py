@@ -117,11 +117,11 @@ def sign_up_or_log_in(call: Call) -> Answer:
     user_id = _owner(call, phone)
     if user_id is None:
         return _sign_up(call, phone, code)
-    sms_codes.take(call, "sms", phone, code)
+    record = sms_codes.take(call, "sms", phone, code)
 
     def work(transaction: Transaction) -> None:
-        row = transaction.get("_User", user_id, lock=True)
-        if row is not None and not row.body.get(VERIFIED):
+        row = _receiver(transaction, {**record, "user": user_id})  # whose number may be another one by now, and not proven
+        if not row.body.get(VERIFIED):
             _mark_verified(transaction, row)
 
     call.service.store.write(work)

@@ -168,7 +168,8 @@ def _message(call: Call, purpose: str, phone: str) -> Document:
     if sign is not None and not (sender and isinstance(sign, str) and sign in sender.signs):
         raise StorageError(Code.NO_SMS_SIGN)
     ttl = str(body.get("ttl", MINUTES))
-    minutes = min(int(ttl), MINUTES) if ttl.isascii() and ttl.isdigit() and 0 < int(ttl[:9]) else MINUTES
+    # Of its first digits: int() raises an error for thousands of them.
+    minutes = min(int(ttl[:9]), MINUTES) if ttl.isascii() and ttl.isdigit() and int(ttl[:9]) else MINUTES
     kind = "voice" if body.get("smsType") == "voice" else "sms"
     message = {"id": secrets.token_hex(8), "to": phone, "purpose": purpose, "minutes": minutes, "type": kind}
     return {**message, "template": template, "sign": sign, "variables": _variables(body) if purpose == "sms" else {}}

@@ -188,7 +188,7 @@ def _counter(transaction: Transaction, owner: str, kind: str, name: str) -> int:
 
 
 def _receivers(transaction: Transaction, call: Call, class_name: str, where: Json, key: Json) -> list[str]:
-    """Ids of the users that match, or that the matching rows point to by `key` (a list of followers).
+    """Ids of the users that match, or that the matching rows point to by `key` (a list of followers), each once.
 
     Who is sent a private status can be read from it, so to choose receivers is to find them: raises 403 where the
     caller may not. Users whose ids or names are known need no more than `get` (the SDK's own suite sends to a name, and
@@ -204,7 +204,7 @@ def _receivers(transaction: Transaction, call: Call, class_name: str, where: Jso
         return [row.id for row in rows if acl.allows(row.acl, "read", principals)]
     values = [row.body.get(str(key).split(",")[0]) for row in rows]
     pointers = [value for value in values if isinstance(value, dict) and value.get("__type") == "Pointer"]
-    return [value["objectId"] for value in pointers if value["className"] == "_User"]
+    return list(dict.fromkeys(value["objectId"] for value in pointers if value["className"] == "_User"))
 
 
 def _names_its_users(class_name: str, where: Json) -> bool:

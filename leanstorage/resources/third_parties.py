@@ -1,7 +1,7 @@
 """Accounts of third parties (authData): which are believed, and whose they are. Protocol section 5.6."""
 import hashlib
 from leanstorage.engine import hooks
-from leanstorage.rules import values
+from leanstorage.rules import attempts, values
 from leanstorage.rules.call import Call
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Document, Json, Transaction
@@ -55,12 +55,12 @@ def checked_auth(call: Call, auth_data: Document, stored: Json = None) -> Docume
     """authData that this server may believe. What the user itself has `stored` is believed as it is.
 
     Third parties that can be asked are asked. Then the onAuthData hook decides; without one only what was asked for or is
-    of trusted providers gets through. Raises 251, 252.
+    of trusted providers gets through. Raises 251, 252, 429.
     """
     known = stored if isinstance(stored, dict) else {}
     fresh = {name for name, data in auth_data.items() if data and known.get(name) != values.normalise(data)}
     asked = {name for name in fresh if _can_be_asked(call, name, auth_data[name])}
-    auth_data = {name: call.service.providers[name](data) if name in asked else data for name, data in auth_data.items()}
+    auth_data = {name: _asked(call, name, data) if name in asked else data for name, data in auth_data.items()}
     answer = hooks.user_hook(
         call,
         "__on_authdata__User",
@@ -83,6 +83,21 @@ def checked_auth(call: Call, auth_data: Document, stored: Json = None) -> Docume
 def _can_be_asked(call: Call, provider: str, data: Json) -> bool:
     """Whether the provider has to say so itself. The master is believed, unless it brings a code and no id."""
     return provider in call.service.providers and not (call.caller.is_master and identity_of(data))
+
+
+def _asked(call: Call, provider: str, data: Json) -> Json:
+    """What the provider says. Refusals count as wrong passwords do: each is a call that the app's account there has fewer of."""
+    caller, store = call.caller, call.service.store
+    is_limited = not caller.has_hook_key and bool(caller.address)
+    if is_limited:
+        limit = call.service.options.max_logins_per_address
+        store.read(lambda transaction: attempts.refuse_address(transaction, caller.block, limit))
+    try:
+        return call.service.providers[provider](data)
+    except StorageError as error:
+        if is_limited and error.kind is not Code.AUTH_UNTRUSTED:  # which is nobody's guess: it could not be asked
+            store.write(lambda transaction: attempts.count_address(transaction, caller.block))
+        raise
 
 
 def _check_trusted(call: Call, provider: str, data: Json) -> None:

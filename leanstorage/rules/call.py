@@ -49,6 +49,7 @@ class Options:
     andx_key: str | None = None
     max_logins_per_address: int = 100  # failures in 15 minutes
     max_signups_per_address: int = 500  # an hour, by one process
+    max_mails_per_address: int = 500  # that are asked for in an hour, likewise
     trusted_proxy: frozenset[str] = frozenset(LOOPBACK)  # addresses whose X-Real-IP is believed, or "*"
     max_requests_per_minute: int = 6000  # of one address, by one process; 0 for no limit
 
@@ -155,6 +156,7 @@ class Service:
     hashing: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_HASHING))
     traffic: Traffic = field(default_factory=Traffic)
     sign_ups: Traffic = field(default_factory=lambda: Traffic(HOUR_SECONDS))
+    mails: Traffic = field(default_factory=lambda: Traffic(HOUR_SECONDS))
     trouble: Trouble = field(default_factory=Trouble)
     observer: Any = None  # an http.observer.Observer, when requests are counted or logged
     sms: SmsSender | None = None
@@ -260,8 +262,17 @@ def limit_traffic(service: Service, address: str, has_hook_key: bool, number: in
 
 def limit_sign_ups(call: "Call") -> None:
     """Count a new user; raise 429 for an address that makes too many."""
+    _limit_hour(call, call.service.sign_ups, call.service.options.max_signups_per_address)
+
+
+def limit_mails(call: "Call") -> None:
+    """Count an e-mail that somebody has sent, to whomever; raise 429 for an address that has too many sent."""
+    _limit_hour(call, call.service.mails, call.service.options.max_mails_per_address)
+
+
+def _limit_hour(call: "Call", counted: Traffic, limit: int) -> None:
     if not call.caller.is_master and _is_limited(call.service, call.caller.address, call.caller.has_hook_key):
-        if call.service.sign_ups.count(call.caller.block, 1) > call.service.options.max_signups_per_address:
+        if counted.count(call.caller.block, 1) > limit:
             raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", str(HOUR_SECONDS))])
 
 

@@ -2,6 +2,9 @@
 
 A name reaches into an object, and into each object of an array. A number is also the place of an element, and then the
 element is meant as it is: an array that a number leads to stands for itself, any other also for each of its elements.
+
+A name that is a number leads to one place by two ways, so that N of them would by 2 to the power of N: each place is
+looked at once for each rest of the path.
 """
 import re
 from collections.abc import Iterator
@@ -18,24 +21,33 @@ class _Missing:
 MISSING = _Missing()
 
 
-def reached(value: Json, path: Path) -> Iterator[tuple[Json, bool]]:
-    """(what is reached or MISSING, whether its elements are meant as well) for a value and the rest of a path."""
+def reached(value: Json, path: Path, seen: set[tuple[int, int]] | None = None) -> Iterator[tuple[Json, bool]]:
+    """(what is reached or MISSING, whether its elements are meant as well) for a value and the rest of a path.
+
+    `seen` holds the places that were looked at, by identity and the length of the rest.
+    """
+    seen = set() if seen is None else seen
+    if isinstance(value, (dict, list)):
+        place = (id(value), len(path))
+        if place in seen:
+            return
+        seen.add(place)
     if not path:
         yield value, True
     elif isinstance(value, dict):
-        yield from reached(value.get(path[0], MISSING), path[1:])
+        yield from reached(value.get(path[0], MISSING), path[1:], seen)
     elif not isinstance(value, list):
         yield MISSING, True
     else:
         for element in value:
             if isinstance(element, dict):
-                yield from reached(element, path)
-        place = int(path[0]) if INDEX.fullmatch(path[0]) else len(value)
-        if place < len(value):
+                yield from reached(element, path, seen)
+        index = int(path[0]) if INDEX.fullmatch(path[0]) else len(value)
+        if index < len(value):
             if len(path) == 1:
-                yield value[place], False
-            elif isinstance(value[place], (dict, list)):
-                yield from reached(value[place], path[1:])
+                yield value[index], False
+            elif isinstance(value[index], (dict, list)):
+                yield from reached(value[index], path[1:], seen)
 
 
 def values_at(value: Json, path: Path, is_spread: bool = True) -> Iterator[Json]:

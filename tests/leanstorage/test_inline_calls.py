@@ -1,8 +1,10 @@
 """Quick calls: which there are, and that one that begins on the loop and ends on a thread is the same call."""
+import time
 import unittest
 from unittest import mock
 
-from tests.leanstorage.service_support import KEYS, QuickApplication, ServiceTestCase
+from leanstorage.http import inline_calls
+from tests.leanstorage.service_support import KEYS, QuickApplication, SERVER, ServiceTestCase
 
 THERE = "8.8.8.8"
 
@@ -64,6 +66,29 @@ class QuickTest(ServiceTestCase):
                 for _ in range(6)
             ]
         self.assertEqual(statuses, [200] * 4 + [429] * 2)
+
+    @unittest.skipIf(SERVER, "PostgreSQL's loop waits for nobody's objects")
+    def test_class_whose_calls_keep_the_loop_busy_is_a_threads_for_a_while(self):
+        quick = self.application.quick
+        object_id = self.make("Heavy", n=0)
+        calls = (
+            lambda: self.find("Heavy", {"n": 1}),
+            lambda: self.api("PUT", f"/classes/Heavy/{object_id}", {"n": 2}, 200),
+        )
+        for call in calls:
+            with mock.patch.object(inline_calls, "SLOW_SECONDS", 100):
+                call()
+            self.assertEqual(quick.kind("GET", "/1.1/classes/Heavy", 0), "call")
+            with mock.patch.object(inline_calls, "SLOW_SECONDS", 0):
+                call()
+            kinds = [quick.kind(method, f"/1.1/classes/{name}", 0) for method, name in (("GET", "Heavy"), ("POST", "Heavy"), ("GET", "Light"))]
+            self.assertEqual(kinds, [None, None, "call"])
+            before = self.application.answered
+            call()
+            self.assertEqual(self.application.answered, before)
+            with mock.patch.object(inline_calls.time, "monotonic", return_value=time.monotonic() + inline_calls.AWAY_SECONDS + 1):
+                self.assertEqual(quick.kind("GET", "/1.1/classes/Heavy", 0), "call")
+            quick._away.clear()
 
 
 if __name__ == "__main__":

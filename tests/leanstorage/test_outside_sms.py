@@ -57,6 +57,9 @@ class CommandTest(unittest.TestCase):
         self.assertEqual(Command(f"cat > '{file}'").deliver(json.dumps(MESSAGE).encode()), SENT)
         self.assertEqual(json.loads(file.read_text()), MESSAGE)
 
+    def test_command_that_cannot_be_started_is_tried_again_later(self):
+        self.assertEqual(Command("true #" + "x" * (1 << 20)).deliver(b"{}"), LATER)  # longer than the system takes
+
     def test_command_that_fails_or_hangs_is_tried_again_later(self):
         self.assertEqual(Command("exit 3").deliver(b"{}"), LATER)
         file = self.folder / "lock"

@@ -17,7 +17,7 @@ import requests
 
 from leanstorage.outside import providers
 from leanstorage.outside.providers import provider_of
-from tests.leanstorage.service_support import ServiceTestCase
+from tests.leanstorage.service_support import KEYS, ServiceTestCase
 from tests.leanstorage.third_party_server import APP, SECRET, ThirdParties, token_times
 from tests.support import ROOT, clean_environment, python
 
@@ -111,6 +111,21 @@ class AskTest(ProvidersTestCase):
         for code, provider, data in rows:
             with self.subTest(provider=provider, data=str(data)[:60]):
                 self.refused(code, provider, data)
+
+    def test_address_that_is_refused_too_often_is_429_and_nobody_is_asked(self):
+        def sign_in(code, address):
+            headers = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"], "Content-Type": "application/json"}
+            body = json.dumps({"authData": {"lc_weapp": {"code": code}}}).encode()
+            return self.raw("POST", "/1.1/users", body, headers, REMOTE_ADDR=address).status
+
+        with unittest.mock.patch.object(self.service.options, "max_logins_per_address", 3):
+            self.assertEqual([sign_in("made up", "10.9.1.1") for _ in range(5)], [400, 400, 400, 429, 429])
+            self.assertEqual(len(self.third.asked), 3)
+            self.assertEqual(sign_in("good", "10.9.1.1"), 429)
+            self.assertLess(sign_in("good", "10.9.1.2"), 300)
+            self.third.state = "down"
+            with contextlib.redirect_stderr(io.StringIO()):
+                self.assertEqual([sign_in("good", "10.9.1.3") for _ in range(5)], [400] * 5)  # no guesses of the address's
 
     def test_id_beside_the_one_that_was_asked_for_counts_for_nothing(self):
         victim = self.api("POST", "/users", {"authData": {"weixin": {"openid": "o-victim"}}}, 201, master=True)

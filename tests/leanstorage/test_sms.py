@@ -7,6 +7,7 @@ import re
 import threading
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 from leanstorage.engine import hooks
 from leanstorage.outside.sms import LATER, NEVER, SENT, LocalSender, Sender
@@ -181,6 +182,12 @@ class FlowTest(SmsTestCase):
         self.assertEqual(sent["variables"], {"date": "2014 年 10 月 31 号"})
         self.assertIn(sent["code"], sent["text"])
 
+    def test_minutes_are_a_number_of_any_length_or_nothing(self):
+        for index, (ttl, minutes) in enumerate((("9" * 5000, 10), ("0" * 5000, 10), ("3", 3), ("-1", 10), ("²", 10), (None, 10))):
+            with self.subTest(str(ttl)[:9]):
+                self.ask("sms", f"1860000{1600 + index}", ttl=ttl)
+                self.assertEqual(self.sent[-1]["minutes"], minutes)
+
 
 class HooksTest(SmsTestCase):
     def setUp(self):
@@ -292,6 +299,20 @@ class CodeTest(SmsTestCase):
         code = self.ask("login", "18610000005")
         self.api("PUT", f"/users/{user['objectId']}", {"mobilePhoneNumber": "18610000006"}, session=user["sessionToken"])
         self.code(603, "POST", "/login", {"mobilePhoneNumber": "18610000005", "smsCode": code})
+
+    def test_number_that_changes_during_a_log_in_is_not_verified_by_the_code_of_the_old_one(self):
+        user = self.person("swift", "18600000170", verified=False)
+        code, take = self.ask("sms", "18600000170"), sms_codes.take
+
+        def taken(*arguments):
+            record = take(*arguments)
+            path, body = f"/users/{user['objectId']}", {"mobilePhoneNumber": "18600000171"}
+            self.api("PUT", path, body, session=user["sessionToken"])
+            return record
+
+        with mock.patch.object(sms_codes, "take", taken):
+            self.code(603, "POST", "/usersByMobilePhone", {"mobilePhoneNumber": "18600000170", "smsCode": code})
+        self.assertFalse(self.get("_User", user["objectId"])["mobilePhoneVerified"])
 
     def test_code_is_stored_as_a_keyed_hash_alone(self):
         code = self.ask("sms", "18610000007")

@@ -46,6 +46,13 @@ class InboxTest(InboxCase):
         self.assertEqual((self.shown(self.star), self.shown()), ([1], [2, 1]))
         self.assertEqual(self.shown(self.star, inboxType="other"), [])
 
+    def test_receiver_whom_many_rows_point_to_gets_it_once(self):
+        for _ in range(3):
+            self.make(f"Fans{self.number}", p=pointer("_User", self.fan["objectId"]))
+        body = {"data": {"n": 1}, "query": {"className": f"Fans{self.number}", "keys": "p"}}
+        self.api("POST", "/statuses", body, 201, session=self.star["sessionToken"])
+        self.assertEqual((self.shown(), self.counted(self.fan)), ([1], {"total": 1, "unread": 1}))
+
     def test_options_of_a_query_hold(self):
         for n in range(6):
             self.send(n=n, kind="even" if n % 2 == 0 else "odd", long="x")

@@ -8,10 +8,12 @@ from unittest import mock
 from urllib.parse import urlencode
 
 from leanstorage.__main__ import parser
-from leanstorage.resources import files, objects
+from leanstorage.resources import files, mail, objects
 from leanstorage.rules import passwords, rendering
 from leanwsgi import messages
+from leanstorage.store.paths import values_at
 from leanstorage.store.sqlite import store as sqlite_store
+from leanstorage.store.sqlite.compiler import reached_text
 from tests.leanstorage.service_support import KEYS, pointer, ServiceTestCase
 from tests.leanstorage.storage_support import StorageTestCase
 from tests.leanstorage.test_hooks import HookCase
@@ -170,6 +172,31 @@ class ListTest(ServiceTestCase):
         self.assertEqual([row["n"] for row in found], [3, 2, 1])
 
 
+class NestedTest(ServiceTestCase):
+    def nested(self, levels, value):
+        for _ in range(levels):
+            value = [{"0": value}]
+        return value
+
+    def test_numbers_in_a_key_do_not_multiply_what_is_looked_at(self):
+        """By `0` an element is reached, and its key `0`: 40 of them would be reached in 2 to the power of 40 ways."""
+        self.assertLess(len(list(values_at(self.nested(20, 1), ("0",) * 20))), 200)
+        levels = 45
+        one = self.make("Nested", a=self.nested(levels, 7))
+        for operand, found in ((7, [one]), (8, []), ({"$gt": 6}, [one]), ({"$in": [7]}, [one]), ({"$exists": True}, [one])):
+            with self.subTest(operand):
+                rows = self.find("Nested", {".".join(["a", *["0"] * levels]): operand})
+                self.assertEqual([row["objectId"] for row in rows], found)
+
+    def test_what_a_key_reaches_is_bounded_in_size(self):
+        with mock.patch("leanstorage.store.sqlite.compiler.MAX_REACHED", 1000):
+            text = json.dumps(self.nested(20, "x" * 100))
+            path = json.dumps(["0"] * 20)
+            self.assertRaises(TimeoutError, reached_text, lambda: False, text, path, True)
+        self.assertRaises(TimeoutError, reached_text, lambda: True, text, path, True)
+        self.assertIn("xxx", reached_text(lambda: False, text, path, True))
+
+
 class CountingTest(ServiceTestCase):
     def statuses(self, path, addresses, method="GET", data=b"", peer="10.1.1.1"):
         return [self.raw(method, path, data, APP, REMOTE_ADDR=peer, HTTP_X_REAL_IP=text).status for text in addresses]
@@ -228,6 +255,29 @@ class CountingTest(ServiceTestCase):
             master = {**APP, "X-LC-Key": KEYS["master_key"] + ",master"}
             self.assertEqual(sign_up(7, "10.7.1.1", master), 201)
             self.assertEqual([sign_up(number, "127.0.0.1") for number in range(10, 15)], [201] * 5)
+
+    def test_address_that_has_too_many_mails_sent_is_429_and_its_addresses_get_none(self):
+        user = self.user("postman")
+        options = self.service.options
+
+        def write(number, address, headers=APP):
+            body = json.dumps({"email": f"victim{number}@example.com"}).encode()
+            headers = {**headers, "X-LC-Session": user["sessionToken"]}
+            self.raw("PUT", f"/1.1/users/{user['objectId']}", body, headers, REMOTE_ADDR=address)
+            return len(mail.outbox(self.service.store))
+
+        def ask(address):
+            body = json.dumps({"email": "nobody@example.com"}).encode()
+            return self.raw("POST", "/1.1/requestPasswordReset", body, APP, REMOTE_ADDR=address).status
+
+        more = {"verify_emails": True, "public_url": "https://storage.example", "max_mails_per_address": 3}
+        with mock.patch.multiple(options, **more), redirect_stderr(io.StringIO()) as log:
+            self.assertEqual([write(number, "10.7.2.1") for number in range(6)], [1, 2, 3, 3, 3, 3])
+            self.assertEqual(ask("10.7.2.1"), 429)
+            self.assertEqual([ask("10.7.2.2") for _ in range(4)], [400, 400, 400, 429])
+            self.assertEqual(write(7, "10.7.2.3"), 4)
+            self.assertEqual([write(number, "127.0.0.1") for number in range(10, 15)], [5, 6, 7, 8, 9])
+        self.assertEqual(log.getvalue().count("\n"), 1)  # one line, not one for each
 
     def test_address_with_a_zone_is_the_proxys(self):
         zones = [f"fe80::1%{number}" for number in range(3)]

@@ -82,6 +82,8 @@ class PostgresqlCompiler(Compiler):
         places = [part if INDEX.fullmatch(part) else "" for part in path]
         text, params = build(REACHED, column, bind(list(path)), bind(list(path)))
         if any(places):
+            # By a number one place is reached in two ways: UNION keeps one, or N numbers would make 2 to the power of N.
+            text = text.replace(" UNION ALL ", " UNION ", 1)
             text, params = text + PLACES.format(len(path)), [*params, places]
         text, params = text + f") s(v, is_whole) WHERE r.n < {len(path)}) SELECT r.v FROM r WHERE r.n = {len(path)}", params
         if is_spread:

@@ -8,6 +8,8 @@ from leanstorage.store.compiler import Compiler
 from leanstorage.store.paths import MISSING, values_at
 from leanstorage.store.fragments import ALONE_INDEXED, Fragment, Item, bind, build, index_name, quoted
 
+MAX_REACHED = 64 << 20  # characters of what one path reaches in one object
+
 
 class SqliteCompiler(Compiler):
     role_name = "json_extract(o.body, '$.name')"
@@ -260,11 +262,21 @@ class SqliteCompiler(Compiler):
         return [rank, item["value"]]
 
 
-def reached_text(column: str | None, path: str, is_spread: bool) -> str:
-    """What a path, as JSON, reaches in a value, as JSON: `[[value], ...]`, `[]` for what is missing in an object."""
+def reached_text(is_late: Callable[[], bool], column: str | None, path: str, is_spread: bool) -> str:
+    """What a path, as JSON, reaches in a value, as JSON: `[[value], ...]`, `[]` for what is missing in an object.
+
+    Raises TimeoutError when it takes too long, or is too much: a call is one step to SQLite, which cannot end it, and what
+    is reached may lie in other things that are reached.
+    """
     value = MISSING if column is None else json.loads(column)
-    found = values_at(value, tuple(json.loads(path)), is_spread)
-    return canonical_text([[] if one is MISSING else [one] for one in found])
+    texts, size = [], 0
+    for one in values_at(value, tuple(json.loads(path)), is_spread):
+        text = "[]" if one is MISSING else canonical_text([one])
+        size += len(text)
+        if size > MAX_REACHED or is_late():
+            raise TimeoutError
+        texts.append(text)
+    return f"[{','.join(texts)}]"
 
 
 def number(value: Json) -> Fragment:

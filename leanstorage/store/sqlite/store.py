@@ -204,7 +204,8 @@ class SqliteStore:
         connection.execute(f"PRAGMA mmap_size = {self._mapped_bytes}")
         connection.create_function("leanstorage_search", 3, partial(_search, connection), deterministic=True)
         connection.create_function("leanstorage_angle", 4, angle, deterministic=True)
-        connection.create_function("leanstorage_reached", 3, reached_text, deterministic=True)
+        reached = partial(reached_text, lambda: time.monotonic() > connection.end)
+        connection.create_function("leanstorage_reached", 3, reached, deterministic=True)
         return connection
 
 
