@@ -17,10 +17,20 @@ TWINNED = [
     "docs/comparison.md",
     "docs/configuration.md",
     "docs/deploying.md",
+    "docs/failover.md",
     "docs/index.md",
     "docs/leanstorage.md",
     "docs/leaving-leancloud.md",
+    "docs/leaving/leanticket.md",
+    "docs/leaving/mobile-app.md",
+    "docs/leaving/next-counters.md",
+    "docs/leaving/node-engine.md",
+    "docs/leaving/python-engine.md",
+    "docs/leaving/valine.md",
+    "docs/leaving/waline.md",
+    "docs/leaving/what-else-to-rescue.md",
     "docs/make-it-yours.md",
+    "docs/operating.md",
     "docs/performance.md",
     "docs/push-and-live-queries.md",
     "docs/recipes.md",
@@ -28,6 +38,7 @@ TWINNED = [
     "docs/reliability.md",
     "docs/scaling.md",
     "docs/security.md",
+    "docs/signing-in.md",
     "docs/troubleshooting.md",
     "docs/tutorial.md",
 ]
@@ -132,6 +143,17 @@ class SentencesTest(unittest.TestCase):
             for _, words in found:
                 with self.subTest(name, sentence=" ".join(words)):
                     self.assertLessEqual(len(words), MAX_WORDS)
+
+    def test_changelog_is_in_sections_of_short_sentences(self):
+        text = (ROOT / "CHANGELOG.md").read_text()
+        self.assertRegex(text, r"(?m)^## \[Unreleased\]$")
+        versions = re.findall(r"^## \[([0-9]+\.[0-9]+\.[0-9]+)\] - [0-9]{4}-[0-9]{2}-[0-9]{2}$", text, re.MULTILINE)
+        self.assertTrue(versions)
+        kinds = set(re.findall(r"^### (.+)$", text, re.MULTILINE))
+        self.assertLessEqual(kinds, {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"})
+        lengths = [len(words) for _, words in sentences(text)]
+        self.assertLess(sum(lengths) / len(lengths), AVERAGE_WORDS)
+        self.assertLessEqual(max(lengths), MAX_WORDS)
 
     def test_no_page_has_a_worn_phrase(self):
         for file in ENGLISH:
