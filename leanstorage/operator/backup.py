@@ -29,7 +29,7 @@ from leanstorage.takeout import migration
 
 FORMAT = 1  # of the manifest
 DATABASE, MANIFEST, KEYS, FILES = "leanstorage.db", "manifest.json", "keys.json", "files"
-CUTS = 5  # before giving up on files that are deleted as fast as they are made
+CUTS, CUT_SECONDS = 5, 60  # tried at least, before giving up on files that are deleted as fast as they are made
 PIECE_BYTES = 1 << 20
 SNAPSHOT_SECONDS = 6 * 60 * 60  # of one statement
 Saved = dict[str, Any]  # {"sha256", "size", "mtime_ns"} of a file
@@ -125,7 +125,9 @@ def _cut(
     names = listed(folder)
     saved: dict[str, Saved] = manifest_of(folder, names[-1])["files"] if names else {}
     saved = {name: one for name, one in saved.items() if stored_at(folder, one["sha256"]).exists()}
-    for _ in range(CUTS):
+    number, end = 0, time.monotonic() + CUT_SECONDS
+    while number < CUTS or time.monotonic() < end:
+        number += 1
         if place is not None:
             _copy_new(place, saved, folder, progress)
         (draft / DATABASE).unlink(missing_ok=True)
