@@ -11,6 +11,9 @@ ENGLISH = sorted(file for file in (*map(ROOT.joinpath, TOP), *(ROOT / "docs").rg
 # Pages with a Chinese twin.
 TWINNED = [
     "README.md",
+    "docs/security-rules.md",
+    "docs/queries-at-a-million.md",
+    "docs/mutants.md",
     "docs/after-leancloud.md",
     "docs/architecture.md",
     "docs/clients.md",
