@@ -217,6 +217,10 @@ class TwinsTest(unittest.TestCase):
                 for ours, theirs in zip(outline(page.read_text()), outline(twin.read_text())):
                     self.assertEqual(ours, theirs)
 
+    def test_every_page_has_a_twin(self):
+        pages = [page for page in (ROOT / "docs").rglob("*.md") if not page.name.endswith(CHINESE)]
+        self.assertEqual({page.relative_to(ROOT).as_posix() for page in pages} - set(TWINNED), set())
+
     def test_twins_lead_to_each_other_at_the_top(self):
         for name in TWINNED:
             page = ROOT / name
