@@ -1,4 +1,5 @@
 """The operator's listener: health with every part taken away in turn, and metrics beside a load's own count."""
+import random
 import contextlib
 import http.server
 import json
@@ -101,6 +102,14 @@ class AdminCase(unittest.TestCase):
         return answer.text
 
 
+def free_pair():
+    """The first of two free ports beside each other, below those that the system gives to anybody."""
+    for first in random.sample(range(20000, 30000), 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", first)), socket.create_server(("127.0.0.1", first + 1)):
+            return first
+    raise AssertionError("there are no two free ports")
+
+
 class HealthTest(AdminCase):
     def test_health_is_red_for_each_part_that_is_taken_away_and_green_when_it_is_back(self):
         port = free_port()
@@ -159,7 +168,7 @@ class HealthTest(AdminCase):
     def test_several_processes_have_a_listener_each_on_the_ports_that_follow(self):
         url, drop = open_database(self.folder)
         self.addCleanup(drop)
-        first = free_port()
+        first = free_pair()
         arguments = ("--port", "0", "--admin", str(first), "--processes", "2", "--database", url)
         command = python("-m", "leanstorage", "serve", *arguments)
         with running(command, "(?s)health and metrics: .*health and metrics: .*\n", LEANSTORAGE_DATA=self.folder, **KEYS) as process:
