@@ -15,6 +15,7 @@ from tests.support import ROOT, clean_environment, python
 MODULES = Path(os.environ.get("NODE_ENGINES", "/nowhere"), "3.8.0", "node_modules")
 PYTHON = """
 import os
+from leanengine import old_werkzeug  # before the SDK, on Python 3.14
 from wsgiref.simple_server import make_server
 import leancloud
 leancloud.init(os.environ["LEANCLOUD_APP_ID"], master_key=os.environ["LEANCLOUD_APP_MASTER_KEY"])
@@ -43,7 +44,7 @@ class AuthHookTest(ServiceTestCase):
         file.write_text(program.format(recipe=recipe.replace("https://accounts.example.com", third.url)))
         names = {"id": "ID", "key": "KEY", "master_key": "MASTER_KEY", "hook_key": "HOOK_KEY"}
         keys = {f"LEANCLOUD_APP_{name}": KEYS[key] for key, name in names.items()}
-        environment = clean_environment(**keys, LEANCLOUD_APP_ENV="production", NODE_PATH=MODULES)
+        environment = clean_environment(**keys, LEANCLOUD_APP_ENV="production", NODE_PATH=MODULES, PYTHONPATH=ROOT)
         process = subprocess.Popen([*command, str(file)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
