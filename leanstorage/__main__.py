@@ -21,7 +21,7 @@ from pathlib import Path
 from leanstorage.resources import files, roles, third_parties
 from leanstorage.rules import classes
 from leanstorage import VERSION, access, class_settings, index_command, keys as key_files, signing_in
-from leanstorage.rules.call import Service
+from leanstorage.rules.call import LOOPBACK_HOSTS, Service
 from leanstorage.rules.errors import StorageError
 from leanstorage.engine.hooks import HttpTransport
 from leanstorage.environment import variables
@@ -195,7 +195,7 @@ def files_place(options: argparse.Namespace, data: Path) -> str:
 def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     settings = service_options(options)
-    is_local = options.host in ("127.0.0.1", "::1", "localhost")
+    is_local = options.host in LOOPBACK_HOSTS
     if not is_local and key_files.from_environment(os.environ) is None:
         names = ", ".join(key_files.NAMES.values())
         print(f"cannot start: beyond loopback the keys must come from the environment: {names}", file=sys.stderr)

@@ -6,9 +6,7 @@ from typing import Any
 
 from leanstorage.options import whole
 from leanstorage.resources import mail, mail_texts
-from leanstorage.rules.call import Service, SmsSender
-
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+from leanstorage.rules.call import LOOPBACK_HOSTS, Service, SmsSender
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+from leanstorage.rules.call import LOOPBACK_HOSTS
+
 CONNECT_SECONDS, READ_SECONDS, WHOLE_SECONDS = 3, 5, 10
 MAX_BYTES = 1 << 18  # of an answer
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from leanstorage.rules.call import LOOPBACK_HOSTS
 from leanstorage.store import Document, now, Store
 
 COMMAND_SECONDS = 10  # that a command may take for one message
@@ -28,7 +29,6 @@ MAX_SENDING = 16  # messages at once; while they are stuck, more are refused
 KEPT_MS = 30 * 24 * 60 * 60 * 1000
 SENT, LATER, NEVER = "sent", "later", "never"
 Deliver = Callable[[bytes], str]  # a message as JSON -> SENT, LATER (try again) or NEVER
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 class Sender:

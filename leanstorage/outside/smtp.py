@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from email.utils import formataddr, formatdate, make_msgid, parseaddr
 from urllib.parse import unquote, urlsplit
 
-from leanstorage.outside.sms import LOOPBACK_HOSTS
+from leanstorage.rules.call import LOOPBACK_HOSTS
 
 SECONDS = 30  # of each exchange
 PORTS = {"smtp": 587, "smtps": 465}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from leanstorage.rules import acl, classes, values
-from leanstorage.rules.call import LOOPBACK, Options
+from leanstorage.rules.call import LOOPBACK_HOSTS, Options
 from leanstorage.store import Document, Row, Store, Transaction
 
 KEY_CHARACTERS = 16  # that a key needs at least
@@ -116,7 +116,7 @@ def _of_database(database: str) -> Iterator[Finding]:
     if not parts.scheme.startswith("postgres"):
         return
     host, mode = parts.hostname or "", parse_qs(parts.query).get("sslmode", [""])[0]
-    if host not in ("", "localhost", *LOOPBACK) and mode not in ("require", "verify-ca", "verify-full"):
+    if host not in ("", *LOOPBACK_HOSTS) and mode not in ("require", "verify-ca", "verify-full"):
         yield Finding(2, "database", "who listens between here and the database reads all of it", "add ?sslmode=verify-full to its URL")
 
 

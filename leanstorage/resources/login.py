@@ -1,4 +1,5 @@
 """Log-in by a password: whose it is, whether it is right, and how many wrong ones are looked at. Protocol section 5.4."""
+from leanwsgi.leancloud_wire import USER_HOOKS
 from leanstorage.engine import hooks
 from leanstorage.resources import names, users
 from leanstorage.rules import attempts, passwords
@@ -35,7 +36,7 @@ def let_in(call: Call, user_id: str) -> Answer:
     user = call.service.store.read(lambda transaction: users.hook_user(transaction, call, user_id))
     _check_verified(call.service, user)
     hooks.user_hook(
-        call, "__on_login__User", "/1.1/functions/_User/onLogin", {"object": user}, Code.LOGIN_REFUSED
+        call, USER_HOOKS["onLogin"], "/1.1/functions/_User/onLogin", {"object": user}, Code.LOGIN_REFUSED
     )
     return ok(call.service.store.write(lambda transaction: users.whole_user(transaction, call, user_id)))
 

@@ -15,10 +15,11 @@ from email.policy import EmailPolicy
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from leanwsgi.leancloud_wire import VERIFIED_PREFIX
 from leanstorage.engine import hooks
 from leanstorage.resources import mail_texts, third_parties, users
 from leanstorage.rules import attempts, rendering
-from leanstorage.rules.call import Answer, Call, limit_mails, ok
+from leanstorage.rules.call import LOOPBACK_HOSTS, Answer, Call, limit_mails, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.passwords import token_lookup
 from leanstorage.store import Document, now, Row, Store, Transaction
@@ -28,7 +29,6 @@ from leanstorage.rules.values import format_time
 RESET_MS = 24 * 60 * 60 * 1000
 VERIFY_MS = 7 * 24 * 60 * 60 * 1000
 PAUSE_MS = 60 * 1000  # between two messages of one kind to one address
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 KEPT_MS = 30 * 24 * 60 * 60 * 1000
 MAX_TRIES, MAX_PAUSE_MS = 24, 4 * 60 * 60 * 1000  # some three days in all
 POLICY = EmailPolicy()
@@ -79,7 +79,7 @@ def verify_email(call: Call, token: str) -> Answer:
 
     user = call.service.store.write(work)
     hooks.user_hook(
-        call, "__on_verified_email", "/1.1/functions/onVerified/email", {"object": user}, Code.HOOK_REFUSED
+        call, f"{VERIFIED_PREFIX}email", "/1.1/functions/onVerified/email", {"object": user}, Code.HOOK_REFUSED
     )
     return ok({})
 

@@ -4,6 +4,7 @@ The SDKs' calls, with LeanCloud's codes: 127, 206, 211 to 215, 429, 601 to 606. 
 """
 from dataclasses import replace
 
+from leanwsgi.leancloud_wire import VERIFIED_PREFIX
 from leanstorage.engine import hooks
 from leanstorage.resources import login as logins
 from leanstorage.resources import mail, names, objects, sms_codes, users
@@ -80,7 +81,7 @@ def verify_phone(call: Call, code: str) -> Answer:
         return row, rendering.copied(rendering.document(own, "_User", row))
 
     row, user = call.service.store.write(work)
-    hooks.user_hook(call, "__on_verified_sms", "/1.1/functions/onVerified/sms", {"object": user}, Code.HOOK_REFUSED)
+    hooks.user_hook(call, f"{VERIFIED_PREFIX}sms", "/1.1/functions/onVerified/sms", {"object": user}, Code.HOOK_REFUSED)
     return ok({"updatedAt": format_time(row.updated), "objectId": row.id})
 
 

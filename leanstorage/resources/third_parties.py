@@ -1,5 +1,6 @@
 """Accounts of third parties (authData): which are believed, and whose they are. Protocol section 5.6."""
 import hashlib
+from leanwsgi.leancloud_wire import USER_HOOKS
 from leanstorage.engine import hooks
 from leanstorage.rules import attempts, values
 from leanstorage.rules.call import Call
@@ -63,7 +64,7 @@ def checked_auth(call: Call, auth_data: Document, stored: Json = None) -> Docume
     auth_data = {name: _asked(call, name, data) if name in asked else data for name, data in auth_data.items()}
     answer = hooks.user_hook(
         call,
-        "__on_authdata__User",
+        USER_HOOKS["onAuthData"],
         "/1.1/functions/_User/onAuthData",
         {"authData": auth_data},
         Code.HOOK_REFUSED,

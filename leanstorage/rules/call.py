@@ -21,6 +21,7 @@ HOUR_SECONDS = 3600
 TROUBLE_SECONDS = 60
 MAX_TROUBLES = 20  # different ones remembered
 LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy and the app may be
+LOOPBACK_HOSTS = (*LOOPBACK, "localhost")  # this machine, as a URL or an option names it
 BATCH_SECONDS = 14  # for many calls in one: below the SDKs' 15; a call that has begun by then is answered
 Answer = tuple[HTTPStatus, Sequence[Header], Json]
 Resource = Callable[..., Answer]  # (call, **path parameters)
