@@ -7,6 +7,13 @@ import requests
 from leanengine.settings import PLATFORM_VARIABLES
 from tests.support import ROOT, clean_environment, free_port, python, running, until
 
+# A storage's keys, as the environment of its process has them.
+KEYS = {
+    "LEANCLOUD_APP_ID": "theid",
+    "LEANCLOUD_APP_KEY": "thekey",
+    "LEANCLOUD_APP_MASTER_KEY": "themaster",
+    "LEANCLOUD_APP_HOOK_KEY": "thehook",
+}
 READY = "cache: "  # what the app says last before it serves
 
 

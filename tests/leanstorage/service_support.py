@@ -14,9 +14,12 @@ import shutil
 import tempfile
 import threading
 import unittest
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 from urllib.parse import urlencode
 
+from leanstorage.__main__ import main
 from leanstorage.rules.call import Options
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.application import create_application, open_service
@@ -124,6 +127,16 @@ class ServiceTestCase(unittest.TestCase):
         if os.environ.get("LEANSTORAGE_TEST_QUICK"):
             cls.application = QuickApplication(cls.service, cls.application)
             cls.addClassCleanup(cls.application.quick.stop)
+
+    def run_index(self, *arguments):
+        """(exit code, what is said) of `leanstorage index` on this database."""
+        out = io.StringIO()
+        environment = {**os.environ, "LEANSTORAGE_DATA": str(self.folder)}
+        for name, variable in (("id", "ID"), ("key", "KEY"), ("master_key", "MASTER_KEY"), ("hook_key", "HOOK_KEY")):
+            environment[f"LEANCLOUD_APP_{variable}"] = KEYS[name]
+        with mock.patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(out):
+            code = main(["index", "--database", self.database, *arguments])
+        return code, out.getvalue()
 
     def raw(self, method, path, data=b"", headers=None, **environ):
         return call(self.application, method, path, data, headers, HTTP_HOST="storage.example", **environ)

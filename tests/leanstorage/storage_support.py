@@ -1,6 +1,7 @@
 """A real storage service for tests: on a free port, with keys and a temporary folder, reached over real HTTP."""
 
 import http.client
+import io
 import json
 import shutil
 import tempfile
@@ -16,6 +17,17 @@ from leanstorage.http.server import Server
 from leanstorage.http.application import create_application, open_service
 from leanstorage.resources import files
 from leanwsgi.workers import listen
+
+
+class Dripping(io.BytesIO):
+    """A file that gives `step` bytes at a time, however many are asked for."""
+
+    def __init__(self, data, step):
+        super().__init__(data)
+        self._step = step
+
+    def read(self, size=-1):
+        return super().read(self._step)
 
 
 class Storage:

@@ -17,14 +17,9 @@ from pathlib import Path
 import requests
 
 from tests.leanstorage.service_support import SERVER, open_database
+from tests.processes import KEYS
 from tests.support import clean_environment, free_port, python, running, until
 
-KEYS = {
-    "LEANCLOUD_APP_ID": "theid",
-    "LEANCLOUD_APP_KEY": "thekey",
-    "LEANCLOUD_APP_MASTER_KEY": "themaster",
-    "LEANCLOUD_APP_HOOK_KEY": "thehook",
-}
 HEADERS = {"X-LC-Id": "theid", "X-LC-Key": "thekey"}
 
 

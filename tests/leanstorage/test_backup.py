@@ -19,14 +19,9 @@ from leanstorage.operator import backup
 from leanstorage.store import open_store
 from leanstorage.takeout import migration
 from tests.leanstorage.service_support import SERVER, open_database
+from tests.processes import KEYS
 from tests.support import free_port, python, running, until
 
-KEYS = {
-    "LEANCLOUD_APP_ID": "theid",
-    "LEANCLOUD_APP_KEY": "thekey",
-    "LEANCLOUD_APP_MASTER_KEY": "themaster",
-    "LEANCLOUD_APP_HOOK_KEY": "thehook",
-}
 HEADERS = {"X-LC-Id": "theid", "X-LC-Key": "thekey"}
 WRITERS = 8
 

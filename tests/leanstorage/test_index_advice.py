@@ -1,16 +1,11 @@
 """Which index a slow query wants: in the answer 124, and from a log."""
-import io
 import json
-import os
 import unittest
-from contextlib import redirect_stderr, redirect_stdout
-from unittest import mock
 
-from leanstorage.__main__ import main
 from leanstorage.rules import index_advice
 from leanstorage.rules.query_shape import shape, shape_text
 from leanstorage.rules.where import parse_where, with_limits
-from tests.leanstorage.service_support import KEYS, ServiceTestCase, pointer
+from tests.leanstorage.service_support import ServiceTestCase, pointer
 
 POINT = {"__type": "GeoPoint", "latitude": 1.0, "longitude": 2.0}
 DATE = {"__type": "Date", "iso": "2026-01-03T00:00:00.000Z"}
@@ -75,20 +70,11 @@ class AnswerTest(ServiceTestCase):
         queries = [{"kind": "SECRET"}, {"kind": "SECRET", "unknown": 1}, {"score": {"$gt": 77}}]
         lines = [shape_text(with_limits(parse_where("Seen", where)[0], {})) for where in queries]
         log.write_text("".join(f"12:00 slow query, 5100 ms: {line}\n" for line in [*lines, '{"class":"Nothing","where":["a eq"]}']))
-        code, text = self.run_command("--suggest", str(log))
+        code, text = self.run_index("--suggest", str(log))
         self.assertEqual(code, 0, text)
         first, second = text.splitlines()
         self.assertTrue(first.startswith("leanstorage index Seen kind  # about 0.0 MB; each create"), first)
         self.assertTrue(second.startswith("leanstorage index Seen score  # "), second)
         self.assertNotIn("SECRET", text)
-        self.assertEqual(self.run_command()[0], 1)
-        self.assertEqual(self.run_command("--suggest", str(self.folder / "none"))[0], 1)
-
-    def run_command(self, *arguments):
-        out = io.StringIO()
-        environment = {**os.environ, "LEANSTORAGE_DATA": str(self.folder)}
-        for name, variable in (("id", "ID"), ("key", "KEY"), ("master_key", "MASTER_KEY"), ("hook_key", "HOOK_KEY")):
-            environment[f"LEANCLOUD_APP_{variable}"] = KEYS[name]
-        with mock.patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(out):
-            code = main(["index", "--database", self.database, *arguments])
-        return code, out.getvalue()
+        self.assertEqual(self.run_index()[0], 1)
+        self.assertEqual(self.run_index("--suggest", str(self.folder / "none"))[0], 1)

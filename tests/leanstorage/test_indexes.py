@@ -1,15 +1,12 @@
-import io
 import json
 import os
 import unittest
-from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
 from leanstorage.rules import indexes
 from leanstorage.rules.where import parse_where, with_limits
-from leanstorage.__main__ import main
 from leanstorage.store import choice, Row
-from tests.leanstorage.service_support import KEYS, ServiceTestCase
+from tests.leanstorage.service_support import ServiceTestCase
 
 ROWS = 4000
 INDEXES = (["state"], ["number"], ["open"], ["team"], ["due"], ["number", "state"], ["order"], ["tags"], ["at"], ["open", "order"])
@@ -240,25 +237,16 @@ class IndexTest(ServiceTestCase):
                     indexes.create(self.service.store, "Job", keys)
                 self.assertIn(words, str(caught.exception))
 
-    def run_command(self, *arguments):
-        out = io.StringIO()
-        environment = {**os.environ, "LEANSTORAGE_DATA": str(self.folder)}
-        for name, variable in (("id", "ID"), ("key", "KEY"), ("master_key", "MASTER_KEY"), ("hook_key", "HOOK_KEY")):
-            environment[f"LEANCLOUD_APP_{variable}"] = KEYS[name]
-        with mock.patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(out):
-            code = main(["index", "--database", self.database, *arguments])
-        return code, out.getvalue()
-
     def test_command_makes_lists_and_drops(self):
         self.api("POST", "/classes/Small", {"a": 1, "b": "x"})
-        self.assertEqual(self.run_command("Small", "a", "b"), (0, "Small a b\n"))
-        self.assertEqual(self.run_command("Small", "a", "b"), (0, "Small a b\n"))
-        self.assertEqual(self.run_command("Small"), (0, "Small a b\n"))
+        self.assertEqual(self.run_index("Small", "a", "b"), (0, "Small a b\n"))
+        self.assertEqual(self.run_index("Small", "a", "b"), (0, "Small a b\n"))
+        self.assertEqual(self.run_index("Small"), (0, "Small a b\n"))
         self.assertEqual(len(self.api("GET", "/classes/Small", where={"a": 1, "b": "x"})["results"]), 1)
-        self.assertEqual(self.run_command("Small", "a", "b", "--drop"), (0, ""))
-        self.assertEqual(self.run_command("Small", "a", "--drop"), (1, "cannot go on: Small has no index of a\n"))
+        self.assertEqual(self.run_index("Small", "a", "b", "--drop"), (0, ""))
+        self.assertEqual(self.run_index("Small", "a", "--drop"), (1, "cannot go on: Small has no index of a\n"))
         self.assertEqual(len(self.api("GET", "/classes/Small", where={"a": 1, "b": "x"})["results"]), 1)
-        code, text = self.run_command("Nothing", "a")
+        code, text = self.run_index("Nothing", "a")
         self.assertEqual((code, "doesn't exist" in text), (1, True), text)
 
     def test_long_text_is_stored_in_an_indexed_column(self):

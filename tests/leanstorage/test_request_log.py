@@ -17,14 +17,9 @@ from leanstorage.rules import index_advice
 from leanstorage.http import request_log
 from leanstorage.http.request_log import Line, RequestLog, shape
 from leanstorage.rules.call import Call, Caller
+from tests.processes import KEYS
 from tests.support import free_port, python, running, until
 
-KEYS = {
-    "LEANCLOUD_APP_ID": "theid",
-    "LEANCLOUD_APP_KEY": "thekey",
-    "LEANCLOUD_APP_MASTER_KEY": "themaster",
-    "LEANCLOUD_APP_HOOK_KEY": "thehook",
-}
 HEADERS = {"X-LC-Id": "theid", "X-LC-Key": "thekey"}
 
 

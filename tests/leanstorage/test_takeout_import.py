@@ -20,7 +20,7 @@ from leanstorage.takeout import bson_rows, credentials, importer, raw_rows, sour
 from leanstorage.takeout import report as report_module
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.wishes import Wishes
-from tests.leanstorage.storage_support import StorageTestCase
+from tests.leanstorage.storage_support import Dripping, StorageTestCase
 from datetime import UTC
 
 HEADER = b'#filetype:JSON-streaming {"type":"Class","class":"%s"}\n'
@@ -152,21 +152,15 @@ class FormsTest(ImportTestCase):
         rows = [row(1, text='a "quoted\\" } ] text \\\\'), row(2, inner={"list": [[], {}], "t": "[{"})]
         data = json.dumps(rows, indent=1).encode()
 
-        class Dripping(io.BytesIO):
-            def read(self, size=-1):
-                return super().read(self.step)
-
         for step in range(1, 40):
-            stream = Dripping(data)
-            stream.step = step
+            stream = Dripping(data, step)
             found = list(raw_rows.elements(stream, b"["))
             self.assertEqual([json.loads(one) for _, one, _ in found], rows)
             self.assertEqual([number for number, _, _ in found], [2, 8])
 
         for junk in (b"[{}, x {}]", b'[{} "x", {}]', b"[{}\n12 ,\n{}]"):  # between rows, where a chunk may end as well
             for step in range(1, len(junk) + 2):
-                stream = Dripping(junk)
-                stream.step = step
+                stream = Dripping(junk, step)
                 with self.subTest(junk, step=step):
                     found = list(raw_rows.elements(stream, b"["))
                     self.assertEqual([one for _, one, wrong in found if not wrong], [b"{}", b"{}"])

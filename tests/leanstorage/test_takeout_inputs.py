@@ -7,6 +7,7 @@ import unittest
 import zipfile
 
 from leanstorage.takeout import names
+from tests.leanstorage.storage_support import Dripping
 from tests.leanstorage.test_takeout_import import ID, ImportTestCase, jsonl, row, tar
 
 ROWS = [row(1, n="一篇评论"), row(2, n="two")]
@@ -226,13 +227,8 @@ class InputsTest(ImportTestCase):
         rows = {"Comment": [row(1, text='a "Users": [{" ] }'), row(2, inner=[[{}]])], "Counter": [], "Users": [row(3)]}
         data = json.dumps(rows, indent=1).encode()
 
-        class Dripping(io.BytesIO):
-            def read(self, size=-1):
-                return super().read(self.step)
-
         for step in range(1, 40):
-            stream = Dripping(data)
-            stream.step = step
+            stream = Dripping(data, step)
             found = {name.decode(): [json.loads(one) for _, one, _ in pieces] for name, pieces in raw_rows.arrays(stream)}
             self.assertEqual(found, rows)
 

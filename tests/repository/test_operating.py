@@ -17,15 +17,10 @@ from pathlib import Path
 import requests
 
 from leanstorage.store import open_store
+from tests.processes import KEYS
 from tests.support import ROOT, clean_environment, free_port, python, read_until, running, until
 
 PAGE = (ROOT / "docs" / "operating.md").read_text()
-KEYS = {
-    "LEANCLOUD_APP_ID": "theid",
-    "LEANCLOUD_APP_KEY": "thekey",
-    "LEANCLOUD_APP_MASTER_KEY": "themaster",
-    "LEANCLOUD_APP_HOOK_KEY": "thehook",
-}
 HEADERS = {"X-LC-Id": "theid", "X-LC-Key": "thekey"}
 HAS_POSTGRESQL = os.environ.get("LEANSTORAGE_TEST_POSTGRESQL") and bool(glob.glob("/usr/lib/postgresql/*/bin/pg_basebackup")) and (os.getuid() != 0 or shutil.which("su"))
 
