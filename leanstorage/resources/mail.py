@@ -147,7 +147,9 @@ def hand_on_due(store: Store, deliver: Callable[[bytes, str], bool], pause_ms: i
     """
     sent = failed = 0
     for message in outbox(store):
-        if message.get("kind") == "sms" or pause_ms and message.get("next", 0) > now():  # see outside.sms.LocalSender
+        if message.get("kind") == "sms" or _is_done(message):  # see outside.sms.LocalSender
+            continue
+        if pause_ms and message.get("next", 0) > now():
             continue
         data = _as_email(message)
         mark = {"refused": "not an address"} if data is None else {"sent": format_time(now())}
@@ -211,6 +213,10 @@ def _as_email(message: Document) -> bytes | None:
     return data if sorted(names) == sorted(name.lower().encode() for name in found.keys()) else None
 
 
+def _is_done(message: Document) -> bool:
+    return "sent" in message or "refused" in message
+
+
 def _mark(store: Store, key: str, mark: Document, is_first: bool = False) -> bool:
     """Mark a message with what has become of it, and with nothing else; return whether that changed anything.
 
@@ -219,7 +225,7 @@ def _mark(store: Store, key: str, mark: Document, is_first: bool = False) -> boo
 
     def work(transaction: Transaction) -> bool:
         message = transaction.record("outbox", key, lock=True)
-        if message is None or is_first and ("sent" in message or "refused" in message):
+        if message is None or is_first and _is_done(message):
             return False
         kept = {name: message[name] for name in ("to", "subject", "text")}
         transaction.put_record("outbox", key, {**kept, **mark}, _time_of(key) + KEPT_MS)

@@ -164,6 +164,14 @@ class SmtpTest(ServiceTestCase):
         self.assertIn("SMTPUTF8", server.messages[1][0])
         self.assertEqual(self.send(f"smtp://{server.address}"), (0, 0))
 
+    def test_messages_that_are_done_are_written_no_more(self):
+        server = SmtpServer(self, answers={"nobody@example.com": "550 no such user"})
+        self.write("a@example.com", "nobody@example.com", "no address")
+        self.assertEqual(self.send(f"smtp://{server.address}"), (1, 2))
+        with mock.patch.object(self.service.store, "write") as write:
+            self.assertEqual(self.send(f"smtp://{server.address}"), (0, 0))
+        write.assert_not_called()
+
     def test_tls_and_starttls_check_the_certificate(self):
         for scheme, host, starts_tls in (("smtps", "127.0.0.2", False), ("smtp", "127.0.0.2", True)):
             server = SmtpServer(self, host, self.context, starts_tls)
