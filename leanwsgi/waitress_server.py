@@ -251,6 +251,7 @@ def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:
             known = len(server._map)
             for entrance in server.entrances:
                 entrance.handle_accept()
+        _say_that_it_ends(server)  # before anybody can see that no one else is let in
         for entrance in server.entrances:
             wasyncore.dispatcher.close(entrance)  # nobody else comes
         _answer_the_rest(server, turn)
@@ -261,14 +262,18 @@ def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:
 def _answer_the_rest(server: Any, turn: Callable[[], None]) -> None:
     end = time.monotonic() + LINGER_SECONDS
     while server.active_channels and time.monotonic() < end:
-        for channel in [*server.active_channels.values()]:
-            for request in [] if _is_coming(channel) else channel.requests[-1:]:
-                request.headers["CONNECTION"] = "close"  # the answer says so, and its client does not ask here again
+        _say_that_it_ends(server)
         wasyncore.poll2(0.05, server._map)
         turn()
         for channel in [*server.active_channels.values()]:
             if not channel.requests and not channel.total_outbufs_len and not _is_coming(channel):
                 channel.handle_close()
+
+
+def _say_that_it_ends(server: Any) -> None:
+    for channel in [*server.active_channels.values()]:
+        for request in [] if _is_coming(channel) else channel.requests[-1:]:
+            request.headers["CONNECTION"] = "close"  # the answer says so, and its client does not ask here again
 
 
 def _is_coming(channel: Any) -> bool:
