@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -20,6 +21,7 @@ from typing import TextIO
 PROGRAMS = ("redis-server", "valkey-server")
 MAX_SOCKET_PATH = 100  # bytes; Linux allows 107, macOS 103
 START_SECONDS = 5
+END_SECONDS = 5
 # The server must not get our pipe, or it would keep it open. The shell ends with the server, so that we see its end.
 # In a locale that the machine lacks Redis 7 would not start.
 GUARD = (
@@ -150,9 +152,14 @@ class LocalRedis:
             time.sleep(0.01)
 
     def _end_process(self) -> None:
-        if self._process is not None:
-            self._process.communicate()  # closes its input, which ends it, and waits
-            self._process = None
+        if self._process is None:
+            return
+        try:
+            self._process.communicate(timeout=END_SECONDS)  # closes its input, which ends it, and waits
+        except subprocess.TimeoutExpired:  # a server that was asked before it listened to signals
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
+        self._process = None
 
 
 def _socket_path(data: Path) -> Path:

@@ -52,6 +52,8 @@ class Process:
 
         def run() -> None:
             self._servers.append(create_server(application, self._sockets, THREADS, settings.max_upload_bytes, settings.trusted_proxy))
+            if self._signals:  # one that came before, and whose exception was lost: Python drops those that a destructor raises
+                waitress_server.stop(self._servers[0])
             try:
                 waitress_server.run(self._servers[0])
             finally:

@@ -3,6 +3,7 @@
 `python -m unittest` uses it, by `load_tests` in tests/__init__.py. A run of named modules, one under coverage, and one
 with UNITTEST_WORKERS=1 stay in one process.
 """
+import faulthandler
 import json
 import os
 import subprocess
@@ -194,8 +195,10 @@ def work(answers, patterns):
     for line in sys.stdin:
         suite = loader.loadTestsFromName(line.strip())
         result = unittest.TextTestResult(unittest.runner._WritelnDecorator(open(os.devnull, "w")), False, 0)
+        faulthandler.dump_traceback_later(MODULE_SECONDS - 10)  # says what hangs, before the process is killed for it
         with result.stream.stream:
             suite.run(result)
+        faulthandler.cancel_dump_traceback_later()
         about = {kind: [[str(test), text] for test, text in getattr(result, kind)] for kind in ("failures", "errors", "skipped")}
         about["errors"] += [[str(test), "unexpected success"] for test in result.unexpectedSuccesses]
         print(json.dumps({"run": result.testsRun, **about}), file=answers, flush=True)

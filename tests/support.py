@@ -181,7 +181,8 @@ def clean_environment(**more):
         if not name.startswith(("LEANCLOUD_", "LC_", "REDIS_URL_", "LEANSTORAGE_"))
         and name != "PYTHONDONTWRITEBYTECODE"  # each of many processes would compile everything for itself
     }
-    return {**kept, "PYTHONWARNINGS": "ignore::DeprecationWarning", **{name: str(value) for name, value in more.items()}}
+    kept |= {"PYTHONWARNINGS": "ignore::DeprecationWarning", "PYTHONFAULTHANDLER": "1"}
+    return {**kept, **{name: str(value) for name, value in more.items()}}
 
 
 @contextmanager
@@ -210,6 +211,16 @@ def running(arguments, ready, folder=ROOT, **environment):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         process.stdout.close()
+
+
+def ended(process, seconds=20):
+    """What a process says until its end; AssertionError, with where its threads were, when it does not end."""
+    try:
+        return (process.communicate(timeout=seconds)[0] or b"").decode()
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        said = (process.communicate()[0] or b"").decode()
+        raise AssertionError(f"process {process.pid} does not end: {said}") from None
 
 
 def read_until(process, ready):

@@ -17,7 +17,7 @@ import psutil
 
 from leanengine import local_redis, start
 from leanwsgi import workers
-from tests.support import ROOT, clean_environment, copied_app, free_port, has_redis, needs_redis, needs_storage, needs_todos, python, read_until, running, until
+from tests.support import ROOT, clean_environment, copied_app, ended, free_port, has_redis, needs_redis, needs_storage, needs_todos, python, read_until, running, until
 from tests.processes import READY, Http, redis_servers, wait_for
 
 SERVE = ["-m", "leanstorage", "serve", "--port", "0"]
@@ -95,9 +95,11 @@ class PlaceTest(FolderTestCase):
         environment = clean_environment(PYTHONPATH=app)
         for command in (SERVE, ["-m", "leanstorage", "env"]):
             process = subprocess.Popen(python(*command), cwd=self.folder, env=environment, stdout=subprocess.PIPE)
-            with process:
+            try:
                 read_until(process, "data: " if command is SERVE else "LEANCLOUD_API_SERVER")
+            finally:
                 process.terminate()
+                ended(process)
         self.assertEqual((app / "data" / "keys.json").read_bytes(), keys)
         self.assertEqual(list(self.folder.iterdir()), [])
 
@@ -128,13 +130,15 @@ class PlaceTest(FolderTestCase):
         port = free_port()
         command = ["sh", "-c", 'exec "$@" >&- 2>&- <&-', "sh", *python("wsgi.py")]
         environment = clean_environment(LEANCLOUD_APP_PORT=port, LEANSTORAGE_DATA=self.data)
-        with subprocess.Popen(command, cwd=ROOT, env=environment) as process, Http(port) as browser:
+        with Http(port) as browser:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment)
             try:
                 wait_for(browser)
                 self.assertEqual(browser.sign_up("alice").status_code, 201)
             finally:
                 process.terminate()
-            self.assertEqual(process.wait(10), 0)
+                ended(process)
+            self.assertEqual(process.returncode, 0)
 
 
 class PortTest(FolderTestCase):
@@ -197,15 +201,34 @@ class InterruptTest(FolderTestCase):
                 process = subprocess.Popen(
                     python("wsgi.py"), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
                 )
-                with process:
-                    wait_for_own_code(process)
-                    time.sleep(step * 0.12)
-                    process.send_signal(signal.SIGINT)
-                    said = process.communicate(timeout=20)[0].decode()
+                wait_for_own_code(process)
+                time.sleep(step * 0.12)
+                process.send_signal(signal.SIGINT)
+                said = ended(process)
                 # A shell calls the former 130; the latter is the end of an app that serves.
                 self.assertIn(process.returncode, (-signal.SIGINT, 0), said)
                 self.assertNotIn("Traceback", said)
                 until(lambda: redis_servers(self.data) == [])
+
+    def test_signal_whose_exception_a_destructor_swallows_ends_the_app(self):
+        program = """
+import runpy, signal, sys
+from leanengine import server
+class Lost:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+def create_server(*arguments, real=server.create_server):
+    Lost()
+    return real(*arguments)
+server.create_server = create_server
+sys.argv = ["wsgi.py"]
+runpy.run_path("wsgi.py", run_name="__main__")
+"""
+        environment = clean_environment(LEANCLOUD_APP_PORT=free_port(), LEANSTORAGE_DATA=self.data, LEANCLOUD_APP_ENV="stage")
+        done = subprocess.run(python("-c", program), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=20)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("Exception ignored in", done.stderr)
+        self.assertEqual(redis_servers(self.data), [])
 
     def test_job_in_the_background_is_not_for_ctrl_c(self):
         port = free_port()
