@@ -1,4 +1,4 @@
-"""Redis that may be missing: every call answers, and no request waits for a server that is lost.
+"""A cache in Redis that may be missing: every call returns, and no request waits for a lost server.
 
 After a failure Redis is left alone for a while. When it is back, everything cached before is void, because
 invalidations were missed meanwhile.
@@ -43,8 +43,8 @@ class Cache:
         """(JSON value of `key` or None, version of `name`, JSON value of `beside` or None), in one round trip.
 
         The version changes whenever `name` is touched, and is None without Redis; the value of `key` is of that
-        version. Ask before the value is made, and give the version to `put_version` with the value: what was touched
-        meanwhile is then not believed. `beside` has no version.
+        version. Ask before you make the value, and pass the version to `put_version` with it: a value that was touched
+        meanwhile is then ignored. `beside` has no version.
         """
         found = self._ask(lambda connection: connection.mget(key, GENERATION, f"version:{name}", beside))
         if found is None:

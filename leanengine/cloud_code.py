@@ -1,8 +1,8 @@
 """The cloud-function door: what may reach leancloud.Engine, and in what form.
 
-It is a module of its own because it is the longest guard. The SDK's engine trusts its caller: it lets strangers in
-whom the platform should have kept out, believes a `user` in the body, runs hooks as functions, and raises on what is
-malformed. The door checks everything first and hands on only well-formed calls with our own credentials in them.
+The SDK's engine trusts its caller, because LeanCloud's platform stood in front of it: it lets strangers in, believes a
+`user` in the body, runs hooks as functions, and raises on malformed input. This module checks everything first and
+passes on only well-formed calls that carry our own credentials.
 """
 import hashlib
 import inspect
@@ -43,7 +43,7 @@ PREFIXES = ("/__engine/", "/1/functions", "/1.1/functions", "/1/call", "/1.1/cal
 PINGS = frozenset(["/__engine/1/ping", "/__engine/1.1/ping", "/__engine/1.1/ping/"])
 CALL = re.compile(r"/(?:__engine/)?1(?:\.1)?/(functions|call)/([^/]+)(?:/([^/]+))?")
 MAX_TYPED_LEVELS = 8  # of values with a `__type` inside each other
-UNKNOWN_BYTES = 1 << 16  # of a body that is read before it is known whose it is
+UNKNOWN_BYTES = 1 << 16  # read of a body before its sender is known
 MAX_CLASSES = 1000  # that the SDK may remember besides the app's own
 PREFLIGHT = [
     ("Access-Control-Allow-Origin", "*"),
@@ -103,7 +103,7 @@ def _admit(environ: WSGIEnvironment, path: str, method: str, keys: dict[str, str
         raise messages.HTTPError(
             HTTPStatus.METHOD_NOT_ALLOWED, "call functions with POST", headers=[("Allow", "GET, OPTIONS, POST")]
         )
-    # A body costs much to read: first the credentials, unless they stand in it.
+    # Reading a body is expensive: check the credentials first, unless the body holds them.
     if not environ.get("CONTENT_TYPE", "").lower().startswith("text/plain"):
         is_master = _check_credentials(environ, keys)
         body = _body(environ)
@@ -153,7 +153,7 @@ def _body(environ: WSGIEnvironment, limit: int = messages.MAX_JSON_BYTES) -> dic
 def _body_with_credentials(environ: WSGIEnvironment, keys: dict[str, str]) -> dict[str, Any]:
     """The parameters of the text/plain form, whose credentials move to their headers.
 
-    A few bytes are read of it unless the headers say already whose it is.
+    Only a few KB are read unless the headers already identify the sender.
     """
     is_known = _has_key(environ, keys) is not None
     try:
@@ -233,7 +233,7 @@ def _check_hook_body(second: str | None, body: dict[str, Any]) -> None:
 def _decoded(body: dict[str, Any]) -> dict[str, Any]:
     """The parameters as the SDK decodes those of a `call`; raise 400 for a `__type` on which it would raise.
 
-    It copies all that lies below a typed value at every such level, and remembers every class name that it meets.
+    The SDK copies everything below a typed value once per level, and keeps every class name that it meets.
     """
     if _typed_levels(body) > MAX_TYPED_LEVELS:
         raise messages.HTTPError(HTTPStatus.BAD_REQUEST, f"values with a '__type' are nested deeper than {MAX_TYPED_LEVELS} levels")

@@ -33,7 +33,7 @@ def guard_redirect(redirect: HttpsRedirectMiddleware) -> WSGIApplication:
             kept = [header for header in headers if header[0].lower() not in ("location", "cache-control")]
             return start_response(code, [*kept, ("Location", _https_url(environ)), messages.PRIVATE], exc_info)
 
-        messages.path(environ)  # the SDK would raise where these two answer 400
+        messages.path(environ)  # the SDK would raise here; these two answer 400
         messages.check_query(environ)
         return redirecting(environ, start)
 

@@ -23,7 +23,7 @@ MAX_SOCKET_PATH = 100  # bytes; Linux allows 107, macOS 103
 START_SECONDS = 5
 END_SECONDS = 5
 # The server must not get our pipe, or it would keep it open. The shell ends with the server, so that we see its end.
-# In a locale that the machine lacks Redis 7 would not start.
+# Redis 7 does not start in a locale that the machine lacks.
 GUARD = (
     'exec 3<&0; LC_ALL=C "$@" </dev/null 3<&- & server=$!; { cat <&3 >/dev/null; kill "$server"; } & guard=$!; '
     'wait "$server"; kill "$guard"'
@@ -156,15 +156,14 @@ class LocalRedis:
             return
         try:
             self._process.communicate(timeout=END_SECONDS)  # closes its input, which ends it, and waits
-        except subprocess.TimeoutExpired:  # a server that was asked before it listened to signals
+        except subprocess.TimeoutExpired:  # the server missed the signal
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate()
         self._process = None
 
 
 def _socket_path(data: Path) -> Path:
-    """Where the server of the folder listens: in it, or where its path is too long for a socket, in a folder of ours
-    whose name says which data it is for. Raises OSError."""
+    """The server's socket: in the data folder, or in a temporary folder of ours if that path is too long. Raises OSError."""
     path = data / "redis.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
         return path

@@ -32,10 +32,10 @@ HSTS = ("Strict-Transport-Security", "max-age=31536000")
 
 
 def isolate_visitors(application: WSGIApplication) -> WSGIApplication:
-    """No SDK user on this thread before a request or after its body is closed.
+    """Clear the SDK's current user of this thread before each request, and again when its body is closed.
 
-    The SDK keeps the current user per thread and never forgets it, so that the next visitor on the thread would be
-    that user, and would even be sent the cookie.
+    The SDK keeps the current user per thread and never clears it. The next visitor on the thread would act as that
+    user, and would even get the cookie.
     """
 
     def isolated(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -144,7 +144,7 @@ def _of_gzipped(header: messages.Header, length: int) -> messages.Header:
 
 
 def check_same_site(application: WSGIApplication) -> WSGIApplication:
-    """Writes come from our own pages, or from clients that are no browsers: others' pages could ride on the cookie."""
+    """CSRF check: a browser's write must come from our own pages, or another site could use the visitor's cookie."""
 
     def checked(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in messages.SAFE_METHODS and not _is_same_site(environ):
@@ -166,7 +166,7 @@ def provide(application: WSGIApplication, provided: dict[str, Any]) -> WSGIAppli
 
 
 def _believe(environ: WSGIEnvironment, trusted: Collection[str]) -> None:
-    """Take the scheme from a trusted proxy; drop what others claim, so that nothing further in can believe it."""
+    """Take the scheme from a trusted proxy; remove what anybody else claims, so that no inner layer believes it."""
     if messages.is_trusted(environ, trusted):
         proto = environ.get("HTTP_X_FORWARDED_PROTO", "").split(",")[0].strip().lower()
         if proto in ("http", "https"):

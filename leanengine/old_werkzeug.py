@@ -1,7 +1,7 @@
 """Werkzeug 1.0.1, which the SDK pins, on Python 3.14: its router builds functions of `ast.Str`, which is gone there.
 
-It alone gets a view of `ast` that has the name; the module that everybody else imports stays as it is. To be imported
-before the SDK, which makes routes as it is imported. On every Python, so that there is one way to test.
+Only Werkzeug's router sees an `ast` with that name; everybody else's `ast` is untouched. Import this before the SDK,
+which builds routes at import time. It does the same on every Python, so that one code path is tested.
 """
 import ast
 from types import SimpleNamespace

@@ -1,7 +1,7 @@
-"""A saved object is what storage has: what a before hook changed is seen by the handler that saved.
+"""After a save, the object holds what storage holds: a handler sees what a before hook changed.
 
-The SDK keeps what it sent, unless each save asks for `fetch_when_save`. And then it replaces every pointer by a new one
-without data: what the handler had in its hands, the user who owns the object for one, would be empty.
+The SDK keeps the values that it sent, unless every save asks for `fetch_when_save`. That option replaces every pointer
+by a new one without data, so that the object's owner, for example, would lose its fields.
 """
 from typing import Any
 
@@ -13,7 +13,7 @@ _save = leancloud.Object.save
 
 
 def save(self: Any, where: Any = None, fetch_when_save: bool | None = None) -> None:
-    """`leancloud.Object.save`; unless `fetch_when_save` says how it is to be, values that came back changed are taken over."""
+    """`leancloud.Object.save`, which also takes over values that came back changed, unless `fetch_when_save` is given."""
     if fetch_when_save is not None:
         _save(self, where, fetch_when_save)
         return

@@ -1,7 +1,7 @@
 """The SDK made fit for service: its connections, its file uploads, and every way in which it can fail.
 
-Its session has a pool of 10, waits 15 s for a server that is lost, never tries again, uploads files outside of that
-session without any timeout, and raises whatever comes when an answer is not what it expects.
+The SDK's HTTP session has a pool of 10 connections, waits 15 s for a lost server and never retries. It uploads files
+outside of that session, without a timeout, and raises all kinds of errors when an answer is not what it expects.
 """
 import json
 import re
@@ -41,7 +41,7 @@ STATUSES = {
     217: HTTPStatus.BAD_REQUEST,
     218: HTTPStatus.BAD_REQUEST,
     219: HTTPStatus.TOO_MANY_REQUESTS,
-    403: HTTPStatus.NOT_FOUND,  # another's object: who may not write it is not told that it is there
+    403: HTTPStatus.NOT_FOUND,  # another user's object: do not reveal that it exists
     413: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     429: HTTPStatus.TOO_MANY_REQUESTS,
 }
@@ -52,7 +52,7 @@ LOCK_SECONDS = 15 * 60
 
 
 class StorageLost(requests.ConnectionError):  # type: ignore[misc]  # requests has no types
-    """Storage did not answer a moment ago; nobody waits for it until somebody finds it well again."""
+    """Storage failed to answer a moment ago; requests fail at once until a probe succeeds."""
 
 
 class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requests_toolbelt

@@ -12,8 +12,7 @@ from wsgiref.types import WSGIApplication
 from leanwsgi import channels, messages, waitress_server
 from leanengine.cloud_code import PREFIXES
 
-# Above the app's limit (`middleware.bound`), so that the app, whose 413 is JSON, is the first to refuse: waitress only
-# keeps what is far too large from being read to its end.
+# Above the app's limit, so that `middleware.bound` refuses first, in JSON: waitress only stops bodies that are far too large.
 BODY_OVERHEAD = messages.MAX_JSON_BYTES + messages.MULTIPART_BYTES
 
 

@@ -23,19 +23,19 @@ RENEWAL_SECONDS = 24 * 3600  # a cookie in use is issued anew after this, or aft
 def guard_session(session: CookieSessionMiddleware) -> WSGIApplication:
     """The SDK's session middleware with a cookie of ours around its own; every option is the middleware's.
 
-    The SDK's cookie has no flags and its age is not signed; it raises on a malformed one, sends it with every answer, the
-    cacheable ones too, and clears it on excluded paths. Ours is `<seconds>.<log-in>.<signature>.<the SDK's, in base64>`:
-    the SDK only sees what we signed and what is young enough. The cookie is sent when it changed, or grows old and a
-    handler has found out that the session lives, and only with answers that no cache may keep. So the two halves of the middleware are called only when they have something to do:
-    otherwise they would take half of a request's time.
+    The SDK's cookie has no flags and an unsigned age. The SDK raises on a malformed one, sends it with every response,
+    cacheable ones included, and clears it on excluded paths. Ours is `<seconds>.<log-in>.<signature>.<the SDK's, in
+    base64>`: the SDK sees only what we signed and what is young enough. We send the cookie when it changed, or when it
+    grows old and a handler has confirmed the session, and only with responses that no cache may keep. The two halves of
+    the SDK's middleware run only when needed: they would take half of a request's time.
 
     The SDK is shown no other cookie: its parser reads names differently (`name =x`, `"name"=x`), so another cookie could
     pass for its session, and it takes seconds for one that is full of blanks. Handlers find the header as it came in
     `environ["app.cookies"]`.
 
-    The log-in's name, `<seconds>-<random>`, stays through all renewals. Handlers find it in `environ["app.login"]`, to
-    end it at log-out: a copy of the cookie ends with it, which the token of storage, shared by all devices, could not.
-    They set `environ["app.session_lives"]` when it does.
+    The log-in's name, `<seconds>-<random>`, survives all renewals. Handlers find it in `environ["app.login"]` and end it
+    at log-out, which also ends every copy of the cookie. The session token cannot do that: all devices share it.
+    Handlers set `environ["app.session_lives"]` once they have confirmed the session.
     """
     application: WSGIApplication = session.app
     name, max_age, excluded = session.name, session.max_age, tuple(session.excluded_paths)

@@ -52,7 +52,7 @@ class Process:
 
         def run() -> None:
             self._servers.append(create_server(application, self._sockets, THREADS, settings.max_upload_bytes, settings.trusted_proxy))
-            if self._signals:  # one that came before, and whose exception was lost: Python drops those that a destructor raises
+            if self._signals:  # its KeyboardInterrupt was lost: Python drops exceptions raised in a destructor
                 waitress_server.stop(self._servers[0])
             try:
                 waitress_server.run(self._servers[0])
@@ -63,7 +63,7 @@ class Process:
         where, how = ("localhost", ", Ctrl-C ends it") if is_development else ("0.0.0.0", "")
         try:
             signal.signal(signal.SIGTERM, self._stop)
-            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is for a script's background job
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored in a script's background job: leave it so
                 signal.signal(signal.SIGINT, self._stop)
             if is_development and processes == 1:
                 signal.signal(signal.SIGUSR1, self._stop)

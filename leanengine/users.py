@@ -1,7 +1,7 @@
 """Who is logged in: what the session's cookie claims, confirmed by storage and cached for a while.
 
-A dead session looks like a visitor without one to the SDK (`fetch_user=False`), so whoever needs a user asks here.
-Handlers give their `environ`, which holds the cache under `app.cache`.
+With `fetch_user=False` the SDK never asks whether a session is still alive, so every handler that needs a user asks here.
+Handlers pass their `environ`, which holds the cache under `app.cache`.
 """
 import hashlib
 import re
@@ -113,8 +113,8 @@ def needs_user(environ: WSGIEnvironment, is_sure: bool = False) -> User:
 def expected(environ: WSGIEnvironment, user: User | None) -> User:
     """The session's user, or HTTPError: 401 for nobody, 409 if the request is meant for another user.
 
-    A browser has one session for all of its tabs. What a tab that still shows the last user sends must not end up with
-    the next one, so the page names its user in X-User.
+    All tabs of a browser share one session. A tab that still shows the last user must not write to the next user's list,
+    so the page names its user in X-User.
     """
     if user is None:
         raise nobody()
@@ -124,7 +124,7 @@ def expected(environ: WSGIEnvironment, user: User | None) -> User:
 
 
 def ask_user(environ: WSGIEnvironment, session: leancloud.User) -> User | None:
-    """What storage says of a session: its user, believed for SESSION_SECONDS, or None, and then nobody is logged in."""
+    """Ask storage whose session this is: its user, cached for SESSION_SECONDS, or None, which logs the visitor out."""
     token = session.get_session_token()
     try:
         with asking_storage():
@@ -141,7 +141,7 @@ def ask_user(environ: WSGIEnvironment, session: leancloud.User) -> User | None:
 
 
 def living(environ: WSGIEnvironment, known: dict[str, Any]) -> User | None:
-    """The user of what is known of a session, all devices of which share it; None when this device has logged out."""
+    """The user of a cached session, which all of the user's devices share; None if this device has logged out."""
     if environ["app.login"].partition("-")[2] in known["ended"]:
         leancloud.User.set_current(None)
         return None

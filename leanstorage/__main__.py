@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     options.environment = os.environ
     data = Path(os.environ.get("LEANSTORAGE_DATA") or default_data())
-    umask = os.umask(0o077)  # whatever is made is for its owner alone
+    umask = os.umask(0o077)  # files that are created are readable by their owner only
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -107,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
     top: argparse.ArgumentParser = Parser(prog="python -m leanstorage", description=DESCRIPTION, epilog=EPILOG)
     top.add_argument("--version", action="version", version=f"leanstorage {VERSION}", help="print the version")
     top.set_defaults(makes=False)  # whether a command may make a database and keys
-    top.set_defaults(needs_database=True)  # whether one that makes none needs one that is there
+    top.set_defaults(needs_database=True)  # whether a command that creates none needs an existing one
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     storage = argparse.ArgumentParser(add_help=False)
     storage.add_argument(
@@ -293,7 +293,7 @@ def _run(service: Service, listening: socket.socket, threads: int, given: argpar
 
 
 def _observer(given: argparse.Namespace) -> Observer | None:
-    """Who counts and logs requests, if that is wanted."""
+    """What counts and logs requests, or None if no option asks for it."""
     log = None
     if given.access_log or given.log_slow is not None:
         log = RequestLog(sys.stdout, given.log_format, given.access_log, given.log_slow)
@@ -301,7 +301,7 @@ def _observer(given: argparse.Namespace) -> Observer | None:
 
 
 def check(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
-    """Print what should be closed; 1 when somebody could take over, read or change what is others'."""
+    """Print what should be closed; return 1 if strangers could take over, read or change others' data."""
     return access.check(database_url(options, data), service_options(options), data, files_place(options, data), keys)
 
 
@@ -344,7 +344,7 @@ def permissions(options: argparse.Namespace, data: Path, keys: dict[str, str]) -
 
 
 def _check_known(transaction: Transaction, name: str) -> None:
-    """Raise ValueError for the name of nobody: a rule that names nobody else would lock everybody out."""
+    """Raise ValueError for an unknown user or role: a rule with no other name would lock everybody out."""
     if name.startswith("role:"):
         role = name.removeprefix("role:")
         if transaction.record(roles.KIND, third_parties.unique_key(role)) is None:

@@ -55,7 +55,7 @@ def load(data: str | Path) -> dict[str, str]:
             file.flush()
             os.fsync(file.fileno())
         try:
-            os.link(draft, path)  # fails when somebody else was first, and theirs are complete
+            os.link(draft, path)  # fails if another process was first; its file is complete
         except FileExistsError:
             pass
         finally:

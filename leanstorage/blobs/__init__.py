@@ -1,7 +1,6 @@
 """The bytes of files: the contract of their places, a folder or S3.
 
-New bytes are *staged* under a random name; `keep` gives them their key. Every place raises StoreUnavailable when it does
-not do what it should.
+New bytes are *staged* under a random name; `keep` gives them their key. Every place raises StoreUnavailable when it fails.
 """
 import hashlib
 from collections.abc import Iterable

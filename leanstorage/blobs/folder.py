@@ -1,4 +1,4 @@
-"""The bytes of files, in a folder. A file is there completely or not at all, and on disk before anybody is told."""
+"""The bytes of files, in a folder. A file exists completely or not at all, and is on disk before its upload is acknowledged."""
 import hashlib
 import os
 import secrets
@@ -13,7 +13,7 @@ from leanstorage.blobs import write_hashed
 from leanstorage.store import StoreUnavailable
 
 CHUNK_BYTES = 1 << 16
-ABANDONED_SECONDS = 24 * 60 * 60  # a staged file of this age is nobody's: its process is gone
+ABANDONED_SECONDS = 24 * 60 * 60  # a staged file of this age was left by a process that died
 
 
 class FolderBlobs:
@@ -31,7 +31,7 @@ class FolderBlobs:
         return self.folder / name
 
     def direct_upload(self) -> tuple[str, str] | None:
-        """(staged name, URL for a PUT) where clients can bring their bytes past this server; here they cannot."""
+        """(staged name, URL for a PUT) if clients can upload without this server; here they cannot."""
         return None
 
     def staged(self, staged: str) -> tuple[int, str | None, str] | None:

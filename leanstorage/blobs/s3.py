@@ -1,6 +1,6 @@
-"""The bytes of files on S3 or what speaks its protocol: uploads go from the client to a presigned URL, past this server.
+"""The bytes of files on S3 or what speaks its protocol: clients upload to a presigned URL, not through this server.
 
-Objects: `PREFIX/uploads/RANDOM` while staged, `PREFIX/files/KEY` when kept. Where the endpoint is and who we are comes from
+Objects: `PREFIX/uploads/RANDOM` while staged, `PREFIX/files/KEY` when kept. Endpoint and credentials come from
 boto3's own settings (AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, ...); clients must reach the endpoint too.
 """
 import re
@@ -20,7 +20,7 @@ from leanstorage.blobs import write_hashed
 from leanstorage.store import Document, StoreUnavailable
 
 UPLOAD_SECONDS = 60 * 60
-READ_SECONDS = 300  # a URL that somebody passes on is worth nothing after this
+READ_SECONDS = 300  # a URL that is passed on to others expires after this
 CONFIG = Config(
     signature_version="s3v4",
     connect_timeout=3,
@@ -109,7 +109,7 @@ class S3Blobs:
         self._call(self.client.delete_object, Bucket=self.bucket, Key=self._name(key))
 
     def check(self) -> None:
-        """Raise StoreUnavailable unless the bucket is there; whether we may ask that is another right than to use it."""
+        """Raise StoreUnavailable unless the bucket exists. Asking for that needs a right of its own, which may be missing."""
         try:
             self.client.head_bucket(Bucket=self.bucket)
         except ClientError as error:

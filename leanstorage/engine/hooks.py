@@ -44,7 +44,7 @@ UNHOOKED = frozenset(["_Installation"])
 
 
 class EngineDown(Exception):
-    """The engine cannot be reached. The text, if any, says what it does instead of what it should."""
+    """The engine cannot be reached. The text, if any, says what it did instead of answering."""
 
 
 class EngineTimeout(Exception):
@@ -103,7 +103,7 @@ class Engine:
             return self._names
 
     def may_hook(self, class_name: str) -> bool:
-        """Whether a class has a hook, or may have one: nobody is asked."""
+        """Whether a class has a hook, or may have one; does not ask the engine."""
         names = self._fresh_names()
         return names is None or any(prefix + class_name in names for prefix in HOOK_PREFIXES.values())
 
@@ -139,7 +139,7 @@ class Engine:
         self.transport.close()
 
     def _tell(self, error: Exception | None) -> None:
-        """A line for the operator when the engine is lost, and one when it is back: not one for each refused call."""
+        """Print one line when the engine is lost and one when it is back, instead of one per refused call."""
         if (error is not None) is self._is_down:
             return
         self._is_down = error is not None
@@ -159,7 +159,7 @@ class Engine:
         return names
 
     def _list(self, timeout: float) -> frozenset[str] | None:
-        """What it says that it has; None if it answers, and knows of no functions: an app without cloud code."""
+        """The names that it lists; None if it answers 404, as an app without cloud code does."""
         headers = {"X-LC-Id": self.keys["id"], "X-LC-Key": f"{self.keys['master_key']},master"}
         status, body = self.transport("GET", "/1.1/functions/_ops/metadatas", headers, b"", timeout)
         try:
@@ -341,7 +341,7 @@ def mark(keys: dict[str, str], name: str, ms: int | None = None) -> str:
 
 
 def _is_marked(call: Call, class_name: str, hook: str) -> bool:
-    """Whether a write comes out of a hook of this kind, as old SDKs say it; a mark that is wrong or old says nothing."""
+    """Whether a write comes from a hook of this kind, by the mark of old SDKs; a wrong or old mark is ignored."""
     kind = "before" if hook.startswith("before") else "after"
     sent = call.body.get(f"__{kind}") if isinstance(call.body, dict) else None
     found = MARK.fullmatch(sent) if isinstance(sent, str) else None
@@ -353,8 +353,8 @@ def _is_marked(call: Call, class_name: str, hook: str) -> bool:
 def merge(fields: Document, preview: Document, answer: Document) -> Document:
     """The fields to save after a before hook answered `answer` to the object `preview`.
 
-    What the hook changed overwrites the client's value or operation; what it left out of the client's keys is not
-    saved; what it left alone keeps the client's operation. `null` for Bytes is the SDK's inability to read them.
+    A value that the hook changed overwrites the client's value or operation. A key that the hook left out is not saved.
+    A value that it left alone keeps the client's operation. `null` for Bytes means that the SDK cannot read them.
     """
     merged = dict(fields)
     for key, value in answer.items():

@@ -1,7 +1,7 @@
 """The service as a WSGI application: routes, credentials, and the one place where answers and errors become HTTP.
 
 Wire rules are those of protocol section 0: every answer is JSON, never empty, never 204; a failure has `error` at its
-top level and a success has not. Credentials are decided in the order of section 1.2, and before a body is read.
+top level and a success has not. Credentials are checked in the order of section 1.2, before the body is read.
 """
 import gzip
 import hashlib
@@ -39,7 +39,7 @@ from leanwsgi.leancloud_wire import (
 )
 from leanwsgi.messages import BytesResponse, Header, Response
 
-UNKNOWN_BYTES = 1 << 16  # of a body that is read before it is known whose it is
+UNKNOWN_BYTES = 1 << 16  # read of a body before its sender is known
 GZIP_BYTES = 2048  # smaller answers are sent as they are
 CORS = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "Location, Last-Modified")]
 PREFLIGHT = [
@@ -149,7 +149,7 @@ def name_request(service: Service, environ: WSGIEnvironment, headers: Sequence[H
 
 
 def take_back(service: Service, environ: WSGIEnvironment) -> None:
-    """A request that `respond` began did not take place: it will be made, and counted, again."""
+    """Undo the counting of a request that `respond` began: it will be made again."""
     take_back_traffic(service, environ[ADDRESS], _has_hook_key(service, environ))
 
 
@@ -216,7 +216,7 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
     caller = Caller() if is_open else authenticate(service, environ, credentials, method)
     if function in RAW and kind not in JSON_TYPES and not has_form:
         body = _raw(environ, messages.read_body(environ, service.options.max_body_bytes))
-    elif not has_form:  # a body costs much to read: only now that it is known whose it is
+    elif not has_form:  # reading a body is expensive: only now that its sender is known
         body = _read(service, environ, method, UNKNOWN_BYTES if is_open else service.options.max_body_bytes)
     elif isinstance(body, RawBody) and function not in RAW:
         body = _decoded(service, body.data)
@@ -284,7 +284,7 @@ def _decoded(service: Service, data: bytes) -> Json:
 def _read_form(service: Service, environ: WSGIEnvironment, query: Document) -> tuple[Document, Json, Document, str]:
     """(query, body, credentials from the body, method) of the text/plain form of old browsers, a POST.
 
-    Whose it is stands in the body, so that a few bytes are read of it unless the headers say so too.
+    The body holds the credentials, so only a few KB are read unless the headers identify the sender too.
     """
     limit = service.options.max_body_bytes
     if _has_key(service, environ, {}) is None:
@@ -352,7 +352,7 @@ def _own_url(service: Service, environ: WSGIEnvironment) -> str:
 
 
 def _depth(environ: WSGIEnvironment, caller: Caller) -> int:
-    """How many hooks lead to this call, if one does: a stranger who says so would have after hooks left out."""
+    """How many nested hooks led to this call. Only believed with the hook key: a stranger could skip after hooks by claiming it."""
     if not caller.has_hook_key and not caller.is_master:
         return 0
     text = environ.get(DEPTH_VARIABLE, "0")

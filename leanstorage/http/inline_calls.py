@@ -1,9 +1,9 @@
 """Calls that need not wait for anything, answered on the server's own loop.
 
-Handing a call to a thread costs more than most calls do: threads that all want Python's one interpreter lock spend
-their time waking each other. So short reads of SQLite run where they arrive, and writes that arrive together are made
-in one transaction, whose commit alone goes to a thread. What turns out to wait after all leaves no trace and starts
-again on a thread: the same code with the same checks, only another store under it.
+Handing a call to a thread costs more than most calls themselves: threads that compete for Python's one interpreter lock
+spend their time waking each other. So short SQLite reads run on the loop, and writes that arrive together share one
+transaction, whose commit alone runs on a thread. A call that would have to wait leaves no trace and starts again on a
+thread: the same code with the same checks, on another store object.
 """
 import re
 import time

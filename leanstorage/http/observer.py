@@ -1,6 +1,6 @@
-"""What the operator sees of the requests: counts by route, status and time, and the log. See request_log and operator/.
+"""What the operator sees of requests: counts by route, status and time, and the log. See request_log and operator/.
 
-An Observer is made only when somebody wants it; without one, nothing here runs.
+An Observer exists only if an option asks for it; without one, nothing here runs.
 """
 import re
 import threading

@@ -1,4 +1,4 @@
-"""What this server does not do, refused in so many words. Protocol section 2.3.
+"""Features that this server does not have: refused with an error that says so. Protocol section 2.3.
 
 The codes are those that the SDKs' own tests tolerate.
 """

@@ -1,7 +1,7 @@
 """The log of requests: one line each, and for slow ones the shape of what was asked. Off unless the operator wants it.
 
-Lines hold no token, key, query, body or value. They are written by a thread of their own, so that no request waits for
-whoever reads them; when too many wait, new ones are dropped and counted.
+Lines hold no token, key, query, body or value. A thread of its own writes them, so that a slow reader of the log
+delays no request; when too many lines wait, new ones are dropped and counted.
 """
 import json
 import os

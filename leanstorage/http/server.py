@@ -1,6 +1,6 @@
 """Serving the application with waitress, in the foreground or on a thread, with an end that leaves nothing behind.
 
-waitress reads requests, whole, on one loop, and hands them to threads. Quick calls (quick.py) never leave the loop.
+waitress reads requests, whole, on one loop, and hands them to threads. Calls that need not wait (inline_calls.py) never leave the loop.
 """
 import socket
 import sys
@@ -32,8 +32,8 @@ Written = tuple[HTTPChannel, BytesResponse | None]  # a channel, and the answer 
 class Server:
     """A waitress server on a listening socket; `quick` answers quick calls.
 
-    No body is longer than `max_bytes`, and none but an upload's than `max_call_bytes`; an upload to a URL that ends in
-    no token, as `is_token` tells, is refused when its headers have come: a stranger's fills no disk.
+    No body is longer than `max_bytes`, and none but an upload's than `max_call_bytes`; an upload to a URL without a token of
+    ours (`is_token`) is refused as soon as its headers have come, so that strangers cannot fill the disk.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Server:
 
 
 class Dispatcher(waitress_server.Pool):
-    """A pool of threads with a bounded queue; one thread more says 503 to those who find it full."""
+    """A pool of threads with a bounded queue; one more thread answers 503 when the queue is full."""
 
     def __init__(self) -> None:
         super().__init__(is_shared=True)
@@ -268,7 +268,7 @@ class _Task(channels.Task):
 
 
 def _error_task(observer: Observer | None) -> type[ErrorTask]:
-    """The task that answers requests which never reach the application."""
+    """The task that answers requests that never reach the application."""
 
     class Task(ErrorTask):  # type: ignore[misc]
         def execute(self) -> None:

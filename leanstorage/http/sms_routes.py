@@ -14,7 +14,7 @@ SMS = "SMS"
 
 
 def needs_known_phone(feature: str) -> Resource:
-    """Refuses as well, but says first that nobody has the number, 213: apps show that to their users."""
+    """Refuses too, but answers 213 first if nobody has the number: apps show that to their users."""
 
     def refused(call: Call, **_: str) -> NoReturn:
         phone = call.json_body().get(phones.FIELD)

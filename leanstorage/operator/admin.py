@@ -29,7 +29,7 @@ def check_admin(place: tuple[str, int], api_port: int, processes: int = 1) -> No
 def open_admin(place: tuple[str, int], processes: int = 1) -> socket.socket:
     """A listening socket at `place`, or for one of several processes on one of the ports that follow; raise OSError.
 
-    Each process binds for itself: one that ends leaves its port to its successor.
+    Each process binds its own: when it ends, its successor gets the port.
     """
     host, first = place
     for port in range(first, first + processes - 1) if first else ():

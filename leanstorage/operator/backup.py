@@ -1,7 +1,7 @@
 """`leanstorage backup DIR`: database, files and, if asked, keys in one consistent cut, while the server serves.
 
-In DIR each backup is a folder named by its time: `leanstorage.db`, `manifest.json` and maybe `keys.json`. A folder without
-a dot in front is complete. Files' bytes lie in DIR/files by their SHA-256, once for all backups: the next one copies only
+In DIR each backup is a folder named by its time: `leanstorage.db`, `manifest.json` and maybe `keys.json`. A folder whose name does not start
+with a dot is complete. Files' bytes lie in DIR/files by their SHA-256, once for all backups: the next one copies only
 what is new. The database is always one SQLite file, of PostgreSQL too: read in one transaction, so that either can be
 restored to either.
 

@@ -1,6 +1,6 @@
 """`leanstorage users`: what an operator does for one user, as the holder of the master key, without the app's hooks.
 
-Nothing secret is printed: no session token, no hash, and of third-party accounts only whose they are.
+Nothing secret is printed: no session token, no hash, and only the provider of third-party accounts.
 """
 from leanstorage.resources import sessions, users
 from leanstorage.resources.third_parties import identity_of, unique_key

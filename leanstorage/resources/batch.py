@@ -25,7 +25,7 @@ PREFIX = re.compile(r"/1(\.1)?(/.*)", re.DOTALL)
 def run(call: Call) -> Answer:
     """POST /batch: 200 and, in order, `{"success": body}` or `{"error": {"code", "error"}}` for each.
 
-    Raises 1, 107, 429. What the time was not enough for is not done: 124.
+    Raises 1, 107, 429. Calls for which the time ran out are not made: 124.
     """
     requests = call.json_body().get("requests")
     if not isinstance(requests, list) or not requests:
@@ -56,7 +56,7 @@ def _is_plain_create(call: Call, request: Json) -> bool:
 def _run_together(call: Call, requests: list[Json], deadline: float) -> list[Document]:
     """Creations in one transaction, which costs one sync: each is kept or refused by itself.
 
-    What is no refusal undoes them all, and they are made one by one.
+    Any other error undoes them all, and they are made one by one.
     """
     if time.monotonic() > deadline:
         return [_failure(Code.TIMEOUT) for _ in requests]

@@ -13,7 +13,7 @@ NAMES = ("installationId", "deviceToken")  # either tells a device from all othe
 def create(call: Call) -> Answer:
     """POST: 201 for a new device; the row of a known one is updated, 200.
 
-    A stranger learns nothing of a known one but that it is there: whoever has its token is it.
+    A stranger learns only that a device is known; whoever has a device's token counts as that device.
     """
     fields = write.clean(call.json_body(), creating=True)
     object_id = find_known(call, fields)

@@ -1,4 +1,4 @@
-"""Log-in by a password: whose it is, whether it is right, and how many wrong ones are looked at. Protocol section 5.4."""
+"""Log-in with a password: which user, whether the password is right, and how many wrong ones are checked. Protocol section 5.4."""
 from leanwsgi.leancloud_wire import USER_HOOKS
 from leanstorage.engine import hooks
 from leanstorage.resources import names, users
@@ -57,7 +57,7 @@ def check_password(call: Call, field: str, identity: str, password: str) -> str:
         service.store.read(lambda transaction: attempts.refuse_locked(transaction, user_id))
     record = (credential or {}).get("password") if user_id else None
     with service.hashing:
-        # Somebody who is unknown takes as long as somebody whose password is wrong.
+        # An unknown user takes as long as a wrong password.
         is_right = len(password) <= attempts.MAX_PASSWORD and passwords.verify(record, password)
         is_upgrade = is_right and record is not None and record["scheme"] != "scrypt"
         upgraded = passwords.hash_password(password) if is_upgrade else None
@@ -67,7 +67,7 @@ def check_password(call: Call, field: str, identity: str, password: str) -> str:
             attempts.count_address(transaction, call.caller.block)
         if user_id is None:
             return Code.NO_USER
-        # Guesses made side by side all passed the look above; here they stand in line.
+        # Concurrent guesses may all have passed the check above; under the lock they are counted one by one.
         attempts.refuse_locked(transaction, user_id)
         if not is_right:
             attempts.count_failure(transaction, user_id)
@@ -80,7 +80,7 @@ def check_password(call: Call, field: str, identity: str, password: str) -> str:
         return None
 
     if user_id and is_right and not upgraded:
-        # The way of nearly every login: nothing to write unless there were failures before.
+        # The common case: nothing to write unless there were failures before.
         clean = service.store.read(lambda transaction: transaction.record("failures", user_id) is None)
         if clean:
             return user_id

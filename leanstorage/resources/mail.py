@@ -128,14 +128,14 @@ class Undeliverable(Exception):
 
 
 class Unreachable(Exception):
-    """Nobody is there to take any message."""
+    """The mail server or command cannot be reached at all."""
 
 
 def hand_on(store: Store, deliver: Callable[[bytes], bool]) -> tuple[int, int]:
     """Give each message that was not handed on yet to `deliver`, as an e-mail; return how many it took and how many not.
 
-    A message is marked before: two that do this at the same time share them out. Those that `deliver` did not take are
-    tried again the next time.
+    Each message is marked first, so that two processes never send the same one. Messages that `deliver` did not take are
+    tried again next time.
     """
     return hand_on_due(store, lambda data, to: deliver(data), 0)
 
@@ -253,7 +253,7 @@ def _send_link(call: Call, kind: str, path: str, lifetime: int) -> None:
     email = call.json_body().get("email")
     if not isinstance(email, str) or not email:
         raise StorageError(Code.NO_EMAIL)
-    limit_mails(call)  # whoever changes its address each time would have one sent to all the world
+    limit_mails(call)  # a user who keeps changing its address could have mail sent to the whole world
     token = secrets.token_urlsafe(32)
     url = f"{_origin(call)}/1.1/{path}/{token}"
 
@@ -276,10 +276,10 @@ def _send_link(call: Call, kind: str, path: str, lifetime: int) -> None:
 
 
 def _origin(call: Call) -> str:
-    """Where links lead to; raise 1 when only the request says so.
+    """The origin of links; raise 1 if only the Host header would tell.
 
-    Whoever asks chooses the Host header, and would be sent the token of whoever clicks. On loopback there is nobody
-    else to send it to.
+    An attacker could choose the Host header, and would receive the token of whoever clicks. On loopback there is no
+    attacker to send it to.
     """
     if call.service.options.public_url or urlsplit(call.api_url).hostname in LOOPBACK_HOSTS:
         return call.api_url

@@ -30,7 +30,7 @@ class Mailer:
                 self.send()
             except StoreUnavailable:
                 pass  # then at the next time
-            except Exception as error:  # what fails today may hold up nothing but itself
+            except Exception as error:  # one failure must not stop the thread
                 messages.log_exception(error, {"REQUEST_METHOD": "MAIL"})
             self._wanted.wait(PERIOD_SECONDS)
             self._wanted.clear()
