@@ -18,6 +18,7 @@ from collections import Counter
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 problems = []
 skipped = Counter()  # reason -> tests; said at the end, as unittest says a bare `s`
+seconds = Counter()  # that each module took; the slowest are said at the end
 data = tempfile.mkdtemp(prefix="tests-")
 
 for name in list(os.environ):
@@ -72,6 +73,9 @@ def _finish():
     shutil.rmtree(data, ignore_errors=True)
     for reason, number in skipped.items():
         print(f"skipped {number}: {reason}", file=sys.stderr, flush=True)
+    if seconds:
+        slowest = ", ".join(f"{name.removeprefix('tests.')} {taken:.0f} s" for name, taken in seconds.most_common(5))
+        print(f"slowest modules: {slowest}", file=sys.stderr, flush=True)
     if problems:
         print("problems outside of the tests:", *problems, sep="\n  ", file=sys.stderr, flush=True)
         os._exit(1)

@@ -10,8 +10,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
+
+from tests import seconds, skipped
 
 HERE = Path(__file__).resolve().parent
 MODULE_SECONDS = 300  # after which a module counts as hung
@@ -79,7 +82,9 @@ class ParallelSuite(unittest.TestSuite):
             with tempfile.TemporaryFile("w+") as output, _Worker(self._patterns, output) as worker:
                 processes.append(worker.process)
                 while name is not None:
+                    began = time.monotonic()
                     answer = worker.run(name)
+                    seconds[name] = time.monotonic() - began
                     if answer is None:
                         report(_lost(name, worker, output))
                         name = take()
@@ -168,8 +173,6 @@ def _lost(name, worker, output):
 
 def _add(result, about):
     """Put what came of a module into the result of the whole run."""
-    from tests import skipped
-
     result.testsRun += about["run"]
     for name, reason in about["skipped"]:
         skipped[reason] += 1

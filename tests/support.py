@@ -26,11 +26,18 @@ START_SECONDS = 20
 NO_STORAGE = "there is no leanstorage/ here, which the app would run on"
 NO_TODOS = "the todo app, through which this is tested, is not here"
 needs_storage = unittest.skipUnless(HAS_STORAGE, NO_STORAGE)
+IS_CI = bool(os.environ.get("CI"))
+takes_long = unittest.skipUnless(IS_CI, "it takes long: CI=1 python -m unittest runs it too")
 needs_todos = unittest.skipUnless((ROOT / "todos.py").exists(), NO_TODOS)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A script's background job starts with Ctrl-C ignored, and so would everything that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 DISTINCT = iter(range(10**9))
+
+
+def sample(items):
+    """All of them in CI, each third one elsewhere: for tables of which every row starts a process."""
+    return list(items) if IS_CI else list(items)[::3]
 
 
 def has_redis():

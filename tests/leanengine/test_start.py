@@ -17,7 +17,22 @@ import psutil
 
 from leanengine import local_redis, start
 from leanwsgi import workers
-from tests.support import ROOT, clean_environment, copied_app, ended, free_port, has_redis, needs_redis, needs_storage, needs_todos, python, read_until, running, until
+from tests.support import (
+    ROOT,
+    clean_environment,
+    copied_app,
+    ended,
+    free_port,
+    has_redis,
+    needs_redis,
+    needs_storage,
+    needs_todos,
+    python,
+    read_until,
+    running,
+    sample,
+    until,
+)
 from tests.processes import READY, Http, redis_servers, wait_for
 
 SERVE = ["-m", "leanstorage", "serve", "--port", "0"]
@@ -111,13 +126,14 @@ class PlaceTest(FolderTestCase):
     @needs_todos
     def test_app_starts_on_odd_paths_and_in_odd_surroundings(self):
         bare = {"HOME": "", "PATH": os.environ["PATH"], "LC_ALL": "zh_XX.UTF-8"}
-        for name, environment in {
-            "blanks in it": {},
+        surroundings = {
             "待办 清单": {},
+            "blanks in it": {},
             "quote'd \"$HOME\" ; x": {},
-            "long" * 40: {},
             "bare": bare,
-        }.items():
+            "long" * 40: {},
+        }
+        for name, environment in sample(surroundings.items()):
             data, port = self.folder / name, free_port()
             with self.subTest(name), self.app(port, LEANSTORAGE_DATA=data, **environment) as process, Http(port) as browser:
                 self.assertIn("cache: embedded Redis" if has_redis() else "cache: off", process.output)
@@ -196,7 +212,7 @@ class InterruptTest(FolderTestCase):
     def test_ctrl_c_at_any_moment_of_the_start_is_quiet_and_leaves_nothing(self):
         port = free_port()
         environment = clean_environment(LEANCLOUD_APP_PORT=port, LEANSTORAGE_DATA=self.data)
-        for step in range(8):
+        for step in sample(range(8)):
             with self.subTest(step):
                 process = subprocess.Popen(
                     python("wsgi.py"), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -23,7 +23,7 @@ from leanstorage.__main__ import main
 from leanstorage.rules.call import Call, Caller, Traffic
 from leanstorage.store import QueryTimeout, StoreUnavailable, open_store
 from tests.leanstorage.service_support import KEYS, SERVER, ServiceTestCase, open_database
-from tests.support import ROOT, clean_environment, free_port, python, running
+from tests.support import ROOT, clean_environment, free_port, python, running, takes_long
 
 LIMITED = """
 import resource, runpy, signal, sys
@@ -51,6 +51,7 @@ class Case(unittest.TestCase):
 
 
 class CrashTest(unittest.TestCase):
+    @takes_long
     def test_few_kills_lose_nothing(self):
         done = subprocess.run(python("bench/crash.py", "3"), cwd=ROOT, capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)

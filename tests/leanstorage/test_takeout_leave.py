@@ -22,7 +22,7 @@ from leanstorage.rules.values import pointer
 from leanstorage.takeout import exporter, leave, remote
 from leanstorage.takeout.report import Report
 from tests.leanstorage.storage_support import StorageTestCase
-from tests.support import clean_environment
+from tests.support import clean_environment, takes_long
 from tests.leanstorage.test_takeout_pull import Clock
 
 JSON, HTML, TEXT = ({"Content-Type": name} for name in ("application/json", "text/html", "text/plain"))
@@ -194,6 +194,7 @@ class KilledTest(LeaveTestCase):
         command = [sys.executable, "-W", "error", "-m", "leanstorage", "leave", "--from", url, "--files"]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
+    @takes_long
     def test_leave_that_is_killed_every_few_seconds_brings_everything_within_the_calls_it_announced(self):
         users, things = self.fill()
         leancloud = self.stand_in(seconds=0.05)
