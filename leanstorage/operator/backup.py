@@ -228,13 +228,12 @@ class _Snapshot:
 
 @contextmanager
 def _snapshot(store: Any) -> Iterator[Store]:
-    connection = store.lend(SNAPSHOT_SECONDS)
+    connection = store.lend(SNAPSHOT_SECONDS, SNAPSHOT_SECONDS)
     try:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         yield cast(Store, _Snapshot(store, connection))
     finally:
         connection.close()
-        store.give_back(connection)
 
 
 @contextmanager
