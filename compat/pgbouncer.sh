@@ -13,7 +13,7 @@ if [ "$action" = start ]; then
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     printf '%s\n' "[databases]" "* = host=${server%:*} port=${server#*:} user=postgres" "[pgbouncer]" \
         "listen_addr = 127.0.0.1" "listen_port = $port" "unix_socket_dir =" "auth_type = any" "pool_mode = $mode" \
-        "max_client_conn = 1000" "logfile = $dir/log" "pidfile = $dir/pid" "$@" >"$dir/pgbouncer.ini"
+        "max_client_conn = 1000" "server_login_retry = 1" "logfile = $dir/log" "pidfile = $dir/pid" "$@" >"$dir/pgbouncer.ini"
     as=()
     [ "$(id -u)" = 0 ] && chown postgres "$dir" && as=(-u postgres)
     "$program" -q -d "${as[@]}" "$dir/pgbouncer.ini" >/dev/null
@@ -27,6 +27,6 @@ if [ "$action" = start ]; then
     tail -n 5 "$dir/log" >&2
     exit 1
 else
-    # SIGINT waits for clients, so: the end at once.
+    # By SIGINT it would wait for its clients first.
     [ ! -e "$dir/pid" ] || kill -TERM "$(cat "$dir/pid")"
 fi
