@@ -173,6 +173,15 @@ class WritersTest(BackupCase):
         )
 
     @unittest.skipUnless(SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
+    def test_one_answer_of_postgresql_may_take_longer_than_a_client_would_wait(self):
+        url, drop = open_database(self.folder)
+        self.addCleanup(drop)
+        store = open_store(url, query_seconds=0.1)
+        self.addCleanup(store.close)
+        with backup._snapshot(store) as snapshot:  # a lock or a query is given up after 3 seconds elsewhere
+            self.assertEqual(snapshot.read(lambda transaction: transaction.execute("SELECT 1 FROM pg_sleep(3.5)")), [(1,)])
+
+    @unittest.skipUnless(SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
     def test_backup_of_postgresql_under_eight_writers_restores_to_either_database(self):
         source, drop = open_database(self.folder)
         self.addCleanup(drop)
