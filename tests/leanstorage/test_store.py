@@ -232,7 +232,7 @@ class PostgresqlTest(StoreContract, unittest.TestCase):
         self.fill("Late", row("d", 0))
 
         def lose(transaction):
-            pid = transaction.connection.pgconn.backend_pid
+            [(pid,)] = transaction.execute("SELECT pg_backend_pid()")
             with psycopg.connect(self.url, autocommit=True) as connection:
                 connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 

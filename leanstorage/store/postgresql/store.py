@@ -195,6 +195,16 @@ class PostgresqlStore:
             raise
         return lent
 
+    @contextmanager
+    def snapshot(self, statement_seconds: float) -> Iterator["Snapshot"]:
+        """What is stored now, however long it takes to read. Raises the contract's errors."""
+        try:
+            with closing(self.lend(statement_seconds, statement_seconds)) as connection:
+                connection.wire.command(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                yield Snapshot(self, connection)
+        except psycopg.OperationalError as error:
+            _raise_known(error, True)
+
     def build_index(self, class_name: str, keys: Sequence[str]) -> None:
         """Make the index of `keys` unless it is there, while others read and write. Raises ValueError."""
         name, columns, measured = self.read(lambda transaction: _definition(transaction, class_name, keys))
@@ -225,6 +235,16 @@ class PostgresqlStore:
 
     def close(self) -> None:
         self._pool.close()
+
+
+class Snapshot:
+    """The reads of a store that all see the same state."""
+
+    def __init__(self, store: PostgresqlStore, connection: Connection) -> None:
+        self._store, self._connection = store, connection
+
+    def read(self, work: Callable[[Transaction], Result]) -> Result:
+        return self._store.read_on(self._connection, work)
 
 
 def _reason(error: Exception) -> str:
