@@ -67,7 +67,7 @@ run_with() {
 }
 
 # The tests of the storage on PostgreSQL, then as the server's loop makes the calls, on both databases: there on the newest
-# PostgreSQL, where it can be had.
+# PostgreSQL and through pgbouncer, where they can be had.
 run_on_postgresql() {
     # Programs from registries need not run again: they have databases of their own.
     local tree="$work/old" url running once=(-u NODE_PATH -u NODE_ENGINES -u JAVA_SDK -u WALINE) storage=(-m unittest discover -s tests/leanstorage -t .)
@@ -87,7 +87,10 @@ run_on_postgresql() {
             running=newest
             url=$(compat/postgresql.sh start "$work/newest" </dev/null)
         fi
-        counted "PostgreSQL ${newest:+18}, calls inline" 1200 env "${once[@]}" -C "$tree" LEANSTORAGE_TEST_QUICK=1 LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python "${inline[@]}" tests.leanstorage.test_database_trouble
+        local pooled
+        pooled=$(compat/pgbouncer.sh start "$work/pooler" "$url" session default_pool_size=60 server_idle_timeout=5 </dev/null) && url=$pooled
+        counted "PostgreSQL ${newest:+18}${pooled:+ through pgbouncer}, calls inline" 1200 env "${once[@]}" -C "$tree" LEANSTORAGE_TEST_QUICK=1 LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python "${inline[@]}" tests.leanstorage.test_database_trouble
+        compat/pgbouncer.sh stop "$work/pooler"
         compat/postgresql.sh stop "$work/$running"
         unset POSTGRESQL_BIN
     else

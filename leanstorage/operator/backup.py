@@ -17,13 +17,13 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 from leanstorage.blobs.folder import FolderBlobs
-from leanstorage.store import Document, Result, Store, Transaction, open_store
+from leanstorage.store import Document, Store, open_store
 from leanstorage.store.sqlite.store import SqliteStore
 from leanstorage.takeout import migration
 
@@ -205,7 +205,7 @@ def _copy_database(database: str, target: Path, progress: migration.Progress) ->
             with closing(sqlite3.connect(target)) as copy:
                 source.backup(copy)  # in one step, which is one read transaction: writers go on
     else:
-        with closing(open_store(database)) as store, _snapshot(store) as source_store:
+        with closing(open_store(database)) as store, cast(Any, store).snapshot(SNAPSHOT_SECONDS) as source_store:
             with _opened(target) as copied:
                 if migration.copy(source_store, copied, io.StringIO(), progress):
                     raise ValueError("the copy of the database differs from what was read")
@@ -213,28 +213,6 @@ def _copy_database(database: str, target: Path, progress: migration.Progress) ->
         [(said,)] = copy.execute("PRAGMA quick_check(1)").fetchall()
     if said != "ok":
         raise ValueError(f"the database is damaged: {' '.join(said.split())}")
-
-
-class _Snapshot:
-    """A store of PostgreSQL whose reads all see the same state."""
-
-    def __init__(self, store: Any, connection: Any) -> None:
-        self._store, self._connection = store, connection
-
-    def read(self, work: Callable[[Transaction], Result]) -> Result:
-        result: Result = self._store.read_on(self._connection, work)
-        return result
-
-
-@contextmanager
-def _snapshot(store: Any) -> Iterator[Store]:
-    connection = store.lend(SNAPSHOT_SECONDS)
-    try:
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        yield cast(Store, _Snapshot(store, connection))
-    finally:
-        connection.close()
-        store.give_back(connection)
 
 
 @contextmanager

@@ -33,11 +33,11 @@ class Dripping(io.BytesIO):
 class Storage:
     """A service on loopback over the folder `data`; `transport` reaches an engine. `stop` ends it and leaves the folder."""
 
-    def __init__(self, data, keys=None, options=None, transport=None):
+    def __init__(self, data, keys=None, options=None, transport=None, database=None, place=None):
         self.data = Path(data)
         self.keys = keys or key_files.load(self.data)
-        self.database = f"sqlite:///{self.data / 'leanstorage.db'}"
-        self.service = open_service(self.keys, self.database, self.data / "files", transport, options or Options())
+        self.database = database or f"sqlite:///{self.data / 'leanstorage.db'}"
+        self.service = open_service(self.keys, self.database, place or self.data / "files", transport, options or Options())
         application = create_application(self.service)
         quick = quick_calls(self.service)
         settings = self.service.options

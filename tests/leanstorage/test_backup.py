@@ -173,6 +173,30 @@ class WritersTest(BackupCase):
         )
 
     @unittest.skipUnless(SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
+    def test_one_answer_of_postgresql_may_take_longer_than_a_client_would_wait(self):
+        url, drop = open_database(self.folder)
+        self.addCleanup(drop)
+        store = open_store(url)
+        self.addCleanup(store.close)
+        with store.snapshot(60) as snapshot:  # a lock or a query is given up after 3 seconds elsewhere
+            self.assertEqual(snapshot.read(lambda transaction: transaction.execute("SELECT 1 FROM pg_sleep(3.5)")), [(1,)])
+
+    @unittest.skipUnless(SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
+    def test_database_that_goes_amid_a_backup_is_said_in_one_line(self):
+        import psycopg
+
+        url, drop = open_database(self.folder)
+        self.addCleanup(drop)
+        copy = migration.copy
+
+        def lose(source, *arguments):
+            with psycopg.connect(SERVER, autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [url.rsplit("/", 1)[1]])
+            return copy(source, *arguments)
+
+        with mock.patch.object(migration, "copy", lose):
+            self.assertIn("the database is not available", self.refused("backup", self.backups, "--database", url))
+
     def test_backup_of_postgresql_under_eight_writers_restores_to_either_database(self):
         source, drop = open_database(self.folder)
         self.addCleanup(drop)

@@ -1,21 +1,27 @@
 """A PostgreSQL that is restarted, frozen, locked, pooled or newer than we are: a server of the test's own, and real kills."""
 import glob
+import io
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, redirect_stderr, suppress
+from itertools import product
 from pathlib import Path
+from unittest import mock
 
 import requests
 
 from leanstorage.store import open_store, StoreUnavailable
-from tests.support import clean_environment, ROOT, free_port, python, running, until
+from tests.leanstorage.service_support import open_database
+from tests.leanstorage.storage_support import Storage
+from tests.support import clean_environment, ROOT, free_port, python, running
 
 KEYS = {
     "LEANCLOUD_APP_ID": "appid",
@@ -217,35 +223,152 @@ class TroubleTest(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "InsufficientPrivilege.*permission denied"):
             open_store(url)
 
-    def test_pooler_in_transaction_mode_is_refused_and_in_session_mode_served(self):
-        if not shutil.which("pgbouncer"):
-            self.skipTest("pgbouncer is not installed")
-        for mode, size in (("transaction", 20), ("transaction", 1), ("session", 40)):
-            with self.subTest(mode=mode, size=size):
-                port = free_port()
-                server = self.url.split("@")[1].split("/")[0]
-                host, database_port = server.split(":")
-                config = self.folder / f"{mode}{size}.ini"
-                config.write_text(
-                    f"[databases]\npostgres = host={host} port={database_port} user=postgres dbname=postgres pool_size={size}\n"
-                    f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\npool_mode = {mode}\n"
-                    f"unix_socket_dir =\nlogfile = {self.folder}/{mode}{size}.log\npidfile = {self.folder}/{mode}{size}.pid\n"
-                )
-                os.chmod(config, 0o644)
-                subprocess.run(["chown", "postgres", self.folder], check=False)
-                as_other = ["-u", "postgres"] if os.getuid() == 0 else []
-                pooler = subprocess.Popen(["pgbouncer", *as_other, str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                try:
-                    until(lambda: can_connect(port), 10)  # noqa: B023
-                    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-                    if mode == "session":
-                        open_store(url).close()
-                    else:
-                        with self.assertRaisesRegex(ValueError, "pooler in transaction mode"):
+    def test_few_connections_of_a_database_that_others_take_too_serve_threads_and_the_loop(self):
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as database:
+            database.execute("CREATE ROLE other LOGIN")
+            database.execute("CREATE DATABASE other OWNER other CONNECTION LIMIT 20")  # more than one process wants
+        url = self.url.replace("postgres@", "other@").replace("/postgres", "/other")
+        with ExitStack() as taken:
+            for _ in range(15):
+                taken.enter_context(psycopg.connect(url))
+            with self.serve(url):
+                for _ in range(3):
+                    self.assertEqual(self.used_by(12), [[201, 200, 201, True, 200]] * 12)
+                with psycopg.connect(self.url, autocommit=True) as database:
+                    database.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'other' AND application_name = ''"
+                        " AND state = 'idle'"
+                    )
+                self.assert_well_within(10)
+
+    def test_database_with_fewer_connections_than_a_process_wants_says_so(self):
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as database:
+            database.execute("CREATE ROLE small LOGIN")
+            database.execute("CREATE DATABASE small OWNER small CONNECTION LIMIT 9")
+        with redirect_stderr(io.StringIO()) as said:
+            open_store(self.url.replace("postgres@", "small@").replace("/postgres", "/small")).close()
+        self.assertIn("the database gives 9 of the 16 connections that each process wants", said.getvalue())
+        self.assertIn("(ALTER DATABASE ... CONNECTION LIMIT)", said.getvalue())
+
+    def test_silence_in_the_middle_of_a_long_answer_or_many_rows_is_unavailable_too(self):
+        """What goes by the driver's cursors, which have no limit of their own: patterns, and loads of many rows."""
+        store = open_store(self.url, query_seconds=0.5)
+        self.addCleanup(store.close)
+
+        def sleep(transaction):
+            transaction.execute("SET statement_timeout = 0")
+            with transaction._cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(20)")
+
+        for call in (store.read, store.write):
+            with self.subTest(call.__name__), self.assertRaisesRegex(StoreUnavailable, "NoAnswer"):
+                call(sleep)
+        self.assertEqual(store.read(lambda transaction: transaction.execute("SELECT 1")), [(1,)])
+
+    def test_index_that_cannot_be_made_for_want_of_connections_is_unavailable(self):
+        store = open_store(self.url)
+        self.addCleanup(store.close)
+        store.write(lambda transaction: transaction.save_class("Few", {"columns": {"n": {"type": "Number"}}}))
+        with mock.patch.object(store, "_conninfo", self.url.replace("/postgres", "/nowhere")), self.assertRaises(StoreUnavailable):
+            store.build_index("Few", ["n"])
+
+
+@unittest.skipUnless(HAS_POSTGRESQL, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
+@unittest.skipUnless(os.environ.get("PGBOUNCER") or shutil.which("pgbouncer"), "pgbouncer is not installed")
+class PoolerTest(unittest.TestCase):
+    """pgbouncer between us and the server that LEANSTORAGE_TEST_POSTGRESQL names; PGBOUNCER is another version of it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.url, drop = open_database(None)
+        cls.addClassCleanup(drop)
+
+    @contextmanager
+    def pooler(self, mode, *settings):
+        """Its URL."""
+        folder = Path(tempfile.mkdtemp(prefix="pooler-"))
+        folder.chmod(0o755)
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        script = ROOT / "compat" / "pgbouncer.sh"
+        done = subprocess.run(["bash", script, "start", folder, self.url, mode, *settings], capture_output=True, text=True, timeout=30)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        try:
+            yield done.stdout.strip()
+        finally:
+            subprocess.run(["bash", script, "stop", folder], check=True, timeout=30)
+
+    @contextmanager
+    def others(self, url, count):
+        """Clients of the pooler that are never idle for long."""
+        import psycopg
+
+        ending = threading.Event()
+
+        def ask():
+            with suppress(psycopg.Error), psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
+                while not ending.is_set():
+                    connection.execute("SELECT count(*) FROM generate_series(1, 2000)")
+
+        with ThreadPoolExecutor(max(1, count)) as pool:
+            for _ in range(count):
+                pool.submit(ask)
+            try:
+                yield
+            finally:
+                ending.set()
+
+    def test_transaction_mode_is_refused_however_many_connections_and_clients_there_are(self):
+        tracked = [["max_prepared_statements=100"], ["max_prepared_statements=0"]] if self.knows_tracking() else [[]]
+        for mode, size, clients, more in product(["transaction", "statement"], [1, 20], [0, 6], tracked):
+            with self.subTest(mode, size=size, clients=clients, more=more):
+                with self.pooler(mode, f"default_pool_size={size}", *more) as url, self.others(url, clients):
+                    for _ in range(3):
+                        with self.assertRaisesRegex(ValueError, "^the database is behind a pooler in transaction mode: use its"):
                             open_store(url)
-                finally:
-                    pooler.terminate()
-                    pooler.wait(10)
+
+    @staticmethod
+    def knows_tracking():
+        """Whether this pgbouncer can keep track of prepared statements, as it can since 1.21."""
+        program = os.environ.get("PGBOUNCER", "pgbouncer")
+        said = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+        return tuple(map(int, said.split()[1].split(".")[:2])) >= (1, 21)
+
+    def test_session_mode_with_enough_connections_is_served_without_a_word(self):
+        with self.pooler("session", "default_pool_size=40") as url, redirect_stderr(io.StringIO()) as said:
+            store = open_store(url)
+            self.addCleanup(store.close)
+            self.assertEqual(store.read(lambda transaction: transaction.execute("SELECT 1")), [(1,)])
+        self.assertEqual(said.getvalue(), "")
+
+    def test_session_mode_with_few_connections_says_so_and_serves_threads_and_the_loop(self):
+        with self.pooler("session", "default_pool_size=5") as url, tempfile.TemporaryDirectory() as folder:
+            with redirect_stderr(io.StringIO()) as said:
+                storage = Storage(folder, database=url)
+            try:
+                self.assertIn("the pooler gives 5 of the 16 connections that each process wants", said.getvalue())
+
+                def use(number):
+                    name = {"username": f"pooled{time.monotonic_ns()}-{number}", "password": "pw"}
+                    calls = (("POST", "/users", name), ("POST", "/login", name), ("POST", "/classes/Pooled", {"n": 1}), ("GET", "/classes/Pooled"))
+                    return [storage.request(*call)[0] for call in calls]
+
+                with ThreadPoolExecutor(12) as pool:
+                    for _ in range(3):
+                        self.assertEqual(list(pool.map(use, range(12))), [[201, 200, 201, 200]] * 12)
+            finally:
+                storage.stop()
+
+    def test_pooler_without_a_free_connection_is_refused_in_one_line(self):
+        import psycopg
+
+        with self.pooler("session", "default_pool_size=1") as url, psycopg.connect(url) as holder:
+            holder.execute("SELECT 1")
+            with self.assertRaisesRegex(ValueError, r"^the database cannot be opened: PoolTimeout \(it gave no connection in 5 seconds\)$"):
+                open_store(url)
 
 
 def parent_of(pid):
@@ -253,13 +376,6 @@ def parent_of(pid):
         return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
     except OSError:
         return 0
-
-
-def can_connect(port):
-    import socket
-
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 if __name__ == "__main__":

@@ -2,14 +2,9 @@
 import contextlib
 import importlib.util
 import io
-import json
 import os
-import shutil
-import socket
 import subprocess
-import tempfile
 import unittest
-from pathlib import Path
 from unittest import mock
 
 import requests
@@ -19,17 +14,12 @@ from leanstorage.resources import files
 from leanstorage.blobs import open_blobs
 from leanstorage.store import StoreUnavailable, now
 from leanstorage.resources.sweep import sweep
+from tests.leanstorage.object_storage import ACCESS, SEAWEED, can_be_reached, seaweed
 from tests.leanstorage.service_support import KEYS, ServiceTestCase
 from tests.support import ROOT, clean_environment, free_port, multipart, python, running, until
 
-MOTO, SEAWEED = os.environ.get("MOTO_SERVER"), os.environ.get("SEAWEEDFS")  # programs: moto_server, weed
+MOTO = os.environ.get("MOTO_SERVER")  # a program
 DATA = bytes(range(256)) * 100
-ACCESS = {
-    "AWS_ACCESS_KEY_ID": "us",
-    "AWS_SECRET_ACCESS_KEY": "secret",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
 SDK = """
 import io, sys, time, leancloud, requests
 leancloud.init(*sys.argv[1:3])
@@ -55,11 +45,6 @@ def setUpModule():
         raise unittest.SkipTest("MOTO_SERVER names no moto_server and SEAWEEDFS no weed: there is no object storage to test against")
     if importlib.util.find_spec("boto3") is None:
         raise unittest.SkipTest("boto3 is not installed: files on S3 are not tested")
-
-
-def can_be_reached(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class S3Case(ServiceTestCase):
@@ -162,6 +147,13 @@ class S3Test(S3Case):
         self.assertEqual(self.fetch(token, "HEAD").headers["Content-Length"], str(len(DATA)))
         self.assertIn(f"an app/files/{token['key']}", self.names())
         self.assertEqual([name for name in self.names() if "/uploads/" in name], [])
+
+    def test_part_of_a_file_is_read_by_its_range(self):
+        token = self.upload()
+        place = self.raw("GET", "/" + token["key"]).header("Location")
+        answer = requests.get(place, headers={"Range": "bytes=256-265"}, timeout=10)
+        self.assertEqual((answer.status_code, answer.content), (206, DATA[:10]))
+        self.assertEqual(answer.headers["Content-Range"], f"bytes 256-265/{len(DATA)}")
 
     def test_upload_url_changes_nothing_after_the_file_is_made(self):
         token = self.upload()
@@ -278,30 +270,18 @@ class OnSeaweed(S3Test):
     def command(cls, port):
         if not SEAWEED:
             raise unittest.SkipTest("SEAWEEDFS names no weed: the real object storage is not tested")
-        folder = Path(tempfile.mkdtemp(prefix="seaweed-"))
-        cls.addClassCleanup(shutil.rmtree, folder, ignore_errors=True)
-        keys = [{"accessKey": ACCESS["AWS_ACCESS_KEY_ID"], "secretKey": ACCESS["AWS_SECRET_ACCESS_KEY"]}]
-        actions = ["Admin", "Read", "Write", "List", "Tagging"]
-        (folder / "s3.json").write_text(json.dumps({"identities": [{"name": "us", "credentials": keys, "actions": actions}]}))
-        ports = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port.grpc")
-        settings = {
-            "dir": folder,
-            "ip": "127.0.0.1",
-            "ip.bind": "127.0.0.1",
-            "filer": "true",
-            "s3": "true",
-            "s3.port": port,
-            "s3.config": folder / "s3.json",
-            "s3.autoCreateBucket": "false",
-            "s3.iam": "false",
-            "s3.port.iceberg": 0,
-            "s3.port.lance": 0,
-            "master.telemetry": "false",
-            "master.volumeSizeLimitMB": 64,
-            "volume.max": 20,
-            **{name: free_port() for name in ports},
-        }
-        return [SEAWEED, "server", *(f"-{name}={value}" for name, value in settings.items())]
+        return seaweed(cls, port)
+
+    def test_signed_urls_expire(self):
+        with mock.patch("leanstorage.blobs.s3.UPLOAD_SECONDS", 1):
+            late = self.token()
+        until(lambda: requests.put(late["upload_url"], data=DATA, timeout=10).status_code == 403, 60)
+        self.call_back(late, result=False)  # those that came in time
+        token = self.upload()
+        with mock.patch("leanstorage.blobs.s3.READ_SECONDS", 1):
+            place = self.raw("GET", "/" + token["key"]).header("Location")
+        until(lambda: requests.get(place, timeout=10).status_code == 403, 60)
+        self.assertEqual(self.fetch(token).content, DATA)  # by a URL that is made anew
 
 
 class UnreachableTest(S3Case):

@@ -1,9 +1,11 @@
 import shutil
+import sqlite3
 import stat
 import tempfile
 import threading
 import time
 import unittest
+from contextlib import closing
 from pathlib import Path
 from unittest import mock
 
@@ -13,9 +15,11 @@ except ImportError:  # the app needs none
     psycopg = None
 
 from leanstorage.store import QueryTimeout, StoreUnavailable, open_store
+from leanstorage.store.sqlite import store as sqlite_store
 from leanstorage.store.sqlite.store import SqliteStore
 from tests.leanstorage import service_support
 from tests.leanstorage.store_contract import StoreContract, row
+from tests.support import until
 
 
 class SqliteTest(StoreContract, unittest.TestCase):
@@ -86,6 +90,39 @@ class SqliteTest(StoreContract, unittest.TestCase):
         self.assertEqual(len(self.ids("Foo")), jobs.count("kept"))
         self.assertGreaterEqual(jobs.count("refused"), 1)
 
+    def test_works_that_wait_while_another_process_holds_the_file_are_all_refused_after_one_wait(self):
+        self.fill("Foo")
+        self.store._writer.execute("PRAGMA busy_timeout = 200")
+        begun, refused, lock = [], [], threading.Lock()
+        real = sqlite_store._execute
+
+        def noting(connection, text, params=()):
+            begun.extend([text] if text == "BEGIN IMMEDIATE" else [])
+            return real(connection, text, params)
+
+        def write(name):
+            try:
+                self.write(lambda transaction: transaction.insert("Foo", row(name)))
+            except StoreUnavailable:
+                with lock:
+                    refused.append(name)
+
+        with closing(sqlite3.connect(self.folder / "x.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with mock.patch.object(sqlite_store, "_execute", noting):
+                threads = [threading.Thread(target=write, args=[name]) for name in "abcdefgh"]
+                with self.store._turn:  # so that they all wait
+                    for thread in threads:
+                        thread.start()
+                    until(lambda: len(self.store._waiting) == len(threads), 10)
+                for thread in threads:
+                    thread.join()
+            other.execute("ROLLBACK")
+        self.assertEqual((sorted(refused), len(begun)), (list("abcdefgh"), 1))
+        self.assertEqual(self.ids("Foo"), [])
+        self.write(lambda transaction: transaction.insert("Foo", row("i")))
+        self.assertEqual(self.ids("Foo"), ["i"])
+
     def test_commit_that_fails_fails_every_work_of_it(self):
         self.fill("Foo")
 
@@ -100,8 +137,6 @@ class SqliteTest(StoreContract, unittest.TestCase):
 
             def execute(self, text, *params):
                 if text == "COMMIT":
-                    import sqlite3
-
                     raise sqlite3.OperationalError("database or disk is full")
                 return self.connection.execute(text, *params)
 
@@ -197,7 +232,7 @@ class PostgresqlTest(StoreContract, unittest.TestCase):
         self.fill("Late", row("d", 0))
 
         def lose(transaction):
-            pid = transaction.connection.pgconn.backend_pid
+            [(pid,)] = transaction.execute("SELECT pg_backend_pid()")
             with psycopg.connect(self.url, autocommit=True) as connection:
                 connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 

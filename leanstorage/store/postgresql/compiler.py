@@ -12,6 +12,7 @@ from leanstorage.store import choice, grid
 from leanstorage.store.compiler import Compiler
 from leanstorage.store.paths import INDEX
 from leanstorage.store.fragments import Fragment, Item, between, bind, build, quoted
+from leanstorage.store.postgresql.spelling import BY_CODE_POINT
 
 NUMERAL = re.compile(r"\s*[+-]?[0-9]+", re.ASCII)  # what `#>` may take for one
 INDEXED_CHARACTERS = 150  # of a text; four of them fit an index entry
@@ -128,7 +129,7 @@ class PostgresqlCompiler(Compiler):
                 f"(jsonb_typeof({{}}) = 'string' AND {{}} {operator} {{}})", item["text"], item["value"], bind(operand)
             )
         return build(
-            f"({{}} ->> '__type' = 'Date' AND ({{}} ->> 'iso') COLLATE \"C\" {operator} {{}})",
+            f"({{}} ->> '__type' = 'Date' AND ({{}} ->> 'iso') {BY_CODE_POINT} {operator} {{}})",
             item["text"],
             item["text"],
             bind(operand["iso"]),
@@ -234,7 +235,7 @@ class PostgresqlCompiler(Compiler):
         return f"({row} * {grid.ROW} + floor(({longitude} + 180) * {grid.PER_DEGREE})::int)"
 
     def iso(self, item: Item) -> Fragment:
-        return build("({} ->> 'iso') COLLATE \"C\"", item["text"])
+        return build(f"({{}} ->> 'iso') {BY_CODE_POINT}", item["text"])
 
     def present(self, item: Item) -> Fragment:
         """The value of a column, NULL for a stored null, which JSONB would sort and compare as a value."""
@@ -256,7 +257,7 @@ class PostgresqlCompiler(Compiler):
         parts = [build("{} ->> '__type' = {}", item["text"], bind(kind))]
         if class_name != "_File":
             parts.append(build("{} ->> 'className' = {}", item["text"], bind(class_name)))
-        parts.append(build(f"({{}} ->> '{name}') COLLATE \"C\" IN ({{}})", item["text"], inner))
+        parts.append(build(f"({{}} ->> '{name}') {BY_CODE_POINT} IN ({{}})", item["text"], inner))
         return build("({} AND " * (len(parts) - 1) + "{}" + ")" * (len(parts) - 1), *parts)
 
     def coordinates(self, item: Item) -> tuple[Fragment, Fragment]:
@@ -308,7 +309,7 @@ def _item(value: Fragment, body: str = "", path: Path = ()) -> Item:
     """An item of the compiler: in JSONB the value itself is what equal values share."""
     return {
         "kind": build("jsonb_typeof({})", value),
-        "value": build("({} #>> '{{}}') COLLATE \"C\"", value),
+        "value": build(f"({{}} #>> '{{{{}}}}') {BY_CODE_POINT}", value),
         "text": value,
         "body": (body, []),
         "key": path[0] if len(path) == 1 else None,

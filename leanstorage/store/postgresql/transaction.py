@@ -24,6 +24,7 @@ from leanstorage.store.paths import values_at
 from leanstorage.store.stages import first_newest
 from leanstorage.store.transaction import Transaction
 from leanstorage.store.postgresql.compiler import PostgresqlCompiler
+from leanstorage.store.postgresql.spelling import LOCK
 from leanstorage.store.postgresql.wire import Connection
 
 REGEX_SECONDS = 1  # of one match
@@ -94,7 +95,7 @@ class PostgresqlTransaction(Transaction):
 
     def _lock(self, kind: str, key: str) -> None:
         """Keep other writers from what is not there yet, and has no row to lock."""
-        self.execute("SELECT pg_advisory_xact_lock(hashtextextended(?, 0)) IS NULL", [f"{kind}\n{key}"])
+        self.execute(LOCK, [f"{kind}\n{key}"])
 
     # Regular expressions ----------------------------------------------------------------------------------------
 

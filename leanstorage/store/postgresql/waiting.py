@@ -5,6 +5,7 @@ the call arrived, up to its first statement; the loop goes on, and switches back
 Nothing here blocks. What cannot be done so, or fails on the way, raises Later and is done again on a thread, which has
 connections of its own and all the patience.
 """
+import random
 import select
 import threading
 import time
@@ -23,6 +24,8 @@ from leanstorage.store.transaction import Transaction
 
 MAX_WAITING = 64  # works for a connection; the others go to threads
 STATEMENT_SECONDS = 0.5  # a connection is not to be kept by one slow query
+ANSWER_SECONDS = 3  # for one answer: those statements are short
+AGAIN_SECONDS = 3  # until a connection that could not be had is tried again
 SPIN_SECONDS = 0.001  # how long a turn of the loop may stay with answers that are about to come
 
 
@@ -51,7 +54,7 @@ class WaitingStore:
         self._lent: dict[int, _Lent] = {}  # by file
         self._idle: list[_Lent] = []
         self._queue: deque[greenlet] = deque()  # works that wait for a connection
-        self._is_closed = False
+        self._closing = threading.Event()
         for _ in range(store.max_lent):
             self._borrow()
 
@@ -101,12 +104,12 @@ class WaitingStore:
 
     def close(self) -> None:
         """Give the connections up; the works that still wait are never ended."""
-        self._is_closed = True
+        self._closing.set()
         for lent in list(self._lent.values()):
             if lent.waiter is None:
                 del self._lent[lent.file]
                 self._loop.unwatch(lent.file)
-                self._store.give_back(lent.connection)
+                lent.connection.close()
             else:
                 self._drop(lent)
 
@@ -158,28 +161,27 @@ class WaitingStore:
             return
         self._loop.unwatch(lent.file)
         lent.connection.close()
-        self._store.give_back(lent.connection)
-        if not self._is_closed:
+        if not self._closing.is_set():
             self._borrow()
 
     def _borrow(self) -> None:
-        """Get a connection on a thread: that takes time, and for ever while the database is away."""
+        """Get a connection on a thread: that takes time, and for ever while the database is away or has no more."""
 
         def borrow() -> None:
-            while not self._is_closed:
+            while not self._closing.is_set():
                 try:
-                    connection = self._store.lend(STATEMENT_SECONDS)
+                    connection = self._store.lend(STATEMENT_SECONDS, ANSWER_SECONDS)
                 except (PoolTimeout, psycopg.Error):
-                    continue  # after the seconds that the pool has waited
+                    self._closing.wait(random.uniform(0.5, 1) * AGAIN_SECONDS)
+                    continue
                 self._loop.soon(lambda: self._add(connection))
                 return
 
         threading.Thread(target=borrow, name="borrow", daemon=True).start()
 
     def _add(self, connection: Connection) -> None:
-        if self._is_closed:
+        if self._closing.is_set():
             connection.close()
-            self._store.give_back(connection)
             return
         lent = _Lent(connection)
         self._lent[lent.file] = lent

@@ -6,15 +6,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 import psycopg
 from psycopg import abc, pq
+from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
+Result = TypeVar("Result")
+
 MAX_PREPARED = 100  # statements for clients' queries, per connection
-ANSWER_SECONDS = 10
+ANSWER_SECONDS = 4  # on a new connection; a pooler without a free one is silent
 CAN_CLOSE = pq.version() >= 170000  # libpq 17 closes prepared statements by the protocol
 
 
@@ -28,6 +31,27 @@ class Connection(psycopg.Connection[TupleRow]):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.wire = Wire(self)
+
+    def wait(self, gen: PQGen[Result], *arguments: Any, **named: Any) -> Result:
+        """As psycopg's, which waits for ever; close the connection and raise NoAnswer when nothing comes in time."""
+        return super().wait(self._patient(gen), *arguments, **named)
+
+    def _patient(self, gen: PQGen[Result]) -> PQGen[Result]:
+        end = time.monotonic() + self.wire.answer_seconds
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted  # none at intervals, even if nothing comes
+                now = time.monotonic()
+                if ready:
+                    end = now + self.wire.answer_seconds
+                elif now > end:
+                    self.close()
+                    raise NoAnswer("the database does not answer")
+                wanted = gen.send(ready)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
 
 
 class Wire:

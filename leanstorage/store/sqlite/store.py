@@ -73,12 +73,15 @@ class SqliteStore:
         self._closed = False
         self._writer = self._connect()
         self._group_writer: _Connection | None = None
-        version = self._writer.execute("PRAGMA user_version").fetchone()[0]
-        if version > LAYOUT:
+        try:
+            version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+            if version > LAYOUT:
+                raise newer_layout(version, LAYOUT)
+            self._writer.executescript(SCHEMA)
+            self._writer.execute(f"PRAGMA user_version = {LAYOUT}")
+        except BaseException:
             self._writer.close()
-            raise newer_layout(version, LAYOUT)
-        self._writer.executescript(SCHEMA)
-        self._writer.execute(f"PRAGMA user_version = {LAYOUT}")
+            raise
         self._file = _identity(self.path)
         if bulk:
             # Index pages are touched all over: a larger cache, a log that is copied back more rarely, and no mapped
@@ -151,9 +154,11 @@ class SqliteStore:
 
     def _commit_waiting(self) -> None:
         jobs: list[_Job] = []
+        is_begun = False
         try:
             self._check_file()
             _execute(self._writer, "BEGIN IMMEDIATE")
+            is_begun = True
             while self._waiting and len(jobs) < MAX_TOGETHER:
                 job = self._waiting.popleft()
                 jobs.append(job)
@@ -162,7 +167,7 @@ class SqliteStore:
         except BaseException as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
-            if not jobs and self._waiting:
+            while not is_begun and self._waiting:  # each of them would wait as long, one after the other
                 jobs.append(self._waiting.popleft())
             for job in jobs:
                 job.error = job.error or error
