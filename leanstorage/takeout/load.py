@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leanstorage.resources import sessions
-from leanstorage.rules import acl, classes, uniques, values
+from leanstorage.rules import acl, classes, numbering, uniques, values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import (
     canonical_text,
@@ -24,7 +24,7 @@ from leanstorage.store import (
     Transaction,
     type_of,
 )
-from leanstorage.takeout import credentials, origin, repair
+from leanstorage.takeout import credentials, declarations, origin, repair
 from leanstorage.takeout.convert import PRIVATE_KEYS, Entry, Extra, Prepared, Record, unique_names
 from leanstorage.takeout.formats import Columns, Content
 from leanstorage.takeout.repair import Moved
@@ -149,6 +149,8 @@ def _put(
                 class_name, Row(before.id, before.created, row[2], row[3], json.loads(row[4]), before.seq)
             )
     _put_records(transaction, rows)
+    if numbering.keys(info):
+        numbering.follow(transaction, class_name, info, [json.loads(row[4]) for _, row, _ in rows])
     origin.remember(transaction, class_name, since, rows)
     outcome.imported = len(rows)
     outcome.notes += [text for index, _, _ in rows for text in prepared.notes.get(index, ())]
@@ -424,16 +426,24 @@ def load_schema(transaction: Transaction, schemas: dict[str, Columns], settings:
             info["permissions"] = permissions
         if info["default_acl"] is None and isinstance(rights, dict):
             info["default_acl"] = acl.normalise(rights)
-        options = settings.get("options")
-        if not info.get("options") and isinstance(options, dict):
-            info["options"] = {key: one for key, one in options.items() if _is_option(info["columns"].get(key), one)}
+        if not info.get("options"):
+            options = settings.get("options")
+            own = options if isinstance(options, dict) else {}
+            own = {key: one for key, one in own.items() if _is_option(class_name, info["columns"].get(key), one)}
+            info["options"] = declarations.options(class_name, described, info["columns"]) | own
+            for key in numbering.keys(info):
+                numbering.start(transaction, class_name, key)
         info.pop("is_new", None)
         transaction.save_class(class_name, info)
 
 
-def _is_option(column: Document | None, value: Json) -> bool:
-    """Whether this is the default of a column and whether it is required, as our own exports have them."""
-    if not isinstance(value, dict) or not value.keys() <= {"default", "required"} or value.get("required", True) is not True:
+def _is_option(class_name: str, column: Document | None, value: Json) -> bool:
+    """Whether this is the default of a column, whether it is required and counts, as our own exports have them."""
+    if not isinstance(value, dict) or not value.keys() <= {"default", "required", "auto_increment"}:
+        return False
+    if any(value.get(name, True) is not True for name in ("required", "auto_increment")):
+        return False
+    if "auto_increment" in value and not numbering.may_count(class_name, column):
         return False
     return column is not None and ("default" not in value or type_of(values.normalise(value["default"])) == column)
 
