@@ -10,6 +10,8 @@ from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json, type_of
 from leanstorage.takeout.formats import Columns
 
+ACTIONS = frozenset(["add_fields", "create", "delete", "update", "find", "get"])
+
 
 @dataclass
 class Indexes:
@@ -42,6 +44,29 @@ def lost_defaults(class_name: str, described: Columns) -> list[str]:
     """The columns whose default is no value of theirs."""
     defaulted = [key for key, column in described.items() if column.get("default") is not None]
     return [key for key in defaulted if key not in classes.BUILT_IN_COLUMNS and _default(described[key], described[key]) is None]
+
+
+def permissions(value: Json) -> Document | None:
+    """The permissions of a class, `{"find": {"*": true}, "create": {"onlySignInUsers": true}, "get": {"roles": [...], "users":
+    [...]}}`, in which no name at all is nobody; None for another form.
+    """
+    found: Document = {}
+    if not isinstance(value, dict):
+        return None
+    for action, rule in value.items():
+        if action not in ACTIONS or not isinstance(rule, dict) or not rule.keys() <= {"*", "onlySignInUsers", "roles", "users"}:
+            return None
+        flags = [rule.get(name, False) for name in ("*", "onlySignInUsers")]
+        names = [rule.get(name, []) for name in ("roles", "users")]
+        if not all(isinstance(flag, bool) for flag in flags) or not all(_are_texts(one) for one in names):
+            return None
+        if not flags[0]:
+            found[action] = {"users": flags[1], "names": [*(f"role:{name}" for name in names[0]), *names[1]]}
+    return found
+
+
+def _are_texts(value: Json) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def indexes(class_name: str, described: Columns, listed: Json) -> Indexes:

@@ -32,7 +32,6 @@ from leanstorage.takeout.repair import Moved
 
 TRIES = 6  # of a batch, when another process is writing
 TYPES = frozenset(["String", "Number", "Boolean", "Array", "Object", "Date", "Bytes", "File", "GeoPoint"])
-ACTIONS = frozenset(["add_fields", "create", "delete", "update", "find", "get"])
 JOINED = "joined"  # records of relation columns whose members an import brought since they were pulled
 PULL = "pull:"  # how the kinds of records begin that say how far a pull came, see `puller`
 PAGE_ROWS = 1000
@@ -421,8 +420,8 @@ def load_schema(transaction: Transaction, schemas: dict[str, Columns], settings:
             found = _described(class_name, key, column)
             if found and len(info["columns"]) < classes.MAX_COLUMNS:
                 info["columns"].setdefault(key, found)
-        permissions, rights = settings.get("permissions"), settings.get("default_acl")
-        if info["permissions"] == classes.DEFAULT_PERMISSIONS.get(class_name, {}) and are_permissions(permissions):
+        permissions, rights = permissions_of(settings.get("permissions")), settings.get("default_acl")
+        if info["permissions"] == classes.DEFAULT_PERMISSIONS.get(class_name, {}) and permissions is not None:
             info["permissions"] = permissions
         if info["default_acl"] is None and isinstance(rights, dict):
             info["default_acl"] = acl.normalise(rights)
@@ -448,10 +447,14 @@ def _is_option(class_name: str, column: Document | None, value: Json) -> bool:
     return column is not None and ("default" not in value or type_of(values.normalise(value["default"])) == column)
 
 
-def are_permissions(value: Json) -> bool:
-    """Whether these are a class's permissions as our own exports have them."""
+def permissions_of(value: Json) -> Document | None:
+    """A class's permissions as our own exports, or as LeanCloud's schema files, have them; None for neither."""
+    return value if _are_permissions(value) else declarations.permissions(value)
+
+
+def _are_permissions(value: Json) -> bool:
     return isinstance(value, dict) and all(
-        action in ACTIONS
+        action in declarations.ACTIONS
         and isinstance(rule, dict)
         and isinstance(rule.get("users"), bool)
         and isinstance(rule.get("names"), list)

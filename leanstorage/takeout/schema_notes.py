@@ -3,9 +3,8 @@ from collections.abc import Sequence
 
 from leanstorage.rules import numbering
 from leanstorage.store import Document
-from leanstorage.takeout import declarations
+from leanstorage.takeout import declarations, load
 from leanstorage.takeout.formats import Columns
-from leanstorage.takeout.load import are_permissions
 from leanstorage.takeout.report import Report
 
 SHOWN_NAMES = 20  # in one note
@@ -29,7 +28,7 @@ def tell(report: Report, schemas: dict[str, Columns], settings: Document) -> Non
             if names:
                 report.note(class_name, f"{text}: {_shown(names)}", len(names))
         permissions = settings.get("permissions")
-        if isinstance(permissions, dict) and permissions and not are_permissions(permissions):
+        if isinstance(permissions, dict) and permissions and load.permissions_of(permissions) is None:
             text = f"class permissions that were not taken, see `permissions`: {_shown(list(permissions))}"
             report.note(class_name, text, len(permissions))
 

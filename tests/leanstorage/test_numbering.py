@@ -157,6 +157,29 @@ class NumberingTest(NumberingCase):
         self.assertEqual(self.get("Strict2", made)["state"], "new")
         self.assertEqual(self.code(1, "POST", "/classes/Strict2", {}), "The field 'title' is required.")
 
+    def test_class_permissions_of_a_schema_are_held(self):
+        permissions = {
+            "create": {"onlySignInUsers": True, "roles": [], "users": []},
+            "find": {"roles": ["staff"], "users": []},
+            "get": {"*": True},
+            "delete": {"roles": [], "users": []},
+            "update": {},
+        }
+        self.take_in(Closed_schema__json=json.dumps({"schema": {"n": {"type": "Number"}}, "permissions": permissions}))
+        session = self.user("member")["sessionToken"]
+        self.api("POST", "/classes/Closed", {"n": 1}, 403)
+        made = self.make("Closed", n=1, session=session)
+        self.assertEqual(self.get("Closed", made)["n"], 1)
+        for method, path, body in (
+            ("GET", "/classes/Closed", None), ("DELETE", f"/classes/Closed/{made}", None), ("PUT", f"/classes/Closed/{made}", {"n": 2})
+        ):
+            self.api(method, path, body, 403, session=session)
+        self.assertEqual(len(self.find("Closed", master=True)), 1)
+        for odd in ({"find": {"*": "yes"}}, {"find": {"roles": [1]}}, {"find": 5}, {"fly": {}}, {"find": {"other": True}}):
+            with self.subTest(odd):
+                said = self.take_in(Odd2_schema__json=json.dumps({"schema": {"n": {"type": "Number"}}, "permissions": odd}))
+                self.assertIn("1 class permissions that were not taken", said)
+
     def test_export_and_migration_go_on_counting(self):
         self.declare("Moved", [{"objectId": "m1", "nid": 9, "title": "t"}])
         self.assertEqual(self.number("Moved"), 10)

@@ -375,7 +375,7 @@ class RowsTest(ImportTestCase):
 
         ticket = {
             "schema": {"nid": {"type": "Number", "auto_increment": True}, "n": {"type": "Number", "auto_increment": False}},
-            "permissions": {"create": {"*": True}, "find": {"*": True}},
+            "permissions": {"create": {"*": True}, "find": {"everyone": True}},
             "indexes": [index(True, nid=1), index(True, a=1, b=-1), index(False, late=-1), index(True, _id=1), 7, {"key": 1}],
         }
         many = {f"k{number}": {"type": "Number", "auto_increment": True} for number in range(30)}
