@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from pathlib import Path
 
-from compat import engine_app_checks
+from compat import engine_app_checks, engine_app_needs
 from compat.server import free_port, serving
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,8 +30,9 @@ WAIT_SECONDS = 30
 class App:
     """A running app and its storage, as a visitor and as a client see them."""
 
-    def __init__(self, keys: dict[str, str], url: str, log: Path) -> None:
+    def __init__(self, keys: dict[str, str], url: str, log: Path, more: dict) -> None:
         self.keys, self.url, self.log = keys, url, log
+        self.more = more  # what one check leaves to the next
         self.storage = keys["LEANCLOUD_API_SERVER"]
         self.browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
 
@@ -78,10 +79,9 @@ class Kind:
 
     command: Callable[[Path, int], list[str]]
     checks: list[tuple[str, Callable[[App], None]]]
-    variables: Callable[[int], dict[str, str]] = lambda port: {}
-    around: Callable[[], contextlib.AbstractContextManager[dict[str, str]]] = contextlib.nullcontext
+    around: Callable[[int], contextlib.AbstractContextManager[tuple[dict[str, str], dict]]] | None = None
     schemas: str = ""  # a folder of schema files that it has one import
-    more: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
 
 
 def _python(folder: Path, port: int) -> list[str]:
@@ -101,10 +101,16 @@ KINDS = {
     "python-getting-started": Kind(_python, engine_app_checks.FLASK),
     "django-getting-started": Kind(_python, engine_app_checks.DJANGO),
     "node-js-getting-started": Kind(_node, engine_app_checks.NODE),
-    "Valine-Admin": Kind(_node, engine_app_checks.VALINE, around=engine_app_checks.mail_server),
-    "ticket": Kind(_node, engine_app_checks.TICKET, around=engine_app_checks.redis, schemas="resources/schema"),
+    # Its Express hashes pages by MD4, which OpenSSL 3 no longer has by itself.
+    "Valine-Admin": Kind(
+        _node,
+        engine_app_checks.VALINE,
+        around=engine_app_needs.mail_server,
+        variables={"NODE_OPTIONS": "--openssl-legacy-provider"},
+    ),
+    "ticket": Kind(_node, engine_app_checks.TICKET, around=engine_app_needs.redis, schemas="resources/schema"),
     # Its hooks call the storage, which may call it again meanwhile: several processes, as with PHP-FPM.
-    "php-sdk": Kind(_php, engine_app_checks.PHP, more={"PHP_CLI_SERVER_WORKERS": "4"}),
+    "php-sdk": Kind(_php, engine_app_checks.PHP, variables={"PHP_CLI_SERVER_WORKERS": "4"}),
 }
 
 
@@ -114,13 +120,13 @@ def running(name: str, folder: Path) -> Iterator[App]:
     kind, port = KINDS[name], free_port()
     with contextlib.ExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        more = stack.enter_context(kind.around()) or {}
+        variables, more = stack.enter_context(kind.around(port)) if kind.around else ({}, {})
         keys, _ = stack.enter_context(serving(ROOT, data, "--engine", f"http://127.0.0.1:{port}"))
         if kind.schemas:
             command = [sys.executable, "-m", "leanstorage", "import", str(folder / kind.schemas)]
             environment = {**os.environ, **keys, "LEANSTORAGE_DATA": str(data)}
             subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
-        environment = {**os.environ, **keys, **kind.more, **more, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, **keys, **kind.variables, **variables, "PYTHONDONTWRITEBYTECODE": "1"}
         environment |= {"LEANCLOUD_APP_PORT": str(port), "LC_APP_PORT": str(port)}
         log = data / "log"
         with log.open("wb") as said:
@@ -128,7 +134,7 @@ def running(name: str, folder: Path) -> Iterator[App]:
                 kind.command(folder, port), cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True
             )
         stack.callback(_end, process)
-        app = App(keys, f"http://127.0.0.1:{port}", log)
+        app = App(keys, f"http://127.0.0.1:{port}", log, more)
         _wait(process, app)
         yield app
 
