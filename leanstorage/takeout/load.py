@@ -425,15 +425,24 @@ def load_schema(transaction: Transaction, schemas: dict[str, Columns], settings:
             info["permissions"] = permissions
         if info["default_acl"] is None and isinstance(rights, dict):
             info["default_acl"] = acl.normalise(rights)
-        if not info.get("options"):
-            options = settings.get("options")
-            own = options if isinstance(options, dict) else {}
-            own = {key: one for key, one in own.items() if _is_option(class_name, info["columns"].get(key), one)}
-            info["options"] = declarations.options(class_name, described, info["columns"]) | own
-            for key in numbering.keys(info):
-                numbering.start(transaction, class_name, key)
+        _add_options(transaction, class_name, info, described, settings.get("options"))
         info.pop("is_new", None)
         transaction.save_class(class_name, info)
+
+
+def _add_options(transaction: Transaction, class_name: str, info: Document, described: Columns, options: Json) -> None:
+    """Give those columns their options that have none here: what LeanCloud says with the column, our own exports apart."""
+    own = options if isinstance(options, dict) else {}
+    own = {key: one for key, one in own.items() if _is_option(class_name, info["columns"].get(key), one)}
+    known = info.get("options", {})
+    new = {
+        key: one
+        for key, one in (declarations.options(class_name, described, info["columns"]) | own).items()
+        if key not in known
+    }
+    info["options"] = new | known
+    for key in numbering.keys({"options": new}):
+        numbering.start(transaction, class_name, key)
 
 
 def _is_option(class_name: str, column: Document | None, value: Json) -> bool:

@@ -157,6 +157,14 @@ class NumberingTest(NumberingCase):
         self.assertEqual(self.get("Strict2", made)["state"], "new")
         self.assertEqual(self.code(1, "POST", "/classes/Strict2", {}), "The field 'title' is required.")
 
+    def test_options_that_columns_have_here_are_kept(self):
+        self.make("Kept", state="x", title="t")
+        self.run_columns("Kept", "--default", 'state="mine"')
+        self.declare("Kept")
+        said = self.run_columns("Kept")
+        for line in ('state: String, default "mine"', "title: String, required", "nid: Number, auto-increment"):
+            self.assertIn(line + "\n", said)
+
     def test_class_permissions_of_a_schema_are_held(self):
         permissions = {
             "create": {"onlySignInUsers": True, "roles": [], "users": []},
