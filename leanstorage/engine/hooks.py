@@ -354,9 +354,11 @@ def merge(fields: Document, preview: Document, answer: Document) -> Document:
     """The fields to save after a before hook answered `answer` to the object `preview`.
 
     What the hook changed overwrites the client's value or operation; what it left out of the client's keys is not
-    saved; what it left alone keeps the client's operation. `null` for Bytes is the SDK's inability to read them.
+    saved; what it left alone keeps the client's operation. `null` for Bytes is the SDK's inability to read them, and
+    `[]` for `{}` is PHP's, which has one kind of empty array: it never answers `{}`.
     """
     merged = dict(fields)
+    is_php = not _has_empty_object(answer)
     for key, value in answer.items():
         if key in values.IGNORED or key.startswith("_"):
             continue
@@ -367,6 +369,7 @@ def merge(fields: Document, preview: Document, answer: Document) -> Document:
             changed = acl.normalise(value) != (None if sent is MISSING else acl.normalise(sent))
         else:
             sent = sent if sent is MISSING else values.normalise(sent)
+            value = _refilled(value, sent) if is_php else value
             if value is None and isinstance(sent, dict) and sent.get("__type") == "Bytes":
                 continue
             changed = sent is MISSING or not values.same(values.normalise(value), sent)
@@ -379,6 +382,22 @@ def merge(fields: Document, preview: Document, answer: Document) -> Document:
         if top in preview and top not in answer and not (isinstance(sent, dict) and sent.get("__type") == "Relation"):
             del merged[key]
     return merged
+
+
+def _has_empty_object(value: Json) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return value == {} or any(map(_has_empty_object, children))
+
+
+def _refilled(value: Json, sent: Json) -> Json:
+    """`value` with `{}` for each `[]` that was sent as `{}`."""
+    if value == [] and sent == {}:
+        return {}
+    if isinstance(value, dict) and isinstance(sent, dict):
+        return {key: _refilled(child, sent.get(key)) for key, child in value.items()}
+    if isinstance(value, list) and isinstance(sent, list) and len(value) == len(sent):
+        return [_refilled(*pair) for pair in zip(value, sent, strict=True)]
+    return value
 
 
 def headers(call: Call, **more: str) -> dict[str, str]:

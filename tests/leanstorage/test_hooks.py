@@ -55,6 +55,26 @@ class HookCase(ServiceTestCase):
 
 
 class HooksTest(HookCase):
+    def test_empty_objects_that_php_answers_as_empty_arrays_stay_objects(self):
+        def php(value):
+            if isinstance(value, dict):
+                return {key: php(child) for key, child in value.items()} or []
+            return [php(child) for child in value] if isinstance(value, list) else value
+
+        sent = {"empty": {}, "list": [], "nested": {"a": [1, {"b": {}}, []], "c": {}}, "whole": {"a": {}}}
+        for hook in ("beforeSave", "beforeUpdate"):
+            self.on("Php", hook, lambda sent: (200, php(sent["object"]) | {"added": len(self.engine.calls)}))
+        object_id = self.make("Php", **sent)
+        self.api("PUT", f"/classes/Php/{object_id}", {"text": "t", "whole.b": {}})
+        found = self.get("Php", object_id)
+        self.assertEqual({key: found[key] for key in sent}, sent | {"whole": {"a": {}, "b": {}}})
+        self.assertEqual((found["text"], found["added"]), ("t", 2))
+
+    def test_hook_that_answers_empty_objects_may_empty_arrays(self):
+        self.on("Js", "beforeSave", lambda sent: (200, {**sent["object"], "nested": {"a": [], "b": {}}}))
+        object_id = self.make("Js", nested={"a": {}, "b": {}})
+        self.assertEqual(self.get("Js", object_id)["nested"], {"a": [], "b": {}})
+
     def test_before_save_changes_what_is_stored(self):
         def before(sent):
             return 200, {**sent["object"], "added": 1, "text": "changed"}
