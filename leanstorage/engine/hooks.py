@@ -74,6 +74,7 @@ class Engine:
         self._names: frozenset[str] | None = None
         self._asked = 0.0
         self._is_down = False  # as the operator was told last
+        self.is_old = False  # knows the headers of LeanCloud's first SDKs only
         self.called: Callable[[str, str, float], None] | None = None  # told of every call: see Observer.engine_called
 
     def names(self) -> frozenset[str]:
@@ -160,8 +161,14 @@ class Engine:
 
     def _list(self, timeout: float) -> frozenset[str] | None:
         """What it says that it has; None if it answers, and knows of no functions: an app without cloud code."""
-        headers = {"X-LC-Id": self.keys["id"], "X-LC-Key": f"{self.keys['master_key']},master"}
-        status, body = self.transport("GET", "/1.1/functions/_ops/metadatas", headers, b"", timeout)
+        path = "/1.1/functions/_ops/metadatas"
+        headers = credentials(self.keys, is_old=self.is_old, is_master=True)
+        status, body = self.transport("GET", path, headers, b"", timeout)
+        if status == 401:
+            is_old = not self.is_old
+            headers = credentials(self.keys, is_old, is_master=True)
+            status, body = self.transport("GET", path, headers, b"", timeout)
+            self.is_old = is_old if status == 200 else self.is_old
         try:
             names = json.loads(body)["result"]
         except (ValueError, KeyError, TypeError):
@@ -358,6 +365,8 @@ def merge(fields: Document, preview: Document, answer: Document) -> Document:
     `[]` for `{}` is PHP's, which has one kind of empty array: it never answers `{}`.
     """
     merged = dict(fields)
+    if answer.keys() == {"result"} and "result" not in preview:  # the first Python SDK's hooks cannot change the object
+        return merged
     is_php = not _has_empty_object(answer)
     for key, value in answer.items():
         if key in values.IGNORED or key.startswith("_"):
@@ -400,12 +409,23 @@ def _refilled(value: Json, sent: Json) -> Json:
     return value
 
 
+def credentials(
+    keys: dict[str, str], is_old: bool = False, is_master: bool = False, token: str | None = None
+) -> dict[str, str]:
+    """The headers that prove who calls an engine; later SDKs read the names that an `is_old` one knows in another sense."""
+    if is_old:
+        key = keys["master_key" if is_master else "key"]
+        found = {"X-AVOSCloud-Application-Id": keys["id"], "X-AVOSCloud-Application-Key": key}
+        return found if token is None else found | {"X-AVOSCloud-Session-Token": token}
+    found = {"X-LC-Id": keys["id"], "X-LC-Key": f"{keys['master_key']},master" if is_master else keys["key"]}
+    return found if token is None else found | {"X-LC-Session": token}
+
+
 def headers(call: Call, **more: str) -> dict[str, str]:
     """The headers of a call to the engine: our own credentials, never those that a client sent."""
     keys = call.service.keys
     return {
-        "X-LC-Id": keys["id"],
-        "X-LC-Key": keys["key"],
+        **credentials(keys, is_old=call.service.engine is not None and call.service.engine.is_old),
         "X-LC-Hook-Key": keys["hook_key"],
         "X-LC-Prod": "1" if call.caller.is_production else "0",
         "X-Real-IP": call.caller.address,

@@ -37,13 +37,10 @@ def _forward(call: Call, kind: str, name: str) -> Answer:
         raise StorageError(Code.SPOOFED_USER)
     if call.depth >= hooks.MAX_DEPTH:
         raise StorageError(Code.HOOK_REFUSED, detail="Functions call each other too deeply.")
-    headers = hooks.headers(call)
-    if caller.is_master:
-        headers["X-LC-Key"] = f"{keys['master_key']},master"
+    token = None if caller.user_id is None else caller.token
+    headers = hooks.headers(call) | hooks.credentials(keys, engine.is_old, caller.is_master, token)
     if not caller.has_hook_key:
         del headers["X-LC-Hook-Key"]
-    if caller.user_id is not None and caller.token is not None:
-        headers["X-LC-Session"] = caller.token
     try:
         status, answer = engine.post(f"/1.1/{kind}/{quote(name, safe='')}", body, hooks.FUNCTION_SECONDS, headers)
     except hooks.EngineTimeout:
