@@ -334,7 +334,9 @@ def user_hook(call: Call, name: str, path: str, body: Document, code: Code) -> D
             return None
         raise StorageError(code, detail="Application not found") from None
     if isinstance(body.get("object"), dict):
-        body = {**body, "object": {**body["object"], "__sign": mark(call.service.keys, name)}}
+        # PHP's engine makes a user of it by its `__type` alone.
+        told = {"__type": "Object", "className": "_User", "__sign": mark(call.service.keys, name)}
+        body = {**body, "object": {**body["object"], **told}}
     return _ask(call, path, body, AFTER_SECONDS, code)
 
 

@@ -83,7 +83,9 @@ class MarkTest(HookCase):
         self.engine.answers["/functions/_User/onLogin"] = lambda sent: (200, {"result": "ok"})
         self.user("signed")
         self.api("POST", "/login", {"username": "signed", "password": "pw"})
-        sign = self.engine.calls[-1][2]["object"]["__sign"]
+        sent = self.engine.calls[-1][2]["object"]
+        self.assertEqual((sent["__type"], sent["className"]), ("Object", "_User"))
+        sign = sent["__sign"]
         self.assertEqual(sign, mark("__on_login__User", int(sign.split(",")[0])))
 
 
