@@ -311,6 +311,16 @@ class FunctionsTest(HookCase):
         self.assertEqual(self.engine.calls[-1][1]["X-LC-Key"], KEYS["master_key"] + ",master")
         self.api("POST", "/functions/hello")
 
+    def test_hooks_of_messaging_are_no_functions_of_clients(self):
+        names = "_messageReceived _messageSent _receiversOffline _rtmClientSign _clientOnline _clientOffline _conversationStart"
+        names += " _conversationStarted _conversationAdd _conversationAdded _conversationRemove _conversationRemoved"
+        for name in [*names.split(), "_conversationUpdate"]:
+            with self.subTest(name):
+                self.code(1, "POST", f"/functions/{name}", {}, status=404)
+                self.code(1, "POST", f"/call/{name}", {}, status=404, master=True)
+        self.engine.answers["/functions/_clientReport"] = lambda sent: (200, {"result": 1})
+        self.assertEqual(self.api("POST", "/functions/_clientReport", {}), {"result": 1})
+
     def test_refused_calls_have_their_codes(self):
         self.code(211, "POST", "/functions/hello", {}, status=401, session="dead")
         self.code(1, "POST", "/functions/hello", {"user": {"objectId": "victim"}})
