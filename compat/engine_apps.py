@@ -20,7 +20,7 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 
 from compat import engine_app_checks, engine_app_needs
-from compat.server import free_port, serving
+from compat.server import free_port, run, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 60
@@ -123,9 +123,7 @@ def running(name: str, folder: Path) -> Iterator[App]:
         variables, more = stack.enter_context(kind.around(port)) if kind.around else ({}, {})
         keys, _ = stack.enter_context(serving(ROOT, data, "--engine", f"http://127.0.0.1:{port}"))
         if kind.schemas:
-            command = [sys.executable, "-m", "leanstorage", "import", str(folder / kind.schemas)]
-            environment = {**os.environ, **keys, "LEANSTORAGE_DATA": str(data)}
-            subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+            run(ROOT, data, "import", str(folder / kind.schemas))
         environment = {**os.environ, **keys, **kind.variables, **variables, "PYTHONDONTWRITEBYTECODE": "1"}
         environment |= {"LEANCLOUD_APP_PORT": str(port), "LC_APP_PORT": str(port)}
         log = data / "log"

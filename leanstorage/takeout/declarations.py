@@ -4,10 +4,11 @@
 indexes as `{"key": {"nid": 1}, "unique": true}`, in which `author.$id` is the pointer `author`.
 """
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
-from leanstorage.rules import classes, numbering, uniques, values
+from leanstorage.rules import acl, classes, numbering, uniques, values
 from leanstorage.rules.errors import StorageError
-from leanstorage.store import Document, Json, type_of
+from leanstorage.store import Document, Json, Rights, type_of
 from leanstorage.takeout.formats import Columns
 
 ACTIONS = frozenset(["add_fields", "create", "delete", "update", "find", "get"])
@@ -43,7 +44,24 @@ def options(class_name: str, described: Columns, columns: Columns) -> Document:
 def lost_defaults(class_name: str, described: Columns) -> list[str]:
     """The columns whose default is no value of theirs."""
     defaulted = [key for key, column in described.items() if column.get("default") is not None]
-    return [key for key in defaulted if key not in classes.BUILT_IN_COLUMNS and _default(described[key], described[key]) is None]
+    lost = [key for key in defaulted if key not in classes.BUILT_IN_COLUMNS and _default(described[key], described[key]) is None]
+    return ["ACL", *lost] if "ACL" in defaulted and not _is_acl(described["ACL"]["default"]) else lost
+
+
+def default_acl(described: Columns) -> Rights | None:
+    """The ACL of new objects, which stands with the column `ACL`; `_owner` there is whoever makes the object."""
+    value = described.get("ACL", {}).get("default")
+    if not _is_acl(value):
+        return None
+    return acl.normalise({"owner" if name == "_owner" else name: rights for name, rights in value.items()})
+
+
+def _is_acl(value: Json) -> TypeGuard[Document]:
+    try:
+        acl.normalise(value)
+    except StorageError:
+        return False
+    return isinstance(value, dict)
 
 
 def permissions(value: Json) -> Document | None:

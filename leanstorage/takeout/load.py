@@ -423,8 +423,8 @@ def load_schema(transaction: Transaction, schemas: dict[str, Columns], settings:
         permissions, rights = permissions_of(settings.get("permissions")), settings.get("default_acl")
         if info["permissions"] == classes.DEFAULT_PERMISSIONS.get(class_name, {}) and permissions is not None:
             info["permissions"] = permissions
-        if info["default_acl"] is None and isinstance(rights, dict):
-            info["default_acl"] = acl.normalise(rights)
+        if info["default_acl"] is None:
+            info["default_acl"] = acl.normalise(rights) if isinstance(rights, dict) else declarations.default_acl(described)
         _add_options(transaction, class_name, info, described, settings.get("options"))
         info.pop("is_new", None)
         transaction.save_class(class_name, info)

@@ -165,6 +165,21 @@ class NumberingTest(NumberingCase):
         for line in ('state: String, default "mine"', "title: String, required", "nid: Number, auto-increment"):
             self.assertIn(line + "\n", said)
 
+    def test_default_acl_of_a_schema_is_held(self):
+        rights = {"_owner": {"read": True, "write": True}, "role:staff": {"read": True}}
+        session = self.user("owner")["sessionToken"]
+        for name, given in (("Owned", rights), ("Hidden", {}), ("Open", {"*": {"read": True, "write": True}})):
+            columns = {"n": {"type": "Number"}, "ACL": {"type": "ACL", "default": given}}
+            said = self.take_in(**{f"{name}_schema__json": json.dumps({"schema": columns})})
+            self.assertNotIn("not taken", said)
+            self.make(name, n=1, session=session)
+        self.assertEqual([len(self.find(name)) for name in ("Owned", "Hidden", "Open")], [0, 0, 1])
+        self.assertEqual([len(self.find(name, session=session)) for name in ("Owned", "Hidden", "Open")], [1, 0, 1])
+        for odd in ({"*": 5}, "everyone", {"*": {"fly": True}}):
+            columns = {"n": {"type": "Number"}, "ACL": {"type": "ACL", "default": odd}}
+            said = self.take_in(Odd3_schema__json=json.dumps({"schema": columns}))
+            self.assertIn("1 defaults of columns that were not taken: ACL\n", said)
+
     def test_class_permissions_of_a_schema_are_held(self):
         permissions = {
             "create": {"onlySignInUsers": True, "roles": [], "users": []},
