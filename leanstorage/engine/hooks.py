@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from leanwsgi import messages
-from leanwsgi.leancloud_wire import HOOK_PREFIXES
+from leanwsgi.leancloud_wire import HOOK_PREFIXES, ID_HEADERS, KEY_HEADERS, SESSION_HEADERS
 import requests
 from requests.adapters import HTTPAdapter
 
@@ -417,8 +417,8 @@ def credentials(
     """The headers that prove who calls an engine; later SDKs read the names that an `is_old` one knows in another sense."""
     if is_old:
         key = keys["master_key" if is_master else "key"]
-        found = {"X-AVOSCloud-Application-Id": keys["id"], "X-AVOSCloud-Application-Key": key}
-        return found if token is None else found | {"X-AVOSCloud-Session-Token": token}
+        found = {ID_HEADERS[1]: keys["id"], KEY_HEADERS[1]: key}
+        return found if token is None else found | {SESSION_HEADERS[1]: token}
     found = {"X-LC-Id": keys["id"], "X-LC-Key": f"{keys['master_key']},master" if is_master else keys["key"]}
     return found if token is None else found | {"X-LC-Session": token}
 
