@@ -165,6 +165,14 @@ class NumberingTest(NumberingCase):
         for line in ('state: String, default "mine"', "title: String, required", "nid: Number, auto-increment"):
             self.assertIn(line + "\n", said)
 
+    def test_schemas_tell_the_options_of_columns(self):
+        self.declare("Told")
+        found = self.api("GET", "/schemas/Told", master=True)
+        self.assertEqual(found["nid"], {"type": "Number", "auto_increment": True})
+        self.assertEqual(found["title"], {"type": "String", "required": True})
+        self.assertEqual(found["state"], {"type": "String", "default": "new"})
+        self.assertEqual(self.api("GET", "/schemas", master=True)["Told"], found)
+
     def test_default_acl_of_a_schema_is_held(self):
         rights = {"_owner": {"read": True, "write": True}, "role:staff": {"read": True}}
         session = self.user("owner")["sessionToken"]
