@@ -176,10 +176,10 @@ def with_defaults(info: Document, fields: Document) -> Document:
 
 
 def check_required(info: Document, body: Document, written: Collection[str] | None = None) -> None:
-    """Raise 1 for an object without a value of a required column; of a change only what was `written` counts."""
+    """Raise 113 for an object without a value of a required column; of a change only what was `written` counts."""
     for key, one in info.get("options", {}).items():
         if one.get("required") and body.get(key) is None and (written is None or key in written):
-            raise StorageError(Code.BAD_REQUEST, detail=f"The field '{key}' is required.")
+            raise StorageError(Code.REQUIRED_FIELD, key=key)
 
 
 def default_acl(info: Document, user_id: str | None) -> Rights | None:
