@@ -1,6 +1,7 @@
 """A storage server of its own for a suite: `with serving(root, data) as (keys, port)`."""
 import os
 import select
+import shlex
 import socket
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def serving(root, data, *more, database=None):
     lines = subprocess.run(
         [*base, "env", "--port", str(port)], cwd=root, env=environment, capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    keys = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+    keys = dict(shlex.split(line.removeprefix("export "))[0].split("=", 1) for line in lines)
     process = subprocess.Popen([*base, *arguments], cwd=root, env=environment, stdout=subprocess.PIPE)
     try:
         ready, _, _ = select.select([process.stdout], [], [], 20)

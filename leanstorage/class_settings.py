@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from leanstorage.rules import acl, classes, values
+from leanstorage.rules import acl, classes, numbering, values
 from leanstorage.store import Document, open_store, Rights, Transaction, type_of
 
 TYPES = ("String", "Number", "Boolean", "Array", "Object", "Date", "Bytes", "File", "GeoPoint")
@@ -54,6 +54,8 @@ def add_commands(
         ("no-default", "KEY", "take that away"),
         ("required", "KEY", "refuse objects without it"),
         ("optional", "KEY", "take that away"),
+        ("auto-increment", "KEY", "give new objects the next number there"),
+        ("no-auto-increment", "KEY", "take that away"),
     ):
         command.add_argument(f"--{name}", action="append", default=[], metavar=taken, help=text)
 
@@ -88,12 +90,21 @@ def change(transaction: Transaction, options: argparse.Namespace) -> Document:
         settings.setdefault(_known(columns, key), {})["default"] = _default(columns[key], key, value)
     for key in options.required:
         settings.setdefault(_known(columns, key), {})["required"] = True
-    for name, given in (("default", options.no_default), ("required", options.optional)):
+    for key in options.auto_increment:
+        if not numbering.may_count(options.class_name, columns[_known(columns, key)]):
+            raise ValueError(f"{key} cannot count: only a Number of _User or of a class of your own can")
+        if not settings.setdefault(key, {}).get("auto_increment"):
+            settings[key]["auto_increment"] = True
+            numbering.start(transaction, options.class_name, key)
+    for name, given in (
+        ("default", options.no_default), ("required", options.optional), ("auto_increment", options.no_auto_increment)
+    ):
         for key in given:
             settings.get(_known(columns, key), {}).pop(name, None)
     info["options"] = {key: kept for key, kept in settings.items() if kept}
     info.pop("is_new", None)
-    if options.add or options.default or options.required or options.no_default or options.optional:
+    changing = "add default no_default required optional auto_increment no_auto_increment".split()
+    if any(getattr(options, name) for name in changing):
         transaction.save_class(options.class_name, info)
     return info
 
@@ -128,4 +139,5 @@ def _default(column: Document, key: str, text: str) -> object:
 def _shown(column: Document, options: Document) -> str:
     target = f":{column['className']}" if "className" in column else ""
     default = f", default {json.dumps(options['default'], ensure_ascii=False)}" if "default" in options else ""
-    return f"{column['type']}{target}{', required' if options.get('required') else ''}{default}"
+    words = "".join(f", {name.replace('_', '-')}" for name in ("required", "auto_increment") if options.get(name))
+    return f"{column['type']}{target}{words}{default}"

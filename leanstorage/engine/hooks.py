@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from leanwsgi import messages
-from leanwsgi.leancloud_wire import HOOK_PREFIXES
+from leanwsgi.leancloud_wire import HOOK_PREFIXES, ID_HEADERS, KEY_HEADERS, SESSION_HEADERS
 import requests
 from requests.adapters import HTTPAdapter
 
@@ -74,6 +74,7 @@ class Engine:
         self._names: frozenset[str] | None = None
         self._asked = 0.0
         self._is_down = False  # as the operator was told last
+        self.is_old = False  # knows the headers of LeanCloud's first SDKs only
         self.called: Callable[[str, str, float], None] | None = None  # told of every call: see Observer.engine_called
 
     def names(self) -> frozenset[str]:
@@ -160,8 +161,14 @@ class Engine:
 
     def _list(self, timeout: float) -> frozenset[str] | None:
         """The names that it lists; None if it answers 404, as an app without cloud code does."""
-        headers = {"X-LC-Id": self.keys["id"], "X-LC-Key": f"{self.keys['master_key']},master"}
-        status, body = self.transport("GET", "/1.1/functions/_ops/metadatas", headers, b"", timeout)
+        path = "/1.1/functions/_ops/metadatas"
+        headers = credentials(self.keys, is_old=self.is_old, is_master=True)
+        status, body = self.transport("GET", path, headers, b"", timeout)
+        if status == 401:
+            is_old = not self.is_old
+            headers = credentials(self.keys, is_old, is_master=True)
+            status, body = self.transport("GET", path, headers, b"", timeout)
+            self.is_old = is_old if status == 200 else self.is_old
         try:
             names = json.loads(body)["result"]
         except (ValueError, KeyError, TypeError):
@@ -327,7 +334,9 @@ def user_hook(call: Call, name: str, path: str, body: Document, code: Code) -> D
             return None
         raise StorageError(code, detail="Application not found") from None
     if isinstance(body.get("object"), dict):
-        body = {**body, "object": {**body["object"], "__sign": mark(call.service.keys, name)}}
+        # PHP's engine makes a user of it by its `__type` alone.
+        told = {"__type": "Object", "className": "_User", "__sign": mark(call.service.keys, name)}
+        body = {**body, "object": {**body["object"], **told}}
     return _ask(call, path, body, AFTER_SECONDS, code)
 
 
@@ -354,9 +363,13 @@ def merge(fields: Document, preview: Document, answer: Document) -> Document:
     """The fields to save after a before hook answered `answer` to the object `preview`.
 
     A value that the hook changed overwrites the client's value or operation. A key that the hook left out is not saved.
-    A value that it left alone keeps the client's operation. `null` for Bytes means that the SDK cannot read them.
+    A value that it left alone keeps the client's operation. `null` for Bytes means that the SDK cannot read them, and `[]`
+    for `{}` comes from PHP, which has one kind of empty array and never answers `{}`.
     """
     merged = dict(fields)
+    if answer.keys() == {"result"} and "result" not in preview:  # the first Python SDK's hooks cannot change the object
+        return merged
+    is_php = not _has_empty_object(answer)
     for key, value in answer.items():
         if key in values.IGNORED or key.startswith("_"):
             continue
@@ -367,6 +380,7 @@ def merge(fields: Document, preview: Document, answer: Document) -> Document:
             changed = acl.normalise(value) != (None if sent is MISSING else acl.normalise(sent))
         else:
             sent = sent if sent is MISSING else values.normalise(sent)
+            value = _refilled(value, sent) if is_php else value
             if value is None and isinstance(sent, dict) and sent.get("__type") == "Bytes":
                 continue
             changed = sent is MISSING or not values.same(values.normalise(value), sent)
@@ -381,12 +395,39 @@ def merge(fields: Document, preview: Document, answer: Document) -> Document:
     return merged
 
 
+def _has_empty_object(value: Json) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return value == {} or any(map(_has_empty_object, children))
+
+
+def _refilled(value: Json, sent: Json) -> Json:
+    """`value` with `{}` for each `[]` that was sent as `{}`."""
+    if value == [] and sent == {}:
+        return {}
+    if isinstance(value, dict) and isinstance(sent, dict):
+        return {key: _refilled(child, sent.get(key)) for key, child in value.items()}
+    if isinstance(value, list) and isinstance(sent, list) and len(value) == len(sent):
+        return [_refilled(*pair) for pair in zip(value, sent, strict=True)]
+    return value
+
+
+def credentials(
+    keys: dict[str, str], is_old: bool = False, is_master: bool = False, token: str | None = None
+) -> dict[str, str]:
+    """The headers that prove who calls an engine; later SDKs read the names that an `is_old` one knows in another sense."""
+    if is_old:
+        key = keys["master_key" if is_master else "key"]
+        found = {ID_HEADERS[1]: keys["id"], KEY_HEADERS[1]: key}
+        return found if token is None else found | {SESSION_HEADERS[1]: token}
+    found = {"X-LC-Id": keys["id"], "X-LC-Key": f"{keys['master_key']},master" if is_master else keys["key"]}
+    return found if token is None else found | {"X-LC-Session": token}
+
+
 def headers(call: Call, **more: str) -> dict[str, str]:
     """The headers of a call to the engine: our own credentials, never those that a client sent."""
     keys = call.service.keys
     return {
-        "X-LC-Id": keys["id"],
-        "X-LC-Key": keys["key"],
+        **credentials(keys, is_old=call.service.engine is not None and call.service.engine.is_old),
         "X-LC-Hook-Key": keys["hook_key"],
         "X-LC-Prod": "1" if call.caller.is_production else "0",
         "X-Real-IP": call.caller.address,

@@ -9,6 +9,11 @@ from leanstorage.rules.errors import Code, StorageError
 
 NAME = re.compile(r"\w[\w.-]{0,199}")  # no more escapes, separators, `..`: the engine must read the name that is checked
 
+# Hooks of messaging, which old engines take for functions like any other: only LeanCloud called them.
+REALTIME = re.compile(
+    r"_message.*|_receiversOffline|_rtmClientSign|_client(Online|Offline)|_conversation(Start(ed)?|Add(ed)?|Removed?|Update)"
+)
+
 
 def call_function(call: Call, name: str) -> Answer:
     return _forward(call, "functions", name)
@@ -21,8 +26,7 @@ def call_rpc(call: Call, name: str) -> Answer:
 def _forward(call: Call, kind: str, name: str) -> Answer:
     """The engine's status and JSON. Raises 1 (404 without such a function, 502), 124/503, 142, 211/401, 503."""
     engine = call.service.engine
-    is_message = name.startswith("_message")
-    if is_message and not call.caller.has_hook_key:
+    if REALTIME.fullmatch(name) and not call.caller.has_hook_key:
         raise StorageError(Code.NO_ROUTE)
     if not NAME.fullmatch(name) or name.startswith("__"):
         raise StorageError(Code.NO_ROUTE)
@@ -37,13 +41,10 @@ def _forward(call: Call, kind: str, name: str) -> Answer:
         raise StorageError(Code.SPOOFED_USER)
     if call.depth >= hooks.MAX_DEPTH:
         raise StorageError(Code.HOOK_REFUSED, detail="Functions call each other too deeply.")
-    headers = hooks.headers(call)
-    if caller.is_master:
-        headers["X-LC-Key"] = f"{keys['master_key']},master"
+    token = None if caller.user_id is None else caller.token
+    headers = hooks.headers(call) | hooks.credentials(keys, engine.is_old, caller.is_master, token)
     if not caller.has_hook_key:
         del headers["X-LC-Hook-Key"]
-    if caller.user_id is not None and caller.token is not None:
-        headers["X-LC-Session"] = caller.token
     try:
         status, answer = engine.post(f"/1.1/{kind}/{quote(name, safe='')}", body, hooks.FUNCTION_SECONDS, headers)
     except hooks.EngineTimeout:

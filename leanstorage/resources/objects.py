@@ -11,7 +11,7 @@ from typing import Any
 
 from leanstorage.engine import hooks
 from leanstorage.resources import queries
-from leanstorage.rules import acl, classes, rendering, uniques, values, write
+from leanstorage.rules import acl, classes, numbering, rendering, uniques, values, write
 from leanstorage.rules.where import conjunction, parse_json
 from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, created, limit_traffic, ok
 from leanstorage.rules.errors import Code, StorageError
@@ -163,6 +163,7 @@ def insert(
 ) -> tuple[Row, Any]:
     """Insert a new object, its hooks apart; return (Row, what `rules.store` returned)."""
     final, info, principals, change = _admitted_new(transaction, call, class_name, fields, rules)
+    numbering.give(transaction, class_name, info, change.body)
     classes.check_required(info, change.body)  # a hook may have given it a value
     classes.add_columns(transaction, class_name, info, change.found, principals)
     ms = now()
@@ -181,7 +182,8 @@ def _admitted_new(
     principals = call.principals(transaction)
     classes.check_permission(info, "create", principals)
     rights = classes.default_acl(info, call.caller.user_id)
-    fields = classes.with_defaults(info, rules.admit(transaction, call, None, fields))
+    fields = numbering.without_numbers(info, rules.admit(transaction, call, None, fields), call.caller.is_master)
+    fields = classes.with_defaults(info, fields)
     return fields, info, principals, write.apply(fields, {}, rights, info["columns"], creating=True)
 
 
@@ -234,7 +236,8 @@ def before_change(
 
     def preview(transaction: Transaction) -> tuple[Document, Document | None]:
         info, _, row = _permitted(transaction, call, class_name, object_id, guard, lock=False)
-        made = write.apply(rules.admit(transaction, call, row, fields), row.body, row.acl, info["columns"], creating=False)
+        final = numbering.without_numbers(info, rules.admit(transaction, call, row, fields), call.caller.is_master)
+        made = write.apply(final, row.body, row.acl, info["columns"], creating=False)
         document = rendering.hook_object(transaction, call, made.body, _with_new(info, made))
         document |= {
             "objectId": row.id,
@@ -261,13 +264,14 @@ def change(
 ) -> tuple[Row, list[str], Any]:
     """Change an object, its hooks apart; return (Row, written keys, what `rules.store` returned)."""
     info, principals, old = _permitted(transaction, call, class_name, object_id, guard, lock=True)
-    final = rules.admit(transaction, call, old, fields)
+    final = numbering.without_numbers(info, rules.admit(transaction, call, old, fields), call.caller.is_master)
     made = write.apply(final, old.body, old.acl, info["columns"], creating=False)
     classes.check_required(info, made.body, made.written)
     classes.add_columns(transaction, class_name, info, made.found, principals)
     # Two writes within one millisecond must still be told apart by updatedAt.
     row = Row(old.id, old.created, max(now(), old.updated + 1), made.acl, made.body, old.seq)
     kept = rules.store(transaction, call, old, row, final)
+    numbering.follow(transaction, class_name, info, [{key: row.body[key] for key in made.written if key in row.body}])
     uniques.keep(transaction, class_name, info, row.id, old.body, row.body)
     transaction.update(class_name, row)
     _store_relations(transaction, class_name, row.id, made)

@@ -101,6 +101,7 @@ class Engine(Protocol):
         ...
 
     called: Callable[[str, str, float], None] | None  # told of every call: name, outcome, seconds
+    is_old: bool  # knows the headers of LeanCloud's first SDKs only
 
     def check(self, timeout: float) -> None:
         """Raise an exception unless it answers, and to our keys."""

@@ -1,7 +1,8 @@
 """Classes: their columns, whose types the first values fix, and what their permissions allow.
 
 The info of a class is `{"columns": {key: {"type", "className"?}}, "permissions": {action: rule}, "default_acl": ...,
-"indexes"?: [[key, ...], ...], "options"?: {key: {"default"?, "required"?: true}}}`.
+"indexes"?: [[key, ...], ...], "options"?: {key: {"default"?, "required"?: true,
+"auto_increment"?: true}}}`.
 A rule is absent (everybody), or `{"users": bool, "names": [...]}`: any logged-in user, or these ids and "role:NAME"s.
 Protocol sections 1.5 and 3.3.
 """
@@ -170,15 +171,15 @@ def relations(info: Document) -> dict[str, Document]:
 
 def with_defaults(info: Document, fields: Document) -> Document:
     """The fields of a new object with the defaults of the columns that it brings no value for."""
-    options = info.get("options", {})
+    options = {key: one for key, one in info.get("options", {}).items() if not one.get("auto_increment")}
     return {**{key: one["default"] for key, one in options.items() if "default" in one and key not in fields}, **fields}
 
 
 def check_required(info: Document, body: Document, written: Collection[str] | None = None) -> None:
-    """Raise 1 for an object without a value of a required column; of a change only what was `written` counts."""
+    """Raise 113 for an object without a value of a required column; of a change only what was `written` counts."""
     for key, one in info.get("options", {}).items():
         if one.get("required") and body.get(key) is None and (written is None or key in written):
-            raise StorageError(Code.BAD_REQUEST, detail=f"The field '{key}' is required.")
+            raise StorageError(Code.REQUIRED_FIELD, key=key)
 
 
 def default_acl(info: Document, user_id: str | None) -> Rights | None:

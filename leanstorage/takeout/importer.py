@@ -21,7 +21,7 @@ from typing import Any
 from leanstorage.rules import fingerprint, indexes, passwords, uniques
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Json, open_store, Store, Transaction
-from leanstorage.takeout import bson_rows, convert, credentials, formats, inboxes, load, raw_rows, repair, schema_notes, sources
+from leanstorage.takeout import bson_rows, convert, credentials, declarations, formats, inboxes, load, raw_rows, repair, schema_notes, sources
 from leanstorage.takeout.convert import Job, Prepared
 from leanstorage.takeout.formats import Content
 from leanstorage.takeout.raw_rows import Batch
@@ -177,7 +177,9 @@ class _Importing:
             except StorageError as error:
                 raise SourceError(f"{member.label}: {error.message}") from None
             schema_notes.tell(self._report, content.schemas, content.settings)
-            for name in content.schemas:
+            for name, described in content.schemas.items():
+                wanted = declarations.indexes(name, described, content.settings.get("indexes"))
+                self.indexes += [(name, keys, True) for keys in wanted.unique]
                 self.indexes += [(name, keys, False) for keys in _indexes(content.settings.get("indexes"))]
                 self.indexes += [(name, keys, True) for keys in _indexes(content.settings.get("unique"))]
         if content.kind not in NAMES:

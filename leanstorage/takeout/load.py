@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leanstorage.resources import sessions
-from leanstorage.rules import acl, classes, uniques, values
+from leanstorage.rules import acl, classes, numbering, uniques, values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import (
     canonical_text,
@@ -24,7 +24,7 @@ from leanstorage.store import (
     Transaction,
     type_of,
 )
-from leanstorage.takeout import credentials, origin, repair
+from leanstorage.takeout import credentials, declarations, origin, repair
 from leanstorage.takeout.convert import PRIVATE_KEYS, Entry, Extra, Prepared, Record, unique_names
 from leanstorage.takeout.formats import Columns, Content
 from leanstorage.takeout.repair import Moved
@@ -32,7 +32,6 @@ from leanstorage.takeout.repair import Moved
 
 TRIES = 6  # of a batch, when another process is writing
 TYPES = frozenset(["String", "Number", "Boolean", "Array", "Object", "Date", "Bytes", "File", "GeoPoint"])
-ACTIONS = frozenset(["add_fields", "create", "delete", "update", "find", "get"])
 JOINED = "joined"  # records of relation columns whose members an import brought since they were pulled
 PULL = "pull:"  # how the kinds of records begin that say how far a pull came, see `puller`
 PAGE_ROWS = 1000
@@ -149,6 +148,8 @@ def _put(
                 class_name, Row(before.id, before.created, row[2], row[3], json.loads(row[4]), before.seq)
             )
     _put_records(transaction, rows)
+    if numbering.keys(info):
+        numbering.follow(transaction, class_name, info, [json.loads(row[4]) for _, row, _ in rows])
     origin.remember(transaction, class_name, since, rows)
     outcome.imported = len(rows)
     outcome.notes += [text for index, _, _ in rows for text in prepared.notes.get(index, ())]
@@ -419,29 +420,50 @@ def load_schema(transaction: Transaction, schemas: dict[str, Columns], settings:
             found = _described(class_name, key, column)
             if found and len(info["columns"]) < classes.MAX_COLUMNS:
                 info["columns"].setdefault(key, found)
-        permissions, rights = settings.get("permissions"), settings.get("default_acl")
-        if info["permissions"] == classes.DEFAULT_PERMISSIONS.get(class_name, {}) and are_permissions(permissions):
+        permissions, rights = permissions_of(settings.get("permissions")), settings.get("default_acl")
+        if info["permissions"] == classes.DEFAULT_PERMISSIONS.get(class_name, {}) and permissions is not None:
             info["permissions"] = permissions
-        if info["default_acl"] is None and isinstance(rights, dict):
-            info["default_acl"] = acl.normalise(rights)
-        options = settings.get("options")
-        if not info.get("options") and isinstance(options, dict):
-            info["options"] = {key: one for key, one in options.items() if _is_option(info["columns"].get(key), one)}
+        if info["default_acl"] is None:
+            info["default_acl"] = acl.normalise(rights) if isinstance(rights, dict) else declarations.default_acl(described)
+        _add_options(transaction, class_name, info, described, settings.get("options"))
         info.pop("is_new", None)
         transaction.save_class(class_name, info)
 
 
-def _is_option(column: Document | None, value: Json) -> bool:
-    """Whether this is the default of a column and whether it is required, as our own exports have them."""
-    if not isinstance(value, dict) or not value.keys() <= {"default", "required"} or value.get("required", True) is not True:
+def _add_options(transaction: Transaction, class_name: str, info: Document, described: Columns, options: Json) -> None:
+    """Give those columns their options that have none here: what LeanCloud says with the column, our own exports apart."""
+    own = options if isinstance(options, dict) else {}
+    own = {key: one for key, one in own.items() if _is_option(class_name, info["columns"].get(key), one)}
+    known = info.get("options", {})
+    new = {
+        key: one
+        for key, one in (declarations.options(class_name, described, info["columns"]) | own).items()
+        if key not in known
+    }
+    info["options"] = new | known
+    for key in numbering.keys({"options": new}):
+        numbering.start(transaction, class_name, key)
+
+
+def _is_option(class_name: str, column: Document | None, value: Json) -> bool:
+    """Whether this is the default of a column, whether it is required and counts, as our own exports have them."""
+    if not isinstance(value, dict) or not value.keys() <= {"default", "required", "auto_increment"}:
+        return False
+    if any(value.get(name, True) is not True for name in ("required", "auto_increment")):
+        return False
+    if "auto_increment" in value and not numbering.may_count(class_name, column):
         return False
     return column is not None and ("default" not in value or type_of(values.normalise(value["default"])) == column)
 
 
-def are_permissions(value: Json) -> bool:
-    """Whether these are a class's permissions as our own exports have them."""
+def permissions_of(value: Json) -> Document | None:
+    """A class's permissions as our own exports, or as LeanCloud's schema files, have them; None for neither."""
+    return value if _are_permissions(value) else declarations.permissions(value)
+
+
+def _are_permissions(value: Json) -> bool:
     return isinstance(value, dict) and all(
-        action in ACTIONS
+        action in declarations.ACTIONS
         and isinstance(rule, dict)
         and isinstance(rule.get("users"), bool)
         and isinstance(rule.get("names"), list)

@@ -76,7 +76,7 @@ class ClassSettingsTest(StorageTestCase):
             ("PUT", f"/classes/Post/{made}", {"n": {"__op": "Delete"}}),
         ):
             status, answer = request(method, path, body)
-            self.assertEqual((status, answer["error"]), (400, "The field 'n' is required."))
+            self.assertEqual((status, answer), (400, {"code": 113, "error": "Field 'n' is required."}))
         self.assertEqual(request("PUT", f"/classes/Post/{made}", {"state": "y"})[0], 200)
         code, text = self.run_command("columns", "Post", "--optional", "n", "--no-default", "state")
         self.assertIn("n: Number\n", text)

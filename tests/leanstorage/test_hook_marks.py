@@ -83,8 +83,44 @@ class MarkTest(HookCase):
         self.engine.answers["/functions/_User/onLogin"] = lambda sent: (200, {"result": "ok"})
         self.user("signed")
         self.api("POST", "/login", {"username": "signed", "password": "pw"})
-        sign = self.engine.calls[-1][2]["object"]["__sign"]
+        sent = self.engine.calls[-1][2]["object"]
+        self.assertEqual((sent["__type"], sent["className"]), ("Object", "_User"))
+        sign = sent["__sign"]
         self.assertEqual(sign, mark("__on_login__User", int(sign.split(",")[0])))
+
+
+class FirstSdkTest(HookCase):
+    """`leancloud-sdk` 1.0 reads no `X-LC-...` header, and its hooks answer `{"result": null}`."""
+
+    def setUp(self):
+        super().setUp()
+
+        class First(FakeEngine):
+            def __call__(self, method, path, headers, body, timeout):
+                key = headers.get("X-AVOSCloud-Application-Key")
+                if headers.get("X-AVOSCloud-Application-Id") != KEYS["id"] or key not in (KEYS["key"], KEYS["master_key"]):
+                    return 401, b'{"code": 401, "error": "Unauthorized."}'
+                return super().__call__(method, path, headers, body, timeout)
+
+        self.engine = First()
+        self.service.engine = hooks.Engine(self.engine, KEYS)
+
+    def test_it_is_called_by_the_headers_that_it_knows(self):
+        self.engine.answers["/functions/hello"] = lambda sent: (200, {"result": "hi"})
+        self.engine.names.append("hello")
+        user = self.user("first")  # which asks for the list
+        self.assertEqual(self.api("POST", "/functions/hello", {}, session=user["sessionToken"]), {"result": "hi"})
+        headers = self.engine.calls[-1][1]
+        self.assertEqual(headers["X-AVOSCloud-Session-Token"], user["sessionToken"])
+        self.assertEqual(headers["X-AVOSCloud-Application-Key"], KEYS["key"])
+        self.api("POST", "/functions/hello", {}, master=True)
+        self.assertEqual(self.engine.calls[-1][1]["X-AVOSCloud-Application-Key"], KEYS["master_key"])
+
+    def test_hook_that_says_nothing_of_the_object_changes_nothing(self):
+        self.on("First", "beforeSave", lambda sent: (200, {"result": None}))
+        self.assertEqual(self.get("First", self.make("First", n=1))["n"], 1)
+        self.on("Own", "beforeSave", lambda sent: (200, {"result": 5}))  # a column of that name is one
+        self.assertEqual(self.get("Own", self.make("Own", result=1))["result"], 5)
 
 
 class NoFunctionsTest(HookCase):

@@ -55,6 +55,26 @@ class HookCase(ServiceTestCase):
 
 
 class HooksTest(HookCase):
+    def test_empty_objects_that_php_answers_as_empty_arrays_stay_objects(self):
+        def php(value):
+            if isinstance(value, dict):
+                return {key: php(child) for key, child in value.items()} or []
+            return [php(child) for child in value] if isinstance(value, list) else value
+
+        sent = {"empty": {}, "list": [], "nested": {"a": [1, {"b": {}}, []], "c": {}}, "whole": {"a": {}}}
+        for hook in ("beforeSave", "beforeUpdate"):
+            self.on("Php", hook, lambda sent: (200, php(sent["object"]) | {"added": len(self.engine.calls)}))
+        object_id = self.make("Php", **sent)
+        self.api("PUT", f"/classes/Php/{object_id}", {"text": "t", "whole.b": {}})
+        found = self.get("Php", object_id)
+        self.assertEqual({key: found[key] for key in sent}, sent | {"whole": {"a": {}, "b": {}}})
+        self.assertEqual((found["text"], found["added"]), ("t", 2))
+
+    def test_hook_that_answers_empty_objects_may_empty_arrays(self):
+        self.on("Js", "beforeSave", lambda sent: (200, {**sent["object"], "nested": {"a": [], "b": {}}}))
+        object_id = self.make("Js", nested={"a": {}, "b": {}})
+        self.assertEqual(self.get("Js", object_id)["nested"], {"a": [], "b": {}})
+
     def test_before_save_changes_what_is_stored(self):
         def before(sent):
             return 200, {**sent["object"], "added": 1, "text": "changed"}
@@ -290,6 +310,16 @@ class FunctionsTest(HookCase):
         self.api("POST", "/call/rpc", pointer("Foo", "a"), master=True)
         self.assertEqual(self.engine.calls[-1][1]["X-LC-Key"], KEYS["master_key"] + ",master")
         self.api("POST", "/functions/hello")
+
+    def test_hooks_of_messaging_are_no_functions_of_clients(self):
+        names = "_messageReceived _messageSent _receiversOffline _rtmClientSign _clientOnline _clientOffline _conversationStart"
+        names += " _conversationStarted _conversationAdd _conversationAdded _conversationRemove _conversationRemoved"
+        for name in [*names.split(), "_conversationUpdate"]:
+            with self.subTest(name):
+                self.code(1, "POST", f"/functions/{name}", {}, status=404)
+                self.code(1, "POST", f"/call/{name}", {}, status=404, master=True)
+        self.engine.answers["/functions/_clientReport"] = lambda sent: (200, {"result": 1})
+        self.assertEqual(self.api("POST", "/functions/_clientReport", {}), {"result": 1})
 
     def test_refused_calls_have_their_codes(self):
         self.code(211, "POST", "/functions/hello", {}, status=401, session="dead")

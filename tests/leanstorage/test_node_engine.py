@@ -5,11 +5,12 @@ import unittest
 from pathlib import Path
 
 from leanstorage.engine.hooks import HttpTransport
+from tests.leanstorage import engine_checks
 from tests.leanstorage.storage_support import StorageTestCase
 from tests.support import ROOT, free_port, running, until
 
 ENGINES = os.environ.get("NODE_ENGINES", "")
-VERSIONS = ("1.2.4", "2.0.5", "3.8.0")
+VERSIONS = ("0.4.2", "1.2.4", "2.0.5", "3.8.0")
 
 
 @unittest.skipUnless(shutil.which("node"), "Node is not installed")
@@ -31,9 +32,12 @@ class NodeEngineTest(StorageTestCase):
         storage = self.start(version, transport=HttpTransport(f"http://127.0.0.1:{port}"))
         environment = {f"LEANCLOUD_APP_{name.upper()}": value for name, value in storage.keys.items()}
         environment |= {"NODE_PATH": str(modules), "LEANCLOUD_APP_PORT": port, "LEANCLOUD_API_SERVER": storage.url}
+        environment["LC_API_SERVER"] = storage.url  # as the oldest reads it
         with running(["node", str(ROOT / "tests" / "javascript" / "engine.js")], "up", **environment):
             self.functions(storage)
             self.hooks(storage)
+            engine_checks.check_values(self, storage)
+            engine_checks.check_functions(self, storage)
 
     def functions(self, storage):
         user = storage.request("POST", "/users", {"username": "caller", "password": "pw"})[1]

@@ -375,7 +375,7 @@ class RowsTest(ImportTestCase):
 
         ticket = {
             "schema": {"nid": {"type": "Number", "auto_increment": True}, "n": {"type": "Number", "auto_increment": False}},
-            "permissions": {"create": {"*": True}, "find": {"*": True}},
+            "permissions": {"create": {"*": True}, "find": {"everyone": True}},
             "indexes": [index(True, nid=1), index(True, a=1, b=-1), index(False, late=-1), index(True, _id=1), 7, {"key": 1}],
         }
         many = {f"k{number}": {"type": "Number", "auto_increment": True} for number in range(30)}
@@ -387,8 +387,9 @@ class RowsTest(ImportTestCase):
         self.assertEqual(self.take_in(self.put("e.tar", tar(archive))), 0, self.output.getvalue())
         said = self.output.getvalue()
         for line in (
-            "note: 1 auto_increment columns, which get no number here: nid",
-            "note: 2 unique indexes that were not made, see `index --unique`: nid, a+b",
+            "note: 1 auto_increment columns, which go on after their highest number: nid",
+            "note: 1 unique indexes that cannot be made here: a+b",
+            "note: 1 indexes made",
             "note: 1 indexes that were not made, see `index`: late",
             "note: 2 class permissions that were not taken, see `permissions`: create, find",
             "classes that a schema declared: 3",

@@ -73,6 +73,10 @@ class ImageTest(unittest.TestCase):
             with self.subTest(name):
                 self.assertIn(".env", (ROOT / name).read_text().splitlines())
 
+    def test_what_lean_cli_leaves_out_by_itself_is_left_out(self):
+        lines = {line.rstrip("/") for line in (ROOT / ".leanignore").read_text().splitlines()}
+        self.assertLessEqual(set(".git .DS_Store .avoscloud .leancloud node_modules venv *.pyc __pycache__".split()), lines)
+
     def test_files_that_the_image_copies_exist_and_none_is_secret(self):
         copied = re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE)
         for name in " ".join(copied).split():
