@@ -72,6 +72,14 @@ def webhook(text: str) -> str:
     return setting_values.web_url(text, has_query=True, has_user=True) if text else ""
 
 
+def read_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the credentials that systemd hands over; raise SystemExit with one line if they cannot be read."""
+    try:
+        return setting_values.with_credentials(environment)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"CREDENTIALS_DIRECTORY: {error}") from None
+
+
 # field, variable, how to read it, default
 SETTINGS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
     ("app_env", "LEANCLOUD_APP_ENV", env_name, "development"),

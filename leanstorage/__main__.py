@@ -37,6 +37,7 @@ from leanstorage.http.application import create_application, open_service
 from leanstorage.store import Document, open_store, Store, StoreUnavailable, Transaction
 from leanstorage.resources.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
+from leanwsgi import setting_values
 from leanwsgi.workers import NO_SUCH_ADDRESS, listen, port_trouble, share
 
 
@@ -51,13 +52,12 @@ EPILOG = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand, that of `sys.argv` by default; return the exit code."""
     options = parser().parse_args(arguments)
-    options.environment = os.environ
-    data = Path(os.environ.get("LEANSTORAGE_DATA") or default_data())
     umask = os.umask(0o077)  # whatever is made is for its owner alone
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        return _run_command(options, data)
+        options.environment = setting_values.with_credentials(os.environ)
+        return _run_command(options, Path(options.environment.get("LEANSTORAGE_DATA") or default_data()))
     except KeyboardInterrupt:
         if options.run is not serve:
             print("interrupted: run the same command again to go on", file=sys.stderr)
@@ -79,7 +79,7 @@ def default_data() -> Path:
 def _run_command(options: argparse.Namespace, data: Path) -> int:
     """Run a subcommand. Commands that create no database need an existing one (checkable for SQLite only)."""
     try:
-        given = key_files.from_environment(os.environ)
+        given = key_files.from_environment(options.environment)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -196,7 +196,7 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     settings = service_options(options)
     is_local = options.host in LOOPBACK_HOSTS
-    if not is_local and key_files.from_environment(os.environ) is None:
+    if not is_local and key_files.from_environment(options.environment) is None:
         names = ", ".join(key_files.NAMES.values())
         print(f"cannot start: beyond loopback the keys must come from the environment: {names}", file=sys.stderr)
         return 2
@@ -308,7 +308,7 @@ def check(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
 def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Print `export` lines, as `lean env` does."""
     url = options.public_url or f"http://{options.host}:{options.port}"
-    for variable, value in variables(keys, url.rstrip("/"), os.environ).items():
+    for variable, value in variables(keys, url.rstrip("/"), options.environment).items():
         print(f"export {variable}={shlex.quote(value)}")
     return 0
 

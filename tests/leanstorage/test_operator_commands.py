@@ -146,6 +146,19 @@ class ClassesTest(CommandCase):
         self.assertIn("rights:\n  find: everyone\n", self.done("classes", "Shaped"))
         self.assertIn("there is no class Nothing", self.refused("classes", "Nothing"))
 
+    def test_class_is_created_empty_and_only_where_there_is_none(self):
+        value = json.loads(self.done("classes", "Created", "--create", "--json"))
+        self.assertEqual((value["objects"], value["indexes"], value["rights"]["create"]), (0, [], "everyone"))
+        self.make("Created", n=1)
+        for arguments, expected in (
+            (("Created", "--create"), "there is a class Created already"),
+            (("_User", "--create"), "there is a class _User already"),
+            (("no class", "--create"), "class name"),
+            (("--create",), "--create needs a CLASS"),
+        ):
+            with self.subTest(arguments):
+                self.assertIn(expected, self.refused("classes", *arguments).lower() if "name" in expected else self.refused("classes", *arguments))
+
 
 if __name__ == "__main__":
     unittest.main()
