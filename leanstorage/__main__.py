@@ -28,7 +28,7 @@ from leanstorage.environment import variables
 from leanstorage.mailing import add_outbox
 from leanstorage.operator import class_report, commands as operator_commands
 from leanstorage.operator.admin import Admin, check_admin, open_admin
-from leanstorage.options import DEFAULT_PORT, ENGINE_THREADS, Parser, THREADS, add_place, add_serve_options, port, service_options, url
+from leanstorage.options import DEFAULT_PORT, ENGINE_THREADS, Parser, THREADS, add_place, add_serve_options, checked, database, files as files_at, host, port, service_options, url
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.observer import Observer
 from leanstorage.http.request_log import RequestLog
@@ -113,10 +113,11 @@ def parser() -> argparse.ArgumentParser:
     storage.add_argument(
         "--database",
         metavar="URL",
+        type=checked(database),
         help="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME (default: leanstorage.db in LEANSTORAGE_DATA)",
     )
     storage.add_argument(
-        "--files", metavar="PLACE", help="a folder or s3://BUCKET/PREFIX (default: files in LEANSTORAGE_DATA)"
+        "--files", metavar="PLACE", type=checked(files_at), help="a folder or s3://BUCKET/PREFIX (default: files in LEANSTORAGE_DATA)"
     )
     _add_serve(commands, storage)
     _add_env(commands)
@@ -152,7 +153,7 @@ def _add_service(command: argparse.ArgumentParser) -> None:
 
 def _add_env(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("env", help="print the variables that an app needs, for eval")
-    command.add_argument("--host", default="127.0.0.1", help="that of serve (default: %(default)s)")
+    command.add_argument("--host", type=checked(host), default="127.0.0.1", help="that of serve (default: %(default)s)")
     command.add_argument("--port", type=port, default=DEFAULT_PORT, help="that of serve (default: %(default)s)")
     command.add_argument(
         "--public-url", metavar="URL", type=url, help="where the app finds the storage (default: http://HOST:PORT)"
@@ -214,6 +215,7 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
+    signing_in.check(options)
     threads = options.threads or (ENGINE_THREADS if options.engine else THREADS)
     try:
         opened_socket = listen(options.host, options.port)

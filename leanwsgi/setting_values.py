@@ -26,6 +26,16 @@ def web_url(text: str, has_query: bool = False, has_user: bool = False) -> str:
     return text if found[5] else text.rstrip("/")
 
 
+def address_or_name(text: str) -> str:
+    """An IP address, or the name of a host."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        if not HOST_NAME.fullmatch(text.lower()) or text.startswith("["):
+            raise ValueError("must be an IP address or the name of a host") from None
+    return text
+
+
 def names(text: str) -> list[str]:
     """The parts of a list with commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
