@@ -64,7 +64,14 @@ def cpu_count(text: str) -> int:
 
 def data_folder(text: str) -> Path:
     """An absolute folder; by default `data` beside wsgi.py, whatever the current folder is."""
-    return Path(text).absolute() if text else Path(__file__).resolve().parent.parent / "data"
+    return setting_values.folder(text).absolute() if text else Path(__file__).resolve().parent.parent / "data"
+
+
+def instance(text: str) -> str:
+    """The name of a LeanCache instance, or ""; raise ValueError."""
+    if not re.fullmatch(r"\w*", text, re.ASCII):
+        raise ValueError("must be the name of an instance")
+    return text
 
 
 def webhook(text: str) -> str:
@@ -91,7 +98,7 @@ SETTINGS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
     ("max_upload_bytes", "MAX_UPLOAD_BYTES", positive, "10485760"),
     ("processes", "LEANCLOUD_AVAILABLE_CPUS", cpu_count, "1"),
     ("notify_webhook_url", "NOTIFY_WEBHOOK_URL", webhook, ""),
-    ("cache_instance", "LEANCACHE_INSTANCE", str, ""),
+    ("cache_instance", "LEANCACHE_INSTANCE", instance, ""),
     ("data", "LEANSTORAGE_DATA", data_folder, ""),
 )
 

@@ -13,7 +13,7 @@ import socket
 import sqlite3
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -57,17 +57,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         options.environment = setting_values.with_credentials(os.environ)
-        return _run_command(options, Path(options.environment.get("LEANSTORAGE_DATA") or default_data()))
+        return _run_command(options, data_folder(options.environment))
     except KeyboardInterrupt:
         if options.run is not serve:
             print("interrupted: run the same command again to go on", file=sys.stderr)
         return 130
     except (StoreUnavailable, StorageError, OSError, ValueError, sqlite3.DatabaseError) as error:  # an operator mends it
+        if isinstance(error, sqlite3.DatabaseError) and hasattr(options, "database"):
+            error = ValueError(f"{error}: {_without_password(database_url(options, data_folder(options.environment)))}")
         unavailable = "the database is not available: " if isinstance(error, StoreUnavailable) else ""
         print(f"cannot {'start' if options.run is serve else 'go on'}: {unavailable}{error}", file=sys.stderr)
         return 1
     finally:
         os.umask(umask)
+
+
+def data_folder(environment: Mapping[str, str]) -> Path:
+    """That of LEANSTORAGE_DATA, or the default; raise ValueError."""
+    try:
+        return setting_values.folder(environment.get("LEANSTORAGE_DATA", "").strip() or str(default_data()))
+    except ValueError as error:
+        raise ValueError(f"LEANSTORAGE_DATA {error}") from None
 
 
 def default_data() -> Path:
@@ -87,6 +97,8 @@ def _run_command(options: argparse.Namespace, data: Path) -> int:
     path = database_url(options, data) if needs_database else ""
     if path.startswith("sqlite:///") and not Path(path := path.removeprefix("sqlite:///")).exists():
         raise ValueError(f"there is no {path}: LEANSTORAGE_DATA or --database tells where the data is")
+    if options.run is serve:
+        _check_serve(options, data, given)
     code: int = options.run(options, data, given or _kept_keys(data, options.makes))
     return code
 
@@ -193,19 +205,19 @@ def files_place(options: argparse.Namespace, data: Path) -> str:
     return options.files or str(data / "files")
 
 
+def _check_serve(options: argparse.Namespace, data: Path, given: dict[str, str] | None) -> None:
+    """Raise ValueError for options of `serve` that do not go together, before keys are made or anything is opened."""
+    if options.host not in LOOPBACK_HOSTS and given is None:
+        names = ", ".join(key_files.NAMES.values())
+        raise ValueError(f"beyond loopback the keys must come from the environment: {names}")
+    if options.processes > 1 and not database_url(options, data).startswith("postgres"):
+        raise ValueError("several processes need a database of their own: --database postgresql://...")
+    signing_in.check(options)
+
+
 def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     settings = service_options(options)
-    is_local = options.host in LOOPBACK_HOSTS
-    if not is_local and key_files.from_environment(options.environment) is None:
-        names = ", ".join(key_files.NAMES.values())
-        print(f"cannot start: beyond loopback the keys must come from the environment: {names}", file=sys.stderr)
-        return 2
-    if options.processes > 1 and not database_url(options, data).startswith("postgres"):
-        print(
-            "cannot start: several processes need a database of their own: --database postgresql://...", file=sys.stderr
-        )
-        return 2
 
     def opened() -> Service:
         transport = HttpTransport(options.engine) if options.engine else None
@@ -215,7 +227,6 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signing_in.check(options)
     threads = options.threads or (ENGINE_THREADS if options.engine else THREADS)
     try:
         opened_socket = listen(options.host, options.port)
@@ -234,7 +245,7 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
             print(f"LeanStorage listens on http://{options.host}:{port}", flush=True)
             place = _without_password(database_url(options, data))
             print(f"data: {place}, files: {files_place(options, data)}", flush=True)
-            if not is_local:
+            if options.host not in LOOPBACK_HOSTS:
                 print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
             if options.processes > 1:
                 service.store.close()  # it has threads; each process opens its own

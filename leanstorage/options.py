@@ -182,7 +182,6 @@ def _add_rights(group: Group) -> None:
         "--trust-auth",
         metavar="PROVIDER,...",
         type=checked(_providers),
-        default=(),
         help="third parties whose log-ins are believed without asking them, * for all (default: none)",
     )
     group.add_argument(
@@ -296,7 +295,7 @@ def _add_operation(group: Group) -> None:
 def service_options(given: argparse.Namespace) -> Options:
     """The Options of a service from the arguments of `serve`."""
     return Options(
-        trusted_providers=frozenset(["anonymous", *given.trust_auth]),
+        trusted_providers=frozenset(["anonymous", *(given.trust_auth or ())]),
         public_url=given.public_url,
         files_url=given.files_url,
         role_create=given.role_create,

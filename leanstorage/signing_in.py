@@ -7,7 +7,6 @@ from typing import Any
 from leanstorage.options import whole
 from leanstorage.resources import mail, mail_texts
 from leanstorage.rules.call import LOOPBACK_HOSTS, Service, SmsSender
-from leanwsgi import setting_values
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -131,7 +130,7 @@ def _sms_sender(options: argparse.Namespace, environment: Mapping[str, str]) -> 
 
 
 def _names(text: str | None, option: str) -> list[str]:
-    found = setting_values.names(text or "")
+    found = [name.strip() for name in (text or "").split(",") if name.strip()]
     if text is not None and (not found or not text.isprintable()):
         raise ValueError(f"{option} must be names with commas between them")
     return found

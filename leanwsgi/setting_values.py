@@ -32,13 +32,23 @@ def address_or_name(text: str) -> str:
         return str(ip_address(text))
     except ValueError:
         if not HOST_NAME.fullmatch(text.lower()) or text.startswith("["):
-            raise ValueError("must be an IP address or the name of a host") from None
+            raise ValueError("must be a host") from None
     return text
 
 
 def names(text: str) -> list[str]:
-    """The parts of a list with commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """The parts of a list with commas; raise ValueError for commas with nothing between them, which would be no list."""
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if text.strip() and not found:
+        raise ValueError("must have something between its commas")
+    return found
+
+
+def folder(text: str) -> Path:
+    """A folder, which may not be there yet."""
+    if not text.isprintable() or "://" in text:
+        raise ValueError("must be a folder")
+    return Path(text)
 
 
 def addresses(text: str) -> frozenset[str]:

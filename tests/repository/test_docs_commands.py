@@ -383,7 +383,7 @@ def served_on_s3(reader, command):
 
 def refused_beyond_loopback(reader, command):
     keys = "".join(f"-u {name} " for name in (*KEYS, "LEANCLOUD_API_SERVER"))
-    said = reader.run(f"env {keys}{command}", code=2)
+    said = reader.run(f"env {keys}{command}", code=1)
     reader.case.assertIn("beyond loopback the keys must come from the environment", said)
 
 
