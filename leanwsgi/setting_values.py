@@ -32,7 +32,7 @@ def address_or_name(text: str) -> str:
         return str(ip_address(text))
     except ValueError:
         if not HOST_NAME.fullmatch(text.lower()) or text.startswith("["):
-            raise ValueError("must be a host") from None
+            raise ValueError(text) from None  # callers say what they want
     return text
 
 
