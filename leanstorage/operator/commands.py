@@ -90,7 +90,7 @@ def _run_users(service: Service, options: Namespace) -> int:
     elif options.yes or _is_confirmed(f"delete the user {user!r} for good?"):
         print(f"{users.delete(service, user)}: deleted")
     else:
-        print("nothing was deleted", file=sys.stderr)
+        print("nothing was deleted: answer yes, or give --yes", file=sys.stderr)
         return 1
     return 0
 

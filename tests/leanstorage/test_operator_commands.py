@@ -102,7 +102,7 @@ class UsersTest(CommandCase):
     def test_user_is_deleted_once_it_is_confirmed_with_all_that_lets_it_in(self):
         user = self.user("doomed", email="doomed@example.com")
         code, output, errors = self.run_command("users", "delete", "doomed")
-        self.assertEqual((code, output, errors), (1, "", "nothing was deleted\n"))
+        self.assertEqual((code, output, errors), (1, "", "nothing was deleted: answer yes, or give --yes\n"))
         self.done("users", "delete", "doomed@example.com", "--yes")
         self.code(211, "GET", "/users/me", session=user["sessionToken"])
         self.user("doomed", email="doomed@example.com")
