@@ -12,13 +12,13 @@ import atexit
 import os
 from contextlib import ExitStack
 
-from leanengine.settings import platform_keys, read_settings, redis_url
+from leanengine.settings import platform_keys, read_environment, read_settings, redis_url
 from leanengine.start import Process
 
 # The environment ---------------------------------------------------------------------------------------------------
 
-environment = dict(os.environ)  # as it is given, before the SDK's keys are put there
-process = Process(environment) if __name__ == "__main__" else None
+process = Process(dict(os.environ)) if __name__ == "__main__" else None  # as it is given, before the SDK's keys are put there
+environment = read_environment(os.environ)
 settings = read_settings(environment)
 keys = platform_keys(environment)  # None if nothing is configured
 cache_url = redis_url(environment, settings.cache_instance)

@@ -64,12 +64,27 @@ def cpu_count(text: str) -> int:
 
 def data_folder(text: str) -> Path:
     """An absolute folder; by default `data` beside wsgi.py, whatever the current folder is."""
-    return Path(text).absolute() if text else Path(__file__).resolve().parent.parent / "data"
+    return setting_values.folder(text).absolute() if text else Path(__file__).resolve().parent.parent / "data"
+
+
+def instance(text: str) -> str:
+    """The name of a LeanCache instance, or ""; raise ValueError."""
+    if not re.fullmatch(r"\w*", text, re.ASCII):
+        raise ValueError("must be the name of an instance")
+    return text
 
 
 def webhook(text: str) -> str:
     """A URL, which may hold a token in its query, or "" for none; raise ValueError."""
     return setting_values.web_url(text, has_query=True, has_user=True) if text else ""
+
+
+def read_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the credentials that systemd hands over; raise SystemExit with one line if they cannot be read."""
+    try:
+        return setting_values.with_credentials(environment)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"CREDENTIALS_DIRECTORY: {error}") from None
 
 
 # field, variable, how to read it, default
@@ -83,7 +98,7 @@ SETTINGS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
     ("max_upload_bytes", "MAX_UPLOAD_BYTES", positive, "10485760"),
     ("processes", "LEANCLOUD_AVAILABLE_CPUS", cpu_count, "1"),
     ("notify_webhook_url", "NOTIFY_WEBHOOK_URL", webhook, ""),
-    ("cache_instance", "LEANCACHE_INSTANCE", str, ""),
+    ("cache_instance", "LEANCACHE_INSTANCE", instance, ""),
     ("data", "LEANSTORAGE_DATA", data_folder, ""),
 )
 

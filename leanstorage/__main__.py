@@ -13,7 +13,7 @@ import socket
 import sqlite3
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from leanstorage.environment import variables
 from leanstorage.mailing import add_outbox
 from leanstorage.operator import class_report, commands as operator_commands
 from leanstorage.operator.admin import Admin, check_admin, open_admin
-from leanstorage.options import DEFAULT_PORT, ENGINE_THREADS, Parser, THREADS, add_place, add_serve_options, port, service_options, url
+from leanstorage.options import DEFAULT_PORT, ENGINE_THREADS, Parser, THREADS, add_place, add_serve_options, checked, database, files as files_at, host, port, service_options, url
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.observer import Observer
 from leanstorage.http.request_log import RequestLog
@@ -37,6 +37,7 @@ from leanstorage.http.application import create_application, open_service
 from leanstorage.store import Document, open_store, Store, StoreUnavailable, Transaction
 from leanstorage.resources.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
+from leanwsgi import setting_values
 from leanwsgi.workers import NO_SUCH_ADDRESS, listen, port_trouble, share
 
 
@@ -51,23 +52,32 @@ EPILOG = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand, that of `sys.argv` by default; return the exit code."""
     options = parser().parse_args(arguments)
-    options.environment = os.environ
-    data = Path(os.environ.get("LEANSTORAGE_DATA") or default_data())
     umask = os.umask(0o077)  # files that are created are readable by their owner only
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        return _run_command(options, data)
+        options.environment = setting_values.with_credentials(os.environ)
+        return _run_command(options, data_folder(options.environment))
     except KeyboardInterrupt:
         if options.run is not serve:
             print("interrupted: run the same command again to go on", file=sys.stderr)
         return 130
     except (StoreUnavailable, StorageError, OSError, ValueError, sqlite3.DatabaseError) as error:  # an operator mends it
+        if isinstance(error, sqlite3.DatabaseError) and hasattr(options, "database"):
+            error = ValueError(f"{error}: {_without_password(database_url(options, data_folder(options.environment)))}")
         unavailable = "the database is not available: " if isinstance(error, StoreUnavailable) else ""
         print(f"cannot {'start' if options.run is serve else 'go on'}: {unavailable}{error}", file=sys.stderr)
         return 1
     finally:
         os.umask(umask)
+
+
+def data_folder(environment: Mapping[str, str]) -> Path:
+    """That of LEANSTORAGE_DATA, or the default; raise ValueError."""
+    try:
+        return setting_values.folder(environment.get("LEANSTORAGE_DATA", "").strip() or str(default_data()))
+    except ValueError as error:
+        raise ValueError(f"LEANSTORAGE_DATA {error}") from None
 
 
 def default_data() -> Path:
@@ -79,7 +89,7 @@ def default_data() -> Path:
 def _run_command(options: argparse.Namespace, data: Path) -> int:
     """Run a subcommand. Commands that create no database need an existing one (checkable for SQLite only)."""
     try:
-        given = key_files.from_environment(os.environ)
+        given = key_files.from_environment(options.environment)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -87,6 +97,8 @@ def _run_command(options: argparse.Namespace, data: Path) -> int:
     path = database_url(options, data) if needs_database else ""
     if path.startswith("sqlite:///") and not Path(path := path.removeprefix("sqlite:///")).exists():
         raise ValueError(f"there is no {path}: LEANSTORAGE_DATA or --database tells where the data is")
+    if options.run is serve:
+        _check_serve(options, data, given)
     code: int = options.run(options, data, given or _kept_keys(data, options.makes))
     return code
 
@@ -113,10 +125,11 @@ def parser() -> argparse.ArgumentParser:
     storage.add_argument(
         "--database",
         metavar="URL",
+        type=checked(database),
         help="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME (default: leanstorage.db in LEANSTORAGE_DATA)",
     )
     storage.add_argument(
-        "--files", metavar="PLACE", help="a folder or s3://BUCKET/PREFIX (default: files in LEANSTORAGE_DATA)"
+        "--files", metavar="PLACE", type=checked(files_at), help="a folder or s3://BUCKET/PREFIX (default: files in LEANSTORAGE_DATA)"
     )
     _add_serve(commands, storage)
     _add_env(commands)
@@ -152,7 +165,7 @@ def _add_service(command: argparse.ArgumentParser) -> None:
 
 def _add_env(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("env", help="print the variables that an app needs, for eval")
-    command.add_argument("--host", default="127.0.0.1", help="that of serve (default: %(default)s)")
+    command.add_argument("--host", type=checked(host), default="127.0.0.1", help="that of serve (default: %(default)s)")
     command.add_argument("--port", type=port, default=DEFAULT_PORT, help="that of serve (default: %(default)s)")
     command.add_argument(
         "--public-url", metavar="URL", type=url, help="where the app finds the storage (default: http://HOST:PORT)"
@@ -192,19 +205,19 @@ def files_place(options: argparse.Namespace, data: Path) -> str:
     return options.files or str(data / "files")
 
 
+def _check_serve(options: argparse.Namespace, data: Path, given: dict[str, str] | None) -> None:
+    """Raise ValueError for options of `serve` that do not go together, before keys are made or anything is opened."""
+    if options.host not in LOOPBACK_HOSTS and given is None:
+        names = ", ".join(key_files.NAMES.values())
+        raise ValueError(f"beyond loopback the keys must come from the environment: {names}")
+    if options.processes > 1 and not database_url(options, data).startswith("postgres"):
+        raise ValueError("several processes need a database of their own: --database postgresql://...")
+    signing_in.check(options)
+
+
 def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     settings = service_options(options)
-    is_local = options.host in LOOPBACK_HOSTS
-    if not is_local and key_files.from_environment(os.environ) is None:
-        names = ", ".join(key_files.NAMES.values())
-        print(f"cannot start: beyond loopback the keys must come from the environment: {names}", file=sys.stderr)
-        return 2
-    if options.processes > 1 and not database_url(options, data).startswith("postgres"):
-        print(
-            "cannot start: several processes need a database of their own: --database postgresql://...", file=sys.stderr
-        )
-        return 2
 
     def opened() -> Service:
         transport = HttpTransport(options.engine) if options.engine else None
@@ -232,7 +245,7 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
             print(f"LeanStorage listens on http://{options.host}:{port}", flush=True)
             place = _without_password(database_url(options, data))
             print(f"data: {place}, files: {files_place(options, data)}", flush=True)
-            if not is_local:
+            if options.host not in LOOPBACK_HOSTS:
                 print("TLS must stand in front of this server: what it hears can be replayed", flush=True)
             if options.processes > 1:
                 service.store.close()  # it has threads; each process opens its own
@@ -308,7 +321,7 @@ def check(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
 def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     """Print `export` lines, as `lean env` does."""
     url = options.public_url or f"http://{options.host}:{options.port}"
-    for variable, value in variables(keys, url.rstrip("/"), os.environ).items():
+    for variable, value in variables(keys, url.rstrip("/"), options.environment).items():
         print(f"export {variable}={shlex.quote(value)}")
     return 0
 

@@ -1,6 +1,7 @@
 """The options of `serve`, how each is read and checked, and the help that explains them."""
 import argparse
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -11,6 +12,7 @@ from leanwsgi import setting_values
 DEFAULT_PORT = 8126
 THREADS, ENGINE_THREADS = 8, 32  # more only fight for the interpreter, unless they wait for an engine's hooks
 MAX_THREADS, MAX_PROCESSES = 512, 128
+S3 = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._:-]*(/[^?#]*)?", re.ASCII)
 Group = Any  # argparse's, which is private there
 
 
@@ -46,15 +48,54 @@ def whole(least: int, most: int = 2**53) -> Callable[[str], int]:
 
 def port(text: str) -> int:
     """A port, 0 for any free one."""
-    if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) < 1 << 16):
         raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
     return int(text)
 
 
+def host(text: str) -> str:
+    """An address or a name to listen on: that this machine has it is seen then."""
+    try:
+        return setting_values.address_or_name(text)
+    except ValueError:
+        raise ValueError("must be an address of this machine, such as 127.0.0.1") from None
+
+
 def listening_place(text: str) -> tuple[str, int]:
     """(host, port) of `[HOST:]PORT`; the host is loopback unless it is given."""
-    host, _, number = text.rpartition(":")
-    return (host.removeprefix("[").removesuffix("]") or "127.0.0.1"), port(number)
+    name, colon, number = text.rpartition(":")
+    if name.startswith("[") and name.endswith("]"):
+        name = name[1:-1]
+    return host(name) if colon else "127.0.0.1", port(number)
+
+
+def database(text: str) -> str:
+    """The URL of a database, as far as it can be checked without opening it."""
+    is_sqlite = text.startswith("sqlite:///") and len(text) > len("sqlite:///")
+    if text.isprintable() and (is_sqlite or _is_postgresql(text)):
+        return text
+    raise ValueError("must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME")
+
+
+def _is_postgresql(text: str) -> bool:
+    if not text.startswith(("postgresql://", "postgres://")):
+        return False
+    try:
+        from psycopg import conninfo, Error
+    except ImportError:
+        return True  # which is said when it is opened
+    try:
+        port = conninfo.conninfo_to_dict(text).get("port") or "5432"
+    except Error:  # its text holds a part of the URL
+        return False
+    return all(one.isdigit() and 0 < int(one) < 1 << 16 for one in str(port).split(","))
+
+
+def files(text: str) -> str:
+    """Where files lie: a folder, or a place on S3."""
+    if not text or not text.isprintable() or ("://" in text and not S3.fullmatch(text)):
+        raise ValueError("must be a folder or s3://BUCKET/PREFIX")
+    return text
 
 
 def _seconds(text: str) -> float:
@@ -74,11 +115,12 @@ def _addresses(text: str) -> frozenset[str]:
     return found
 
 
-def _providers(text: str) -> str:
-    for name in setting_values.names(text):
+def _providers(text: str) -> list[str]:
+    found = setting_values.names(text)
+    for name in found or [""]:
         if name != "*" and not (name.isascii() and name.replace("_", "").replace("-", "").isalnum()):
             raise ValueError("must be names of third parties with commas between them, such as weixin,qq, or *")
-    return text
+    return found
 
 
 url = checked(setting_values.web_url)
@@ -88,6 +130,7 @@ def add_place(command: argparse.ArgumentParser) -> None:
     """--host and --port, for `serve` and for those who have to know where it listens."""
     command.add_argument(
         "--host",
+        type=checked(host),
         default="127.0.0.1",
         help="address to listen on (default: %(default)s, reached from this machine only); beyond loopback put a "
         "reverse proxy with TLS in front, because requests that are overheard can be replayed",
@@ -139,7 +182,6 @@ def _add_rights(group: Group) -> None:
         "--trust-auth",
         metavar="PROVIDER,...",
         type=checked(_providers),
-        default="",
         help="third parties whose log-ins are believed without asking them, * for all (default: none)",
     )
     group.add_argument(
@@ -230,7 +272,7 @@ def _add_operation(group: Group) -> None:
     group.add_argument(
         "--admin",
         metavar="[HOST:]PORT",
-        type=listening_place,
+        type=checked(listening_place),
         help="where to listen for GET /health and GET /metrics, on loopback unless HOST is given; with --processes "
         "each process has a port of its own, counted up from PORT (default: nowhere)",
     )
@@ -253,7 +295,7 @@ def _add_operation(group: Group) -> None:
 def service_options(given: argparse.Namespace) -> Options:
     """The Options of a service from the arguments of `serve`."""
     return Options(
-        trusted_providers=frozenset(["anonymous", *setting_values.names(given.trust_auth)]),
+        trusted_providers=frozenset(["anonymous", *(given.trust_auth or ())]),
         public_url=given.public_url,
         files_url=given.files_url,
         role_create=given.role_create,

@@ -37,7 +37,7 @@ def port_trouble(error: OSError, port: int, setting: str) -> str:
     """Why `port` cannot be listened on, in one line; `setting` is what chooses another one."""
     if error.errno == errno.EADDRINUSE:
         return f"port {port} is in use: end what listens there, or set {setting}"
-    return f"port {port} cannot be listened on ({os.strerror(error.errno or 0)}): set {setting}"
+    return f"port {port} cannot be listened on ({error.strerror}): set {setting}"
 
 
 def share(number: int, run: Callable[[], None], sockets: Sequence[socket.socket]) -> None:

@@ -1,7 +1,9 @@
 """The bytes of files, in a folder. A file exists completely or not at all, and is on disk before its upload is acknowledged."""
+import errno
 import hashlib
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,6 +15,7 @@ from leanstorage.blobs import write_hashed
 from leanstorage.store import StoreUnavailable
 
 CHUNK_BYTES = 1 << 16
+FULL = (errno.ENOSPC, errno.EDQUOT)
 ABANDONED_SECONDS = 24 * 60 * 60  # a staged file of this age was left by a process that died
 
 
@@ -115,7 +118,13 @@ class FolderBlobs:
             raise self._unavailable(error) from error
 
     def check_start(self) -> None:
-        """What a start should find out; `open` has made the folder."""
+        """Raise ValueError when no file can ever be written here; say so when the disk is full, which passes."""
+        try:
+            self.check()
+        except StoreUnavailable as error:
+            if getattr(error.__cause__, "errno", None) not in FULL:
+                raise ValueError(str(error)) from None
+            print(f"files cannot be kept for now: {error}", file=sys.stderr, flush=True)
 
     def _unavailable(self, error: OSError) -> StoreUnavailable:
         return StoreUnavailable(f"a file cannot be written: {error.strerror}: {self.folder}")

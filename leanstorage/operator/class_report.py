@@ -1,6 +1,6 @@
-"""`leanstorage classes`: how much is in each class, and what one is made of."""
+"""`leanstorage classes`: how much is in each class, what one is made of, and new ones."""
 from leanstorage.operator import sizes
-from leanstorage.rules import classes
+from leanstorage.rules import classes, values
 from leanstorage.rules.values import format_time
 from leanstorage.store import Document, Store, Transaction
 
@@ -43,6 +43,20 @@ def show(store: Store, name: str) -> Document:
     columns = {key: _type(column) for key, column in sorted({**classes.BUILT_IN_COLUMNS, **info["columns"]}.items())}
     rights = {action: who(info["permissions"].get(action)) for action in ACTIONS}
     return {**one, "columns": columns, "indexes": info.get("indexes", []), "rights": rights, "defaultACL": info["default_acl"]}
+
+
+def create(store: Store, name: str) -> None:
+    """Make an empty class, for servers whose clients may not. Raises ValueError if there is one, StorageError for no name of one."""
+    values.check_class_name(name)
+
+    def work(transaction: Transaction) -> None:
+        if classes.load(transaction, name, lock=True) is not None:
+            raise ValueError(f"there is a class {name} already")
+        info = classes.empty_info(name)
+        info.pop("is_new")
+        transaction.save_class(name, info)
+
+    store.write(work)
 
 
 def who(rule: Document | None) -> str:

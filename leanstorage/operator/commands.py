@@ -90,7 +90,7 @@ def _run_users(service: Service, options: Namespace) -> int:
     elif options.yes or _is_confirmed(f"delete the user {user!r} for good?"):
         print(f"{users.delete(service, user)}: deleted")
     else:
-        print("nothing was deleted", file=sys.stderr)
+        print("nothing was deleted: answer yes, or give --yes", file=sys.stderr)
         return 1
     return 0
 
@@ -98,13 +98,18 @@ def _run_users(service: Service, options: Namespace) -> int:
 def _add_classes(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:
     command = commands.add_parser("classes", parents=[storage], help="count and size all classes, or show what one is made of")
     command.add_argument("class_name", nargs="?", metavar="CLASS", help="show its columns, indexes and rights")
+    command.add_argument("--create", action="store_true", help="with CLASS: make it first, empty, where clients may not (--class-create)")
     command.add_argument("--json", action="store_true", help="print JSON, without CLASS one object a line")
 
     def run(options: Namespace, data: Path, keys: dict[str, str]) -> int:
         from leanstorage.operator import class_report
 
+        if options.create and not options.class_name:
+            raise ValueError("--create needs a CLASS")
         store = open_store(database_url(options, data), query_seconds=COUNT_SECONDS)
         try:
+            if options.create:
+                class_report.create(store, options.class_name)
             if options.class_name:
                 _print(class_report.show(store, options.class_name), options.json)
                 return 0

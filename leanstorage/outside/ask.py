@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import requests
 
 from leanstorage.rules.call import LOOPBACK_HOSTS
+from leanwsgi import setting_values
 
 CONNECT_SECONDS, READ_SECONDS, WHOLE_SECONDS = 3, 5, 10
 MAX_BYTES = 1 << 18  # of an answer
@@ -17,13 +18,17 @@ class CannotAsk(Exception):
     """Nobody could be asked. The text says why in a word or two, and holds nothing of what was sent."""
 
 
-def checked_url(url: str, option: str) -> str:
+def checked_url(url: str, option: str, has_query: bool = False) -> str:
     """The URL without its last slash; raise ValueError unless it is https, or on this machine."""
-    parts = urlsplit(url)
-    is_local = parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
-    if not parts.hostname or parts.query or parts.fragment or not (parts.scheme == "https" or is_local):
+    try:
+        found = setting_values.web_url(url, has_query, has_user=True)
+        parts = urlsplit(found)
+        is_safe = parts.scheme == "https" or parts.hostname in LOOPBACK_HOSTS
+    except ValueError:
+        is_safe = False
+    if not is_safe:
         raise ValueError(f"{option}: a URL must be https://..., or http:// on this machine")
-    return url.rstrip("/")
+    return found
 
 
 def ask(url: str, given: Mapping[str, str] | None = None, is_post: bool = False) -> dict[str, Any]:

@@ -14,11 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
 
 import requests
 
-from leanstorage.rules.call import LOOPBACK_HOSTS
+from leanstorage.outside.ask import checked_url
 from leanstorage.store import Document, now, Store
 
 COMMAND_SECONDS = 10  # that a command may take for one message
@@ -135,9 +134,7 @@ class Gateway:
     """A URL that messages are posted to, signed with `secret`: see `signature`."""
 
     def __init__(self, url: str, secret: str, seconds: float = URL_SECONDS) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS):
-            raise ValueError("--sms-url must be https://..., or http:// on this machine")
+        checked_url(url, "--sms-url", has_query=True)
         if not secret:
             raise ValueError("--sms-url needs LEANSTORAGE_SMS_SECRET, which its messages are signed with")
         self._url, self._secret, self._seconds = url, secret, seconds

@@ -1,4 +1,5 @@
 """E-mails sent to a mail server over SMTP, encrypted unless it runs on this machine. Certificates are checked."""
+import re
 import smtplib
 import ssl
 from collections.abc import Callable, Iterator
@@ -7,8 +8,10 @@ from email.utils import formataddr, formatdate, make_msgid, parseaddr
 from urllib.parse import unquote, urlsplit
 
 from leanstorage.rules.call import LOOPBACK_HOSTS
+from leanwsgi import setting_values
 
 SECONDS = 30  # of each exchange
+ADDRESS = re.compile(r"[^@\s<>,;:\"]+@[A-Za-z0-9._-]+", re.ASCII)
 PORTS = {"smtp": 587, "smtps": 465}
 
 
@@ -27,15 +30,18 @@ class Smtp:
         unreachable: type[Exception],
         undeliverable: type[Exception],
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
-            raise ValueError("--smtp must be smtps://HOST[:PORT] or smtp://HOST[:PORT]")
-        self._is_tls, self._host = parts.scheme == "smtps", parts.hostname
+        try:
+            parts = urlsplit(url)
+            if parts.scheme not in PORTS or parts.path.strip("/") or parts.query or parts.fragment or parts.port == 0:
+                raise ValueError
+            self._is_tls, self._host = parts.scheme == "smtps", setting_values.address_or_name(parts.hostname or "")
+        except ValueError:  # also urlsplit's, whose text may hold the password
+            raise ValueError("--smtp must be smtps://HOST[:PORT] or smtp://HOST[:PORT]") from None
         self._port = parts.port or (25 if not self._is_tls and self._host in LOOPBACK_HOSTS else PORTS[parts.scheme])
         self._user = user or unquote(parts.username or "")
         self._password = password or unquote(parts.password or "")
         name, self._sender = parseaddr(sender)
-        if "@" not in self._sender or not sender.isprintable() or not self._sender.isascii():
+        if not ADDRESS.fullmatch(self._sender) or not sender.isprintable():
             raise ValueError("--smtp needs --mail-from ADDRESS, whom e-mails are from")
         self._from = formataddr((name, self._sender))
         self._unreachable, self._undeliverable = unreachable, undeliverable

@@ -19,6 +19,8 @@ def load(place: str) -> Texts:
 
     The first line of a file is the subject, the rest the text; `{link}` stands for the link.
     """
+    if not place.strip() or not place.isprintable():
+        raise ValueError("--mail-texts must be en, zh or a folder")
     built_in = {"en": ENGLISH, "zh": CHINESE}.get(place)
     return built_in or {kind: _read(Path(place) / f"{kind}.txt") for kind in ENGLISH}
 

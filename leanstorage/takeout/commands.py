@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leanstorage.blobs import open_blobs
-from leanstorage.options import whole
+from leanstorage.options import checked, database, files, whole
 from leanstorage.rules import fingerprint
 from leanstorage.store import open_store
 
@@ -66,9 +66,9 @@ def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: Argument
 
 def _add_source(command: ArgumentParser) -> None:
     command.add_argument("--from", dest="source", required=True, metavar="URL", help="the API of the live app")
-    command.add_argument("--database", metavar="URL", help="sqlite:///PATH or postgresql://...; in LEANSTORAGE_DATA")
+    command.add_argument("--database", metavar="URL", type=checked(database), help="sqlite:///PATH or postgresql://...; in LEANSTORAGE_DATA")
     command.add_argument(
-        "--files", nargs="?", const="", metavar="PLACE", help="fetch files' bytes too; a folder, with the data, or s3://..."
+        "--files", nargs="?", const="", metavar="PLACE", type=lambda text: text and checked(files)(text), help="fetch files' bytes too; a folder, with the data, or s3://..."
     )
     command.add_argument("--max-calls", type=_calls, metavar="N", help="in 24 hours; then it ends, see --wait")
     command.add_argument("--wait", action="store_true", help="wait for the next calls of --max-calls instead")
@@ -196,8 +196,8 @@ def _add_export(commands: "_SubParsersAction[ArgumentParser]", storage: Argument
 
 def _add_migrate(commands: "_SubParsersAction[ArgumentParser]") -> None:
     command = commands.add_parser("migrate", help="copy one database to another, SQLite or PostgreSQL")
-    command.add_argument("--from", dest="source", required=True, metavar="URL", help="nobody may write to it meanwhile")
-    command.add_argument("--to", dest="target", required=True, metavar="URL", help="an empty database")
+    command.add_argument("--from", dest="source", required=True, metavar="URL", type=checked(database), help="nobody may write to it meanwhile")
+    command.add_argument("--to", dest="target", required=True, metavar="URL", type=checked(database), help="an empty database")
 
     def run_migrate(options: Namespace, data: Path, keys: dict[str, str]) -> int:
         from leanstorage.takeout import migration

@@ -32,6 +32,12 @@ class SettingsTest(unittest.TestCase):
             ("NOTIFY_WEBHOOK_URL", "nonsense"),
             ("NOTIFY_WEBHOOK_URL", "ftp://x/?token=secret"),
             ("LEANCLOUD_AVAILABLE_CPUS", "many"),
+            ("ALLOWED_HOSTS", ","),
+            ("TRUSTED_PROXY", ","),
+            ("LEANCACHE_INSTANCE", "user:secret@host"),
+            ("LEANCACHE_INSTANCE", "a\nb"),
+            ("LEANSTORAGE_DATA", "http://x"),
+            ("LEANSTORAGE_DATA", "a\nb"),
         ):
             with self.subTest(variable=variable, value=value), self.assertRaises(SystemExit) as caught:
                 read_settings({variable: value})

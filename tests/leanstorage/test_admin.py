@@ -2,6 +2,7 @@
 import random
 import contextlib
 import http.server
+import importlib.util
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 import requests
 
 from tests.leanstorage.service_support import SERVER, open_database
+from tests.leanstorage.test_s3_blobs import ACCESS, MOTO
 from tests.processes import KEYS
 from tests.support import clean_environment, free_port, python, running, until
 
@@ -55,6 +57,23 @@ def engine(port):
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextlib.contextmanager
+def object_storage(port):
+    server = subprocess.Popen([MOTO, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: answers(port), 60)
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+def answers(port):
+    with contextlib.suppress(requests.ConnectionError):
+        return requests.get(f"http://127.0.0.1:{port}/", timeout=5).status_code < 500
+    return False
 
 
 class AdminCase(unittest.TestCase):
@@ -160,6 +179,48 @@ class HealthTest(AdminCase):
         self.assert_green(("database", "loop", "files"))
 
     @unittest.skipUnless(SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
+    def test_files_and_engine_are_red_alone_on_postgresql_too(self):
+        url, drop = open_database(self.folder)
+        self.addCleanup(drop)
+        port = free_port()
+        parts = ("database", "loop", "files", "engine")
+        with engine(port):
+            self.serve("--database", url, "--engine", f"http://127.0.0.1:{port}")
+            self.assert_green(parts)
+            (self.folder / "files").rename(self.folder / "away")
+            self.assert_red(["files"], str(self.folder))
+            (self.folder / "away").rename(self.folder / "files")
+            self.assert_green(parts)
+        self.assert_red(["engine"], "it cannot be reached")
+        with engine(port):
+            self.assert_green(parts)
+
+    @unittest.skipUnless(MOTO and importlib.util.find_spec("boto3"), "MOTO_SERVER names no moto_server, or boto3 is not installed")
+    def test_health_is_red_while_object_storage_is_away_or_has_no_bucket(self):
+        import boto3
+
+        port = free_port()
+        place = {**ACCESS, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"}
+        session = {name.lower(): value for name, value in ACCESS.items() if name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+        client = boto3.client("s3", endpoint_url=place["AWS_ENDPOINT_URL_S3"], region_name="us-east-1", **session)
+        self.addCleanup(client.close)
+        parts = ("database", "loop", "files")
+        url, drop = open_database(self.folder)
+        self.addCleanup(drop)
+        with object_storage(port):
+            client.create_bucket(Bucket="bucket")
+            self.serve("--files", "s3://bucket/app", "--database", url, **place)
+            self.assert_green(parts)
+            client.delete_bucket(Bucket="bucket")
+            self.assert_red(["files"], "")
+            client.create_bucket(Bucket="bucket")
+            self.assert_green(parts)
+        self.assert_red(["files"], "")
+        with object_storage(port):  # it keeps nothing: the bucket is gone with the old one
+            client.create_bucket(Bucket="bucket")
+            self.assert_green(parts)
+
+    @unittest.skipUnless(SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
     def test_several_processes_have_a_listener_each_on_the_ports_that_follow(self):
         url, drop = open_database(self.folder)
         self.addCleanup(drop)
@@ -209,8 +270,10 @@ class ListenerTest(AdminCase):
 class MetricsTest(AdminCase):
     def test_metrics_of_a_load_agree_with_its_own_count(self):
         port = free_port()
+        url, drop = open_database(self.folder)  # on either kind
+        self.addCleanup(drop)
         with engine(port):
-            self.serve("--engine", f"http://127.0.0.1:{port}")
+            self.serve("--engine", f"http://127.0.0.1:{port}", "--database", url)
             expected = self.load()
             found = Counter()
             for method, route, status, count in re.findall(

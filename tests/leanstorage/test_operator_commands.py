@@ -102,7 +102,7 @@ class UsersTest(CommandCase):
     def test_user_is_deleted_once_it_is_confirmed_with_all_that_lets_it_in(self):
         user = self.user("doomed", email="doomed@example.com")
         code, output, errors = self.run_command("users", "delete", "doomed")
-        self.assertEqual((code, output, errors), (1, "", "nothing was deleted\n"))
+        self.assertEqual((code, output, errors), (1, "", "nothing was deleted: answer yes, or give --yes\n"))
         self.done("users", "delete", "doomed@example.com", "--yes")
         self.code(211, "GET", "/users/me", session=user["sessionToken"])
         self.user("doomed", email="doomed@example.com")
@@ -145,6 +145,19 @@ class ClassesTest(CommandCase):
         self.assertEqual((value["indexes"], value["rights"]["delete"], value["rights"]["update"]), ([["n"]], "nobody", "users"))
         self.assertIn("rights:\n  find: everyone\n", self.done("classes", "Shaped"))
         self.assertIn("there is no class Nothing", self.refused("classes", "Nothing"))
+
+    def test_class_is_created_empty_and_only_where_there_is_none(self):
+        value = json.loads(self.done("classes", "Created", "--create", "--json"))
+        self.assertEqual((value["objects"], value["indexes"], value["rights"]["create"]), (0, [], "everyone"))
+        self.make("Created", n=1)
+        for arguments, expected in (
+            (("Created", "--create"), "there is a class Created already"),
+            (("_User", "--create"), "there is a class _User already"),
+            (("no class", "--create"), "class name"),
+            (("--create",), "--create needs a CLASS"),
+        ):
+            with self.subTest(arguments):
+                self.assertIn(expected, self.refused("classes", *arguments).lower() if "name" in expected else self.refused("classes", *arguments))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """The command line's options: what is refused before anything starts, and in how many words."""
 import io
+import os
 import subprocess
 import tempfile
 import unittest
 from contextlib import redirect_stderr
+from unittest import mock
 
+from leanstorage import __main__ as command_line
 from leanstorage import VERSION
 from leanstorage.__main__ import parser
 from leanstorage.options import service_options
+from tests.processes import KEYS
 from tests.support import ROOT, clean_environment, python
 
 REFUSED = (
@@ -38,6 +42,48 @@ REFUSED = (
     ("--log-slow", "-1"),
     ("--sms-per-address", "0"),
     ("--sms-per-day", "many"),
+    ("--database", ""),
+    ("--database", "nonsense"),
+    ("--database", "sqlite:///"),
+    ("--database", "mysql://user:secret@x/y"),
+    ("--database", "postgresql://user:secret@[/x"),
+    ("--database", "postgresql://user:secret@x:70000/y"),
+    ("--files", " "),
+    ("--files", "http://x"),
+    ("--files", "s3://"),
+    ("--files", "s3://a b"),
+    ("--host", ""),
+    ("--host", "http://x"),
+    ("--host", "127.0.0.1:80"),
+    ("--admin", "http://x:0"),
+    ("--admin", "x:80:80"),
+    ("--trust-auth", ""),
+)
+# (options, what is said): what only shows with the others, or with the environment.
+UNFIT = (
+    (["--auth-provider", "nonsense"], "--auth-provider must be NAME=KIND"),
+    (["--auth-provider", "x=oidc@http://example.com"], "--auth-provider x: LEANSTORAGE_AUTH_X_ID is not in the environment"),
+    (["--auth-provider", "weixin=weixin@https://["], "--auth-provider: a URL must be"),
+    (["--auth-provider", "weixin=weixin", "--auth-provider", "weixin=weixin"], "a name comes twice"),
+    (["--sms-command", " "], "--sms-command must be"),
+    (["--sms-url", "http://x:99999"], "--sms-url: a URL must be"),
+    (["--sms-url", "http://example.com"], "--sms-url: a URL must be"),
+    (["--sms-url", "https://user:secret@["], "--sms-url: a URL must be"),
+    (["--sms-url", "https://example.com"], "--sms-url needs LEANSTORAGE_SMS_SECRET"),
+    (["--sms-url", "https://example.com", "--sms-command", "x"], "it takes one"),
+    (["--sms-command", "x", "--sms-templates", ","], "--sms-templates must be"),
+    (["--sms-command", "x", "--sms-signs", ""], "--sms-signs must be"),
+    (["--sms-templates", "a"], "they need --sms-command or --sms-url"),
+    (["--smtp", "", "--mail-from", "a@b.c"], "--smtp must be"),
+    (["--smtp", "http://x", "--mail-from", "a@b.c"], "--smtp must be"),
+    (["--smtp", "smtp://user:secret@x:99999", "--mail-from", "a@b.c"], "--smtp must be"),
+    (["--smtp", "smtp://user:secret@[", "--mail-from", "a@b.c"], "--smtp must be"),
+    (["--smtp", "smtp://x"], "--smtp needs --mail-from"),
+    (["--smtp", "smtp://x", "--mail-from", "a@b\nc"], "--smtp needs --mail-from"),
+    (["--mail-from", "a@b.c"], "it needs --smtp"),
+    (["--mail-texts", ""], "--mail-texts must be"),
+    (["--mail-texts", "/nonexistent"], "--mail-texts: /nonexistent/reset.txt cannot be read"),
+    (["--processes", "2"], "several processes need a database"),
 )
 
 
@@ -53,32 +99,62 @@ class RefusedTest(unittest.TestCase):
             self.assertNotIn("secret", said.getvalue())
 
     def test_every_option_of_serve_that_takes_a_value_is_checked(self):
-        known = {option for option, _ in REFUSED}
-        # Said at the start, by those who use them.
-        open_ended = {"--database", "--files", "--host", "--smtp", "--mail-from", "--mail-texts"}
-        open_ended |= {"--auth-provider", "--sms-command", "--sms-url", "--sms-templates", "--sms-signs"}
+        known = {option for option, _ in REFUSED} | {arguments[-2] for arguments, _ in UNFIT}
         [commands] = [action for action in parser()._actions if getattr(action, "choices", None)]
         for action in commands.choices["serve"]._actions:
             if action.nargs != 0:
-                self.assertIn(action.option_strings[0], known | open_ended)
+                self.assertIn(action.option_strings[0], known)
+
+    def test_options_that_do_not_go_together_stop_the_start_before_anything_is_there(self):
+        for arguments, expected in UNFIT:
+            said = io.StringIO()
+            with self.subTest(arguments), tempfile.TemporaryDirectory() as data, redirect_stderr(said):
+                variables = {"LEANSTORAGE_DATA": data, **KEYS}
+                with mock.patch.dict("os.environ", variables), mock.patch.object(command_line, "listen", side_effect=AssertionError):
+                    self.assertEqual(command_line.main(["serve", *arguments]), 1)
+                self.assertEqual(os.listdir(data), [])
+            self.assertRegex(said.getvalue(), r"\Acannot start: [^\n]+\n\Z")
+            self.assertIn(expected, said.getvalue())
+            self.assertNotIn("secret", said.getvalue())
 
     def test_place_that_cannot_be_used_stops_the_start_with_one_line(self):
-        keys = {f"LEANCLOUD_APP_{name}": "k" for name in ("ID", "KEY", "MASTER_KEY", "HOOK_KEY")}
         rows = (
             (["--host", "nonsense.invalid"], "--host must be an address of this machine"),
             (["--host", "192.0.2.1"], "--host must be an address of this machine"),
-            (["--database", "nonsense"], "the database must be sqlite:///PATH or postgresql://..."),
-            (["--database", "sqlite:///"], "the database must be sqlite:///PATH or postgresql://..."),
-            (["--files", "http://x"], "files lie in a folder or at s3://BUCKET/PREFIX"),
+            (["--database", "sqlite:////"], "unable to open database file: sqlite:////"),
+            (["--database", f"sqlite:///{__file__}"], f"file is not a database: sqlite:///{__file__}"),
+            (["--database", "postgresql://u:secret@127.0.0.1:1/x"], "the database cannot be opened: "),
+            (["--files", "/dev/null/x"], "/dev/null/x"),
+            (["--files", "/proc"], "a file cannot be written"),
+            (["--admin", "nonsense.invalid:9"], "--admin"),
         )
         for arguments, expected in rows:
             with self.subTest(arguments), tempfile.TemporaryDirectory() as data:
                 command = python("-m", "leanstorage", "serve", "--port", "0", *arguments)
-                environment = clean_environment(LEANSTORAGE_DATA=data, **keys)
+                environment = clean_environment(LEANSTORAGE_DATA=data, **KEYS)
                 done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
                 self.assertEqual((done.returncode, done.stdout), (1, ""))
                 self.assertRegex(done.stderr, r"\Acannot start: [^\n]+\n\Z")
                 self.assertIn(expected, done.stderr)
+                self.assertNotIn("secret", done.stderr)
+
+    def test_folder_of_the_data_that_is_none_stops_the_start_with_one_line(self):
+        for place, expected in (("http://x", "LEANSTORAGE_DATA must be a folder"), ("/dev/null/x", "/dev/null/x"), (__file__, __file__)):
+            done = subprocess.run(
+                python("-m", "leanstorage", "serve", "--port", "0"),
+                cwd=ROOT, env=clean_environment(LEANSTORAGE_DATA=place, **KEYS), capture_output=True, text=True, timeout=30,
+            )
+            with self.subTest(place):
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertRegex(done.stderr, r"\Acannot start: [^\n]+\n\Z")
+                self.assertIn(expected, done.stderr)
+
+    def test_keys_are_not_generated_for_a_start_that_is_refused(self):
+        with tempfile.TemporaryDirectory() as data:
+            command = python("-m", "leanstorage", "serve", "--port", "0", "--host", "0.0.0.0")
+            done = subprocess.run(command, cwd=ROOT, env=clean_environment(LEANSTORAGE_DATA=data), capture_output=True, text=True, timeout=30)
+            self.assertEqual((done.returncode, os.listdir(data)), (1, []))
+            self.assertRegex(done.stderr, r"\Acannot start: beyond loopback [^\n]+\n\Z")
 
     def test_key_that_would_be_cut_on_the_wire_stops_the_start_without_being_repeated(self):
         keys = {f"LEANCLOUD_APP_{name}": "secret,x" for name in ("ID", "KEY", "MASTER_KEY", "HOOK_KEY")}

@@ -1,4 +1,6 @@
+import tempfile
 import unittest
+from pathlib import Path
 
 from leanwsgi import setting_values
 
@@ -48,6 +50,31 @@ class ListsTest(unittest.TestCase):
         for text in ("", "a b", "a,master", "a\n", "é", "\x7f"):
             with self.subTest(text), self.assertRaises(ValueError):
                 setting_values.key(text)
+
+
+class CredentialsTest(unittest.TestCase):
+    def read(self, text, **environment):
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "keys.env").write_text(text)
+            environment["CREDENTIALS_DIRECTORY"] = folder
+            found = setting_values.with_credentials(environment)
+        self.assertEqual(found.pop("CREDENTIALS_DIRECTORY"), folder)
+        return found
+
+    def test_file_adds_to_the_environment_and_replaces_nothing_there(self):
+        text = "# keys\n\nA_KEY=a/b=c\nB='quoted as $a shell does'\nC=d # why\nHOME=/file\n"
+        expected = {"A_KEY": "a/b=c", "B": "quoted as $a shell does", "C": "d", "HOME": "/given"}
+        self.assertEqual(self.read(text, HOME="/given"), expected)
+
+    def test_line_that_is_no_variable_is_named_and_not_repeated(self):
+        for line in ("secret", "=secret", "A=secret more", "A='secret", "1A=secret", "export A=secret"):
+            with self.subTest(line), self.assertRaises(ValueError) as caught:
+                self.read(f"OK=1\n{line}\n")
+            self.assertRegex(str(caught.exception), r"\Aline 2 of \S+/keys\.env must be NAME=VALUE\Z")
+
+    def test_without_a_file_it_is_the_environment(self):
+        for environment in ({"A": "1"}, {"CREDENTIALS_DIRECTORY": "/nothing-here"}):
+            self.assertEqual(setting_values.with_credentials(environment), environment)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """The examples of deployment: what they start is what there is. No Docker engine is needed, or used."""
 import re
 import shlex
+import shutil
 import subprocess
 import tempfile
 import unittest
 
 from leanengine.settings import KEYS, platform_keys, read_settings, redis_url
 from leanstorage import __main__ as command_line
+from tests.repository.path import blocks, PATH, STEPS, Unit
 from tests.support import ROOT, clean_environment, free_port, python, running
 
+DEPLOY = ROOT / "deploy"
 COMPOSE = (ROOT / "compose.yaml").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
@@ -103,6 +106,56 @@ class ImageTest(unittest.TestCase):
         for file in sorted(ROOT.glob("requirements*.txt")):
             for name, version in re.findall(r"^([A-Za-z0-9.-]+)==(\S+)", file.read_text(), re.MULTILINE):
                 self.assertEqual(pins.setdefault(name.lower(), version), version, (file.name, name))
+
+
+class PathTest(unittest.TestCase):
+    def test_every_line_of_the_path_is_one_that_is_walked(self):
+        self.assertEqual(list(STEPS), list(range(1, 10)))
+        kinds = re.findall(r"^```(\w*)$", PATH, re.MULTILINE)
+        self.assertEqual(sorted(kind for kind in kinds if kind), ["caddy", "crontab", *["sh"] * 10])
+        self.assertEqual(sum(len(blocks(number)) for number in STEPS), 10)
+        self.assertEqual([[name for name in ("caddy", "nginx") if name in " ".join(block)] for block in blocks(5)], [["caddy"], ["nginx"]])
+
+
+class UnitsTest(unittest.TestCase):
+    def test_units_start_what_there_is_with_options_that_it_takes(self):
+        for name, ports in (("leanstorage.service", (8126, ("127.0.0.1", 9126))), ("leanstorage-backup.service", None)):
+            with self.subTest(name):
+                words = shlex.split(Unit(DEPLOY / "systemd" / name).one("ExecStart"))
+                options = command_line.parser().parse_args(words[words.index("leanstorage") + 1 :])
+                if ports:
+                    self.assertEqual((options.port, options.admin), ports)
+        unit = Unit(DEPLOY / "systemd" / "leanengine.service")
+        self.assertTrue((ROOT / unit.one("ExecStart").split()[-1]).is_file())
+        given = {**unit.environment, **dict.fromkeys(KEYS, "key")}
+        settings = read_settings(given)
+        self.assertEqual((settings.app_env, settings.port, settings.trusted_proxy), ("production", 3000, {"127.0.0.1", "::1"}))
+        self.assertEqual(platform_keys(given)["LEANCLOUD_API_SERVER"], "http://127.0.0.1:8126")
+
+    def test_services_run_as_users_of_their_own_on_a_system_that_they_cannot_write_to(self):
+        users = set()
+        for name in ("leanstorage.service", "leanengine.service", "leanstorage-backup.service"):
+            unit = Unit(DEPLOY / "systemd" / name)
+            with self.subTest(name):
+                users.add(unit.one("User"))
+                self.assertEqual([unit.one(key) for key in ("ProtectSystem", "NoNewPrivileges", "CapabilityBoundingSet")], ["strict", "true", ""])
+                self.assertFalse(set(unit.environment) & set(KEYS))  # keys are in a file of root's
+        self.assertEqual(users, {"leanstorage", "leanengine"})
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd-analyze is not installed")
+    def test_units_are_what_systemd_understands(self):
+        for file in (DEPLOY / "systemd").iterdir():
+            with self.subTest(file.name):
+                done = subprocess.run(["systemd-analyze", "verify", "--man=no", file], capture_output=True, text=True, timeout=30)
+                said = [line for line in done.stderr.splitlines() if "is not executable" not in line and file.name in line]
+                self.assertEqual(said, [])
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd-analyze is not installed")
+    def test_services_are_as_confined_as_systemd_calls_ok(self):
+        for file in (DEPLOY / "systemd").glob("*.service"):
+            with self.subTest(file.name):
+                done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=25", file], capture_output=True, text=True, timeout=30)
+                self.assertEqual(done.returncode, 0, done.stdout[-500:] + done.stderr)
 
 
 if __name__ == "__main__":

