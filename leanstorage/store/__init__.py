@@ -285,6 +285,16 @@ class Transaction(Protocol):
         """[(key, document)] of a kind whose key begins with `prefix`, by key."""
         ...
 
+    def record_page(
+        self, kind: str, after: str, limit: int, before: str = "", is_descending: bool = False
+    ) -> list[tuple[str, Json]]:
+        """[(key, document)] of a kind, the first by key of those behind `after` and before `before`, or the last ones."""
+        ...
+
+    def count_records(self, kind: str) -> int:
+        """How many documents of a kind there are."""
+        ...
+
     def expired_records(self, kind: str, limit: int = 100) -> list[tuple[str, Json]]:
         """[(key, document)] of a kind whose time has come."""
         ...

@@ -264,7 +264,7 @@ class CountingTest(ServiceTestCase):
             body = json.dumps({"email": f"victim{number}@example.com"}).encode()
             headers = {**headers, "X-LC-Session": user["sessionToken"]}
             self.raw("PUT", f"/1.1/users/{user['objectId']}", body, headers, REMOTE_ADDR=address)
-            return len(mail.outbox(self.service.store))
+            return len([*mail.outbox(self.service.store)])
 
         def ask(address):
             body = json.dumps({"email": "nobody@example.com"}).encode()
