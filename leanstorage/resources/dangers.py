@@ -37,10 +37,10 @@ SYSTEM = (
         "anybody may change conversations, or take part in them",
         "--create nobody --update nobody --delete nobody",
     ),
-    ("_Status", ("create",), 2, "anybody may write a status in another user's name", "--create users"),
+    ("_Status", ("create",), 3, "any user may send statuses to any other; role:NAMEs may instead of nobody", "--create nobody"),
     ("_File", ("delete",), 3, "anybody who knows its id may delete a file that has no ACL", "--delete users"),
-    ("_Follower", ("create", "delete"), 3, "anybody may make users follow others", "--create users --delete users"),
-    ("_Followee", ("create", "delete"), 3, "anybody may make users follow others", "--create users --delete users"),
+    ("_Follower", ("delete",), 3, "anybody who knows its id may delete a link between users that has no ACL", "--delete users"),
+    ("_Followee", ("delete",), 3, "anybody who knows its id may delete a link between users that has no ACL", "--delete users"),
 )
 
 
@@ -160,7 +160,7 @@ def _of_statuses(transaction: Transaction) -> Iterator[Finding]:
         forged += (row.acl or {}).get(str(sender), {}).get("write") is not True
     if forged:
         what = f"{forged} statuses were not sent by the user whose name they bear"
-        yield Finding(2, "_Status", what, f"{PERMISSIONS} _Status --create users, and delete them with the master key")
+        yield Finding(2, "_Status", what, f"{PERMISSIONS} _Status --create users, and delete those rows with the master key")
 
 
 def _rows(transaction: Transaction, class_name: str) -> Iterator[Row]:
