@@ -48,6 +48,7 @@ def equip(service: Service, options: argparse.Namespace) -> Service:
 
         found = [provider_of(option, options.environment) for option in options.auth_provider]
         service.providers = {provider.name: provider.ask for provider in found}
+        service.asked_platforms = frozenset(provider.platform for provider in found if provider.platform)
         if len(service.providers) < len(found):
             raise ValueError("--auth-provider: a name comes twice")
     _smtp(options)  # a URL that is none is said before anything is served

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from leanstorage.rules import acl, classes, values
+from leanstorage.rules import acl, classes, phones, values
 from leanstorage.rules.call import LOOPBACK_HOSTS, Options
 from leanstorage.store import Document, Row, Store, Transaction
 
@@ -55,7 +55,7 @@ def found(
     store: Store, options: Options, keys: Document, private: Iterable[Path], key_file: Path | None, database: str
 ) -> list[Finding]:
     """The findings, the worst first. `private` are files and folders that only their owner should read."""
-    in_database = store.read(lambda transaction: [*_of_classes(transaction), *_of_roles(transaction), *_of_statuses(transaction)])
+    in_database = store.read(lambda transaction: [*_of_classes(transaction), *_of_roles(transaction), *_of_statuses(transaction), *_of_phones(transaction)])
     others = [*_of_keys(keys, key_file), *_of_places(private), *_of_settings(options), *_of_database(database)]
     return sorted([*others, *in_database], key=lambda finding: finding.level)
 
@@ -91,7 +91,7 @@ def _of_places(private: Iterable[Path]) -> Iterator[Finding]:
 def _of_settings(options: Options) -> Iterator[Finding]:
     trusted = options.trusted_providers - {"anonymous"}
     if "*" in trusted:
-        yield Finding(1, "serve", "--trust-auth '*' lets anybody log in as any user of a third party", "leave --trust-auth out")
+        yield Finding(1, "serve", "--trust-auth '*' lets anybody log in as any user of a third party that is not asked", "leave --trust-auth out")
     elif trusted:
         names = ", ".join(sorted(trusted))
         what = f"anybody who knows a user's id at {names} may log in as that user: nobody is asked"
@@ -161,6 +161,27 @@ def _of_statuses(transaction: Transaction) -> Iterator[Finding]:
     if forged:
         what = f"{forged} statuses were not sent by the user whose name they bear"
         yield Finding(2, "_Status", what, f"{PERMISSIONS} _Status --create users, and delete those rows with the master key")
+
+
+def _of_phones(transaction: Transaction) -> Iterator[Finding]:
+    """Users with a password and a number that nobody proved: `usersByMobilePhone` lets in who proves it, as on LeanCloud."""
+    unproven, ids = 0, list[str]()
+    for row in _rows(transaction, "_User"):
+        if row.body.get(phones.FIELD) and not row.body.get("mobilePhoneVerified"):
+            ids.append(row.id)
+        if len(ids) == PAGE:
+            unproven, ids = unproven + _with_password(transaction, ids), []
+    unproven += _with_password(transaction, ids)
+    if unproven:
+        what = (
+            f"{unproven} users never proved their phone number: who proves it logs in to such an account by usersByMobilePhone, "
+            "though who made it may be somebody else and knows its password"
+        )
+        yield Finding(3, "_User", what, "have them verified (requestMobilePhoneVerify), or serve without SMS")
+
+
+def _with_password(transaction: Transaction, ids: list[str]) -> int:
+    return sum("password" in credential for credential in transaction.records_of("credential", ids).values()) if ids else 0
 
 
 def _rows(transaction: Transaction, class_name: str) -> Iterator[Row]:

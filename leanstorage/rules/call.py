@@ -163,6 +163,7 @@ class Service:
     sms: SmsSender | None = None
     # Third parties that are asked for what an account of theirs is: name -> function of authData, raising 251 or 252.
     providers: Mapping[str, Callable[[Json], Json]] = field(default_factory=dict)
+    asked_platforms: frozenset[str] = frozenset()  # whose union ids these third parties speak for
     wake_mailer: Callable[[], None] | None = None  # when there is something to send
 
     @property

@@ -91,6 +91,19 @@ class DatabaseTest(ServiceTestCase):
         self.assertEqual(self.found("_Role"), set())
         self.code(403, "PUT", f"/roles/{role}", {"x": 1}, status=403)
 
+    def test_numbers_that_nobody_proved_are_counted_where_there_is_a_password(self):
+        def unproven():
+            findings = dangers.found(self.service.store, SAFE, {}, [], None, self.database)
+            return [one.what.split()[0] for one in findings if "phone number:" in one.what]
+
+        self.assertEqual(unproven(), [])
+        users = [self.user(f"number{number}", mobilePhoneNumber=f"1380000000{number}") for number in range(3)]
+        with mock.patch.object(dangers, "PAGE", 1):
+            self.assertEqual(unproven(), ["3"])
+        self.api("PUT", f"/users/{users[0]['objectId']}", {"mobilePhoneVerified": True}, master=True)
+        self.service.store.write(lambda transaction: transaction.put_record("credential", users[1]["objectId"], {}))
+        self.assertEqual(unproven(), ["1"])
+
     def test_forged_statuses_are_counted_and_sent_ones_are_not(self):
         sender, other = self.user("sender"), self.user("victim")
         status = {"inboxType": "default", "data": {"message": "x"}, "query": {"className": "_User", "where": {"objectId": other["objectId"]}}}
