@@ -171,6 +171,7 @@ class AskTest(ProvidersTestCase):
 class UnionTest(ProvidersTestCase):
     def test_two_apps_of_one_vendor_meet_in_the_union_id_that_weixin_gave(self):
         main = self.sign_in("lc_weapp", {"code": "union", "platform": "weixin", "main_account": True})
+        self.addCleanup(self.api, "DELETE", f"/users/{main['objectId']}", master=True)
         self.assertEqual(main["authData"]["_weixin_unionid"], {"uid": "u1"})
         self.assertEqual(main["authData"]["lc_weapp"]["unionid"], "u1")
         data = {"openid": "o-weixin", "access_token": "good", "platform": "weixin", "main_account": False}
@@ -192,6 +193,7 @@ class UnionTest(ProvidersTestCase):
 
     def test_union_id_of_a_platform_that_is_asked_is_believed_of_nobody_else(self):
         main = self.sign_in("lc_weapp", {"code": "union", "platform": "weixin", "main_account": True})
+        self.addCleanup(self.api, "DELETE", f"/users/{main['objectId']}", master=True)
         claimed = {"unionid": "u1", "platform": "weixin", "main_account": True}
         attacks = [
             ("made_up", {"uid": "1", **claimed}),
@@ -219,7 +221,7 @@ class SetUpTest(unittest.TestCase):
         given = parser().parse_args(["serve", "--auth-provider", "lc_weapp=weapp", "--auth-provider", "weibo=weibo"])
         given.environment = ENVIRONMENT
         service = signing_in.equip(unittest.mock.Mock(), given)
-        self.assertEqual((set(service.providers), service.asked_platforms), ({"lc_weapp", "weibo"}, {"weixin"}))
+        self.assertEqual((set(service.providers), service.asked_platforms), ({"lc_weapp", "weibo"}, {"weixin", "weibo"}))
 
     def test_options_that_cannot_be_are_refused(self):
         rows = [
