@@ -219,6 +219,14 @@ def _add_limits(group: Group) -> None:
         "are not counted (default: %(default)s)",
     )
     group.add_argument(
+        "--max-bytes-per-address",
+        type=whole(0),
+        metavar="N",
+        default=Options.max_bytes_per_address,
+        help="bytes that one address may send in a day, in calls and uploads, 0 for no limit; likewise, and the master "
+        "is not counted (default: %(default)s)",
+    )
+    group.add_argument(
         "--sign-max-age",
         type=whole(1),
         metavar="SECONDS",
@@ -267,5 +275,6 @@ def service_options(given: argparse.Namespace) -> Options:
         query_seconds=given.query_seconds,
         sign_max_age_s=given.sign_max_age,
         max_requests_per_minute=given.max_requests,
+        max_bytes_per_address=given.max_bytes_per_address,
         trusted_proxy=given.trusted_proxy,
     )

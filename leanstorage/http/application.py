@@ -16,7 +16,18 @@ from leanwsgi import messages
 from leanstorage.resources import files, sessions
 from leanstorage.rules import fingerprint, passwords, values
 from leanstorage.blobs import open_blobs
-from leanstorage.rules.call import Call, Caller, Options, RawBody, Resource, Service, limit_traffic, take_back_traffic
+from leanstorage.rules.call import (
+    Call,
+    Caller,
+    counted_address,
+    limit_bytes,
+    limit_traffic,
+    Options,
+    RawBody,
+    Resource,
+    Service,
+    take_back_traffic,
+)
 from leanstorage.rules.rendering import Ready
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.engine.hooks import DEPTH_HEADER, Engine, EngineMemory, Transport
@@ -54,6 +65,7 @@ JSON_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
 ]
 DEPTH_VARIABLE = variable(DEPTH_HEADER)
+SENT = "leanstorage.sent"  # in environ: the address, and how many bytes were counted for it
 API = re.compile(r"/1(?:\.1)?(/.*)", re.DOTALL)
 HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 LOGIN = re.compile(r"/+1(\.1)?/login")
@@ -151,6 +163,8 @@ def name_request(service: Service, environ: WSGIEnvironment, headers: Sequence[H
 def take_back(service: Service, environ: WSGIEnvironment) -> None:
     """A request that `respond` began did not take place: it will be made, and counted, again."""
     take_back_traffic(service, environ[ADDRESS], _has_hook_key(service, environ))
+    if environ.get(SENT):
+        service.sent.take_back(*environ.pop(SENT))
 
 
 def authenticate(service: Service, environ: WSGIEnvironment, credentials: Document, method: str) -> Caller:
@@ -214,6 +228,8 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
     environ[ROUTE] = template, parameters
     is_open = function in OPEN
     caller = Caller() if is_open else authenticate(service, environ, credentials, method)
+    if function not in RAW:  # whose bytes count as a file's
+        _limit_bytes(service, environ, caller)
     if function in RAW and kind not in JSON_TYPES and not has_form:
         body = _raw(environ, messages.read_body(environ, service.options.max_body_bytes))
     elif not has_form:  # a body costs much to read: only now that it is known whose it is
@@ -233,6 +249,16 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
         request_id(service, environ),
     )
     return function, call, parameters
+
+
+def _limit_bytes(service: Service, environ: WSGIEnvironment, caller: Caller) -> None:
+    """Count the body of a call for who sends it; raise 429 for too much of a day."""
+    length = environ.get("CONTENT_LENGTH") or "0"
+    number = int(length) if length != "0" and length.isascii() and length.isdigit() and len(length) < 16 else 0
+    address = counted_address(service, caller) if number else None
+    if address is not None:
+        limit_bytes(service, address, number)
+        environ[SENT] = address, number
 
 
 def explain(service: Service, error: Exception, environ: WSGIEnvironment) -> BytesResponse:

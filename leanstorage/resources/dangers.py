@@ -102,6 +102,8 @@ def _of_settings(options: Options) -> Iterator[Finding]:
         yield Finding(3, "serve", "anybody may create classes", "serve --class-create master")
     if options.max_requests_per_minute <= 0:
         yield Finding(3, "serve", "no address is limited", "leave --max-requests 0 out")
+    if options.max_bytes_per_address <= 0:
+        yield Finding(3, "serve", "one address may fill the disk", "leave --max-bytes-per-address 0 out")
     if "*" in options.trusted_proxy:
         what = "X-Real-IP of anybody is believed: each request may claim another address, and no limit holds"
         yield Finding(3, "serve", what, "serve --trusted-proxy ADDRESS of the proxy")

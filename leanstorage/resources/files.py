@@ -16,7 +16,7 @@ from wsgiref.types import WSGIEnvironment
 
 from leanstorage.resources import objects
 from leanstorage.rules import acl, classes, rendering, write
-from leanstorage.rules.call import Answer, Call, Service, created, ok
+from leanstorage.rules.call import Answer, Call, counted_address, created, FILE_BYTES, limit_bytes, ok, Service
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.passwords import TOKEN_ALPHABET, token_lookup
 from leanstorage.store import Document, Json, Later, now, Row, Store, Transaction
@@ -74,6 +74,7 @@ def create_token(call: Call) -> Answer:
         "created": ms,
         "key": key,
         "acl": acl.of_client(body.get("ACL")),
+        "address": counted_address(call.service, call.caller),  # of who brings the bytes
         "body": {
             "name": name,
             "key": key,
@@ -160,6 +161,7 @@ def _complete(
         isinstance(checksum, str) and digest is not None and checksum.lower() != digest
     ):
         raise StorageError(Code.BAD_REQUEST, detail="The upload is not the file that was announced.")
+    limit_bytes(service, upload.get("address"), max(size, FILE_BYTES))
 
     def work(transaction: Transaction) -> None:
         current = transaction.record("upload", lookup, lock=True)

@@ -133,6 +133,7 @@ class SettingsTest(unittest.TestCase):
             (Options(role_create="client"), 3, "--role-create master"),
             (Options(class_create="client"), 3, "--class-create master"),
             (Options(max_requests_per_minute=0), 3, "--max-requests"),
+            (Options(max_bytes_per_address=0), 3, "--max-bytes-per-address"),
             (Options(trusted_proxy=frozenset("*")), 3, "--trusted-proxy"),
             (Options(sign_max_age_s=None), 3, "--sign-max-age"),
             (Options(files_url=None), 3, "--files-url"),
