@@ -23,6 +23,10 @@ class Turns:
     def add(self, channel: Any) -> None:
         self._waiting.setdefault(channel.visitor() or channel, deque()).append(channel)
 
+    def __len__(self) -> int:
+        """How many have not been taken."""
+        return sum(map(len, self._waiting.values()))
+
     def __bool__(self) -> bool:
         """Whether there is one to take."""
         return any(self._may_go(visitor) for visitor in self._waiting)

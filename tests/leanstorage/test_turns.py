@@ -34,6 +34,7 @@ class TurnsTest(unittest.TestCase):
 
     def test_each_visitor_has_one_call_in_turn_and_who_is_not_counted_one_a_connection(self):
         self.add(*(Channel(name, "A") for name in "abc"), Channel("x", "X"), Channel("1"), Channel("2"), Channel("y", "X"))
+        self.assertEqual(len(self.turns), 7)
         self.assertEqual(names(self.turns.taken()), "ax12byc")
         self.assertFalse(self.turns)
 
