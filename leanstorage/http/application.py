@@ -34,7 +34,7 @@ from leanstorage.engine.hooks import DEPTH_HEADER, Engine, EngineMemory, Transpo
 from leanstorage.http.observer import ADDRESS, CALL, REQUEST_ID, ROUTE
 from leanstorage.http.route_table import RouteTable
 from leanstorage.http.routes import EVERY_ROUTE, OPEN, RAW
-from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable, now, open_store
+from leanstorage.store import AnswerTooLarge, Document, Json, MAX_FOUND, QueryTimeout, StoreUnavailable, now, open_store
 from leanwsgi.leancloud_wire import (
     ALLOWED_HEADERS,
     BODY_CREDENTIALS,
@@ -270,6 +270,9 @@ def explain(service: Service, error: Exception, environ: WSGIEnvironment) -> Byt
         code = {404: Code.NO_ROUTE, 405: Code.WRONG_METHOD, 413: Code.TOO_LARGE}.get(error.status, Code.BAD_JSON)
         status, number, headers = code.status, code.number, error.headers
         text = code.text.format(detail=error.message, limit=service.options.max_body_bytes)
+    elif isinstance(error, AnswerTooLarge):
+        code = Code.ANSWER_TOO_LARGE
+        status, number, text = code.status, code.number, code.text.format(limit=MAX_FOUND)
     elif isinstance(error, QueryTimeout):
         code = Code.QUERY_TIMEOUT
         status, number, text = code.status, code.number, code.text + error.advice

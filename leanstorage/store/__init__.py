@@ -330,6 +330,7 @@ class Watch(Protocol):
 
 
 QUERY_SECONDS = 5  # clients give up after 15
+MAX_FOUND = 32 << 20  # characters of the objects that one query of a client finds
 
 
 class StoreUnavailable(Exception):
@@ -340,6 +341,10 @@ class QueryTimeout(Exception):
     """A query used up its time budget; `advice` is a sentence on what would help, for who asked."""
 
     advice = ""
+
+
+class AnswerTooLarge(QueryTimeout):
+    """A client's query found objects of more than MAX_FOUND characters: no answer is to fill the memory."""
 
 
 class Later(Exception):

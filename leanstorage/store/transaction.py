@@ -5,7 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from leanstorage.store import (
+    AnswerTooLarge,
     Document,
+    MAX_FOUND,
     Query,
     QueryTimeout,
     Result,
@@ -250,11 +252,18 @@ class Transaction(Records):
     def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []
         for part, is_whole in nearer(past_skipped(self._resolved(query), self.execute), self.known):
-            found = self.execute_once(*self._statement(part, more))
+            found = self.fetch(*self._statement(part, more), is_bounded=query.principals is not None)
             if is_whole or len(found) == query.limit:
                 break
         if found:
             self._settle(query.class_name, found[0][6])
+        return found
+
+    def fetch(self, text: str, params: Sequence[Any], is_bounded: bool) -> list[tuple[Any, ...]]:
+        """The rows of a query, with the body in the fifth column; raise AnswerTooLarge for too much, if it `is_bounded`."""
+        found = self.execute_once(text, params)
+        if is_bounded and sum([len(row[4] or "") for row in found]) > MAX_FOUND:
+            raise AnswerTooLarge
         return found
 
     def _resolved(self, query: Query) -> Query:

@@ -3,7 +3,7 @@ import io
 import json
 import socket
 import time
-from contextlib import redirect_stderr
+from contextlib import ExitStack, redirect_stderr
 from unittest import mock
 from urllib.parse import urlencode
 
@@ -11,9 +11,10 @@ from leanstorage.__main__ import parser
 from leanstorage.http import application
 from leanstorage.rules import call as rules_call
 from leanstorage.rules.call import Caller, Traffic
-from leanstorage.resources import files, mail, objects
+from leanstorage.resources import batch, files, mail, objects
 from leanstorage.rules import passwords, rendering
 from leanwsgi import messages
+from leanstorage.store import transaction as store_transaction
 from leanstorage.store.paths import values_at
 from leanstorage.store.sqlite import store as sqlite_store
 from leanstorage.store.sqlite.compiler import reached_text
@@ -110,6 +111,45 @@ class UploadTest(StorageTestCase):
 
     def test_token_of_ours_takes_a_file(self):
         self.assertEqual(self.storage.request("PUT", f"/uploads/{self.token()}", data=b"x" * (25 << 20))[0], 200)
+
+
+class AnswerTest(ServiceTestCase):
+    """What a stranger asks for is not to fill the memory."""
+
+    def limited(self, characters):
+        stack = ExitStack()
+        for module in (batch, sqlite_store, store_transaction):
+            stack.enter_context(mock.patch.object(module, "MAX_FOUND", characters))
+        stack.enter_context(mock.patch.object(sqlite_store, "QUICK_BYTES", characters // 2))  # the loop's share is smaller
+        return stack
+
+    def test_list_of_too_many_characters_is_102_for_all_but_the_master(self):
+        for number in range(60):
+            self.make("Wide", n=number, text="x" * 1000)
+        with self.limited(50_000):
+            self.assertEqual(len(self.find("Wide", limit=40)), 40)
+            for options in ({}, {"keys": "n"}, {"where": {"n": {"$gte": 0}}}):
+                with self.subTest(options):
+                    self.assertIn("ask for fewer", self.code(102, "GET", "/classes/Wide", limit=1000, **options))
+            self.assertEqual(len(self.find("Wide", master=True, limit=1000)), 60)
+            self.assertEqual(self.api("GET", "/classes/Wide", count=1, limit=0)["count"], 60)
+
+    def test_batch_of_lists_ends_where_its_answers_are_too_large(self):
+        for number in range(10):
+            self.make("Wider", n=number, text="x" * 1000)
+        requests = [
+            *[{"method": "GET", "path": "/1.1/classes/Wider"}] * 8,
+            {"method": "GET", "path": "/1.1/classes/Wider", "params": {"keys": "n"}},
+            {"method": "POST", "path": "/1.1/classes/Wider", "body": {"n": 10}},
+        ]
+        with self.limited(30_000):
+            answers = self.api("POST", "/batch", {"requests": requests})
+            kinds = ["success" if "success" in one else one["error"]["code"] for one in answers]
+            self.assertEqual(kinds, ["success"] * 3 + [102] * 7)
+            self.assertEqual(len(answers[0]["success"]["results"]), 10)
+            answers = self.api("POST", "/batch", {"requests": requests}, master=True)
+            self.assertTrue(all("success" in one for one in answers))
+        self.assertEqual(len(self.find("Wider")), 11)
 
 
 class ListTest(ServiceTestCase):
