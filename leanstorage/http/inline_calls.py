@@ -46,6 +46,7 @@ class Quick:
         self._sqlite = cast(SqliteStore, service.store)  # unless it is a WaitingQuick, which never asks it
         self._reader = _on(_Store(self._read, _wait), service)
         self._away: dict[str, float] = {}  # until when calls to a class are not for the loop
+        self._suspects: dict[str, float] = {}  # classes of which a call has taken long
 
     def kind(self, method: str, path: str, length: int) -> str | None:
         """`call`, `write` for one that is made in a group, or None for a call that belongs on a thread.
@@ -70,14 +71,24 @@ class Quick:
 
     @contextmanager
     def measured(self, environ: WSGIEnvironment) -> Iterator[None]:
-        """For a `with` around a call on the loop: one that keeps everybody waiting is the last to its class for a while."""
-        started = time.thread_time()
+        """For a `with` around calls on the loop: two that keep everybody waiting are the last to their class for a while.
+
+        The first may have waited for another program. To ask for the processor's time costs as much as a small call, so
+        it is asked for only for a class of which there has been such a call.
+        """
+        started = time.perf_counter()
+        used = time.thread_time() if self._suspects and _class_of(environ) in self._suspects else None
         yield
-        found = PATH.fullmatch(environ["PATH_INFO"])
-        if found and time.thread_time() - started > SLOW_SECONDS:
-            if len(self._away) >= MAX_AWAY:
-                self._away.clear()
-            self._away[found.group(1)] = time.monotonic() + AWAY_SECONDS
+        if time.perf_counter() - started <= SLOW_SECONDS:
+            return
+        name = _class_of(environ)
+        for known in (self._away, self._suspects):
+            if len(known) >= MAX_AWAY:
+                known.clear()
+        if used is None:
+            self._suspects[name] = 0.0
+        elif time.thread_time() - used > SLOW_SECONDS:
+            self._away[name] = time.monotonic() + AWAY_SECONDS
 
     def _is_away(self, class_name: str) -> bool:
         return bool(self._away) and self._away.get(class_name, 0.0) > time.monotonic()
@@ -128,6 +139,11 @@ class WaitingQuick(Quick):
 
     def stop(self) -> None:
         self._store.close()
+
+
+def _class_of(environ: WSGIEnvironment) -> str:
+    found = PATH.fullmatch(environ["PATH_INFO"])
+    return found.group(1) if found else ""
 
 
 def _is_hooked(engine: Engine | None, environ: WSGIEnvironment) -> bool:
