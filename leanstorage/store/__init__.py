@@ -166,8 +166,8 @@ class Transaction(Protocol):
         """The Row of an object, or None; `lock` keeps other writers from it until the end."""
         ...
 
-    def get_many(self, class_name: str, object_ids: Iterable[str]) -> dict[str, Row]:
-        """{id: Row} of those that exist."""
+    def get_many(self, class_name: str, object_ids: Iterable[str], is_bounded: bool = False) -> dict[str, Row]:
+        """{id: Row} of those that exist; raise AnswerTooLarge for too much, if it `is_bounded`."""
         ...
 
     def insert(self, class_name: str, row: Row) -> bool:

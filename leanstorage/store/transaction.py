@@ -157,14 +157,14 @@ class Transaction(Records):
         self._settle(class_name, found[0][6])
         return _row(found[0])
 
-    def get_many(self, class_name: str, object_ids: Iterable[str]) -> dict[str, Row]:
-        """{id: Row} of those that exist."""
+    def get_many(self, class_name: str, object_ids: Iterable[str], is_bounded: bool = False) -> dict[str, Row]:
+        """{id: Row} of those that exist; raise AnswerTooLarge for too much, if it `is_bounded`."""
         text, params = build(
             "SELECT id, created, updated, acl, body, seq FROM objects WHERE class = {} AND id IN {}",
             bind(class_name),
             self.compiler.text_list(sorted(set(object_ids))),
         )
-        return {row[0]: _row(row) for row in self.execute(text, params)}
+        return {row[0]: _row(row) for row in self.fetch(text, params, is_bounded)}
 
     def insert(self, class_name: str, row: Row) -> bool:
         """Store a new object; return False, and store nothing, when its id is taken."""

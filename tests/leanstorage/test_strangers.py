@@ -134,6 +134,14 @@ class AnswerTest(ServiceTestCase):
             self.assertEqual(len(self.find("Wide", master=True, limit=1000)), 60)
             self.assertEqual(self.api("GET", "/classes/Wide", count=1, limit=0)["count"], 60)
 
+    def test_pointers_to_too_many_characters_are_102_before_all_of_them_are_loaded(self):
+        targets = [self.make("Heavy", n=number, text="x" * 1000) for number in range(60)]
+        self.make("Holder", all=[pointer("Heavy", one) for one in targets], some=[pointer("Heavy", one) for one in targets[:9]])
+        with self.limited(50_000):
+            self.code(102, "GET", "/classes/Holder", include="all")
+            [found] = self.find("Holder", include="some")
+            self.assertEqual([one["n"] for one in found["some"]], list(range(9)))
+
     def test_batch_of_lists_ends_where_its_answers_are_too_large(self):
         for number in range(10):
             self.make("Wider", n=number, text="x" * 1000)
