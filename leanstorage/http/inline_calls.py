@@ -46,7 +46,7 @@ class Quick:
         self._sqlite = cast(SqliteStore, service.store)  # unless it is a WaitingQuick, which never asks it
         self._reader = _on(_Store(self._read, _wait), service)
         self._away: dict[str, float] = {}  # until when calls to a class are not for the loop
-        self._suspects: dict[str, float] = {}  # classes of which a call has taken long
+        self._suspects: dict[str, float] = {}  # until when calls to a class are measured
 
     def kind(self, method: str, path: str, length: int) -> str | None:
         """`call`, `write` for one that is made in a group, or None for a call that belongs on a thread.
@@ -74,10 +74,11 @@ class Quick:
         """For a `with` around calls on the loop: two that keep everybody waiting are the last to their class for a while.
 
         The first may have waited for another program. To ask for the processor's time costs as much as a small call, so
-        it is asked for only for a class of which there has been such a call.
+        it is asked for only for a class of which there has been such a call in the last minute.
         """
         started = time.perf_counter()
-        used = time.thread_time() if self._suspects and _class_of(environ) in self._suspects else None
+        is_suspect = bool(self._suspects) and self._suspects.get(_class_of(environ), 0.0) > time.monotonic()
+        used = time.thread_time() if is_suspect else None
         yield
         if time.perf_counter() - started <= SLOW_SECONDS:
             return
@@ -86,7 +87,7 @@ class Quick:
             if len(known) >= MAX_AWAY:
                 known.clear()
         if used is None:
-            self._suspects[name] = 0.0
+            self._suspects[name] = time.monotonic() + AWAY_SECONDS
         elif time.thread_time() - used > SLOW_SECONDS:
             self._away[name] = time.monotonic() + AWAY_SECONDS
 
