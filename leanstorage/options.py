@@ -203,6 +203,11 @@ def _add_limits(group: Group) -> None:
         metavar="LEVELS",
         help="how deep the JSON of a request may be nested, 10 to 300 (default: %(default)s)",
     )
+    _add_shares(group)
+
+
+def _add_shares(group: Group) -> None:
+    """How much of the server one query or one address may take."""
     group.add_argument(
         "--query-seconds",
         type=checked(_seconds),

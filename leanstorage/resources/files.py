@@ -75,13 +75,7 @@ def create_token(call: Call) -> Answer:
         "key": key,
         "acl": acl.of_client(body.get("ACL")),
         "address": counted_address(call.service, call.caller),  # of who brings the bytes
-        "body": {
-            "name": name,
-            "key": key,
-            "bucket": "leanstorage",
-            "mime_type": mime_type,
-            "metaData": rendering.copied(meta),
-        },
+        "body": {"name": name, "key": key, "bucket": "leanstorage", "mime_type": mime_type, "metaData": rendering.copied(meta)},
     }
 
     def work(transaction: Transaction) -> None:
