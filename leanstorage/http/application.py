@@ -192,7 +192,7 @@ def _has_key(service: Service, environ: WSGIEnvironment, credentials: Document) 
     keys = service.keys
     if not equal(_sent(environ, credentials, ID_VARIABLES), keys["id"]):
         return None
-    key, master, sign = (_sent(environ, credentials, names) for names in (KEY_VARIABLES, MASTER_VARIABLES, SIGN_VARIABLES))
+    key, master = (_sent(environ, credentials, names) for names in (KEY_VARIABLES, MASTER_VARIABLES))
     is_master = allowed = False
     if key is not None:
         is_master = key.endswith(",master")
@@ -202,7 +202,7 @@ def _has_key(service: Service, environ: WSGIEnvironment, credentials: Document) 
             is_master = allowed = equal(master, keys["master_key"])
     elif master is not None:
         is_master = allowed = equal(master, keys["master_key"])
-    elif sign is not None:
+    elif (sign := _sent(environ, credentials, SIGN_VARIABLES)) is not None:
         is_master, allowed = _check_signature(service, sign)
     return is_master if allowed else None
 

@@ -7,8 +7,7 @@ again on a thread: the same code with the same checks, only another store under 
 """
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn, cast
 from wsgiref.types import WSGIEnvironment
@@ -65,21 +64,24 @@ class Quick:
 
     def call(self, environ: WSGIEnvironment, answered: Callable[[BytesResponse | None], None]) -> None:
         """Call `answered(answer)`, at once or in a later turn: (status, headers, body), or None if a thread has to."""
-        with self.measured(environ):
-            answer = _answer(self._reader, environ)
+        begun = self.begun(environ)
+        answer = _answer(self._reader, environ)
+        self.ended(environ, begun)
         answered(answer)
 
-    @contextmanager
-    def measured(self, environ: WSGIEnvironment) -> Iterator[None]:
-        """For a `with` around calls on the loop: two that keep everybody waiting are the last to their class for a while.
+    def begun(self, environ: WSGIEnvironment) -> tuple[float, float | None]:
+        """When a call on the loop begins, for `ended`.
 
-        The first may have waited for another program. To ask for the processor's time costs as much as a small call, so
-        it is asked for only for a class of which there has been such a call in the last minute.
+        To ask for the processor's time costs as much as a small call, so it is asked for only for a class of which a call
+        has taken long in the last minute.
         """
-        started = time.perf_counter()
         is_suspect = bool(self._suspects) and self._suspects.get(_class_of(environ), 0.0) > time.monotonic()
-        used = time.thread_time() if is_suspect else None
-        yield
+        return time.perf_counter(), time.thread_time() if is_suspect else None
+
+    def ended(self, environ: WSGIEnvironment, begun: tuple[float, float | None]) -> None:
+        """A call on the loop has ended. Two that keep everybody waiting are the last to their class for a while: the first
+        may have waited for another program."""
+        started, used = begun
         if time.perf_counter() - started <= SLOW_SECONDS:
             return
         name = _class_of(environ)
@@ -107,7 +109,7 @@ class Quick:
     def open_group(self) -> "Group | None":
         """A Group for the writes at hand, or None while another writer is at work or waits."""
         transaction = self._sqlite.open_group(CALL_SECONDS)
-        return None if transaction is None else Group(self._service, transaction, self.measured)
+        return None if transaction is None else Group(self._service, transaction, self)
 
     def _read(self, work: Callable[[Transaction], Result]) -> Result:
         return self._sqlite.read(work, CALL_SECONDS)
@@ -171,12 +173,10 @@ def _trouble(read: Callable[[Callable[[Transaction], Any]], Any]) -> Exception |
 class Group:
     """Writes that are committed together; their answers may be sent after `commit`, and only then."""
 
-    def __init__(
-        self, service: Service, transaction: SqliteGroup, measured: Callable[[WSGIEnvironment], AbstractContextManager[None]]
-    ) -> None:
+    def __init__(self, service: Service, transaction: SqliteGroup, quick: Quick) -> None:
         self._engine = service.engine
         self._transaction = transaction
-        self._measured = measured
+        self._quick = quick
         run = transaction.run
         self._service = _on(_Store(run, run), service)
 
@@ -188,8 +188,9 @@ class Group:
         try:
             self._transaction.begin()
             try:
-                with self._measured(environ):
-                    answer = _answer(self._service, environ)
+                begun = self._quick.begun(environ)
+                answer = _answer(self._service, environ)
+                self._quick.ended(environ, begun)
             finally:
                 self._transaction.end(answer is not None and answer[0] < 300)
         except StoreUnavailable:  # the whole group is undone; its commit will say so

@@ -331,7 +331,7 @@ def _http(status: HTTPStatus, headers: Sequence[Header], body: bytes) -> bytes:
     """An answer as bytes. Raises ValueError for a header that holds a line break."""
     lines = [f"HTTP/1.1 {messages.STATUS_LINES[status]}"]
     lines += [f"{name}: {value}" for name, value in headers]
-    lines += [f"Content-Length: {len(body)}", f"Date: {messages.http_date(time.time())}", "", ""]
+    lines += [f"Content-Length: {len(body)}", f"Date: {messages.http_date(int(time.time()))}", "", ""]
     head = "\r\n".join(lines)
     if head.count("\n") >= len(lines) or head.count("\r") >= len(lines):
         raise ValueError("a header of the answer holds a line break")

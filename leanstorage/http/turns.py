@@ -29,7 +29,7 @@ class Turns:
 
     def __bool__(self) -> bool:
         """Whether there is one to take."""
-        return any(self._may_go(visitor) for visitor in self._waiting)
+        return bool(self._waiting) and any(self._may_go(visitor) for visitor in self._waiting)
 
     def taken(self) -> Iterator[Any]:
         """Take the channels whose turn it is, until time is up; `done` is to be called with each. Closed ones are dropped."""

@@ -99,8 +99,8 @@ class QuickTest(ServiceTestCase):
         environ = {"PATH_INFO": "/1.1/classes/Waited"}
         with mock.patch.object(inline_calls.time, "thread_time", return_value=1.0) as thread_time:
             for number in range(3):
-                with mock.patch.object(inline_calls.time, "perf_counter", side_effect=[0.0, 1.0]), quick.measured(environ):
-                    pass
+                with mock.patch.object(inline_calls.time, "perf_counter", side_effect=[0.0, 1.0]):
+                    quick.ended(environ, quick.begun(environ))
                 self.assertEqual(thread_time.call_count, 2 * number)
         self.assertEqual(quick.kind("GET", "/1.1/classes/Waited", 0), "call")
 

@@ -90,14 +90,14 @@ class FloodTest(StorageTestCase):
 
                 flood, one = [connect("127.0.0.2") for _ in range(30)], connect("127.0.0.3")
                 order, kind = [], type(server._dispatcher._quick)
-                measured = kind.measured
+                begun = kind.begun
 
                 def noted(quick, environ):
                     order.append(environ["REMOTE_ADDR"])  # noqa: B023
-                    return measured(quick, environ)  # noqa: B023
+                    return begun(quick, environ)  # noqa: B023
 
                 stopped, go_on = threading.Event(), threading.Event()
-                with mock.patch.object(kind, "measured", noted):
+                with mock.patch.object(kind, "begun", noted):
                     server.call_soon(lambda: (stopped.set(), go_on.wait(20)))  # noqa: B023
                     self.assertTrue(stopped.wait(20))
                     for connection in (*flood, one):
