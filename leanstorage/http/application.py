@@ -192,7 +192,7 @@ def _has_key(service: Service, environ: WSGIEnvironment, credentials: Document) 
     keys = service.keys
     if not equal(_sent(environ, credentials, ID_VARIABLES), keys["id"]):
         return None
-    key, master = (_sent(environ, credentials, names) for names in (KEY_VARIABLES, MASTER_VARIABLES))
+    key, master = _sent(environ, credentials, KEY_VARIABLES), _sent(environ, credentials, MASTER_VARIABLES)
     is_master = allowed = False
     if key is not None:
         is_master = key.endswith(",master")

@@ -40,6 +40,8 @@ def quick_calls(service: Service) -> "Quick":
 class Quick:
     """Those of SQLite: a read is answered at once, or has to wait."""
 
+    answers_at_once = True
+
     def __init__(self, service: Service) -> None:
         self._service = service
         self._sqlite = cast(SqliteStore, service.store)  # unless it is a WaitingQuick, which never asks it
@@ -117,6 +119,8 @@ class Quick:
 
 class WaitingQuick(Quick):
     """Those of PostgreSQL: every call waits for the database, and the loop goes on meanwhile."""
+
+    answers_at_once = False
 
     def kind(self, method: str, path: str, length: int) -> str | None:
         return super().kind(method, path, length) and "call"

@@ -120,7 +120,7 @@ class Loop:
 
     def __init__(self, pool: Dispatcher, quick: Quick, observer: Observer | None = None) -> None:
         self._pool, self._quick, self._observer = pool, quick, observer
-        self._calls, self._writes = Turns(), Turns()
+        self._calls, self._writes = Turns(quick.answers_at_once), Turns(are_answered_at_once=True)
         self._is_committing = False
         self._loop_thread: int | None = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
@@ -172,13 +172,11 @@ class Loop:
         group = self._quick.open_group()
         if group is None:
             for channel in self._writes.taken():
-                self._writes.done(channel)
                 self._pool.add_task(channel)
             return
         answers: list[Written] = []
         try:
             for channel in self._writes.taken():
-                self._writes.done(channel)
                 answers.append((channel, _written(group, channel)))
         finally:
             self._is_committing = True

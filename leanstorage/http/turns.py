@@ -15,7 +15,8 @@ MAX_UNDER_WAY = 32  # calls of one visitor that wait for a database
 class Turns:
     """Channels with a call each, taken in turn. All of it happens on the loop's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, are_answered_at_once: bool = False) -> None:
+        self._are_answered_at_once = are_answered_at_once  # then none is ever under way, and nothing is counted
         self._waiting: dict[Any, deque[Any]] = {}  # by visitor, in the order of whose turn it is
         self._under_way: dict[Any, int] = {}  # how many calls, by visitor
         self._visitors: dict[Any, Any] = {}  # of the channels whose calls are under way
@@ -29,7 +30,9 @@ class Turns:
 
     def __bool__(self) -> bool:
         """Whether there is one to take."""
-        return bool(self._waiting) and any(self._may_go(visitor) for visitor in self._waiting)
+        if not self._waiting or self._are_answered_at_once:
+            return bool(self._waiting)
+        return any(self._may_go(visitor) for visitor in self._waiting)
 
     def taken(self) -> Iterator[Any]:
         """Take the channels whose turn it is, until time is up; `done` is to be called with each. Closed ones are dropped."""
@@ -38,7 +41,7 @@ class Turns:
         while self._waiting:
             visitor = next(iter(self._waiting))
             channels = self._waiting.pop(visitor)
-            if not self._may_go(visitor):
+            if not self._are_answered_at_once and not self._may_go(visitor):
                 held[visitor] = channels
                 continue
             channel = channels.popleft()
@@ -47,8 +50,9 @@ class Turns:
             if not channel.connected:
                 _drop(channel)
                 continue
-            self._visitors[channel] = visitor
-            self._under_way[visitor] = self._under_way.get(visitor, 0) + 1
+            if not self._are_answered_at_once:
+                self._visitors[channel] = visitor
+                self._under_way[visitor] = self._under_way.get(visitor, 0) + 1
             yield channel
             if time.monotonic() > end:
                 break
