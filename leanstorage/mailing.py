@@ -41,9 +41,9 @@ def outbox(options: argparse.Namespace, data: Path, opened: Opened) -> int:
             sent, failed = mail.hand_on(store, deliver)
             print(f"{sent} sent, {failed} not")
             return 1 if failed else 0
-        found = mail.outbox(store)
-    for message in found:
-        print(json.dumps(message, ensure_ascii=False))
+        number = 0
+        for number, message in enumerate(mail.outbox(store), 1):
+            print(json.dumps(message, ensure_ascii=False))
     if not options.json:
-        print(f"{len(found)} messages")
+        print(f"{number} messages")
     return 0

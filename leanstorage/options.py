@@ -245,6 +245,11 @@ def _add_limits(group: Group) -> None:
         metavar="LEVELS",
         help="how deep the JSON of a request may be nested, 10 to 300 (default: %(default)s)",
     )
+    _add_shares(group)
+
+
+def _add_shares(group: Group) -> None:
+    """How much of the server one query or one address may take."""
     group.add_argument(
         "--query-seconds",
         type=checked(_seconds),
@@ -259,6 +264,14 @@ def _add_limits(group: Group) -> None:
         default=Options.max_requests_per_minute,
         help="requests a minute from one address, 0 for no limit; callers on loopback and holders of the hook key "
         "are not counted (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-bytes-per-address",
+        type=whole(0),
+        metavar="N",
+        default=Options.max_bytes_per_address,
+        help="bytes that one address may send in a day, in calls and uploads, 0 for no limit; likewise, and the master "
+        "is not counted (default: %(default)s)",
     )
     group.add_argument(
         "--sign-max-age",
@@ -309,5 +322,6 @@ def service_options(given: argparse.Namespace) -> Options:
         query_seconds=given.query_seconds,
         sign_max_age_s=given.sign_max_age,
         max_requests_per_minute=given.max_requests,
+        max_bytes_per_address=given.max_bytes_per_address,
         trusted_proxy=given.trusted_proxy,
     )

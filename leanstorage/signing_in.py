@@ -2,11 +2,14 @@
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leanstorage.options import whole
 from leanstorage.resources import mail, mail_texts
 from leanstorage.rules.call import LOOPBACK_HOSTS, Service, SmsSender
+
+if TYPE_CHECKING:  # loaded only when configured
+    from leanstorage.outside.providers import Provider
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -53,21 +56,22 @@ def equip(service: Service, options: argparse.Namespace) -> Service:
     service.sms = _sms_sender(options, options.environment)
     if options.mail_texts != "en":
         service.options.mail_texts = mail_texts.load(options.mail_texts)
-    service.providers = _providers(options)
+    found = _providers(options)
+    service.providers = {provider.name: provider.ask for provider in found}
+    service.asked_platforms = frozenset(provider.platform for provider in found if provider.platform)
     return service
 
 
-def _providers(options: argparse.Namespace) -> dict[str, Any]:
-    """{name: how to ask it} of the third parties; raise ValueError."""
+def _providers(options: argparse.Namespace) -> "list[Provider]":
+    """The third parties that are asked; raise ValueError."""
     if not options.auth_provider:
-        return {}
+        return []
     from leanstorage.outside.providers import provider_of
 
     found = [provider_of(option, options.environment) for option in options.auth_provider]
-    providers = {provider.name: provider.ask for provider in found}
-    if len(providers) < len(found):
+    if len({provider.name for provider in found}) < len(found):
         raise ValueError("--auth-provider: a name comes twice")
-    return providers
+    return found
 
 
 @contextmanager

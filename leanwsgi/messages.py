@@ -12,6 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import IO, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -282,7 +283,8 @@ def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | No
         return None
 
 
-def http_date(seconds: float) -> str:
+@lru_cache(maxsize=64)
+def http_date(seconds: int) -> str:
     return formatdate(seconds, usegmt=True)
 
 

@@ -26,7 +26,7 @@ def static_file(environ: WSGIEnvironment, folder: Path, path: str) -> Response:
     etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     headers = [
         ("ETag", etag),
-        ("Last-Modified", messages.http_date(changed)),
+        ("Last-Modified", messages.http_date(int(changed))),
         ("Cache-Control", "no-cache"),
     ]
     if etag in environ.get("HTTP_IF_NONE_MATCH", ""):

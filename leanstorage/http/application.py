@@ -16,14 +16,25 @@ from leanwsgi import messages
 from leanstorage.resources import files, sessions
 from leanstorage.rules import fingerprint, passwords, values
 from leanstorage.blobs import open_blobs
-from leanstorage.rules.call import Call, Caller, Options, RawBody, Resource, Service, limit_traffic, take_back_traffic
+from leanstorage.rules.call import (
+    Call,
+    Caller,
+    counted_address,
+    limit_bytes,
+    limit_traffic,
+    Options,
+    RawBody,
+    Resource,
+    Service,
+    take_back_traffic,
+)
 from leanstorage.rules.rendering import Ready
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.engine.hooks import DEPTH_HEADER, Engine, EngineMemory, Transport
 from leanstorage.http.observer import ADDRESS, CALL, REQUEST_ID, ROUTE
 from leanstorage.http.route_table import RouteTable
 from leanstorage.http.routes import EVERY_ROUTE, OPEN, RAW
-from leanstorage.store import Document, Json, QueryTimeout, StoreUnavailable, now, open_store
+from leanstorage.store import AnswerTooLarge, Document, Json, MAX_FOUND, QueryTimeout, StoreUnavailable, now, open_store
 from leanwsgi.leancloud_wire import (
     ALLOWED_HEADERS,
     BODY_CREDENTIALS,
@@ -54,6 +65,7 @@ JSON_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
 ]
 DEPTH_VARIABLE = variable(DEPTH_HEADER)
+SENT = "leanstorage.sent"  # in environ: the address, and how many bytes were counted for it
 API = re.compile(r"/1(?:\.1)?(/.*)", re.DOTALL)
 HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 LOGIN = re.compile(r"/+1(\.1)?/login")
@@ -151,6 +163,8 @@ def name_request(service: Service, environ: WSGIEnvironment, headers: Sequence[H
 def take_back(service: Service, environ: WSGIEnvironment) -> None:
     """Undo the counting of a request that `respond` began: it will be made again."""
     take_back_traffic(service, environ[ADDRESS], _has_hook_key(service, environ))
+    if environ.get(SENT):
+        service.sent.take_back(*environ.pop(SENT))
 
 
 def authenticate(service: Service, environ: WSGIEnvironment, credentials: Document, method: str) -> Caller:
@@ -178,7 +192,7 @@ def _has_key(service: Service, environ: WSGIEnvironment, credentials: Document) 
     keys = service.keys
     if not equal(_sent(environ, credentials, ID_VARIABLES), keys["id"]):
         return None
-    key, master, sign = (_sent(environ, credentials, names) for names in (KEY_VARIABLES, MASTER_VARIABLES, SIGN_VARIABLES))
+    key, master = _sent(environ, credentials, KEY_VARIABLES), _sent(environ, credentials, MASTER_VARIABLES)
     is_master = allowed = False
     if key is not None:
         is_master = key.endswith(",master")
@@ -188,7 +202,7 @@ def _has_key(service: Service, environ: WSGIEnvironment, credentials: Document) 
             is_master = allowed = equal(master, keys["master_key"])
     elif master is not None:
         is_master = allowed = equal(master, keys["master_key"])
-    elif sign is not None:
+    elif (sign := _sent(environ, credentials, SIGN_VARIABLES)) is not None:
         is_master, allowed = _check_signature(service, sign)
     return is_master if allowed else None
 
@@ -214,6 +228,8 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
     environ[ROUTE] = template, parameters
     is_open = function in OPEN
     caller = Caller() if is_open else authenticate(service, environ, credentials, method)
+    if function not in RAW:  # whose bytes count as a file's
+        _limit_bytes(service, environ, caller)
     if function in RAW and kind not in JSON_TYPES and not has_form:
         body = _raw(environ, messages.read_body(environ, service.options.max_body_bytes))
     elif not has_form:  # reading a body is expensive: only now that its sender is known
@@ -235,6 +251,16 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
     return function, call, parameters
 
 
+def _limit_bytes(service: Service, environ: WSGIEnvironment, caller: Caller) -> None:
+    """Count the body of a call for who sends it; raise 429 for too much of a day."""
+    length = environ.get("CONTENT_LENGTH") or "0"
+    number = int(length) if length != "0" and length.isascii() and length.isdigit() and len(length) < 16 else 0
+    address = counted_address(service, caller) if number else None
+    if address is not None:
+        limit_bytes(service, address, number)
+        environ[SENT] = address, number
+
+
 def explain(service: Service, error: Exception, environ: WSGIEnvironment) -> BytesResponse:
     """An exception as an answer; what was not foreseen is logged and becomes a bare 500."""
     headers: Sequence[Header] = ()
@@ -244,6 +270,9 @@ def explain(service: Service, error: Exception, environ: WSGIEnvironment) -> Byt
         code = {404: Code.NO_ROUTE, 405: Code.WRONG_METHOD, 413: Code.TOO_LARGE}.get(error.status, Code.BAD_JSON)
         status, number, headers = code.status, code.number, error.headers
         text = code.text.format(detail=error.message, limit=service.options.max_body_bytes)
+    elif isinstance(error, AnswerTooLarge):
+        code = Code.ANSWER_TOO_LARGE
+        status, number, text = code.status, code.number, code.text.format(limit=MAX_FOUND)
     elif isinstance(error, QueryTimeout):
         code = Code.QUERY_TIMEOUT
         status, number, text = code.status, code.number, code.text + error.advice

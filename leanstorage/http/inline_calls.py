@@ -7,8 +7,7 @@ thread: the same code with the same checks, on another store object.
 """
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn, cast
 from wsgiref.types import WSGIEnvironment
@@ -41,11 +40,14 @@ def quick_calls(service: Service) -> "Quick":
 class Quick:
     """Those of SQLite: a read is answered at once, or has to wait."""
 
+    answers_at_once = True
+
     def __init__(self, service: Service) -> None:
         self._service = service
         self._sqlite = cast(SqliteStore, service.store)  # unless it is a WaitingQuick, which never asks it
         self._reader = _on(_Store(self._read, _wait), service)
         self._away: dict[str, float] = {}  # until when calls to a class are not for the loop
+        self._suspects: dict[str, float] = {}  # until when calls to a class are measured
 
     def kind(self, method: str, path: str, length: int) -> str | None:
         """`call`, `write` for one that is made in a group, or None for a call that belongs on a thread.
@@ -64,20 +66,34 @@ class Quick:
 
     def call(self, environ: WSGIEnvironment, answered: Callable[[BytesResponse | None], None]) -> None:
         """Call `answered(answer)`, at once or in a later turn: (status, headers, body), or None if a thread has to."""
-        with self.measured(environ):
-            answer = _answer(self._reader, environ)
+        begun = self.begun(environ)
+        answer = _answer(self._reader, environ)
+        self.ended(environ, begun)
         answered(answer)
 
-    @contextmanager
-    def measured(self, environ: WSGIEnvironment) -> Iterator[None]:
-        """For a `with` around a call on the loop: one that keeps everybody waiting is the last to its class for a while."""
-        started = time.thread_time()
-        yield
-        found = PATH.fullmatch(environ["PATH_INFO"])
-        if found and time.thread_time() - started > SLOW_SECONDS:
-            if len(self._away) >= MAX_AWAY:
-                self._away.clear()
-            self._away[found.group(1)] = time.monotonic() + AWAY_SECONDS
+    def begun(self, environ: WSGIEnvironment) -> tuple[float, float | None]:
+        """When a call on the loop begins, for `ended`.
+
+        To ask for the processor's time costs as much as a small call, so it is asked for only for a class of which a call
+        has taken long in the last minute.
+        """
+        is_suspect = bool(self._suspects) and self._suspects.get(_class_of(environ), 0.0) > time.monotonic()
+        return time.perf_counter(), time.thread_time() if is_suspect else None
+
+    def ended(self, environ: WSGIEnvironment, begun: tuple[float, float | None]) -> None:
+        """A call on the loop has ended. Two that keep everybody waiting are the last to their class for a while: the first
+        may have waited for another program."""
+        started, used = begun
+        if time.perf_counter() - started <= SLOW_SECONDS:
+            return
+        name = _class_of(environ)
+        for known in (self._away, self._suspects):
+            if len(known) >= MAX_AWAY:
+                known.clear()
+        if used is None:
+            self._suspects[name] = time.monotonic() + AWAY_SECONDS
+        elif time.thread_time() - used > SLOW_SECONDS:
+            self._away[name] = time.monotonic() + AWAY_SECONDS
 
     def _is_away(self, class_name: str) -> bool:
         return bool(self._away) and self._away.get(class_name, 0.0) > time.monotonic()
@@ -95,7 +111,7 @@ class Quick:
     def open_group(self) -> "Group | None":
         """A Group for the writes at hand, or None while another writer is at work or waits."""
         transaction = self._sqlite.open_group(CALL_SECONDS)
-        return None if transaction is None else Group(self._service, transaction, self.measured)
+        return None if transaction is None else Group(self._service, transaction, self)
 
     def _read(self, work: Callable[[Transaction], Result]) -> Result:
         return self._sqlite.read(work, CALL_SECONDS)
@@ -103,6 +119,8 @@ class Quick:
 
 class WaitingQuick(Quick):
     """Those of PostgreSQL: every call waits for the database, and the loop goes on meanwhile."""
+
+    answers_at_once = False
 
     def kind(self, method: str, path: str, length: int) -> str | None:
         return super().kind(method, path, length) and "call"
@@ -130,6 +148,11 @@ class WaitingQuick(Quick):
         self._store.close()
 
 
+def _class_of(environ: WSGIEnvironment) -> str:
+    found = PATH.fullmatch(environ["PATH_INFO"])
+    return found.group(1) if found else ""
+
+
 def _is_hooked(engine: Engine | None, environ: WSGIEnvironment) -> bool:
     """Whether an engine has to be asked, outside of transactions."""
     if engine is None:
@@ -154,12 +177,10 @@ def _trouble(read: Callable[[Callable[[Transaction], Any]], Any]) -> Exception |
 class Group:
     """Writes that are committed together; their answers may be sent after `commit`, and only then."""
 
-    def __init__(
-        self, service: Service, transaction: SqliteGroup, measured: Callable[[WSGIEnvironment], AbstractContextManager[None]]
-    ) -> None:
+    def __init__(self, service: Service, transaction: SqliteGroup, quick: Quick) -> None:
         self._engine = service.engine
         self._transaction = transaction
-        self._measured = measured
+        self._quick = quick
         run = transaction.run
         self._service = _on(_Store(run, run), service)
 
@@ -171,8 +192,9 @@ class Group:
         try:
             self._transaction.begin()
             try:
-                with self._measured(environ):
-                    answer = _answer(self._service, environ)
+                begun = self._quick.begun(environ)
+                answer = _answer(self._service, environ)
+                self._quick.ended(environ, begun)
             finally:
                 self._transaction.end(answer is not None and answer[0] < 300)
         except StoreUnavailable:  # the whole group is undone; its commit will say so

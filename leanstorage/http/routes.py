@@ -1,6 +1,6 @@
 """The routes of the API, one table to read, and the dispatch of the system classes to their own modules."""
 from leanstorage.http import refused, sms_routes
-from leanstorage.resources import batch, batch_save, cloud_query, files, friends, functions, installations, login, mail, named_files, objects, roles, scan, schemas, statuses, users, queries
+from leanstorage.resources import batch, batch_save, cloud_query, doers, files, friends, functions, installations, login, mail, named_files, objects, roles, scan, schemas, statuses, users, queries
 from leanstorage.rules import values
 from leanstorage.rules.call import Answer, Call, Resource, Route, ok
 from leanstorage.store import now
@@ -17,7 +17,7 @@ def create_object(call: Call, class_name: str) -> Answer:
         return files.create_external(call)
     if class_name == "_Installation":
         return installations.create(call)
-    return objects.create(call, class_name)
+    return objects.create(call, class_name, doers.RULES.get(class_name, objects.PLAIN))
 
 
 def find_objects(call: Call, class_name: str) -> Answer:
@@ -34,7 +34,9 @@ def update_object(call: Call, class_name: str, object_id: str) -> Answer:
     if class_name == "_User":
         return _verifying(call, users.update(call, object_id))
     special = {"_Role": roles.update, "_File": files.update}.get(class_name)
-    return special(call, object_id) if special else objects.update(call, class_name, object_id)
+    if special:
+        return special(call, object_id)
+    return objects.update(call, class_name, object_id, doers.RULES.get(class_name, objects.PLAIN))
 
 
 def delete_objects(call: Call, class_name: str, object_id: str) -> Answer:

@@ -18,6 +18,7 @@ from leanwsgi import channels, messages, waitress_server
 from leanwsgi.waitress_server import Error, ErrorTask, HTTPChannel, HTTPRequestParser, RequestEntityTooLarge
 from leanstorage.http.inline_calls import Group, Quick
 from leanstorage.http.observer import ARRIVED, Observer
+from leanstorage.http.turns import Turns
 from leanstorage.rules.errors import Code
 from leanwsgi.messages import BytesResponse, Header
 
@@ -115,12 +116,11 @@ class Dispatcher(waitress_server.Pool):
 
 
 class Loop:
-    """A dispatcher that answers quick calls on waitress's loop, once a turn, and gives the others to `pool`."""
+    """A dispatcher that answers quick calls on waitress's loop, some in each turn, and gives the others to `pool`."""
 
     def __init__(self, pool: Dispatcher, quick: Quick, observer: Observer | None = None) -> None:
         self._pool, self._quick, self._observer = pool, quick, observer
-        self._calls: list[HTTPChannel] = []
-        self._writes: list[HTTPChannel] = []
+        self._calls, self._writes = Turns(quick.answers_at_once), Turns(are_answered_at_once=True)
         self._is_committing = False
         self._loop_thread: int | None = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
@@ -138,9 +138,9 @@ class Loop:
             length = int(request.headers.get("CONTENT_LENGTH") or 0)  # of a chunked body too, by now
             kind = self._quick.kind(request.command.upper(), request.path, length)
         if kind == "call":
-            self._calls.append(channel)
+            self._calls.add(channel)
         elif kind == "write":
-            self._writes.append(channel)
+            self._writes.add(channel)
         else:
             self._pool.add_task(channel)
 
@@ -151,13 +151,13 @@ class Loop:
     def turn(self, server: Any) -> None:
         """Answer the quick calls that came since the last turn."""
         self._loop_thread = threading.get_ident()
-        calls, self._calls = self._calls, []
-        for channel in calls:
+        for channel in self._calls.taken():
             self._call(channel)
         self._quick.turn()
         if self._writes and not self._is_committing:
-            writes, self._writes = self._writes, []
-            self._write(server, writes)
+            self._write(server)
+        if self._calls or self._writes and not self._is_committing:
+            server.trigger.pull_trigger()  # what there was no time for is the next turn's
 
     def _call(self, channel: HTTPChannel) -> None:
         request = channel.requests[0]
@@ -168,15 +168,15 @@ class Loop:
             if channel.requests and channel.requests[0] is request:
                 self._give(channel, None)
 
-    def _write(self, server: Any, channels: list[HTTPChannel]) -> None:
+    def _write(self, server: Any) -> None:
         group = self._quick.open_group()
         if group is None:
-            for channel in channels:
+            for channel in self._writes.taken():
                 self._pool.add_task(channel)
             return
         answers: list[Written] = []
         try:
-            for channel in channels:
+            for channel in self._writes.taken():
                 answers.append((channel, _written(group, channel)))
         finally:
             self._is_committing = True
@@ -197,6 +197,7 @@ class Loop:
 
     def _give(self, channel: HTTPChannel, answer: BytesResponse | None) -> None:
         """Send an answer, or give the request to the pool when there is none. One channel's end is not the others'."""
+        self._calls.done(channel)
         try:
             self._send(channel, answer)
         except Exception as error:
@@ -328,7 +329,7 @@ def _http(status: HTTPStatus, headers: Sequence[Header], body: bytes) -> bytes:
     """An answer as bytes. Raises ValueError for a header that holds a line break."""
     lines = [f"HTTP/1.1 {messages.STATUS_LINES[status]}"]
     lines += [f"{name}: {value}" for name, value in headers]
-    lines += [f"Content-Length: {len(body)}", f"Date: {messages.http_date(time.time())}", "", ""]
+    lines += [f"Content-Length: {len(body)}", f"Date: {messages.http_date(int(time.time()))}", "", ""]
     head = "\r\n".join(lines)
     if head.count("\n") >= len(lines) or head.count("\r") >= len(lines):
         raise ValueError("a header of the answer holds a line break")

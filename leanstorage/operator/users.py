@@ -8,6 +8,7 @@ from leanstorage.rules import attempts
 from leanstorage.rules.call import Call, Caller, Service
 from leanstorage.rules.values import format_time
 from leanstorage.store import Document, Query, Row, Transaction, now
+from leanstorage.store.records import LAST
 
 LISTED = ("username", "email", "mobilePhoneNumber")  # by which a user is found
 
@@ -20,10 +21,10 @@ def find(service: Service, text: str, limit: int) -> list[Document]:
             return transaction.find(Query("_User", order=((("createdAt",), True),), limit=limit))
         ids: dict[str, None] = {text: None}
         for field in LISTED:
-            for _, value in transaction.records(f"unique:_User:{field}", text):
-                ids.setdefault(value["id"], None)
-                if len(ids) > limit:
-                    break
+            kind = f"unique:_User:{field}"
+            exact = transaction.record(kind, text)
+            more = transaction.record_page(kind, text, limit, before=text + LAST)
+            ids.update((value["id"], None) for value in [*([exact] if exact else []), *(value for _, value in more)])
         found = transaction.get_many("_User", ids)
         return [found[user_id] for user_id in ids if user_id in found][:limit]
 

@@ -26,6 +26,7 @@ WAIT_SECONDS = 3  # that whoever asked for a code waits to hear that it was not 
 PAUSES = (0, 1, 4)  # seconds before each attempt
 MAX_SENDING = 16  # messages at once; while they are stuck, more are refused
 KEPT_MS = 30 * 24 * 60 * 60 * 1000
+OUTBOX = "outbox-done"  # kind of record, see resources.mail: nobody is to send them
 SENT, LATER, NEVER = "sent", "later", "never"
 Deliver = Callable[[bytes], str]  # a message as JSON -> SENT, LATER (try again) or NEVER
 
@@ -95,7 +96,7 @@ class LocalSender:
         ms = now()
         kept = {"kind": "sms", "to": message["to"], "subject": f"SMS: {message['purpose']}", "text": message["text"]}
         key = f"{ms:014d}-{secrets.token_hex(4)}"
-        store.write(lambda transaction: transaction.put_record("outbox", key, kept, ms + KEPT_MS))
+        store.write(lambda transaction: transaction.put_record(OUTBOX, key, kept, ms + KEPT_MS))
         return True
 
     def close(self) -> None:

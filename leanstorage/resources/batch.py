@@ -1,4 +1,5 @@
 """Batch: several calls in one, through the same routes, with the same rights. Protocol section 2.4."""
+import math
 import re
 import sys
 import time
@@ -13,7 +14,7 @@ from leanstorage.rules import values
 from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, limit_traffic, ok
 from leanstorage.rules.rendering import Ready
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Document, Json, QueryTimeout, Result, Store, StoreUnavailable, Transaction
+from leanstorage.store import AnswerTooLarge, Document, Json, MAX_FOUND, QueryTimeout, Result, Store, StoreUnavailable, Transaction
 
 MAX_REQUESTS = 1000
 METHODS = frozenset(["GET", "POST", "PUT", "DELETE"])
@@ -25,7 +26,7 @@ PREFIX = re.compile(r"/1(\.1)?(/.*)", re.DOTALL)
 def run(call: Call) -> Answer:
     """POST /batch: 200 and, in order, `{"success": body}` or `{"error": {"code", "error"}}` for each.
 
-    Raises 1, 107, 429. Calls for which the time ran out are not made: 124.
+    Raises 1, 107, 429. Calls for which the time ran out are not made: 124; nor those whose answers have no room: 102.
     """
     requests = call.json_body().get("requests")
     if not isinstance(requests, list) or not requests:
@@ -34,15 +35,29 @@ def run(call: Call) -> Answer:
         raise StorageError(Code.BATCH_TOO_LONG, limit=MAX_REQUESTS)
     limit_traffic(call.service, call.caller.address, call.caller.has_hook_key, len(requests) - 1)
     deadline = time.monotonic() + BATCH_SECONDS
-    results: list[Document] = []
+    results: list[str] = []  # as text, which is smaller than what it says
+    left = math.inf if call.caller.is_master else MAX_FOUND
     for is_create, items in groupby(requests, lambda request: _is_plain_create(call, request)):
         waiting = list(items)
         while waiting:
-            together, waiting = (waiting[:MAX_TOGETHER], waiting[MAX_TOGETHER:]) if is_create else (waiting, [])
-            results += _run_together(call, together, deadline) if len(together) > 1 and is_create else [
-                _run_one(call, request, deadline) for request in together
-            ]
-    return ok(results)
+            together, waiting = (waiting[:MAX_TOGETHER], waiting[MAX_TOGETHER:]) if is_create else (waiting[:1], waiting[1:])
+            if left < 0:
+                found = [_too_large() for _ in together]
+            elif len(together) > 1:
+                found = _run_together(call, together, deadline)
+            else:
+                found = [_run_one(call, together[0], deadline)]
+            texts = [_text(result) for result in found]
+            left -= sum(map(len, texts))
+            results += texts
+    return ok(Ready(f"[{','.join(results)}]"))
+
+
+def _text(result: Document) -> str:
+    value = result.get("success")
+    if isinstance(value, Ready):
+        return f'{{"success":{value.text}}}'
+    return messages.json_bytes(result).decode()
 
 
 def _is_plain_create(call: Call, request: Json) -> bool:
@@ -100,6 +115,8 @@ def _run_one(call: Call, request: Json, deadline: float) -> Document:
         method, value = _answer(call, request)
     except messages.HTTPError as error:
         return _refusal(error)
+    except AnswerTooLarge:
+        return _too_large()
     except QueryTimeout as error:
         return _failure(Code.QUERY_TIMEOUT, error.advice)
     except StoreUnavailable as error:
@@ -114,6 +131,10 @@ def _run_one(call: Call, request: Json, deadline: float) -> Document:
 def _refusal(error: messages.HTTPError) -> Document:
     code = error.code if isinstance(error, StorageError) else Code.NO_ROUTE.number
     return {"error": {"code": code, "error": error.message}}
+
+
+def _too_large() -> Document:
+    return {"error": {"code": Code.ANSWER_TOO_LARGE.number, "error": Code.ANSWER_TOO_LARGE.text.format(limit=MAX_FOUND)}}
 
 
 def _failure(code: Code, advice: str = "") -> Document:
@@ -151,4 +172,4 @@ def _answer(call: Call, request: Json) -> tuple[str, Json]:
     _, _, value = function(inner, **parameters)
     if isinstance(value, str):  # a page, which has no place in a list of answers
         raise StorageError(Code.NO_ROUTE)
-    return method, value.decoded() if isinstance(value, Ready) else value
+    return method, value

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from leanstorage.resources import files, installations, mail, objects, roles, users
+from leanstorage.resources import doers, files, installations, mail, objects, roles, users
 from leanstorage.resources.batch import MAX_REQUESTS
 from leanstorage.rules import operations, values, write
 from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, limit_traffic, ok
@@ -182,7 +182,7 @@ def _checked(call: Call, save: Save, is_first: bool) -> tuple[Document, objects.
     fields = write.clean(body, creating=is_insert)
     if save.class_name == "_Role" and is_insert:
         roles.check_new(call, fields)
-    return fields, roles.RULES if save.class_name == "_Role" else objects.PLAIN
+    return fields, {"_Role": roles.RULES, **doers.RULES}.get(save.class_name, objects.PLAIN)
 
 
 def _stored(transaction: Transaction, one: Prepared) -> Stored:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from leanstorage.rules import acl, classes, values
+from leanstorage.rules import acl, classes, phones, values
 from leanstorage.rules.call import LOOPBACK_HOSTS, Options
 from leanstorage.store import Document, Row, Store, Transaction
 
@@ -37,10 +37,10 @@ SYSTEM = (
         "anybody may change conversations, or take part in them",
         "--create nobody --update nobody --delete nobody",
     ),
-    ("_Status", ("create",), 2, "anybody may write a status in another user's name", "--create users"),
+    ("_Status", ("create",), 3, "any user may send statuses to any other; role:NAMEs may instead of nobody", "--create nobody"),
     ("_File", ("delete",), 3, "anybody who knows its id may delete a file that has no ACL", "--delete users"),
-    ("_Follower", ("create", "delete"), 3, "anybody may make users follow others", "--create users --delete users"),
-    ("_Followee", ("create", "delete"), 3, "anybody may make users follow others", "--create users --delete users"),
+    ("_Follower", ("delete",), 3, "anybody who knows its id may delete a link between users that has no ACL", "--delete users"),
+    ("_Followee", ("delete",), 3, "anybody who knows its id may delete a link between users that has no ACL", "--delete users"),
 )
 
 
@@ -55,7 +55,7 @@ def found(
     store: Store, options: Options, keys: Document, private: Iterable[Path], key_file: Path | None, database: str
 ) -> list[Finding]:
     """The findings, the worst first. `private` are files and folders that only their owner should read."""
-    in_database = store.read(lambda transaction: [*_of_classes(transaction), *_of_roles(transaction), *_of_statuses(transaction)])
+    in_database = store.read(lambda transaction: [*_of_classes(transaction), *_of_roles(transaction), *_of_statuses(transaction), *_of_phones(transaction)])
     others = [*_of_keys(keys, key_file), *_of_places(private), *_of_settings(options), *_of_database(database)]
     return sorted([*others, *in_database], key=lambda finding: finding.level)
 
@@ -91,7 +91,7 @@ def _of_places(private: Iterable[Path]) -> Iterator[Finding]:
 def _of_settings(options: Options) -> Iterator[Finding]:
     trusted = options.trusted_providers - {"anonymous"}
     if "*" in trusted:
-        yield Finding(1, "serve", "--trust-auth '*' lets anybody log in as any user of a third party", "leave --trust-auth out")
+        yield Finding(1, "serve", "--trust-auth '*' lets anybody log in as any user of a third party that is not asked", "leave --trust-auth out")
     elif trusted:
         names = ", ".join(sorted(trusted))
         what = f"anybody who knows a user's id at {names} may log in as that user: nobody is asked"
@@ -102,6 +102,8 @@ def _of_settings(options: Options) -> Iterator[Finding]:
         yield Finding(3, "serve", "anybody may create classes", "serve --class-create master")
     if options.max_requests_per_minute <= 0:
         yield Finding(3, "serve", "no address is limited", "leave --max-requests 0 out")
+    if options.max_bytes_per_address <= 0:
+        yield Finding(3, "serve", "one address may fill the disk", "leave --max-bytes-per-address 0 out")
     if "*" in options.trusted_proxy:
         what = "X-Real-IP of anybody is believed: each request may claim another address, and no limit holds"
         yield Finding(3, "serve", what, "serve --trusted-proxy ADDRESS of the proxy")
@@ -160,7 +162,28 @@ def _of_statuses(transaction: Transaction) -> Iterator[Finding]:
         forged += (row.acl or {}).get(str(sender), {}).get("write") is not True
     if forged:
         what = f"{forged} statuses were not sent by the user whose name they bear"
-        yield Finding(2, "_Status", what, f"{PERMISSIONS} _Status --create users, and delete them with the master key")
+        yield Finding(2, "_Status", what, f"{PERMISSIONS} _Status --create users, and delete those rows with the master key")
+
+
+def _of_phones(transaction: Transaction) -> Iterator[Finding]:
+    """Users with a password and a number that nobody proved: `usersByMobilePhone` lets in who proves it, as on LeanCloud."""
+    unproven, ids = 0, list[str]()
+    for row in _rows(transaction, "_User"):
+        if row.body.get(phones.FIELD) and not row.body.get("mobilePhoneVerified"):
+            ids.append(row.id)
+        if len(ids) == PAGE:
+            unproven, ids = unproven + _with_password(transaction, ids), []
+    unproven += _with_password(transaction, ids)
+    if unproven:
+        what = (
+            f"{unproven} users never proved their phone number: who proves it logs in to such an account by usersByMobilePhone, "
+            "though who made it may be somebody else and knows its password"
+        )
+        yield Finding(3, "_User", what, "have them verified (requestMobilePhoneVerify), or serve without SMS")
+
+
+def _with_password(transaction: Transaction, ids: list[str]) -> int:
+    return sum("password" in credential for credential in transaction.records_of("credential", ids).values()) if ids else 0
 
 
 def _rows(transaction: Transaction, class_name: str) -> Iterator[Row]:

@@ -16,10 +16,10 @@ from wsgiref.types import WSGIEnvironment
 
 from leanstorage.resources import objects
 from leanstorage.rules import acl, classes, rendering, write
-from leanstorage.rules.call import Answer, Call, Service, created, ok
+from leanstorage.rules.call import Answer, Call, counted_address, created, FILE_BYTES, limit_bytes, ok, Service
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.passwords import TOKEN_ALPHABET, token_lookup
-from leanstorage.store import Document, Json, Later, now, Row, Transaction
+from leanstorage.store import Document, Json, Later, now, Row, Store, Transaction
 from leanstorage.rules.values import format_time
 from leanwsgi.messages import Response
 
@@ -30,6 +30,7 @@ DIRECT_KEPT_MS = 7 * 24 * UPLOAD_MS
 MAX_KEY = 255  # characters
 MAX_NAME = 1000
 CHUNK_BYTES = 1 << 16
+PAGE = 200  # uploads that are looked at together
 SEAL = 32  # characters of a token
 TOKEN = re.compile("[0-9a-f]{76}")
 CLIENT_KEY = re.compile(r"[0-9a-fA-F]{32,40}(\.[A-Za-z0-9]{1,10})?")  # as random as one of ours
@@ -73,13 +74,8 @@ def create_token(call: Call) -> Answer:
         "created": ms,
         "key": key,
         "acl": acl.of_client(body.get("ACL")),
-        "body": {
-            "name": name,
-            "key": key,
-            "bucket": "leanstorage",
-            "mime_type": mime_type,
-            "metaData": rendering.copied(meta),
-        },
+        "address": counted_address(call.service, call.caller),  # of who brings the bytes
+        "body": {"name": name, "key": key, "bucket": "leanstorage", "mime_type": mime_type, "metaData": rendering.copied(meta)},
     }
 
     def work(transaction: Transaction) -> None:
@@ -159,6 +155,7 @@ def _complete(
         isinstance(checksum, str) and digest is not None and checksum.lower() != digest
     ):
         raise StorageError(Code.BAD_REQUEST, detail="The upload is not the file that was announced.")
+    limit_bytes(service, upload.get("address"), max(size, FILE_BYTES))
 
     def work(transaction: Transaction) -> None:
         current = transaction.record("upload", lookup, lock=True)
@@ -400,7 +397,7 @@ def _row(service: Service, key: str) -> Row | None:
 
 def sweep(service: Service) -> None:
     """Make the files whose clients never called back, and drop what is left of uploads that never came."""
-    for key, direct in service.store.read(lambda transaction: transaction.records("direct")):
+    for key, direct in _direct(service.store):
         age = now() - direct["created"]
         if age < UNCLAIMED_MS:
             continue
@@ -416,6 +413,14 @@ def sweep(service: Service) -> None:
             _drop_litter(service, upload["key"])
         service.store.write(lambda transaction: transaction.delete_record("upload", lookup))  # noqa: B023
     service.blobs.sweep()
+
+
+def _direct(store: Store) -> Iterator[tuple[str, Document]]:
+    """What is noted of uploads that go to the object storage directly, by key."""
+    after = ""
+    while found := store.read(lambda transaction: transaction.record_page("direct", after, PAGE)):  # noqa: B023 it runs at once
+        yield from found
+        after = found[-1][0]
 
 
 def _drop_litter(service: Service, key: str) -> None:

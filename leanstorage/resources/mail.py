@@ -1,18 +1,20 @@
 """E-mail: reset and verification links, written to an outbox that the operator reads. Protocol section 5.7.
 
-A message is a record, which `python -m leanstorage outbox` prints, `outbox --send COMMAND` hands on, and `serve --smtp`
+A message is a record of the kind `outbox`, or `outbox-done` once that is all. It is what `python -m leanstorage outbox` prints, `outbox --send COMMAND` hands on, and `serve --smtp`
 sends by itself, see mailer.py. A link's token is random, good once and for a while, and kept only as a keyed hash.
 """
+import heapq
 import html
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.headerregistry import Address
 from email.errors import MessageError
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from http import HTTPStatus
+from itertools import groupby
 from urllib.parse import urlsplit
 
 from leanwsgi.leancloud_wire import VERIFIED_PREFIX
@@ -30,6 +32,8 @@ RESET_MS = 24 * 60 * 60 * 1000
 VERIFY_MS = 7 * 24 * 60 * 60 * 1000
 PAUSE_MS = 60 * 1000  # between two messages of one kind to one address
 KEPT_MS = 30 * 24 * 60 * 60 * 1000
+OUTBOX, DONE = "outbox", "outbox-done"  # kinds of records
+PAGE = 200  # messages that are looked at together
 MAX_TRIES, MAX_PAUSE_MS = 24, 4 * 60 * 60 * 1000  # some three days in all
 POLICY = EmailPolicy()
 UTF8_POLICY = EmailPolicy(utf8=True)  # headers in UTF-8, where an address is not ASCII
@@ -114,13 +118,23 @@ def reset_password(call: Call, token: str) -> Answer:
     return ok({})
 
 
-def outbox(store: Store) -> list[Document]:
+def outbox(store: Store) -> Iterator[Document]:
     """The messages of the last thirty days, oldest first: `{"id", "time", "to", "subject", "text"}`.
 
     One that was handed on has "sent", when that was; one that cannot be has "refused", why.
     """
-    found = store.read(lambda transaction: transaction.records("outbox"))
-    return [{"id": key, "time": format_time(_time_of(key)), **message} for key, message in found]
+    found = heapq.merge(_messages(store, OUTBOX), _messages(store, DONE), key=lambda one: one[0])
+    for _, messages in groupby(found, key=lambda one: one[0]):  # one that is marked meanwhile may come twice
+        key, message = next(messages)
+        yield {"id": key, "time": format_time(_time_of(key)), **message}
+
+
+def _messages(store: Store, kind: str) -> Iterator[tuple[str, Document]]:
+    """The messages of a kind, some at a time: there may be very many."""
+    after = ""
+    while found := store.read(lambda transaction: transaction.record_page(kind, after, PAGE)):  # noqa: B023 it runs at once
+        yield from found
+        after = found[-1][0]
 
 
 class Undeliverable(Exception):
@@ -146,14 +160,15 @@ def hand_on_due(store: Store, deliver: Callable[[bytes, str], bool], pause_ms: i
     One that fails waits for `pause_ms`, twice as long each time, and is given up after MAX_TRIES; 0 is never.
     """
     sent = failed = 0
-    for message in outbox(store):
-        if message.get("kind") == "sms" or _is_done(message):  # see outside.sms.LocalSender
+    for key, message in _messages(store, OUTBOX):
+        if message.get("kind") == "sms" or _is_done(message):  # of an earlier version: they all lay here
+            _move(store, key)
             continue
         if pause_ms and message.get("next", 0) > now():
             continue
         data = _as_email(message)
         mark = {"refused": "not an address"} if data is None else {"sent": format_time(now())}
-        if not _mark(store, message["id"], mark, is_first=True):
+        if not _mark(store, key, mark, is_first=True):
             continue
         if data is None:
             failed += 1
@@ -163,13 +178,13 @@ def hand_on_due(store: Store, deliver: Callable[[bytes, str], bool], pause_ms: i
         except Undeliverable as error:
             is_sent, reason = False, str(error)
         except Unreachable:
-            _mark(store, message["id"], {"tries": message.get("tries", 0)})
+            _mark(store, key, {"tries": message.get("tries", 0)})
             raise
         if is_sent:
             sent += 1
             continue
         failed += 1
-        _mark(store, message["id"], {"refused": reason} if reason else _later(message, pause_ms))
+        _mark(store, key, {"refused": reason} if reason else _later(message, pause_ms))
     return sent, failed
 
 
@@ -220,18 +235,34 @@ def _is_done(message: Document) -> bool:
 def _mark(store: Store, key: str, mark: Document, is_first: bool = False) -> bool:
     """Mark a message with what has become of it, and with nothing else; return whether that changed anything.
 
-    The `is_first` mark is refused where somebody else was faster.
+    The `is_first` mark is refused where somebody else was faster. One that is done is moved: whoever sends looks at the
+    others only.
     """
+    source, target = OUTBOX if is_first else DONE, DONE if _is_done(mark) else OUTBOX
 
     def work(transaction: Transaction) -> bool:
-        message = transaction.record("outbox", key, lock=True)
+        message = transaction.record(source, key, lock=True)
         if message is None or is_first and _is_done(message):
             return False
         kept = {name: message[name] for name in ("to", "subject", "text")}
-        transaction.put_record("outbox", key, {**kept, **mark}, _time_of(key) + KEPT_MS)
+        if source != target:
+            transaction.delete_record(source, key)
+        transaction.put_record(target, key, {**kept, **mark}, _time_of(key) + KEPT_MS)
         return True
 
     return store.write(work)
+
+
+def _move(store: Store, key: str) -> None:
+    """Move a message to those that are done, as it is."""
+
+    def work(transaction: Transaction) -> None:
+        message = transaction.record(OUTBOX, key, lock=True)
+        if message is not None:
+            transaction.delete_record(OUTBOX, key)
+            transaction.put_record(DONE, key, message, _time_of(key) + KEPT_MS)
+
+    store.write(work)
 
 
 def _receiver(transaction: Transaction, lookup: str, kind: str) -> Row:
@@ -268,7 +299,7 @@ def _send_link(call: Call, kind: str, path: str, lifetime: int) -> None:
         transaction.put_record("link", token_lookup(call.service.token_secret, token), link, ms + lifetime)
         subject, text = (call.service.options.mail_texts or mail_texts.ENGLISH)[kind]
         message = {"to": email, "subject": subject, "text": text.replace("{link}", html.unescape(url))}
-        transaction.put_record("outbox", f"{ms:014d}-{secrets.token_hex(4)}", message, ms + KEPT_MS)
+        transaction.put_record(OUTBOX, f"{ms:014d}-{secrets.token_hex(4)}", message, ms + KEPT_MS)
 
     call.service.store.write(work)
     if call.service.wake_mailer is not None:

@@ -6,7 +6,7 @@ statuses are readable by their sender and receivers alone.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from leanstorage.resources import objects, queries
@@ -23,6 +23,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 100
 DEFAULT_INBOX = "default"
 ORDERS = {"": True, "-messageId": True, "-createdAt": True, "messageId": False, "createdAt": False}  # newest first?
 LINES = 200  # of an inbox that are looked at together
+MAX_LINE = 10**12 - 1  # the greatest number of one
 COUNTERS = "inbox"  # kind of the records `<owner>:<type>:last` and `:unread`
 
 
@@ -89,13 +90,9 @@ def inbox(call: Call) -> Answer:
     def work(transaction: Transaction) -> Document:
         info, principals = _for_finding(transaction, call)
         query = queries.parse(transaction, call, "_Status", options.get("where"), principals)
-        lines = [
-            (int(key), line["status"])
-            for key, line in transaction.records(lines_kind(owner, kind))
-            if int(key) > since and (not below or int(key) <= below)
-        ]
+        parts = _parts(transaction, lines_kind(owner, kind), since, below, is_newest_first)
         is_counted, number, page = call.flag("count"), 0, []
-        for number, one in enumerate(_matching(transaction, query, lines[::-1] if is_newest_first else lines), 1):
+        for number, one in enumerate(_matching(transaction, query, parts), 1):
             if skip < number <= skip + limit:
                 page.append(one)
             elif number > skip and not is_counted:  # one more than is shown: that is not all
@@ -108,13 +105,25 @@ def inbox(call: Call) -> Answer:
     return ok(call.service.store.read(work))
 
 
-def _matching(transaction: Transaction, query: Query, lines: list[tuple[int, str]]) -> Iterator[tuple[int, Row]]:
-    """The lines whose statuses match, and may be read, as (messageId, Row), in the order of `lines`. Raises 124."""
+def _parts(transaction: Transaction, kind: str, since: int, below: int, is_newest_first: bool) -> Iterator[list[tuple[int, str]]]:
+    """The lines of an inbox behind `since` and up to `below`, as (messageId, status), LINES at a time: there may be many."""
+    after, before = line_key(since), line_key(below + 1) if 0 < below < MAX_LINE else ""
+    while found := transaction.record_page(kind, after, LINES, before, is_newest_first):
+        yield [(int(key), line["status"]) for key, line in found]
+        if len(found) < LINES:
+            return
+        if is_newest_first:
+            before = found[-1][0]
+        else:
+            after = found[-1][0]
+
+
+def _matching(transaction: Transaction, query: Query, parts: Iterable[list[tuple[int, str]]]) -> Iterator[tuple[int, Row]]:
+    """The lines whose statuses match, and may be read, as (messageId, Row), in the order of `parts`. Raises 124."""
     deadline = time.monotonic() + BATCH_SECONDS
-    for start in range(0, len(lines), LINES):
+    for part in parts:
         if time.monotonic() > deadline:
             raise StorageError(Code.TIMEOUT)
-        part = lines[start : start + LINES]
         these = Condition("in", ("objectId",), [status for _, status in part])
         found = transaction.find(replace(query, where=conjunction([these, query.where]), limit=LINES))
         rows = {row.id: row for row in found}
@@ -132,7 +141,7 @@ def remove_line(call: Call) -> Answer:
 
     def work(transaction: Transaction) -> None:
         if transaction.delete_record(lines_kind(owner, kind), line_key(number)):
-            key, left = f"{owner}:{kind}:unread", len(transaction.records(lines_kind(owner, kind)))
+            key, left = f"{owner}:{kind}:unread", transaction.count_records(lines_kind(owner, kind))
             unread = transaction.record(COUNTERS, key, lock=True)
             if unread and unread["number"] > left:
                 transaction.put_record(COUNTERS, key, {"number": left})
@@ -148,7 +157,7 @@ def count(call: Call) -> Answer:
     def work(transaction: Transaction) -> Document:
         _for_finding(transaction, call)
         unread = transaction.record(COUNTERS, f"{owner}:{kind}:unread") or {"number": 0}
-        return {"total": len(transaction.records(lines_kind(owner, kind))), "unread": unread["number"]}
+        return {"total": transaction.count_records(lines_kind(owner, kind)), "unread": unread["number"]}
 
     return ok(call.service.store.read(work))
 

@@ -102,11 +102,17 @@ def _asked(call: Call, provider: str, data: Json) -> Json:
 
 
 def _check_trusted(call: Call, provider: str, data: Json) -> None:
-    """Raise 251 unless this provider's data are believed without asking."""
-    trusted = call.service.options.trusted_providers
-    if provider not in trusted and "*" not in trusted:
+    """Raise 251 unless this provider's data are believed without asking.
+
+    `*` is everybody but those that are asked: their union ids are believed of who is named, and of nobody else.
+    """
+    trusted, platforms = call.service.options.trusted_providers, call.service.asked_platforms
+    asked = {union_provider((platform, "")) for platform in platforms}
+    if provider not in trusted and ("*" not in trusted or provider in asked):
         raise StorageError(Code.AUTH_UNTRUSTED, provider=provider)
     union = union_of(provider, data)
+    if union and union[0] in platforms and provider not in trusted and union[0] not in trusted:
+        raise StorageError(Code.AUTH_UNTRUSTED, provider=union[0])
     if union and not _speaks_for(provider, union[0], trusted):
         raise StorageError(Code.AUTH_UNTRUSTED, provider=union[0])
 

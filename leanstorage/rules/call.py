@@ -17,7 +17,9 @@ from leanstorage.store import Document, Json, Principals, QUERY_SECONDS, Store, 
 from leanwsgi.messages import address_block, MAX_JSON_DEPTH, Header
 
 MAX_HASHING = 4
-HOUR_SECONDS = 3600
+HOUR_SECONDS, DAY_SECONDS = 3600, 24 * 3600
+MAX_ADDRESSES = 200_000  # that are counted at a time; who has more of them is held by no count of each
+FILE_BYTES = 4096  # that an uploaded file counts for at least
 TROUBLE_SECONDS = 60
 MAX_TROUBLES = 20  # different ones remembered
 LOOPBACK = ("127.0.0.1", "::1")  # where our own reverse proxy and the app may be
@@ -53,6 +55,7 @@ class Options:
     max_mails_per_address: int = 500  # that are asked for in an hour, likewise
     trusted_proxy: frozenset[str] = frozenset(LOOPBACK)  # addresses whose X-Real-IP is believed, or "*"
     max_requests_per_minute: int = 6000  # of one address, by one process; 0 for no limit
+    max_bytes_per_address: int = 10 << 30  # that it sends in a day, in calls and uploads, likewise
 
     @property
     def max_bytes(self) -> int:
@@ -73,16 +76,16 @@ class Traffic:
         """Note a number of calls; return how many the address has made this minute, these included."""
         minute = int(time.monotonic() // self._seconds)
         with self._lock:
-            if minute != self._minute:
+            if minute != self._minute or len(self._counts) >= MAX_ADDRESSES:
                 self._minute, self._counts = minute, {}
             self._counts[address] = total = self._counts.get(address, 0) + number
             return total
 
-    def take_back(self, address: str) -> None:
-        """A call that was counted will be again."""
+    def take_back(self, address: str, number: int = 1) -> None:
+        """A number of calls that were counted will be again."""
         with self._lock:
-            if self._counts.get(address, 0) > 0:
-                self._counts[address] -= 1
+            if address in self._counts:
+                self._counts[address] = max(0, self._counts[address] - number)
 
 
 class Engine(Protocol):
@@ -159,11 +162,13 @@ class Service:
     traffic: Traffic = field(default_factory=Traffic)
     sign_ups: Traffic = field(default_factory=lambda: Traffic(HOUR_SECONDS))
     mails: Traffic = field(default_factory=lambda: Traffic(HOUR_SECONDS))
+    sent: Traffic = field(default_factory=lambda: Traffic(DAY_SECONDS))  # bytes
     trouble: Trouble = field(default_factory=Trouble)
     observer: Any = None  # an http.observer.Observer, when requests are counted or logged
     sms: SmsSender | None = None
     # Third parties that are asked for what an account of theirs is: name -> function of authData, raising 251 or 252.
     providers: Mapping[str, Callable[[Json], Json]] = field(default_factory=dict)
+    asked_platforms: frozenset[str] = frozenset()  # whose union ids these third parties speak for
     wake_mailer: Callable[[], None] | None = None  # when there is something to send
 
     @property
@@ -270,6 +275,18 @@ def limit_sign_ups(call: "Call") -> None:
 def limit_mails(call: "Call") -> None:
     """Count an e-mail that somebody has sent, to whomever; raise 429 for an address that has too many sent."""
     _limit_hour(call, call.service.mails, call.service.options.max_mails_per_address)
+
+
+def counted_address(service: Service, caller: Caller) -> str | None:
+    """The address that bytes which a caller sends count for; None where they do not count."""
+    limit, is_spared = service.options.max_bytes_per_address, caller.is_master or caller.has_hook_key
+    return None if not limit or is_spared or caller.address in ("", *LOOPBACK) else caller.block
+
+
+def limit_bytes(service: Service, address: str | None, number: int) -> None:
+    """Count bytes that an address sends, to be stored as it may be; raise 429 when they are too many for a day."""
+    if address is not None and number and service.sent.count(address, number) > service.options.max_bytes_per_address:
+        raise StorageError(Code.TOO_MANY_REQUESTS, headers=[("Retry-After", str(HOUR_SECONDS))])
 
 
 def _limit_hour(call: "Call", counted: Traffic, limit: int) -> None:

@@ -38,6 +38,7 @@ class Code(Enum):
     INTERNAL = 1, 500, "Internal server error. No information available."
     NO_CLASS = 101, 404, "Class or object doesn't exists."
     BAD_QUERY = 102, 400, "Invalid query: {detail}"
+    ANSWER_TOO_LARGE = 102, 400, "Invalid query: its objects have more than {limit} characters, ask for fewer at a time."
     BAD_CLASS_NAME = 103, 400, "Invalid class name: '{name}'."
     BAD_OBJECT_ID = 104, 400, "Invalid objectId: '{id}'."
     BAD_KEY = 105, 400, "Invalid key name: '{key}'."

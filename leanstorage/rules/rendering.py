@@ -196,7 +196,7 @@ def expand_files(
     room = room or Room(call)
     room.take(sum(map(len, found.values())), 0)
     is_open = classes.may(classes.existing(transaction, "_File"), "get", principals)
-    rows = transaction.get_many("_File", list(found)) if is_open else {}
+    rows = transaction.get_many("_File", list(found), is_bounded=True) if is_open else {}
     for file_id, references in found.items():
         full: Document = {"name": "", "url": "", "objectId": file_id}
         if file_id in rows and acl.allows(rows[file_id].acl, "read", principals):
@@ -263,7 +263,7 @@ def _expand(
         if info is None or not classes.may(info, "get", principals):
             continue
         stubs = classes.relations(info)
-        rows = transaction.get_many(class_name, [value["objectId"] for value in group])
+        rows = transaction.get_many(class_name, [value["objectId"] for value in group], is_bounded=True)
         for value in group:
             row = rows.get(value["objectId"])
             if row is not None and acl.allows(row.acl, "read", principals):

@@ -166,8 +166,8 @@ class Transaction(Protocol):
         """The Row of an object, or None; `lock` keeps other writers from it until the end."""
         ...
 
-    def get_many(self, class_name: str, object_ids: Iterable[str]) -> dict[str, Row]:
-        """{id: Row} of those that exist."""
+    def get_many(self, class_name: str, object_ids: Iterable[str], is_bounded: bool = False) -> dict[str, Row]:
+        """{id: Row} of those that exist; raise AnswerTooLarge for too much, if it `is_bounded`."""
         ...
 
     def insert(self, class_name: str, row: Row) -> bool:
@@ -285,6 +285,16 @@ class Transaction(Protocol):
         """[(key, document)] of a kind whose key begins with `prefix`, by key."""
         ...
 
+    def record_page(
+        self, kind: str, after: str, limit: int, before: str = "", is_descending: bool = False
+    ) -> list[tuple[str, Json]]:
+        """[(key, document)] of a kind, the first by key of those behind `after` and before `before`, or the last ones."""
+        ...
+
+    def count_records(self, kind: str) -> int:
+        """How many documents of a kind there are."""
+        ...
+
     def expired_records(self, kind: str, limit: int = 100) -> list[tuple[str, Json]]:
         """[(key, document)] of a kind whose time has come."""
         ...
@@ -320,6 +330,7 @@ class Watch(Protocol):
 
 
 QUERY_SECONDS = 5  # clients give up after 15
+MAX_FOUND = 32 << 20  # characters of the objects that one query of a client finds
 
 
 class StoreUnavailable(Exception):
@@ -330,6 +341,10 @@ class QueryTimeout(Exception):
     """A query used up its time budget; `advice` is a sentence on what would help, for who asked."""
 
     advice = ""
+
+
+class AnswerTooLarge(QueryTimeout):
+    """A client's query found objects of more than MAX_FOUND characters: no answer is to fill the memory."""
 
 
 class Later(Exception):

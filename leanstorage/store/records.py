@@ -7,6 +7,8 @@ from leanstorage.store import Json, canonical_text, now
 from leanstorage.store.compiler import Compiler
 from leanstorage.store.fragments import bind, build
 
+LAST = chr(0x10FFFF)  # behind every character that a key has
+
 
 class Records:
     """The contract's methods for records; a database adds how statements are run and its dialect of JSON."""
@@ -112,11 +114,28 @@ class Records:
     def records(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:
         """[(key, document)] of a kind whose key begins with `prefix`, by key."""
         found = self.execute(
-            "SELECT key, value FROM records WHERE kind = ? AND key >= ? AND (expires IS NULL OR expires > ?) "
+            "SELECT key, value FROM records WHERE kind = ? AND key >= ? AND key < ? AND (expires IS NULL OR expires > ?) "
             "ORDER BY key",
-            [kind, prefix, now()],
+            [kind, prefix, prefix + LAST, now()],
         )
         return [(key, self.decode(value)) for key, value in found if key.startswith(prefix)]
+
+    def record_page(
+        self, kind: str, after: str, limit: int, before: str = "", is_descending: bool = False
+    ) -> list[tuple[str, Json]]:
+        """[(key, document)] of a kind, the first by key of those behind `after` and before `before`, or the last ones."""
+        bounds, params = (" AND key < ?", [before]) if before else ("", [])
+        found = self.execute(
+            f"SELECT key, value FROM records WHERE kind = ? AND key > ?{bounds} AND (expires IS NULL OR expires > ?) "
+            f"ORDER BY key{' DESC' if is_descending else ''} LIMIT ?",
+            [kind, after, *params, now(), limit],
+        )
+        return [(key, self.decode(value)) for key, value in found]
+
+    def count_records(self, kind: str) -> int:
+        """How many documents of a kind there are."""
+        found = self.execute("SELECT count(*) FROM records WHERE kind = ? AND (expires IS NULL OR expires > ?)", [kind, now()])
+        return int(found[0][0])
 
     def expired_records(self, kind: str, limit: int = 100) -> list[tuple[str, Json]]:
         """[(key, document)] of a kind whose time has come."""

@@ -5,7 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from leanstorage.store import (
+    AnswerTooLarge,
     Document,
+    MAX_FOUND,
     Query,
     QueryTimeout,
     Result,
@@ -155,14 +157,14 @@ class Transaction(Records):
         self._settle(class_name, found[0][6])
         return _row(found[0])
 
-    def get_many(self, class_name: str, object_ids: Iterable[str]) -> dict[str, Row]:
-        """{id: Row} of those that exist."""
+    def get_many(self, class_name: str, object_ids: Iterable[str], is_bounded: bool = False) -> dict[str, Row]:
+        """{id: Row} of those that exist; raise AnswerTooLarge for too much, if it `is_bounded`."""
         text, params = build(
             "SELECT id, created, updated, acl, body, seq FROM objects WHERE class = {} AND id IN {}",
             bind(class_name),
             self.compiler.text_list(sorted(set(object_ids))),
         )
-        return {row[0]: _row(row) for row in self.execute(text, params)}
+        return {row[0]: _row(row) for row in self.fetch(text, params, is_bounded)}
 
     def insert(self, class_name: str, row: Row) -> bool:
         """Store a new object; return False, and store nothing, when its id is taken."""
@@ -250,11 +252,18 @@ class Transaction(Records):
     def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []
         for part, is_whole in nearer(past_skipped(self._resolved(query), self.execute), self.known):
-            found = self.execute_once(*self._statement(part, more))
+            found = self.fetch(*self._statement(part, more), is_bounded=query.principals is not None)
             if is_whole or len(found) == query.limit:
                 break
         if found:
             self._settle(query.class_name, found[0][6])
+        return found
+
+    def fetch(self, text: str, params: Sequence[Any], is_bounded: bool) -> list[tuple[Any, ...]]:
+        """The rows of a query, with the body in the fifth column; raise AnswerTooLarge for too much, if it `is_bounded`."""
+        found = self.execute_once(text, params)
+        if is_bounded and sum([len(row[4] or "") for row in found]) > MAX_FOUND:
+            raise AnswerTooLarge
         return found
 
     def _resolved(self, query: Query) -> Query:

@@ -70,6 +70,13 @@ def _add_source(command: ArgumentParser) -> None:
     command.add_argument(
         "--files", nargs="?", const="", metavar="PLACE", type=lambda text: text and checked(files)(text), help="fetch files' bytes too; a folder, with the data, or s3://..."
     )
+    command.add_argument(
+        "--private-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a host of files that may have a private address; the host of --from may (default: none other)",
+    )
     command.add_argument("--max-calls", type=_calls, metavar="N", help="in 24 hours; then it ends, see --wait")
     command.add_argument("--wait", action="store_true", help="wait for the next calls of --max-calls instead")
     command.add_argument("--parallel", type=whole(1, MAX_PARALLEL), default=PARALLEL, metavar="N", help="requests at once, 1 to 32 (default: %(default)s)")
@@ -98,7 +105,7 @@ def _source(options: Namespace, keys: dict[str, str]) -> Any:
 
     app_id = options.environment.get("LEANSTORAGE_SOURCE_ID") or keys["id"]
     master_key = options.environment.get("LEANSTORAGE_SOURCE_MASTER_KEY") or keys["master_key"]
-    return remote.Remote(options.source, app_id, master_key, options.parallel)
+    return remote.Remote(options.source, app_id, master_key, options.parallel, private_hosts=options.private_host)
 
 
 def _blobs(options: Namespace, data: Path, files_place: Place) -> Any:

@@ -1,6 +1,7 @@
 """A live app's API as a client that is patient with it: few requests at once, retries, back-off at 429.
 
 Nothing secret leaves for another host: files are fetched without any credential, and redirects of the API are refused.
+Their URLs lead to public addresses only, or to the host of the API: see public_hosts.py.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,7 @@ from leanstorage.rules import values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json, Result
 from leanstorage.takeout import remote_trouble
+from leanstorage.takeout.public_hosts import NotPublic, PublicAdapter
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 TRIES = 8
@@ -32,6 +34,7 @@ LONGEST_WAIT = 60
 MAX_ANSWER_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 16
 MAX_REDIRECTS = 5
+POOLS = 8  # hosts whose connections are kept
 RANGE_NOT_SATISFIABLE = 416
 
 
@@ -45,6 +48,10 @@ class RemoteError(Exception):
 
 class Unreachable(RemoteError):
     """No answer, or none that helps, after all tries; or from a host that is known to give none."""
+
+
+class NotAllowed(Unreachable):
+    """A file's URL leads to a private address."""
 
 
 class AnswerTooLarge(RemoteError):
@@ -62,10 +69,18 @@ class Clock(Protocol):
 class Remote:
     """The API at `url` with an app's id and master key; `parallel` requests at once at most.
 
-    `before_call` is called before each of them and may raise; `say` is told of what is tried again for long. Raises ValueError for what is no URL of an API.
+    Files may lie at private addresses on its own host, and on `private_hosts`. `before_call` is called before each of them and may raise; `say` is told of what is tried again for long. Raises ValueError for what is no URL of an API.
     """
 
-    def __init__(self, url: str, app_id: str, master_key: str, parallel: int = 4, clock: Clock = time) -> None:
+    def __init__(
+        self,
+        url: str,
+        app_id: str,
+        master_key: str,
+        parallel: int = 4,
+        clock: Clock = time,
+        private_hosts: Collection[str] = (),
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
             raise ValueError("--from must be the URL of an API, such as https://api.example.com")
@@ -76,8 +91,9 @@ class Remote:
         self._slots = threading.BoundedSemaphore(parallel)
         self.clock = clock
         self._pause = _Pause(clock)
-        self._api = _session(parallel)
-        self._files = _session(parallel)
+        self._api = _session(HTTPAdapter(pool_connections=POOLS, pool_maxsize=parallel))
+        allowed = {parts.hostname, *(host.lower() for host in private_hosts)}
+        self._files = _session(PublicAdapter(allowed, pool_connections=POOLS, pool_maxsize=parallel))
         self._has_answered = False
         self._hosts = _Hosts()
         self.before_call: Callable[[], None] = lambda: None
@@ -218,6 +234,8 @@ class Remote:
         sent = {"Accept-Encoding": "identity", **(headers or {})}
         try:
             answer = self._files.get(url, timeout=TIMEOUT, stream=True, headers=sent)
+        except NotPublic as error:
+            raise NotAllowed(f"its URL leads to a private address, at {error}: see --private-host") from None
         except requests.RequestException as error:
             trouble = None if self._hosts.has_answered(host) else remote_trouble.no_answer(error, host)
             if trouble:
@@ -248,6 +266,8 @@ class _Hosts:
             raise Unreachable(f"its host {host} does not answer")
         try:
             result = call()
+        except NotAllowed:  # which says nothing of the host: a redirect may have led elsewhere
+            raise
         except Unreachable:
             with self._lock:
                 self._failures[host] = self._failures.get(host, 0) + 1
@@ -300,11 +320,10 @@ class _Pause:
             self._clock.sleep(seconds)
 
 
-def _session(parallel: int) -> requests.Session:
+def _session(adapter: HTTPAdapter) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = MAX_REDIRECTS
-    adapter = HTTPAdapter(pool_connections=8, pool_maxsize=parallel)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import threading
 import unittest
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 from urllib.parse import urlencode
@@ -23,6 +23,7 @@ from leanstorage.__main__ import main
 from leanstorage.rules.call import Options
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.application import create_application, open_service
+from leanstorage.store.records import Records
 from leanwsgi.messages import STATUS_LINES
 from tests.support import call
 
@@ -195,3 +196,17 @@ class ServiceTestCase(unittest.TestCase):
 
 def pointer(class_name, object_id):
     return {"__type": "Pointer", "className": class_name, "objectId": object_id}
+
+
+@contextmanager
+def counted_records():
+    """How many records each look at a kind fetches: a list of numbers, while nobody may fetch a kind whole."""
+    numbers, page = [], Records.record_page
+
+    def counting(*arguments, **options):
+        found = page(*arguments, **options)
+        numbers.append(len(found))
+        return found
+
+    with mock.patch.object(Records, "record_page", counting), mock.patch.object(Records, "records", side_effect=AssertionError):
+        yield numbers

@@ -111,6 +111,16 @@ class StoreContract:
         self.write(lambda transaction: [transaction.add_record("listed", key, key) for key in ("c", "b2", "a", "b", "b1", "B", "c1")])
         self.assertEqual(self.read(lambda transaction: transaction.records("listed", "b")), [(key, key) for key in ("b", "b1", "b2")])
         self.assertEqual([key for key, _ in self.read(lambda transaction: transaction.records("listed"))], ["B", "a", "b", "b1", "b2", "c", "c1"])
+        self.write(lambda transaction: transaction.put_record("listed", "bx", 1, expires=1))
+        for after, limit, more, found in (
+            ("", 3, {}, ["B", "a", "b"]),
+            ("b", 9, {"before": "c"}, ["b1", "b2"]),
+            ("a", 2, {"before": "c1", "is_descending": True}, ["c", "b2"]),
+            ("c1", 2, {}, []),
+        ):
+            page = self.read(lambda transaction: transaction.record_page("listed", after, limit, **more))  # noqa: B023
+            self.assertEqual(page, [(key, key) for key in found])
+        self.assertEqual(self.read(lambda transaction: transaction.count_records("listed")), 7)
         self.assertTrue(self.write(lambda transaction: transaction.delete_record("kind", "old")))
         self.assertFalse(self.write(lambda transaction: transaction.delete_record("kind", "old")))
 

@@ -208,7 +208,7 @@ class VerificationTest(ServiceTestCase):
         self.assertEqual(self.messages(), ["one@example.com"])
         self.api("PUT", f"/users/{user['objectId']}", {"email": "two@example.com"}, session=user["sessionToken"])
         self.assertEqual(self.messages(), ["one@example.com", "two@example.com"])
-        link = mail.outbox(self.service.store)[-1]["text"].split("https://storage.example/1.1")[1]
+        link = [*mail.outbox(self.service.store)][-1]["text"].split("https://storage.example/1.1")[1]
         self.api("GET", link)
         self.assertTrue(self.api("GET", f"/users/{user['objectId']}", session=user["sessionToken"])["emailVerified"])
 

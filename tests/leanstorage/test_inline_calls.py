@@ -80,6 +80,8 @@ class QuickTest(ServiceTestCase):
                 call()
             self.assertEqual(quick.kind("GET", "/1.1/classes/Heavy", 0), "call")
             with mock.patch.object(inline_calls, "SLOW_SECONDS", 0):
+                call()  # which may have waited for another program
+                self.assertEqual(quick.kind("GET", "/1.1/classes/Heavy", 0), "call")
                 call()
             kinds = [quick.kind(method, f"/1.1/classes/{name}", 0) for method, name in (("GET", "Heavy"), ("POST", "Heavy"), ("GET", "Light"))]
             self.assertEqual(kinds, [None, None, "call"])
@@ -89,6 +91,18 @@ class QuickTest(ServiceTestCase):
             with mock.patch.object(inline_calls.time, "monotonic", return_value=time.monotonic() + inline_calls.AWAY_SECONDS + 1):
                 self.assertEqual(quick.kind("GET", "/1.1/classes/Heavy", 0), "call")
             quick._away.clear()
+            quick._suspects.clear()
+
+    @unittest.skipIf(SERVER, "PostgreSQL's loop waits for nobody's objects")
+    def test_class_whose_call_waited_for_others_stays_the_loops(self):
+        quick = self.application.quick
+        environ = {"PATH_INFO": "/1.1/classes/Waited"}
+        with mock.patch.object(inline_calls.time, "thread_time", return_value=1.0) as thread_time:
+            for number in range(3):
+                with mock.patch.object(inline_calls.time, "perf_counter", side_effect=[0.0, 1.0]):
+                    quick.ended(environ, quick.begun(environ))
+                self.assertEqual(thread_time.call_count, 2 * number)
+        self.assertEqual(quick.kind("GET", "/1.1/classes/Waited", 0), "call")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ REFUSED = (
     ("--processes", "-1"),
     ("--max-upload-bytes", "1e9"),
     ("--max-body-bytes", "0"),
+    ("--max-bytes-per-address", "-1"),
     ("--max-json-depth", "5"),
     ("--query-seconds", "nan"),
     ("--query-seconds", "-1"),

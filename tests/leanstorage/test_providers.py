@@ -15,6 +15,8 @@ from pathlib import Path
 
 import requests
 
+from leanstorage import signing_in
+from leanstorage.__main__ import parser
 from leanstorage.outside import providers
 from leanstorage.outside.providers import provider_of
 from tests.leanstorage.service_support import KEYS, ServiceTestCase
@@ -53,6 +55,7 @@ class ProvidersTestCase(ServiceTestCase):
         self.third = ThirdParties(self)
         found = [provider_of(f"{name}={kind}@{self.third.url}", ENVIRONMENT) for name, kind in self.kinds.items()]
         self.service.providers = {provider.name: provider.ask for provider in found}
+        self.service.asked_platforms = frozenset(provider.platform for provider in found if provider.platform)
 
     def sign_in(self, provider, data, **more):
         return self.api("POST", "/users", {"authData": {provider: data}}, more.pop("status", 201), **more)
@@ -168,6 +171,7 @@ class AskTest(ProvidersTestCase):
 class UnionTest(ProvidersTestCase):
     def test_two_apps_of_one_vendor_meet_in_the_union_id_that_weixin_gave(self):
         main = self.sign_in("lc_weapp", {"code": "union", "platform": "weixin", "main_account": True})
+        self.addCleanup(self.api, "DELETE", f"/users/{main['objectId']}", master=True)
         self.assertEqual(main["authData"]["_weixin_unionid"], {"uid": "u1"})
         self.assertEqual(main["authData"]["lc_weapp"]["unionid"], "u1")
         data = {"openid": "o-weixin", "access_token": "good", "platform": "weixin", "main_account": False}
@@ -187,12 +191,38 @@ class UnionTest(ProvidersTestCase):
             with self.subTest(data):
                 self.code(code, "POST", "/users", {"authData": {provider: data}})
 
+    def test_union_id_of_a_platform_that_is_asked_is_believed_of_nobody_else(self):
+        main = self.sign_in("lc_weapp", {"code": "union", "platform": "weixin", "main_account": True})
+        self.addCleanup(self.api, "DELETE", f"/users/{main['objectId']}", master=True)
+        claimed = {"unionid": "u1", "platform": "weixin", "main_account": True}
+        attacks = [
+            ("made_up", {"uid": "1", **claimed}),
+            ("weixin_2", {"openid": "1", **claimed}),
+            ("_weixin_unionid", {"uid": "u1"}),
+        ]
+        with unittest.mock.patch.object(self.service.options, "trusted_providers", frozenset(["anonymous", "*"])):
+            for provider, data in attacks:
+                with self.subTest(provider):
+                    self.code(251, "POST", "/users", {"authData": {provider: data}})
+            self.sign_in("made_up", {"uid": "1"})
+            other = self.sign_in("made_up", {"uid": "2", **claimed, "platform": "facebook"})  # which nobody is asked for
+            self.assertNotEqual(other["objectId"], main["objectId"])
+        with unittest.mock.patch.object(self.service.options, "trusted_providers", frozenset(["anonymous", "weixin_2"])):
+            found = self.sign_in("weixin_2", {"openid": "1", **claimed}, status=200)
+            self.assertEqual(found["objectId"], main["objectId"])  # the operator has named it
+
     def test_qq_gives_its_union_id_when_it_is_wanted(self):
         user = self.sign_in("qq", {**GOOD["qq"], "platform": "qq", "main_account": True})
         self.assertEqual(user["authData"]["_qq_unionid"], {"uid": "uq"})
 
 
 class SetUpTest(unittest.TestCase):
+    def test_service_knows_whose_union_ids_the_providers_speak_for(self):
+        given = parser().parse_args(["serve", "--auth-provider", "lc_weapp=weapp", "--auth-provider", "weibo=weibo"])
+        given.environment = ENVIRONMENT
+        service = signing_in.equip(unittest.mock.Mock(), given)
+        self.assertEqual((set(service.providers), service.asked_platforms), ({"lc_weapp", "weibo"}, {"weixin", "weibo"}))
+
     def test_options_that_cannot_be_are_refused(self):
         rows = [
             ("weixin", "must be"),

@@ -398,7 +398,7 @@ class LimitsTest(ServiceTestCase):
     def test_batch_item_that_the_store_has_no_time_for_has_its_code_and_no_traceback(self):
         for error, code in ((QueryTimeout(), 124), (StoreUnavailable("down"), 503)):
             with mock.patch.object(self.service.store, "read", side_effect=error), mock.patch("sys.stderr") as log:
-                [item] = batch.run(self.batch([{"method": "GET", "path": "/1.1/classes/_Role"}]))[2]
+                [item] = batch.run(self.batch([{"method": "GET", "path": "/1.1/classes/_Role"}]))[2].decoded()
             self.assertEqual(item["error"]["code"], code)
             self.assertNotIn("Traceback", repr(log.mock_calls))
 

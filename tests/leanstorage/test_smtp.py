@@ -23,7 +23,7 @@ from leanstorage.resources import mail, mail_texts
 from leanstorage.resources.mailer import Mailer
 from leanstorage.rules.call import Options
 from leanstorage.store import now
-from tests.leanstorage.service_support import ServiceTestCase
+from tests.leanstorage.service_support import counted_records, ServiceTestCase
 from tests.support import ROOT, clean_environment, python
 
 
@@ -129,7 +129,7 @@ class SmtpTest(ServiceTestCase):
 
     def setUp(self):
         def forget(transaction):
-            for kind in ("outbox", "mailed"):
+            for kind in (mail.OUTBOX, mail.DONE, "mailed"):
                 for key, _ in transaction.records(kind):
                     transaction.delete_record(kind, key)
 
@@ -171,6 +171,30 @@ class SmtpTest(ServiceTestCase):
         with mock.patch.object(self.service.store, "write") as write:
             self.assertEqual(self.send(f"smtp://{server.address}"), (0, 0))
         write.assert_not_called()
+
+    def test_look_fetches_what_is_due_and_nothing_of_what_is_done(self):
+        server = SmtpServer(self)
+        done = [(mail.DONE, f"{now():014d}-{number}", {"to": "a@b.example", "subject": "", "text": "", "sent": "x"}) for number in range(500)]
+        self.service.store.write(lambda transaction: transaction.put_records(done))
+        self.write(*(f"{number}@example.com" for number in range(5)))
+        with mock.patch.object(mail, "PAGE", 2), counted_records() as numbers:
+            self.assertEqual(self.send(f"smtp://{server.address}"), (5, 0))
+            self.assertEqual((sum(numbers), max(numbers)), (5, 2))
+            numbers.clear()
+            self.assertEqual(self.send(f"smtp://{server.address}"), (0, 0))
+            self.assertEqual(numbers, [0])
+        with counted_records() as numbers:
+            self.assertEqual(len([*mail.outbox(self.service.store)]), 505)
+            self.assertLessEqual(max(numbers), mail.PAGE)
+
+    def test_message_that_an_earlier_version_sent_is_not_sent_again_nor_lost(self):
+        server = SmtpServer(self)
+        sent = {"to": "a@example.com", "subject": "", "text": "", "sent": "2026-11-01T00:00:00.000Z"}
+        code = {"kind": "sms", "to": "+8613800000000", "subject": "", "text": "123456"}
+        self.service.store.write(lambda transaction: transaction.put_records([(mail.OUTBOX, f"{now():014d}-{n}", one) for n, one in enumerate((sent, code))]))
+        self.assertEqual(self.send(f"smtp://{server.address}"), (0, 0))
+        self.assertEqual(self.service.store.read(lambda transaction: transaction.records(mail.OUTBOX)), [])
+        self.assertEqual([message["to"] for message in mail.outbox(self.service.store)], ["a@example.com", "+8613800000000"])
 
     def test_tls_and_starttls_check_the_certificate(self):
         for scheme, host, starts_tls in (("smtps", "127.0.0.2", False), ("smtp", "127.0.0.2", True)):

@@ -4,7 +4,7 @@ import unittest
 from unittest import mock
 
 from leanstorage.resources import statuses
-from tests.leanstorage.service_support import ServiceTestCase, pointer
+from tests.leanstorage.service_support import counted_records, ServiceTestCase, pointer
 
 
 class InboxCase(ServiceTestCase):
@@ -99,6 +99,33 @@ class InboxTest(InboxCase):
             self.send(n=n)
         self.assertEqual(self.shown(where={"n": {"$ne": 3}}), [4, 2, 1, 0])
         self.assertEqual(self.shown(skip=1, limit=3, order="messageId"), [1, 2, 3])
+
+    def test_long_inbox_is_read_in_parts_and_no_further_than_is_shown(self):
+        self.send(n=1)
+        kind = statuses.lines_kind(self.fan["objectId"], "default")
+        status = self.service.store.read(lambda transaction: transaction.records(kind))[0][1]
+        lines = [(kind, statuses.line_key(number), status) for number in range(2, 1001)]
+        self.service.store.write(lambda transaction: transaction.put_records(lines))
+        calls = (
+            ({"limit": 5}, [1000, 999, 998, 997, 996], 1),
+            ({"limit": 3, "order": "messageId", "sinceId": 500}, [501, 502, 503], 1),
+            ({"limit": 2, "maxId": 500}, [500, 499], 1),
+            ({"limit": 1, "maxId": 1, "skip": 1}, [], 1),
+            ({"limit": 1, "count": 1}, [1000], 1000 / statuses.LINES + 1),
+            ({"limit": 1, "maxId": 999_999_999_999}, [1000], 1),
+        )
+        for options, found, parts in calls:
+            with self.subTest(options=options), counted_records() as numbers:
+                value = self.inbox(**options)
+                self.assertEqual([row["messageId"] for row in value["results"]], found)
+                self.assertEqual(value.get("count", 1000), 1000)
+                self.assertLessEqual(max(numbers), statuses.LINES)
+                self.assertEqual(len(numbers), parts)
+        with counted_records() as numbers:
+            self.assertEqual(self.counted(self.fan)["total"], 1000)
+            self.api("DELETE", "/subscribe/statuses/inbox", session=self.fan["sessionToken"], messageId="7")
+            self.assertEqual(self.counted(self.fan)["total"], 999)
+        self.assertEqual(numbers, [])
 
     def test_time_of_a_long_inbox_is_limited(self):
         self.send(n=1)

@@ -3,14 +3,18 @@ import io
 import json
 import socket
 import time
-from contextlib import redirect_stderr
+from contextlib import ExitStack, redirect_stderr
 from unittest import mock
 from urllib.parse import urlencode
 
 from leanstorage.__main__ import parser
-from leanstorage.resources import files, mail, objects
+from leanstorage.http import application
+from leanstorage.rules import call as rules_call
+from leanstorage.rules.call import Caller, Traffic
+from leanstorage.resources import batch, files, mail, objects
 from leanstorage.rules import passwords, rendering
 from leanwsgi import messages
+from leanstorage.store import transaction as store_transaction
 from leanstorage.store.paths import values_at
 from leanstorage.store.sqlite import store as sqlite_store
 from leanstorage.store.sqlite.compiler import reached_text
@@ -107,6 +111,53 @@ class UploadTest(StorageTestCase):
 
     def test_token_of_ours_takes_a_file(self):
         self.assertEqual(self.storage.request("PUT", f"/uploads/{self.token()}", data=b"x" * (25 << 20))[0], 200)
+
+
+class AnswerTest(ServiceTestCase):
+    """What a stranger asks for is not to fill the memory."""
+
+    def limited(self, characters):
+        stack = ExitStack()
+        for module in (batch, sqlite_store, store_transaction):
+            stack.enter_context(mock.patch.object(module, "MAX_FOUND", characters))
+        stack.enter_context(mock.patch.object(sqlite_store, "QUICK_BYTES", characters // 2))  # the loop's share is smaller
+        return stack
+
+    def test_list_of_too_many_characters_is_102_for_all_but_the_master(self):
+        for number in range(60):
+            self.make("Wide", n=number, text="x" * 1000)
+        with self.limited(50_000):
+            self.assertEqual(len(self.find("Wide", limit=40)), 40)
+            for options in ({}, {"keys": "n"}, {"where": {"n": {"$gte": 0}}}):
+                with self.subTest(options):
+                    self.assertIn("ask for fewer", self.code(102, "GET", "/classes/Wide", limit=1000, **options))
+            self.assertEqual(len(self.find("Wide", master=True, limit=1000)), 60)
+            self.assertEqual(self.api("GET", "/classes/Wide", count=1, limit=0)["count"], 60)
+
+    def test_pointers_to_too_many_characters_are_102_before_all_of_them_are_loaded(self):
+        targets = [self.make("Heavy", n=number, text="x" * 1000) for number in range(60)]
+        self.make("Holder", all=[pointer("Heavy", one) for one in targets], some=[pointer("Heavy", one) for one in targets[:9]])
+        with self.limited(50_000):
+            self.code(102, "GET", "/classes/Holder", include="all")
+            [found] = self.find("Holder", include="some")
+            self.assertEqual([one["n"] for one in found["some"]], list(range(9)))
+
+    def test_batch_of_lists_ends_where_its_answers_are_too_large(self):
+        for number in range(10):
+            self.make("Wider", n=number, text="x" * 1000)
+        requests = [
+            *[{"method": "GET", "path": "/1.1/classes/Wider"}] * 8,
+            {"method": "GET", "path": "/1.1/classes/Wider", "params": {"keys": "n"}},
+            {"method": "POST", "path": "/1.1/classes/Wider", "body": {"n": 10}},
+        ]
+        with self.limited(30_000):
+            answers = self.api("POST", "/batch", {"requests": requests})
+            kinds = ["success" if "success" in one else one["error"]["code"] for one in answers]
+            self.assertEqual(kinds, ["success"] * 3 + [102] * 7)
+            self.assertEqual(len(answers[0]["success"]["results"]), 10)
+            answers = self.api("POST", "/batch", {"requests": requests}, master=True)
+            self.assertTrue(all("success" in one for one in answers))
+        self.assertEqual(len(self.find("Wider")), 11)
 
 
 class ListTest(ServiceTestCase):
@@ -264,7 +315,7 @@ class CountingTest(ServiceTestCase):
             body = json.dumps({"email": f"victim{number}@example.com"}).encode()
             headers = {**headers, "X-LC-Session": user["sessionToken"]}
             self.raw("PUT", f"/1.1/users/{user['objectId']}", body, headers, REMOTE_ADDR=address)
-            return len(mail.outbox(self.service.store))
+            return len([*mail.outbox(self.service.store)])
 
         def ask(address):
             body = json.dumps({"email": "nobody@example.com"}).encode()
@@ -278,6 +329,51 @@ class CountingTest(ServiceTestCase):
             self.assertEqual(write(7, "10.7.2.3"), 4)
             self.assertEqual([write(number, "127.0.0.1") for number in range(10, 15)], [5, 6, 7, 8, 9])
         self.assertEqual(log.getvalue().count("\n"), 1)  # one line, not one for each
+
+    def test_address_that_sends_too_much_in_a_day_is_429_and_others_are_not(self):
+        def write(address, text="x" * 1000, headers=APP, **more):
+            return self.raw("POST", "/1.1/classes/Sent", json.dumps({"text": text}).encode(), headers, REMOTE_ADDR=address, **more).status
+
+        def upload(address, data, headers=APP):
+            body = json.dumps({"name": "a.txt", "mime_type": "text/plain"}).encode()
+            url = self.raw("POST", "/1.1/fileTokens", body, headers, REMOTE_ADDR=address).json()["upload_url"]
+            return self.raw("PUT", "/" + url.split("/", 3)[3], data, {}, REMOTE_ADDR=address).status
+
+        def named(address, data):
+            return self.raw("POST", "/1.1/files/a.txt", data, {**APP, "Content-Type": "text/plain"}, REMOTE_ADDR=address).status
+
+        master, hook = {**APP, "X-LC-Key": KEYS["master_key"] + ",master"}, {**APP, "X-LC-Hook-Key": KEYS["hook_key"]}
+        with mock.patch.object(self.service.options, "max_bytes_per_address", 10_000):
+            self.assertEqual([write("10.8.1.1") for _ in range(11)], [201] * 9 + [429] * 2)
+            self.assertEqual(self.find("Sent", count=1) and len(self.find("Sent")), 9)
+            self.assertEqual(write("10.8.1.2"), 201)
+            self.assertEqual([write(address, headers=master) for address in ["10.8.1.1"] * 3], [201] * 3)
+            self.assertEqual([write(address) for address in ["127.0.0.1"] * 12], [201] * 12)
+            self.assertEqual([write("10.8.1.3", headers=hook) for _ in range(12)], [201] * 12)
+            for number, bring in enumerate((upload, named)):
+                with self.subTest(bring):
+                    files_before = len(self.api("GET", "/files", master=True)["results"])
+                    self.assertEqual(bring(f"10.8.2.{number}", b"x" * 9_000), {upload: 200, named: 201}[bring])
+                    self.assertEqual(bring(f"10.8.2.{number}", b"x" * 2_000), 429)
+                    self.assertEqual(len(self.api("GET", "/files", master=True)["results"]), files_before + 1)
+            # A file takes a block of the disk at least.
+            self.assertEqual([upload("10.8.3.1", b"") for _ in range(3)], [200, 200, 429])
+        with mock.patch.object(self.service.options, "max_bytes_per_address", 0):
+            self.assertEqual(write("10.8.1.1"), 201)
+
+    def test_call_that_is_made_again_counts_its_bytes_once(self):
+        environ = {"REMOTE_ADDR": "10.8.4.1", "CONTENT_LENGTH": "100", application.ADDRESS: "10.8.4.1"}
+        for _ in range(5):
+            application._limit_bytes(self.service, environ, Caller(address="10.8.4.1"))
+            application.take_back(self.service, environ)
+        self.assertEqual(self.service.sent.count("10.8.4.1", 0), 0)
+
+    def test_counts_of_very_many_addresses_are_forgotten(self):
+        traffic = Traffic(3600)
+        with mock.patch.object(rules_call, "MAX_ADDRESSES", 3):
+            for address in "abcd":
+                traffic.count(address, 1)
+        self.assertEqual(traffic.count("a", 0), 0)
 
     def test_address_with_a_zone_is_the_proxys(self):
         zones = [f"fe80::1%{number}" for number in range(3)]

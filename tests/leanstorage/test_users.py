@@ -522,7 +522,7 @@ class MailTest(ServiceTestCase):
                 answer = call(self.application, "POST", "/1.1/requestPasswordReset", body, headers, HTTP_HOST=host)
                 self.assertEqual(answer.status, status, answer.body)
                 origin = url or f"http://{host}/"
-                texts = repr(mail.outbox(self.service.store))
+                texts = repr([*mail.outbox(self.service.store)])
                 self.assertNotIn("evil.example", texts)
                 self.assertEqual(f" {origin}1.1/resetPassword/" in texts, status == 200)
 
@@ -686,7 +686,8 @@ class OutboxTest(ServiceTestCase):
 
     def setUp(self):
         self.letter = next(self.letters)
-        self.service.store.write(lambda transaction: [transaction.delete_record("outbox", key) for key, _ in transaction.records("outbox")])
+        for kind in (mail.OUTBOX, mail.DONE):
+            self.service.store.write(lambda transaction: [transaction.delete_record(kind, key) for key, _ in transaction.records(kind)])  # noqa: B023
         for number, address in enumerate(("ab@example.com", "q,w@example.com", "x@example.com,victim", "d@exämple.com")):
             own = f"{self.letter}{address}"
             self.user(f"{self.letter}{number}", email=own)
@@ -720,7 +721,7 @@ class OutboxTest(ServiceTestCase):
         self.assertEqual(text.count("Subject: Reset your password\n"), 3)
         whole = email.message_from_string("To: " + text.split("To: ")[1], policy=email.policy.default)
         self.assertRegex(whole.get_content(), r"^Reset your password: https://storage.example/1.1/resetPassword/[A-Za-z0-9_-]{43}\n$")
-        messages = mail.outbox(self.service.store)
+        messages = [*mail.outbox(self.service.store)]
         self.assertEqual(sum("sent" in message for message in messages), 3)
         self.assertEqual([message["to"] for message in messages if "refused" in message], [f"{self.letter}x@example.com,victim"])
 

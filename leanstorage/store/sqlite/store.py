@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 import regex
-from leanstorage.store import newer_layout, QUERY_SECONDS, Query, QueryTimeout, Result, StoreUnavailable
+from leanstorage.store import AnswerTooLarge, MAX_FOUND, newer_layout, QUERY_SECONDS, Query, QueryTimeout, Result, StoreUnavailable
 from leanstorage.store.fragments import Fragment
 from leanstorage.store.memory import Seen, settle
 from leanstorage.store.transaction import Transaction
@@ -29,6 +29,7 @@ IDLE_READERS = 32  # connections kept open for reading
 BULK_CACHE_KIB = 24_000
 MAPPED_BYTES = 256 << 20  # of the file
 BULK_CHECKPOINT_PAGES = 8_000  # of the log, 32 MB
+FETCHED = 20  # rows at a time
 QUICK_ROWS = 100
 QUICK_BYTES = 1 << 18  # of documents
 STEPS = 20_000  # SQLite instructions between two looks at the clock
@@ -282,6 +283,21 @@ class SqliteTransaction(Transaction):
     def execute(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return _execute(self.connection, text, params)
 
+    def fetch(self, text: str, params: Sequence[Any], is_bounded: bool) -> list[tuple[Any, ...]]:
+        """Some rows at a time: too many are never in the memory together."""
+        if not is_bounded:
+            return self.execute_once(text, params)
+        found, size = list[tuple[Any, ...]](), 0
+        with _translated:
+            cursor = self.connection.execute(text, params)
+            while part := cursor.fetchmany(FETCHED):
+                found += part
+                size += sum([len(row[4]) for row in part])
+                if size > MAX_FOUND:
+                    cursor.close()
+                    raise AnswerTooLarge
+        return found
+
     def change(self, text: str, params: Sequence[Any] = ()) -> int:
         with _translated:
             return self.connection.execute(text, params).rowcount
@@ -313,6 +329,9 @@ class QuickTransaction(SqliteTransaction):
         if len(rows) > QUICK_ROWS or (rows and len(rows[0]) > 4 and sum([len(row[4]) for row in rows]) > QUICK_BYTES):
             raise QueryTimeout
         return rows
+
+    def fetch(self, text: str, params: Sequence[Any], is_bounded: bool) -> list[tuple[Any, ...]]:
+        return self.execute_once(text, params)  # which is bounded more closely
 
 
 class SqliteGroup:
