@@ -2,14 +2,11 @@
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from leanstorage.options import whole
 from leanstorage.resources import mail, mail_texts
 from leanstorage.rules.call import LOOPBACK_HOSTS, Service, SmsSender
-
-if TYPE_CHECKING:  # loaded only when configured
-    from leanstorage.outside.providers import Provider
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -62,8 +59,8 @@ def equip(service: Service, options: argparse.Namespace) -> Service:
     return service
 
 
-def _providers(options: argparse.Namespace) -> "list[Provider]":
-    """The third parties that are asked; raise ValueError."""
+def _providers(options: argparse.Namespace) -> list[Any]:
+    """The providers.Provider of each third party that is asked; raise ValueError."""
     if not options.auth_provider:
         return []
     from leanstorage.outside.providers import provider_of
