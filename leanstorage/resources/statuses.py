@@ -88,7 +88,8 @@ def inbox(call: Call) -> Answer:
 
     def work(transaction: Transaction) -> Document:
         info, principals = _for_finding(transaction, call)
-        query = queries.parse(transaction, call, "_Status", options.get("where"), principals)
+        where = options.get("where") or None  # Flutter sends an empty text for no condition
+        query = queries.parse(transaction, call, "_Status", where, principals)
         lines = [
             (int(key), line["status"])
             for key, line in transaction.records(lines_kind(owner, kind))

@@ -88,7 +88,7 @@ class CallsTest(ServiceTestCase):
         token = self.fan["sessionToken"]
         counted = self.api("GET", "/subscribe/statuses/count", session=token, **own)
         self.assertEqual((counted["total"], counted["unread"]), (1, 1))
-        options = {**own, "where": "", "sinceId": "0", "maxId": "0", "limit": "100"}  # no condition is an empty text
+        options = {**own, "where": "", "sinceId": "0", "maxId": "0", "limit": "100"}  # of Flutter: no condition
         [status] = self.api("GET", "/subscribe/statuses", session=token, **options)["results"]
         self.assertEqual((status["text"], status["inboxType"], type(status["messageId"])), ("hello", "default", int))
         self.api("POST", "/subscribe/statuses/resetUnreadCount", session=token, status=200, **own)
