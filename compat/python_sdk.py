@@ -5,7 +5,6 @@ the Pythons of today: the few helpers that it uses are stood in for here. Prints
 the totals; exit code 0 when nothing failed but what needs push, messaging, SMS or captcha.
 """
 import importlib
-import json
 import os
 import re
 import subprocess
@@ -19,7 +18,7 @@ import unittest
 from contextlib import ExitStack
 from pathlib import Path
 
-from compat.server import serving
+from compat.server import serving, serving_functions
 
 MODULES = (
     "test_acl test_client test_geo_point test_op test_util test_object test_query test_relation test_role test_user "
@@ -139,39 +138,6 @@ def serve_pictures():
     connection.create_connection = connect_here
 
 
-class adding_engine:
-    """An engine with the one function that the suite calls over HTTP, `add`; gives its URL."""
-
-    def __enter__(self):
-        from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-        class Adding(BaseHTTPRequestHandler):
-            def answer(self, value):
-                data = json.dumps(value).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def do_GET(self):
-                self.answer({"result": ["add"]})
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self.answer({"result": body.get("a", 0) + body.get("b", 0)})
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Adding)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-
 def run_suite_module(path, name):
     """One module in this process, which has the keys in its environment; prints what failed and a line of totals."""
     sys.path.insert(0, str(Path(path).resolve()))
@@ -206,7 +172,7 @@ def main(path, names):
     totals, names_seen = [0, 0, 0], []
     with ExitStack() as stack:
         data = stack.enter_context(tempfile.TemporaryDirectory())
-        engine = stack.enter_context(adding_engine())
+        engine = stack.enter_context(serving_functions({"add": lambda body, _: body.get("a", 0) + body.get("b", 0)}))
         keys, _ = stack.enter_context(serving(root, data, "--engine", engine))
         create_classes(path, keys)
         environment = {

@@ -1,12 +1,15 @@
 """A storage server of its own for a suite: `with serving(root, data) as (keys, port)`."""
+import json
 import os
 import select
 import shlex
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 def free_port():
@@ -57,3 +60,41 @@ def run(root, data, *words):
 def open_users(root, data):
     """Let clients find users: the app of the JavaScript SDK is older than the rule that they do not."""
     run(root, data, "permissions", "_User", "--find", "everyone")
+
+
+class serving_functions:
+    """An engine of cloud functions alone: {name: function(parameters, session token or None)}. Gives its URL."""
+
+    def __init__(self, functions):
+        class Engine(BaseHTTPRequestHandler):
+            def answer(self, status, value):
+                data = json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_GET(self):
+                self.answer(200, {"result": list(functions)})
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "{}")
+                function = functions.get(self.path.rpartition("/")[2])
+                if function is None:
+                    self.answer(404, {"code": 1, "error": "There is no such function."})
+                else:
+                    self.answer(200, {"result": function(body, self.headers.get("X-LC-Session"))})
+
+            def log_message(self, *_):
+                pass
+
+        self.engine = Engine
+
+    def __enter__(self):
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.engine)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()

@@ -46,6 +46,8 @@ ROUTES: list[Route] = [
     ("POST", "/exportData", refuse("An export by the API (use `leanstorage export`)")),
     ("GET", "/exportData/<export_id>", refuse("An export by the API (use `leanstorage export`)")),
     ("GET", "/users/tap-support/identity", refuse("TapSupport")),
+    *_every("/friendshiprequests", "Friend requests", ("GET",)),
+    *_every("/friendshiprequests/<path:path>", "Friend requests", ("GET", "DELETE")),
     *_every("/users/friendshipRequests", "Friend requests", ("GET", "POST")),
     ("PUT", "/users/friendshipRequests/<request_id>/accept", refuse("Friend requests")),
     ("PUT", "/users/friendshipRequests/<request_id>/decline", refuse("Friend requests")),

@@ -59,7 +59,7 @@ def date(call: Call) -> Answer:
 
 
 def _of(function: Resource, class_name: str) -> Resource:
-    """The routes of /users, /roles and /files are those of their classes."""
+    """The routes of /users, /roles, /files and others are those of their classes."""
     return lambda call, **parameters: function(call, class_name, **parameters)
 
 
@@ -83,6 +83,12 @@ ROUTES: list[Route] = [
     ("DELETE", "/files/<object_id>", _of(delete_objects, "_File")),
     ("GET", "/files/<object_id>", _of(get_object, "_File")),
     ("PUT", "/files/<object_id>", _of(update_object, "_File")),
+    ("GET", "/followees", _of(find_objects, "_Followee")),
+    ("DELETE", "/followees/<object_id>", _of(delete_objects, "_Followee")),
+    ("GET", "/followees/<object_id>", _of(get_object, "_Followee")),
+    ("GET", "/followers", _of(find_objects, "_Follower")),
+    ("DELETE", "/followers/<object_id>", _of(delete_objects, "_Follower")),
+    ("GET", "/followers/<object_id>", _of(get_object, "_Follower")),
     ("GET", "/functions/<name>", functions.call_function),
     ("POST", "/functions/<name>", functions.call_function),
     ("POST", "/installations", _of(create_object, "_Installation")),

@@ -14,11 +14,11 @@ from typing import IO, NoReturn
 from urllib.parse import quote
 from wsgiref.types import WSGIEnvironment
 
-from leanstorage.resources import objects
+from leanstorage.resources import file_keys, objects
 from leanstorage.rules import acl, classes, rendering, write
 from leanstorage.rules.call import Answer, Call, counted_address, created, FILE_BYTES, limit_bytes, ok, Service
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.rules.passwords import TOKEN_ALPHABET, token_lookup
+from leanstorage.rules.passwords import token_lookup
 from leanstorage.store import Document, Json, Later, now, Row, Store, Transaction
 from leanstorage.rules.values import format_time
 from leanwsgi.messages import Response
@@ -27,17 +27,15 @@ from leanwsgi.messages import Response
 UPLOAD_MS = 60 * 60 * 1000
 UNCLAIMED_MS = 5 * 60 * 1000  # after this a client that brought its bytes will not call back any more
 DIRECT_KEPT_MS = 7 * 24 * UPLOAD_MS
-MAX_KEY = 255  # characters
 MAX_NAME = 1000
 CHUNK_BYTES = 1 << 16
 PAGE = 200  # uploads that are looked at together
 SEAL = 32  # characters of a token
 TOKEN = re.compile("[0-9a-f]{76}")
-CLIENT_KEY = re.compile(r"[0-9a-fA-F]{32,40}(\.[A-Za-z0-9]{1,10})?")  # as random as one of ours
-EXTENSION = re.compile(r"\.([A-Za-z0-9]{1,10})$")
 MIME_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*(; ?[a-zA-Z0-9-]+=[a-zA-Z0-9-]+)?")
 # Mini programs send local files by multipart only, which their SDK does for the provider `qiniu`; these put the bytes.
-MINI_PROGRAM = re.compile(r"LeanCloud-JS-SDK/[^ ]+ \((?!Browser|Node\.js|ReactNative)")
+MINI_PROGRAM = re.compile(r"LeanCloud-JS-SDK/([^ ]+) \((?!Browser|Node\.js|ReactNative)")
+NOT_TO_OUR_URL = re.compile(r"[12]\.|3\.[0-2]\.")  # versions that, for `qiniu`, send to a host of their own: `qcloud` has multipart too
 # What a browser may show in place; the rest is a download, because it could run as a page of this origin.
 SHOWN = re.compile(r"(image/(png|jpeg|gif|webp|bmp|avif)|audio/.*|video/.*|text/plain.*|application/(pdf|json))")
 STYLED = re.compile(r"(.+)[-!][A-Za-z0-9_.]{1,50}")  # `a.png-thumb` or `a.png!small`, names of styles at the old CDN
@@ -49,26 +47,18 @@ MOMENT = "private, max-age=120"  # of a redirect to a URL that is good for some 
 def create_token(call: Call) -> Answer:
     """POST /fileTokens: where and how to upload; nothing is visible before that is complete. Raises 1, 123, 403."""
     body = call.json_body()
-    name, mime_type, key = body.get("name"), body.get("mime_type"), body.get("key")
+    name, mime_type = body.get("name"), body.get("mime_type")
     meta = body.get("metaData") if isinstance(body.get("metaData"), dict) else {}
     if not isinstance(name, str) or len(name) > MAX_NAME:
         raise StorageError(Code.BAD_REQUEST, detail="A file needs a name.")
-    extension = EXTENSION.search(name)
     if not isinstance(mime_type, str) or not MIME_TYPE.fullmatch(mime_type):
         mime_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    if call.caller.is_master and key is not None:
-        _check_chosen_key(key)
-    elif not isinstance(key, str) or not CLIENT_KEY.fullmatch(key):  # older SDKs make the key, and some do not read ours
-        key = "".join(secrets.choice(TOKEN_ALPHABET) for _ in range(32))
-        if body.get("keep_file_name") and name:
-            key += "/" + name
-        elif extension:
-            key += extension.group(0).lower()
+    key = file_keys.new_key(body, name, call.caller.is_master)
     ms = now()
     token = _new_token(call.service, ms)
     lookup = token_lookup(call.service.token_secret, token)
-    is_multipart = MINI_PROGRAM.match(call.client) is not None
-    direct = None if is_multipart else call.service.blobs.direct_upload()
+    provider = _provider(call.client)
+    direct = call.service.blobs.direct_upload() if provider == "s3" else None
     upload: Document = {
         "id": objects.new_id(ms),
         "created": ms,
@@ -97,10 +87,18 @@ def create_token(call: Call) -> Answer:
         "key": key,
         "bucket": "leanstorage",
         "mime_type": mime_type,
-        "provider": "qiniu" if is_multipart else "s3",
+        "provider": provider,
         "upload_url": direct[1] if direct else f"{call.api_url}/1.1/uploads/{token}",
     }
     return created("_File", upload["id"], value)
+
+
+def _provider(client: str) -> str:
+    """The name by which an SDK knows how to send: by PUT for `s3`, by multipart for the others."""
+    mini_program = MINI_PROGRAM.match(client)
+    if not mini_program:
+        return "s3"
+    return "qcloud" if NOT_TO_OUR_URL.match(mini_program.group(1)) else "qiniu"
 
 
 def _new_token(service: Service, ms: int) -> str:
@@ -442,17 +440,6 @@ def _forget(transaction: Transaction, row: Row) -> str | None:
         return None
     transaction.delete_record("file", key)
     return key
-
-
-def _check_chosen_key(key: Json) -> None:
-    if (
-        not isinstance(key, str)
-        or not 0 < len(key) <= MAX_KEY
-        or key.startswith("/")
-        or any(part in ("", ".", "..") for part in key.split("/"))
-        or any(ord(char) < 32 or char in "\\\x7f" for char in key)
-    ):
-        raise StorageError(Code.BAD_FILE_KEY)
 
 
 def _limited(chunks: Iterable[bytes], limit: float) -> Iterator[bytes]:

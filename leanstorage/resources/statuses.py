@@ -89,7 +89,8 @@ def inbox(call: Call) -> Answer:
 
     def work(transaction: Transaction) -> Document:
         info, principals = _for_finding(transaction, call)
-        query = queries.parse(transaction, call, "_Status", options.get("where"), principals)
+        where = options.get("where") or None  # Flutter sends an empty text for no condition
+        query = queries.parse(transaction, call, "_Status", where, principals)
         parts = _parts(transaction, lines_kind(owner, kind), since, below, is_newest_first)
         is_counted, number, page = call.flag("count"), 0, []
         for number, one in enumerate(_matching(transaction, query, parts), 1):

@@ -47,8 +47,19 @@ global.wx = {
   },
 };
 
-const AV = require(`${process.argv[2]}/dist/av-weapp.js`);
+// WeChat gives a module these names of browsers, all undefined; some builds set them. There is no FormData either, which Node has.
+const NAMES = ["window", "self", "location", "navigator", "localStorage", "fetch", "XMLHttpRequest", "WebSocket", "FormData"];
+
+function load(path) {
+  const loaded = { exports: {} };
+  new Function("module", "exports", "require", ...NAMES, require("fs").readFileSync(path, "utf8"))(loaded, loaded.exports, require);
+  return loaded.exports;
+}
+
+const AV = load(require.resolve(`${process.argv[2]}/dist/av-weapp.js`));
+if (AV._config) AV._config.APIServerURL = SERVER_URL; // how the oldest learns it
 AV.init({ appId: APP_ID, appKey: APP_KEY, serverURL: SERVER_URL, serverURLs: SERVER_URL });
+if (AV.setServerURLs) AV.setServerURLs(SERVER_URL); // and 3.0, which does not understand the option
 
 const read = (url) => new Promise((resolve, reject) => {
   http.get(url, (answer) => {

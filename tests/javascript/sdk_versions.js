@@ -9,6 +9,7 @@ async function program(AV, name, { id, key, url }, hello, read) {
     "avoscloud-sdk": () => { AV.initialize(id, key); AV.serverURL = `${url}/`; },
     "storage-1.5.5": beforeInit,
     "storage-2.5.4": beforeInit,
+    "storage-3.0.4": () => { AV.init({ appId: id, appKey: key }); AV.setServerURLs(url); },
   };
   (starts[name] || (() => AV.init({ appId: id, appKey: key, serverURL: url, serverURLs: url })))();
 

@@ -167,6 +167,31 @@ class FilesTest(ServiceTestCase):
         self.assertTrue(all(path.parent == self.folder / "files" for path in (self.folder / "files").iterdir()))
         self.code(1, "POST", "/fileTokens", {"name": "a", "key": "folder/mine.txt"}, master=True)
 
+    def test_prefix_is_a_folder_before_the_key(self):
+        rows = (
+            ({"prefix": "gamesaves"}, r"gamesaves/[a-z0-9]{32}\.txt"),  # C#
+            ({"prefix": "/game saves/1/"}, r"game saves/1/[a-z0-9]{32}\.txt"),
+            ({"metaData": {"prefix": "gamesaves"}}, r"gamesaves/[a-z0-9]{32}\.txt"),  # Objective-C
+            ({"prefix": "p", "keep_file_name": True}, r"p/[a-z0-9]{32}/a\.txt"),
+            ({"prefix": "p", "key": "0123456789abcdef" * 2}, "p/" + "0123456789abcdef" * 2),
+            ({"prefix": "/"}, r"[a-z0-9]{32}\.txt"),
+            ({"prefix": 5}, r"[a-z0-9]{32}\.txt"),
+        )
+        for body, wanted in rows:
+            with self.subTest(body):
+                token = self.upload(**body)
+                self.assertRegex(token["key"], f"^{wanted}$")
+                self.assertEqual(self.raw("GET", unquote(token["url"].removeprefix("http://storage.example"))).body, DATA)
+        for prefix in ("..", "a/../b", "a//b", "a\nb", "a\\b", "x" * 250):
+            with self.subTest(prefix):
+                self.assertEqual(self.token(400, prefix=prefix)["code"], 1)
+        self.assertEqual(self.api("POST", "/fileTokens", {"name": "a", "key": "mine", "prefix": "p"}, 201, master=True)["key"], "p/mine")
+
+    def test_name_that_would_leave_its_folder_is_not_kept_in_the_key(self):
+        for name in ("../../a.txt", "a//b.txt", "a\\b.txt", "x" * 250 + ".txt", ""):
+            with self.subTest(name):
+                self.assertRegex(self.upload(name=name, keep_file_name=True)["key"], r"^[a-z0-9]{32}(\.txt)?$")
+
     def test_upload_needs_the_right_to_create_files(self):
         def permit(permissions):
             def work(transaction):

@@ -14,8 +14,10 @@ from tests.support import ROOT
 
 MODULES = os.environ.get("NODE_PATH", "")
 TODAY = "leancloud-storage"
-VERSIONS = ("avoscloud-sdk", "storage-1.5.5", "storage-2.5.4", "storage-3.15.0", "storage-4.0.0", TODAY)
-MINI_PROGRAMS = ("storage-3.15.0", "storage-4.0.0", TODAY)
+VERSIONS = (
+    "avoscloud-sdk", "storage-1.5.5", "storage-2.5.4", "storage-3.0.4", "storage-3.15.0", "storage-4.0.0", "storage-4.8.0", "storage-4.13.0", TODAY
+)
+MINI_PROGRAMS = tuple(name for name in VERSIONS if name not in ("avoscloud-sdk", "storage-1.5.5"))
 WANTED = {
     "saved": "string",
     "operations": [3, ["a", "b"], 0, 2],

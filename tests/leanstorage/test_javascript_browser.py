@@ -41,6 +41,12 @@ READ = """([url, Range]) => fetch(url, {headers: Range ? {Range} : {}})
     .then((answer) => answer.text().then((text) => [answer.status, text]))"""
 # As docs/reliability.md has it: sent on from one origin to another, a browser names none.
 RULE = {"AllowedOrigins": ["*"], "AllowedMethods": ["GET", "HEAD", "PUT"], "AllowedHeaders": ["*"]}
+# The theme's page around its script: what it counts, and the event by which it starts.
+NEXT_PAGE = """(posts) => {
+    document.body.innerHTML = posts.map((url) => `<a class="post-title-link"></a><span id="${encodeURI(url)}" class="leancloud_visitors"
+        data-flag-title="A post"><i class="leancloud-visitors-count"></i></span>`).join("");
+    document.dispatchEvent(new Event("page:loaded"));
+}"""
 browser = None  # one for the whole module
 
 
@@ -127,6 +133,29 @@ class BrowserTest(PageCase):
         [comment] = storage.request("GET", "/classes/Comment")[1]["results"]
         self.assertEqual((comment["nick"], comment["url"]), ("Annie", "/post"))
         self.assertEqual(storage.request("PUT", f"/classes/Comment/{comment['objectId']}", {"comment": "x"})[0], 403)
+
+    @unittest.skipUnless(has("hexo-theme-next"), "NODE_PATH has no hexo-theme-next")
+    def test_visits_of_next(self):
+        storage, origin = self.start(), self.origin()
+        storage.request("POST", "/classes/Counter", {"title": "Old", "url": "/old/", "time": 41})
+        keys = {"enable": True, "app_id": storage.keys["id"], "app_key": storage.keys["key"], "server_url": storage.url, "security": False}
+
+        def shown(posts, is_post=True):
+            """What a page shows beside each of its posts."""
+            page = self.open(origin)
+            config = {"hostname": "127.0.0.1", "page": {"isPost": is_post}, "leancloud_visitors": keys}
+            page.evaluate("(config) => { window.CONFIG = config; }", config)
+            page.add_script_tag(path=os.path.join(MODULES, "hexo-theme-next/source/js/third-party/statistics/lean-analytics.js"))
+            with page.expect_response(lambda answer: is_post == (answer.request.method in ("POST", "PUT"))):
+                page.evaluate(NEXT_PAGE, posts)
+            counts = "[...document.querySelectorAll('.leancloud-visitors-count')].map((one) => one.innerText)"
+            page.wait_for_function(f"{counts}.every(Boolean)")
+            return page.evaluate(counts)
+
+        self.assertEqual(shown(["/old/"]), ["42"])
+        self.assertEqual(shown(["/你好 %/"]), ["1"])
+        self.assertEqual(shown(["/你好 %/"]), ["2"])
+        self.assertEqual(shown(["/old/", "/你好 %/", "/unread/"], is_post=False), ["42", "2", "0"])
 
 
 @unittest.skipUnless(SEAWEED, "SEAWEEDFS names no weed: the real object storage is not tested")

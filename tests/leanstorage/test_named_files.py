@@ -122,6 +122,9 @@ class MultipartTest(FileCase):
     def test_provider_is_one_that_the_client_can_use(self):
         rows = (
             ("LeanCloud-JS-SDK/4.15.2 (Weapp)", "qiniu"),
+            ("LeanCloud-JS-SDK/2.5.4 (Weapp)", "qcloud"),
+            ("LeanCloud-JS-SDK/3.2.0 (Weapp)", "qcloud"),
+            ("LeanCloud-JS-SDK/3.3.0 (Weapp)", "qiniu"),
             ("LeanCloud-JS-SDK/3.15.0 (Weapp; LeanCloud-Realtime/5)", "qiniu"),
             ("LeanCloud-JS-SDK/4.15.2 (Another mini program/1.0)", "qiniu"),
             ("LeanCloud-JS-SDK/4.15.2 (Browser)", "s3"),

@@ -14,7 +14,7 @@ from tests.leanstorage.storage_support import StorageTestCase
 from tests.support import ROOT, clean_environment
 
 SDKS = os.environ.get("PYTHON_SDKS", "")
-VERSIONS = ("1.13.0", "2.8.1")
+VERSIONS = ("1.8.0", "1.13.0", "2.1.14", "2.8.1")
 WANTED = {
     "operations": [3, ["a"], 2, 7],
     "found": [6, 5],

@@ -9,6 +9,7 @@ import struct
 import tempfile
 import time
 import unittest
+from contextlib import contextmanager
 
 from tests.leanstorage.storage_support import Storage
 from tests.support import ROOT, free_port, running
@@ -24,6 +25,15 @@ def one_time_code(secret):
     return f"{(struct.unpack('>I', digest[start : start + 4])[0] & 0x7FFFFFFF) % 1_000_000:06d}"
 
 
+@contextmanager
+def serving(folder, **place):
+    """A Waline of its own; gives its port."""
+    port = free_port()
+    place |= {"PORT": port, "NODE_PATH": MODULES, "IPQPS": "-100", "DISABLE_REGION": "true"}
+    with running(["node", str(ROOT / "tests" / "javascript" / "waline.js")], "up", folder=folder, **place):
+        yield port
+
+
 @unittest.skipUnless(shutil.which("node"), "Node is not installed")
 @unittest.skipUnless(os.path.isdir(os.path.join(MODULES, "@waline")), "WALINE names no folder with Waline")
 class WalineTest(unittest.TestCase):
@@ -35,11 +45,8 @@ class WalineTest(unittest.TestCase):
         cls.addClassCleanup(shutil.rmtree, folder)
         storage = Storage(folder)
         cls.addClassCleanup(storage.stop)
-        cls.port = free_port()
         place = {"LEAN_ID": storage.keys["id"], "LEAN_KEY": storage.keys["key"], "LEAN_SERVER": storage.url}
-        place |= {"LEAN_MASTER_KEY": storage.keys["master_key"], "PORT": cls.port, "NODE_PATH": MODULES}
-        program = ["node", str(ROOT / "tests" / "javascript" / "waline.js")]
-        cls.enterClassContext(running(program, "up", folder=folder, IPQPS="0", DISABLE_REGION="true", **place))
+        cls.port = cls.enterClassContext(serving(folder, LEAN_MASTER_KEY=storage.keys["master_key"], **place))
         cls.administrator = cls.sign_up("ann@example.com")  # because it is the first
 
     @classmethod
