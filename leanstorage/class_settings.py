@@ -54,6 +54,8 @@ def add_commands(
         ("no-default", "KEY", "take that away"),
         ("required", "KEY", "refuse objects without it"),
         ("optional", "KEY", "take that away"),
+        ("hide", "KEY", "show it to nobody without the master key, who may not query by it either"),
+        ("show", "KEY", "take that away"),
     ):
         command.add_argument(f"--{name}", action="append", default=[], metavar=taken, help=text)
 
@@ -88,12 +90,14 @@ def change(transaction: Transaction, options: argparse.Namespace) -> Document:
         settings.setdefault(_known(columns, key), {})["default"] = _default(columns[key], key, value)
     for key in options.required:
         settings.setdefault(_known(columns, key), {})["required"] = True
-    for name, given in (("default", options.no_default), ("required", options.optional)):
+    for key in options.hide:
+        settings.setdefault(_there(columns, key), {})["hidden"] = True
+    for name, given in (("default", options.no_default), ("required", options.optional), ("hidden", options.show)):
         for key in given:
-            settings.get(_known(columns, key), {}).pop(name, None)
+            settings.get(_there(columns, key), {}).pop(name, None)
     info["options"] = {key: kept for key, kept in settings.items() if kept}
     info.pop("is_new", None)
-    if options.add or options.default or options.required or options.no_default or options.optional:
+    if any(getattr(options, name) for name in ("add", "default", "no_default", "required", "optional", "hide", "show")):
         transaction.save_class(options.class_name, info)
     return info
 
@@ -107,6 +111,12 @@ def _added(text: str) -> tuple[str, Document]:
     if kind in ("Pointer", "Relation"):
         return key, {"type": kind, "className": values.check_class_name(target)}
     raise ValueError(f"a column is KEY=TYPE, TYPE one of {', '.join(TYPES)}, Pointer:CLASS and Relation:CLASS")
+
+
+def _there(columns: Document, key: str) -> str:
+    if key not in columns:
+        raise ValueError(f"there is no column {key} of this class's own")
+    return key
 
 
 def _known(columns: Document, key: str) -> str:
@@ -128,4 +138,5 @@ def _default(column: Document, key: str, text: str) -> object:
 def _shown(column: Document, options: Document) -> str:
     target = f":{column['className']}" if "className" in column else ""
     default = f", default {json.dumps(options['default'], ensure_ascii=False)}" if "default" in options else ""
-    return f"{column['type']}{target}{', required' if options.get('required') else ''}{default}"
+    flags = "".join(f", {name}" for name in ("required", "hidden") if options.get(name))
+    return f"{column['type']}{target}{flags}{default}"

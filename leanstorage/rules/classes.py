@@ -1,7 +1,7 @@
 """Classes: their columns, whose types the first values fix, and what their permissions allow.
 
 The info of a class is `{"columns": {key: {"type", "className"?}}, "permissions": {action: rule}, "default_acl": ...,
-"indexes"?: [[key, ...], ...], "options"?: {key: {"default"?, "required"?: true}}}`.
+"indexes"?: [[key, ...], ...], "options"?: {key: {"default"?, "required"?: true, "hidden"?: true}}}`.
 A rule is absent (everybody), or `{"users": bool, "names": [...]}`: any logged-in user, or these ids and "role:NAME"s.
 Protocol sections 1.5 and 3.3.
 """

@@ -424,18 +424,34 @@ def load_schema(transaction: Transaction, schemas: dict[str, Columns], settings:
             info["permissions"] = permissions
         if info["default_acl"] is None and isinstance(rights, dict):
             info["default_acl"] = acl.normalise(rights)
-        options = settings.get("options")
-        if not info.get("options") and isinstance(options, dict):
-            info["options"] = {key: one for key, one in options.items() if _is_option(info["columns"].get(key), one)}
+        if not info.get("options"):
+            given = settings.get("options", described)  # ours has them apart, the console's with the columns
+            info["options"] = _options(info["columns"], given if isinstance(given, dict) else {})
         info.pop("is_new", None)
         transaction.save_class(class_name, info)
 
 
-def _is_option(column: Document | None, value: Json) -> bool:
-    """Whether this is the default of a column and whether it is required, as our own exports have them."""
-    if not isinstance(value, dict) or not value.keys() <= {"default", "required"} or value.get("required", True) is not True:
-        return False
-    return column is not None and ("default" not in value or type_of(values.normalise(value["default"])) == column)
+def _options(columns: Document, given: Document) -> Document:
+    """{key: {"default"?, "required"?, "hidden"?}} of what a schema file says of the columns that there are."""
+    found: Document = {}
+    for key in columns.keys() & given.keys():
+        one = given[key] if isinstance(given[key], dict) else {}
+        kept: Document = {name: True for name in ("required", "hidden") if one.get(name) is True}
+        if columns[key]["type"] == "Relation":
+            kept.pop("required", None)
+        elif one.get("default") is not None:
+            kept |= _default(columns[key], one["default"])
+        if kept:
+            found[key] = kept
+    return found
+
+
+def _default(column: Document, value: Json) -> Document:
+    try:
+        value = values.normalise(value)
+    except StorageError:
+        return {}
+    return {"default": value} if type_of(value) == column else {}
 
 
 def are_permissions(value: Json) -> bool:

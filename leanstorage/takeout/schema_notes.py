@@ -16,7 +16,11 @@ def tell(report: Report, schemas: dict[str, Columns], settings: Document) -> Non
     for class_name, columns in schemas.items():
         counting = [key for key, column in columns.items() if column.get("auto_increment") is True]
         unique, plain = _mongo_indexes(settings.get("indexes"))
+        unseen = [key for key, column in columns.items() if column.get("hidden") is True]
+        rights = [key for key, column in columns.items() if column["type"] == "ACL" and column.get("default") is not None]
         for text, names in (
+            ("columns that clients are not shown, as on LeanCloud", unseen),
+            ("default ACLs that were not taken, see `permissions --default-acl`", rights),
             ("auto_increment columns, which get no number here", counting),
             ("unique indexes that were not made, see `index --unique`", unique),
             ("indexes that were not made, see `index`", plain),
