@@ -209,9 +209,7 @@ def _row(
     elif job.class_name == "_Role":
         extra = _role(document)
     elif job.class_name == "_File":
-        extra = _file(object_id, document)
-        if not job.is_live and not document.get("key") and not document.get("url"):
-            prepared.note(index, "files without key and url: nothing tells where their bytes are")
+        extra = _file(object_id, document, partial(prepared.note, index))
     types = prepared.types
     body: Document = {}
     found: list[Column] = []
@@ -351,9 +349,11 @@ def _role(document: Document) -> Extra:
     return {"unique": unique_names("_Role", document), "records": []}
 
 
-def _file(file_id: str, document: Document) -> Extra | None:
+def _file(file_id: str, document: Document, note: Callable[[str], None]) -> Extra | None:
     """Two files may share one key, which LeanCloud allowed: its bytes are served either way."""
     key = document.get("key")
+    if not key and not document.get("url"):
+        note("files without key and url: nothing tells where their bytes are")
     if key is None:
         return None
     if not isinstance(key, str) or not key:
