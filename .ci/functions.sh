@@ -70,7 +70,7 @@ run_with() {
 # PostgreSQL and through pgbouncer, where they can be had.
 run_on_postgresql() {
     # Programs from registries need not run again: they have databases of their own.
-    local tree="$work/old" url running once=(-u NODE_PATH -u NODE_ENGINES -u JAVA_SDK -u WALINE) storage=(-m unittest discover -s tests/leanstorage -t .)
+    local tree="$work/old" url running once=(-u NODE_PATH -u NODE_ENGINES -u JAVA_SDK -u WALINE -u TWIKOO) storage=(-m unittest discover -s tests/leanstorage -t .)
     # Inline, those whose calls the server's loop can make: the others would do again what they did before.
     local inline
     read -r -a inline <<<"-m unittest $(grep -l service_support tests/leanstorage/test_*.py | sed 's/\.py$//; s#/#.#g' | tr '\n' ' ')"

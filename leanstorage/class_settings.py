@@ -56,6 +56,8 @@ def add_commands(
         ("optional", "KEY", "take that away"),
         ("auto-increment", "KEY", "give new objects the next number there"),
         ("no-auto-increment", "KEY", "take that away"),
+        ("hide", "KEY", "show it to nobody without the master key, who may not query by it either"),
+        ("show", "KEY", "take that away"),
     ):
         command.add_argument(f"--{name}", action="append", default=[], metavar=taken, help=text)
 
@@ -96,14 +98,19 @@ def change(transaction: Transaction, options: argparse.Namespace) -> Document:
         if not settings.setdefault(key, {}).get("auto_increment"):
             settings[key]["auto_increment"] = True
             numbering.start(transaction, options.class_name, key)
+    for key in options.hide:
+        settings.setdefault(_there(columns, key), {})["hidden"] = True
     for name, given in (
-        ("default", options.no_default), ("required", options.optional), ("auto_increment", options.no_auto_increment)
+        ("default", options.no_default),
+        ("required", options.optional),
+        ("auto_increment", options.no_auto_increment),
+        ("hidden", options.show),
     ):
         for key in given:
-            settings.get(_known(columns, key), {}).pop(name, None)
+            settings.get(_there(columns, key), {}).pop(name, None)
     info["options"] = {key: kept for key, kept in settings.items() if kept}
     info.pop("is_new", None)
-    changing = "add default no_default required optional auto_increment no_auto_increment".split()
+    changing = "add default no_default required optional auto_increment no_auto_increment hide show".split()
     if any(getattr(options, name) for name in changing):
         transaction.save_class(options.class_name, info)
     return info
@@ -118,6 +125,12 @@ def _added(text: str) -> tuple[str, Document]:
     if kind in ("Pointer", "Relation"):
         return key, {"type": kind, "className": values.check_class_name(target)}
     raise ValueError(f"a column is KEY=TYPE, TYPE one of {', '.join(TYPES)}, Pointer:CLASS and Relation:CLASS")
+
+
+def _there(columns: Document, key: str) -> str:
+    if key not in columns:
+        raise ValueError(f"there is no column {key} of this class's own")
+    return key
 
 
 def _known(columns: Document, key: str) -> str:
@@ -139,5 +152,5 @@ def _default(column: Document, key: str, text: str) -> object:
 def _shown(column: Document, options: Document) -> str:
     target = f":{column['className']}" if "className" in column else ""
     default = f", default {json.dumps(options['default'], ensure_ascii=False)}" if "default" in options else ""
-    words = "".join(f", {name.replace('_', '-')}" for name in ("required", "auto_increment") if options.get(name))
+    words = "".join(f", {name.replace('_', '-')}" for name in ("required", "auto_increment", "hidden") if options.get(name))
     return f"{column['type']}{target}{words}{default}"

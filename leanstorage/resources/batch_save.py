@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from leanstorage.resources import doers, files, installations, mail, objects, roles, users
 from leanstorage.resources.batch import MAX_REQUESTS
-from leanstorage.rules import operations, values, write
+from leanstorage.rules import classes, hidden, operations, values, write
 from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, limit_traffic, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.rendering import copied
@@ -228,7 +228,8 @@ def _answered(call: Call, save: Save, done: Stored) -> Document:
         if not save.is_new and not objects.may_see(transaction, call, save.class_name, row):
             return value
         if not save.is_shown:
-            return value | {key: copied(row.body[key]) for key in _operated(save) if key in row.body}
+            unseen = hidden.columns_for(call, classes.existing(transaction, save.class_name))
+            return value | {key: copied(row.body[key]) for key in _operated(save) if key in row.body and key not in unseen}
         whole: Document = objects.whole(transaction, call, save.class_name, row.id)
         return whole if done.token is None else {**whole, "sessionToken": done.token}
 

@@ -3,7 +3,6 @@ from dataclasses import replace
 
 from leanstorage.resources import queries
 from leanstorage.rules import classes, cql, rendering
-from leanstorage.rules.where import with_limits
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Document, Transaction
@@ -24,8 +23,7 @@ def run(call: Call) -> Answer:
         info = classes.existing(transaction, class_name)
         principals = call.principals(transaction)
         classes.check_permission(info, "find", principals)
-        query = queries.parse(transaction, call, class_name, statement.where, principals)
-        query = with_limits(query, statement.options, call.caller.is_master)
+        query = queries.listing(transaction, call, class_name, {**statement.options, "where": statement.where}, principals)
         rows = transaction.find(query) if query.limit and statement.is_listed else []
         view = rendering.View(statement.options.get("include", ""), statement.options.get("keys", ""))
         results = rendering.render(transaction, call, class_name, info, rows, principals, view)

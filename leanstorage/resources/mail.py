@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from leanwsgi.leancloud_wire import VERIFIED_PREFIX
 from leanstorage.engine import hooks
 from leanstorage.resources import mail_texts, third_parties, users
-from leanstorage.rules import attempts, rendering
+from leanstorage.rules import attempts, classes, rendering
 from leanstorage.rules.call import LOOPBACK_HOSTS, Answer, Call, limit_mails, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.passwords import token_lookup
@@ -78,7 +78,7 @@ def verify_email(call: Call, token: str) -> Answer:
         row.updated = max(now(), row.updated + 1)
         transaction.update("_User", row)
         own = replace(call.to_engine, caller=replace(call.caller, user_id=row.id))
-        shown: Document = rendering.copied(rendering.document(own, "_User", row))
+        shown: Document = rendering.copied(rendering.document(own, "_User", row, rendering.shape_for(own, classes.existing(transaction, "_User"))))
         return shown
 
     user = call.service.store.write(work)

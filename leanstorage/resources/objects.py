@@ -197,9 +197,9 @@ def update(call: Call, class_name: str, object_id: str, rules: Rules = PLAIN) ->
         def work(transaction: Transaction) -> Document:
             if not may_see(transaction, call, class_name, row):
                 return {}
-            stubs = classes.relations(classes.existing(transaction, class_name))
-            whole = rendering.document(call, class_name, row, stubs)
-            parts: Document = rendering.copied({key: whole[key] for key in (*written, *stubs) if key in whole})
+            shape = rendering.shape_for(call, classes.existing(transaction, class_name))
+            whole = rendering.document(call, class_name, row, shape)
+            parts: Document = rendering.copied({key: whole[key] for key in (*written, *shape.stubs) if key in whole})
             rendering.expand_files(transaction, call, parts, call.principals(transaction))
             return parts
 
@@ -360,9 +360,10 @@ def hook_user(transaction: Transaction, call: Call) -> Document | None:
     row = transaction.get("_User", call.caller.user_id)
     if row is None:
         return None
-    info = classes.existing(transaction, "_User")
-    user: Document = rendering.copied(rendering.document(call, "_User", row, classes.relations(info)))
-    rendering.expand_files(transaction, call.to_engine, user, None)
+    told = call.to_engine
+    shape = rendering.shape_for(told, classes.existing(transaction, "_User"))
+    user: Document = rendering.copied(rendering.document(told, "_User", row, shape))
+    rendering.expand_files(transaction, told, user, None)
     return user | {"sessionToken": call.caller.token}
 
 

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from operator import is_
 from wsgiref.handlers import format_date_time
-from leanstorage.rules import acl, classes, index_advice, passwords, rendering, values
+from leanstorage.rules import acl, classes, hidden, index_advice, passwords, rendering, values
 from leanstorage.rules.where import bad, parse_json, parse_listing, parse_where
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
@@ -42,7 +42,7 @@ def find(call: Call, class_name: str, action: str = "find") -> Answer:
             if not isinstance(redirect, str):
                 raise bad("redirectClassNameForKey must be a key")
             column = (info or {"columns": {}})["columns"].get(redirect)
-            if column is None or "className" not in column:
+            if column is None or "className" not in column or redirect in hidden.columns_for(call, info or {}):
                 return {"results": []}, None
             name = column["className"]
             extra = {"className": name}
@@ -169,6 +169,7 @@ def _within_rights(
         info = classes.load(transaction, name)
         if info is not None:
             classes.check_permission(info, "find", principals)
+    hidden.check_query(transaction, query)
     where = _without_hidden_owners(transaction, query.where, principals)
     return query if where is query.where else replace(query, where=where)
 

@@ -8,7 +8,7 @@ from leanwsgi.leancloud_wire import VERIFIED_PREFIX
 from leanstorage.engine import hooks
 from leanstorage.resources import login as logins
 from leanstorage.resources import mail, names, objects, sms_codes, users
-from leanstorage.rules import passwords, phones, rendering, write
+from leanstorage.rules import classes, passwords, phones, rendering, write
 from leanstorage.rules.call import Answer, Call, created, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.values import format_time
@@ -78,7 +78,7 @@ def verify_phone(call: Call, code: str) -> Answer:
         row = _receiver(transaction, record)
         _mark_verified(transaction, row)
         own = replace(call.to_engine, caller=replace(call.caller, user_id=row.id))
-        return row, rendering.copied(rendering.document(own, "_User", row))
+        return row, rendering.copied(rendering.document(own, "_User", row, rendering.shape_for(own, classes.existing(transaction, "_User"))))
 
     row, user = call.service.store.write(work)
     hooks.user_hook(call, f"{VERIFIED_PREFIX}sms", "/1.1/functions/onVerified/sms", {"object": user}, Code.HOOK_REFUSED)

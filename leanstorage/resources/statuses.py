@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from leanstorage.resources import objects, queries
-from leanstorage.rules import acl, classes, rendering, write
+from leanstorage.rules import acl, classes, hidden, rendering, write
 from leanstorage.rules.where import bad, conjunction, parse_json, parse_limit, parse_skip, with_limits
 from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, created, ok
 from leanstorage.rules.errors import Code, StorageError
@@ -209,10 +209,13 @@ def _receivers(transaction: Transaction, call: Call, class_name: str, where: Jso
     info = classes.load(transaction, class_name)
     if info is not None and not _is_of_own_followers(call, class_name, where):
         classes.check_permission(info, "get" if _names_its_users(class_name, where) else "find", principals)
+    pointing = str(key).split(",")[0]
+    if info is not None and not call.caller.is_master:
+        hidden.check_key(info, pointing)  # its values would be read from the receivers
     rows = transaction.find(with_limits(query, {"limit": MAX_RECEIVERS}))
     if class_name == "_User":
         return [row.id for row in rows if acl.allows(row.acl, "read", principals)]
-    values = [row.body.get(str(key).split(",")[0]) for row in rows]
+    values = [row.body.get(pointing) for row in rows]
     pointers = [value for value in values if isinstance(value, dict) and value.get("__type") == "Pointer"]
     return list(dict.fromkeys(value["objectId"] for value in pointers if value["className"] == "_User"))
 

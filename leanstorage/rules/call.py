@@ -214,14 +214,15 @@ class Call:
     own_url: str = ""  # like `api_url`, but of nothing that the caller says
     client: str = ""  # what the SDK says that it is, in X-LC-UA
     request_id: str = ""  # in logs, in the answer, and to the engine
+    is_for_engine: bool = False  # what is read is sent to the app's engine, and not to the caller
 
     def with_body(self, body: Json, **changes: Any) -> "Call":
         return replace(self, body=body, **changes)
 
     @property
     def to_engine(self) -> "Call":
-        """The call as the app's engine sees it: with URLs that are ours, whatever Host its caller claims."""
-        return replace(self, api_url=self.own_url)
+        """The call as the app's engine sees it: with URLs that are ours, whatever Host its caller claims, and all columns."""
+        return replace(self, api_url=self.own_url, is_for_engine=True)
 
     @property
     def skipped_hooks(self) -> set[str]:

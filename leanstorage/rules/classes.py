@@ -2,7 +2,7 @@
 
 The info of a class is `{"columns": {key: {"type", "className"?}}, "permissions": {action: rule}, "default_acl": ...,
 "indexes"?: [[key, ...], ...], "options"?: {key: {"default"?, "required"?: true,
-"auto_increment"?: true}}}`.
+"auto_increment"?: true, "hidden"?: true}}}`.
 A rule is absent (everybody), or `{"users": bool, "names": [...]}`: any logged-in user, or these ids and "role:NAME"s.
 Protocol sections 1.5 and 3.3.
 """

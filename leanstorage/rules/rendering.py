@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from leanstorage.rules import acl, classes
+from leanstorage.rules import acl, classes, hidden
 from leanstorage.rules.where import bad, is_private, parse_names, parse_path
 from leanstorage.rules.call import Call
 from leanstorage.store import (
@@ -58,6 +58,14 @@ class View:
 WHOLE = View()
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What the objects of a class look like to one caller, beside what each of them holds."""
+
+    stubs: dict[str, Document]  # of relations
+    hidden: frozenset[str]  # columns
+
+
 class Room:
     """How much one answer may still grow by what is put in the places of pointers and files.
 
@@ -93,7 +101,7 @@ def rendered(
 ) -> list[Json] | list[str]:
     """The rows as `render` has them, or, where they are shown as they are stored, as JSON texts: half the time."""
     is_plain = not view.include and not view.keys and class_name not in ("_User", "_File")
-    if not is_plain or _may_hold_files(rows):
+    if not is_plain or hidden.columns_for(call, info) or _may_hold_files(rows):
         return render(transaction, call, class_name, info, rows, principals, view)
     stubs = classes.relations(info)
     extra = "," + canonical_text(stubs)[1:-1] if stubs else ""
@@ -134,8 +142,8 @@ def render(
 ) -> list[Document]:
     """The rows of one class as a list of JSON objects, read with the caller's rights. Raises 102."""
     decode_bodies(rows)
-    stubs = classes.relations(info)
-    results = [document(call, class_name, row, stubs, view.with_acl) for row in rows]
+    shape = shape_for(call, info)
+    results = [document(call, class_name, row, shape, view.with_acl) for row in rows]
     include_paths, room = _paths(view.include), Room(call)
     for path in sorted(include_paths, key=len):
         _expand(transaction, call, results, path, principals, room)
@@ -152,10 +160,13 @@ def render(
     return results
 
 
-def document(
-    call: Call, class_name: str, row: Row, stubs: dict[str, Document] | None = None, with_acl: bool = False
-) -> Document:
-    """One row as JSON, without what only its owner may see."""
+def shape_for(call: Call, info: Document) -> Shape:
+    """What `document` has to know of a class, for whoever made this call."""
+    return Shape(classes.relations(info), hidden.columns_for(call, info))
+
+
+def document(call: Call, class_name: str, row: Row, shape: Shape, with_acl: bool = False) -> Document:
+    """One row as JSON, without what only its owner or only the master may see."""
     result = dict(row.body)
     if class_name == "_User":
         for key in filter(is_private, row.body):
@@ -166,8 +177,10 @@ def document(
             result.setdefault(key, False)
     elif class_name == "_File" and result.get("key"):
         result["url"] = file_url(call, result["key"])
-    if stubs:
-        result.update(stubs)
+    if shape.stubs:
+        result.update(shape.stubs)
+    for key in shape.hidden:
+        result.pop(key, None)
     result["objectId"] = row.id
     result["createdAt"] = format_time(row.created)
     result["updatedAt"] = format_time(row.updated)
@@ -195,13 +208,14 @@ def expand_files(
         return
     room = room or Room(call)
     room.take(sum(map(len, found.values())), 0)
-    is_open = classes.may(classes.existing(transaction, "_File"), "get", principals)
+    info = classes.existing(transaction, "_File")
+    is_open, shape = classes.may(info, "get", principals), shape_for(call, info)
     rows = transaction.get_many("_File", list(found), is_bounded=True) if is_open else {}
     for file_id, references in found.items():
         full: Document = {"name": "", "url": "", "objectId": file_id}
         if file_id in rows and acl.allows(rows[file_id].acl, "read", principals):
             room.take(0, len(references) * len(rows[file_id].text or ""))
-            full = document(call, "_File", rows[file_id])
+            full = document(call, "_File", rows[file_id], shape)
         for reference in references:
             reference.update(full, id=file_id)
 
@@ -262,13 +276,13 @@ def _expand(
         info = classes.load(transaction, class_name)
         if info is None or not classes.may(info, "get", principals):
             continue
-        stubs = classes.relations(info)
+        shape = shape_for(call, info)
         rows = transaction.get_many(class_name, [value["objectId"] for value in group], is_bounded=True)
         for value in group:
             row = rows.get(value["objectId"])
             if row is not None and acl.allows(row.acl, "read", principals):
-                room.take(0, len(row.text or "") + len(stubs) * STUB_SIZE)
-                value.update(copied(document(call, class_name, row, stubs)))
+                room.take(0, len(row.text or "") + len(shape.stubs) * STUB_SIZE)
+                value.update(copied(document(call, class_name, row, shape)))
 
 
 def _objects(value: Json) -> list[Document]:

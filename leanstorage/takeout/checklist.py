@@ -10,7 +10,7 @@ OWN = (
     ("class permissions", "for each class: {program} permissions CLASS --create users --delete nobody"),
     ("default ACLs of classes", "{program} permissions CLASS --default-acl everyone=r,owner=rw"),
     ("default values and required columns", "{program} columns CLASS --default KEY=JSON --required KEY"),
-    ("columns that clients do not see", "here all see them: drop their values, or keep them in a class of their own"),
+    ("columns that clients do not see", "{program} columns CLASS --hide KEY"),
     ("indexes", "{program} index CLASS KEY, where queries are slow"),
     ("unique indexes", "{program} index CLASS KEY --unique"),
     ("only verified users may log in", "{program} serve --verify-emails --login-needs-verified-email"),

@@ -16,8 +16,8 @@ from leanwsgi import messages
 from leanstorage.rules import acl, passwords, phones, values
 from leanstorage.rules.write import MAX_OBJECT_BYTES
 from leanstorage.rules.errors import StorageError
-from leanstorage.store import Document, Rights, canonical_text, now
-from leanstorage.takeout import inboxes, repair, rewrites
+from leanstorage.store import Document, Json, Rights, canonical_text, now
+from leanstorage.takeout import inboxes, mongo_json, repair, rewrites
 from leanstorage.takeout.raw_rows import Batch
 from leanstorage.takeout.repair import Moved
 from leanstorage.takeout.rewrites import Rewrites
@@ -27,12 +27,20 @@ from leanstorage.resources.names import UNIQUE
 
 PRIVATE_KEYS = ("password", "salt", "bcryptPassword", "scryptPassword", "sessionToken")
 SCRYPT_TEXT = re.compile(r"([0-9a-f]{32})\$([0-9a-f]{128})")
+LEANCLOUD_HASH = re.compile(r"[A-Za-z0-9+/]{86}==")
 MAX_TOKEN = 200  # characters, as many as a session may have
 _UNIQUE: dict[str, Collection[str]] = {"_User": UNIQUE, "_Role": ("name",)}
 _SKIPPED = frozenset(["objectId", "createdAt", "updatedAt", "ACL", "className", "__type"])
 _SIMPLE: dict[type, str] = {str: "String", bool: "Boolean", int: "Number", float: "Number", list: "Array"}
 
 
+_SECRETS = frozenset(["password", "salt", "sessionToken"])
+# What answers of servers have in them: (all of these keys, and none but those).
+_ANSWERS = (
+    (frozenset(["code", "error"]), frozenset(["code", "error", "rawMessage"])),
+    (frozenset(["errno", "errmsg"]), frozenset(["errno", "errmsg", "data"])),
+    (frozenset(["results"]), frozenset(["results", "count", "cursor", "className"])),
+)
 NOT_JSON = "not valid JSON"  # as a refused row's reason
 
 
@@ -128,9 +136,37 @@ def _decoded(job: Job, data: bytes, prepared: Prepared, index: int) -> Document:
         if found is None:
             raise
         document = found
+    if job.kind == "rows" and not job.is_live:
+        document = _as_row(job, document)
     if job.is_repairing and job.kind == "rows":
         prepared.moved += [(index, one) for one in repair.heal(document)]
     return document
+
+
+def _as_row(job: Job, document: Document) -> Document:
+    """A document with an objectId if it brings one; raise Refused for what is no row at all, or of another class than it says."""
+    if mongo_json.is_row(document):
+        document = mongo_json.plain(document)
+    keys = document.keys()
+    if job.class_name != "_User" and keys >= _SECRETS:
+        raise Refused("the secrets of a user in a class that clients can read: these rows are of the class _User")
+    if "objectId" in keys:
+        return document
+    if not document:
+        raise Refused("an empty object")
+    if any(needed <= keys <= known for needed, known in _ANSWERS):
+        raise Refused("what a server answered, and no row")
+    if any(map(_holds_rows, [document, *document.values()])):
+        raise Refused("rows within an object that is none: take them out, into an array of their own")
+    return document
+
+
+def _holds_rows(value: Json) -> bool:
+    """Whether a value is rows by number or by name, or an answer with some."""
+    if isinstance(value, dict):
+        inner = next((value[key] for key in ("results", "data") if isinstance(value.get(key), list)), None)
+        value = list(value.values()) if inner is None else inner
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "objectId" in one and "createdAt" in one for one in value)
 
 
 def decode(data: bytes, encoding: str) -> Document:
@@ -142,7 +178,7 @@ def decode(data: bytes, encoding: str) -> Document:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise Refused("not UTF-8: if all of the file is GBK, convert it with iconv") from None
+        raise Refused("not UTF-8: if all of the file is in another encoding, such as GBK or Big5, convert it with iconv") from None
     try:
         document = messages.parse_json(text)
     except messages.HTTPError as error:
@@ -173,7 +209,7 @@ def _row(
     elif job.class_name == "_Role":
         extra = _role(document)
     elif job.class_name == "_File":
-        extra = _file(object_id, document)
+        extra = _file(object_id, document, partial(prepared.note, index))
     types = prepared.types
     body: Document = {}
     found: list[Column] = []
@@ -278,8 +314,12 @@ def _user(
     password = _password(private)
     if password:
         credential["password"] = {**password, "is_imported": True}
+        if password["scheme"] == "leancloud" and not LEANCLOUD_HASH.fullmatch(password["hash"]):
+            note("users whose password is not a hash of LeanCloud's: they have to reset it")
     elif not job.is_live and not (isinstance(auth_data, dict) and any(auth_data.values())):
         note("users without a password hash: they have to reset their password")
+    if not job.is_live and not document.get("username"):
+        note("users without a username")
     token = private.get("sessionToken")
     if token is not None and not job.rotate_sessions:
         if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN:
@@ -309,9 +349,11 @@ def _role(document: Document) -> Extra:
     return {"unique": unique_names("_Role", document), "records": []}
 
 
-def _file(file_id: str, document: Document) -> Extra | None:
+def _file(file_id: str, document: Document, note: Callable[[str], None]) -> Extra | None:
     """Two files may share one key, which LeanCloud allowed: its bytes are served either way."""
     key = document.get("key")
+    if not key and not document.get("url"):
+        note("files without key and url: nothing tells where their bytes are")
     if key is None:
         return None
     if not isinstance(key, str) or not key:

@@ -5,6 +5,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from leanstorage.store import Document, Json
 from leanstorage.takeout.sources import CHUNK_BYTES, SourceError, Stream
@@ -20,7 +21,15 @@ WANTED = "a CSV needs a line of types (string,number,date,pointer:Post) and a li
 def rows(stream: Stream) -> Iterator[Piece]:
     """Yield every row as the bytes of a JSON object; raise SourceError where the first two lines are none."""
     csv.field_size_limit(MAX_CELL)
-    reader = csv.reader(_lines(stream))
+    lines = _lines(stream)
+    first = next(lines, "")
+    separator = first[4:].strip("\r\n")
+    if re.match("sep=.\r?$", first):  # what spreadsheets write, and read themselves
+        first = next(lines, "")
+    else:
+        separator = next((one for one in ",;\t" if one in first), ",")
+    # Strict: a quote that is never closed would take the rows behind it into one cell.
+    reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
     try:
         types = [cell.strip() for cell in next(reader, [])]
         names = [cell.strip() for cell in next(reader, [])]
@@ -53,6 +62,8 @@ def _value(kind: str, written: str, name: str, cell: str) -> Json:
     if name in ("objectId", "createdAt", "updatedAt") or kind in ("string", "text"):
         return cell
     if kind == "number":
+        if "_" in cell:  # which Python reads over
+            raise ValueError
         return int(cell) if re.fullmatch(r"[+-]?[0-9]{1,18}", cell.strip()) else float(cell)
     if kind in ("bool", "boolean"):
         return {"true": True, "1": True, "false": False, "0": False}[cell.strip().lower()]

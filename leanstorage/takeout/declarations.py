@@ -28,17 +28,24 @@ def options(class_name: str, described: Columns, columns: Columns) -> Document:
     found: Document = {}
     for key, column in described.items():
         known = columns.get(key)
-        if known is None or known["type"] == "Relation" or key in classes.DEFAULT_COLUMNS.get(class_name, {}):
+        if known is None:
             continue
-        wanted: Document = {"required": True} if column.get("required") is True else {}
-        if column.get("auto_increment") is True and numbering.may_count(class_name, known):
-            wanted["auto_increment"] = True
-        default = _default(column, known)
-        if default is not None:
-            wanted["default"] = default
+        wanted: Document = {"hidden": True} if column.get("hidden") is True else {}
+        if known["type"] != "Relation" and key not in classes.DEFAULT_COLUMNS.get(class_name, {}):
+            wanted |= _value_options(class_name, column, known)
         if wanted:
             found[key] = wanted
     return found
+
+
+def _value_options(class_name: str, column: Document, known: Document) -> Document:
+    wanted: Document = {"required": True} if column.get("required") is True else {}
+    if column.get("auto_increment") is True and numbering.may_count(class_name, known):
+        wanted["auto_increment"] = True
+    default = _default(column, known)
+    if default is not None:
+        wanted["default"] = default
+    return wanted
 
 
 def lost_defaults(class_name: str, described: Columns) -> list[str]:

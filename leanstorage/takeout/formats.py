@@ -24,6 +24,7 @@ _OPENING = re.compile(rb'\{\s*"results"\s*:\s*\[')
 _SCAN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:]|[^\s{}\[\]:,"]+')
 _WALINE = re.compile(rb'"type"\s*:\s*"waline"')
 _WALINE_DATES = frozenset(["insertedAt"])  # which its backup has as texts
+_WRAPPERS = frozenset([b"data", b"items", b"list", b"records", b"results", b"rows"])  # names of arrays that are no classes
 _ROW = re.compile(rb'\{\s*"')
 _JOIN = re.compile(r"_Join[:.](?P<key>[A-Za-z0-9_]+)[:.](?P<owner>[A-Za-z0-9_]+)")
 _JOIN_UNDERSCORED = re.compile(r"_Join_(?P<key>[A-Za-z0-9]+)_(?P<owner>[A-Za-z0-9_]+)")
@@ -54,7 +55,7 @@ def contents(member: Member, class_name: str | None = None) -> Iterator[Content]
     `class_name` is that of files that do not say their own. Raises SourceError for what cannot be told or is no class
     of this server.
     """
-    name = member.name
+    name = member.name.lower()
     if names.is_unfinished(name):
         raise SourceError(f"{member.label}: the download is not finished: fetch it again")
     if name.endswith(".bson"):
@@ -69,7 +70,7 @@ def contents(member: Member, class_name: str | None = None) -> Iterator[Content]
         if member.stream.read(len(member.stream.head) + 1) != member.stream.head:
             raise SourceError(f"{member.label}: neither JSON nor BSON")
         yield Content("nothing")
-    elif name.endswith(".csv"):
+    elif name.endswith((".csv", ".tsv")):
         yield _rows(member, _class_name(member, {}, class_name), csv_rows.rows(member.stream))
     elif names.is_other(name) and not head.startswith(b"#filetype") and not _ROW.match(head):
         if member.is_named:
@@ -104,9 +105,13 @@ def _json(member: Member, head: bytes, class_name: str | None) -> Iterator[Conte
     elif body.startswith(b"{") and not header and _is_by_class(body):
         dates = _WALINE_DATES if _WALINE.search(body) else frozenset()
         for name, pieces in raw_rows.arrays(stream):
-            yield Content("rows", _checked(member, name.decode("utf-8", "replace")), dates=dates, pieces=pieces)
+            if name in _WRAPPERS:
+                yield _rows(member, _named(member, class_name), pieces)
+            else:
+                yield Content("rows", _checked(member, name.decode("utf-8", "replace")), dates=dates, pieces=pieces)
     elif body.startswith(b"[") and not names.is_other(member.name):
-        yield _rows(member, _named(member, class_name), raw_rows.elements(stream, opened_by=b"["))
+        told = _header(member, head.split(b"\n", 1)[0].strip()) if header else {}
+        yield _rows(member, told or _named(member, class_name), raw_rows.elements(stream, opened_by=b"["))
     elif body.startswith(b"{") and not header and _is_document(body):
         results = _RESULTS.search(body)
         pieces = raw_rows.elements(stream, opened_by=results.group() if results else None)

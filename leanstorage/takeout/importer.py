@@ -73,11 +73,20 @@ def run(
             _build_indexes(store, wanted, report)
             names = store.read(lambda transaction: transaction.class_names())
             report.count(store, [name for name in names if name in report.tallies])
+            _note_cases(report, names)
             for text, count in credentials.colliding(store) if "_User" in report.tallies else ():
                 report.note("_User", text, count)
     finally:
         store.close()
     return report.close("would import" if is_dry else "imported")
+
+
+def _note_cases(report: Report, names: Sequence[str]) -> None:
+    """Tell of classes that a file named like others but for capital letters: some systems rename files."""
+    for name in names:
+        others = [other for other in names if other != name and other.lower() == name.lower()]
+        if name in report.tallies and others:
+            report.note(name, f"classes that differ from {', '.join(others)} by capital letters alone")
 
 
 class _Undone(Exception):

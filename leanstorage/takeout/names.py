@@ -6,7 +6,7 @@ _CLASS = re.compile(r"_?[A-Za-z][A-Za-z0-9_]*")
 _DATE = r"\d{4}-?\d\d-?\d\d"
 _TIME = r"(?:[T_ -]?\d\d[-_.:]?\d\d(?:[-_.:]?\d\d)?Z?)?"
 _BEFORE = re.compile(rf"^(?:Copy of |{_DATE}{_TIME}[_ -])+")
-_BEHIND = re.compile(rf"(?:\s*\(\d+\)|\s*-\s*(?:Copy|副本)|的?副本| copy| \d+|[ _-]{_DATE}{_TIME})$")
+_BEHIND = re.compile(rf"(?:\s*[(（\[]\d+[)）\]]|\s*-\s*(?:Copy|副本)|的?副本| copy| \d+|[ _-]{_DATE}{_TIME})$")
 _OTHER = (
     "txt md rtf db ini eml msg mbox htm html pdf doc docx xls xlsx ppt pptx png jpg jpeg gif webp svg mp3 mp4 log url lnk"
     " webloc plist sql sqlite sh bat py js ts css yml yaml toml conf exe dmg apk"

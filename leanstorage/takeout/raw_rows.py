@@ -192,7 +192,7 @@ def elements(stream: Stream, opened_by: bytes | None = None) -> Iterator[Piece]:
         if not splitter.is_done:
             yield from splitter.feed(chunk)
             chunk = splitter.rest
-        if splitter.is_done and b"{" in chunk:
+        if splitter.is_done and (b"{" in chunk or (opened_by == b"[" and chunk.strip())):
             raise SourceError("something follows the array of rows")
     yield from splitter.end()
 

@@ -26,7 +26,21 @@ def encoding_of(head: bytes) -> str | None:
     lines = [line for line in re.split(rb"[\r\n]", whole) if not line.isascii()]
     if sum(not _is_encoded(line, "utf-8") for line in lines) * 2 <= len(lines):
         return None
-    return "gb18030" if all(_is_encoded(line, "gb18030") for line in lines) else None
+    return "gb18030" if all(_is_encoded(line, "gb18030") for line in lines) and _is_chinese(b"".join(lines)) else None
+
+
+def _is_chinese(data: bytes) -> bool:
+    """Whether four of five characters are those of simplified Chinese texts: Big5, Shift JIS and Latin-1 can be read as GB18030, too."""
+    at = seen = usual = 0
+    while at < len(data) - 1:
+        first, second = data[at], data[at + 1]
+        if first < 0x80:
+            at += 1
+            continue
+        seen += 1
+        usual += (0xA1 <= first <= 0xA3 or 0xB0 <= first <= 0xF7) and second >= 0xA1
+        at += 4 if 0x30 <= second <= 0x39 else 2
+    return usual * 5 >= seen * 4
 
 
 def _is_encoded(line: bytes, encoding: str) -> bool:

@@ -18,7 +18,9 @@ def tell(report: Report, schemas: dict[str, Columns], settings: Document) -> Non
         wanted = [key for key, column in columns.items() if column.get("auto_increment") is True]
         counting = [key for key in wanted if numbering.may_count(class_name, {"type": columns[key]["type"]})]
         indexes = declarations.indexes(class_name, columns, settings.get("indexes"))
+        unseen = [key for key, column in columns.items() if column.get("hidden") is True]
         for text, names in (
+            ("columns that clients are not shown, as on LeanCloud", unseen),
             ("auto_increment columns, which go on after their highest number", counting),
             ("auto_increment columns, which get no number here", [key for key in wanted if key not in counting]),
             ("defaults of columns that were not taken", declarations.lost_defaults(class_name, columns)),

@@ -32,6 +32,8 @@ _PACKINGS = (
     (b"\xfd7zXZ\0", "xz"),
     (b"BZh", "bzip2"),
     (b"\x28\xb5\x2f\xfd", "Zstandard"),
+    (b"PK\x07\x08", "split zip"),
+    (b"MZ", "self-extracting"),
 )
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,1000}")
 
@@ -115,11 +117,19 @@ def _unpacked(raw: IO[bytes], label: str, name: str, size: int | None, is_named:
     _check_packing(stream.head, label, name)
     if stream.head.startswith(b"\x1f\x8b"):
         stream = Peeked(_Gunzip(stream, label))
-        name, size = name.removesuffix(".gz"), None
-    if stream.head[257:262] == b"ustar" or name.endswith((".tar", ".tgz")):
+        name, size = _without_gz(name), None
+        if stream.head.startswith(b"\x1f\x8b"):
+            raise SourceError(f"{label}: packed twice with gzip: unpack it once")
+    if not stream.head and name.lower().endswith(names.ARCHIVES):
+        raise SourceError(f"{label}: an empty file in the place of an archive: fetch it again")
+    if stream.head[257:262] == b"ustar" or name.lower().endswith((".tar", ".tgz")):
         yield from _tar(stream, label)
     else:
         yield Member(label, name, size, stream, is_named)
+
+
+def _without_gz(name: str) -> str:
+    return name[:-3] if name.lower().endswith(".gz") else name
 
 
 def _check_packing(head: bytes, label: str, name: str) -> None:
@@ -209,16 +219,28 @@ def _zip(raw: IO[bytes], label: str) -> Found:
         for info in infos:
             if info.is_dir():
                 continue
-            inner = f"{label}:{printable(info.filename)}"
+            name = _zip_name(info)
+            inner = f"{label}:{printable(name)}"
             try:
-                _check_name(info.filename, inner)
+                _check_name(name, inner)
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise SourceError(f"{inner}: a link, not a file")
                 with _opened(archive, info, inner) as stream:
                     guarded = _Unzip(stream, info, inner)
-                    yield from _inner(guarded, inner, info.filename, info.file_size)
+                    yield from _inner(guarded, inner, name, info.file_size)
             except SourceError as error:
                 yield error
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """A member's name: without the mark of UTF-8 it is UTF-8 from a Mac, GBK from a Chinese Windows, or else what zipfile takes it for."""
+    if not info.flag_bits & 0x800:
+        for encoding in ("utf-8", "gb18030"):
+            try:
+                return info.filename.encode("cp437").decode(encoding)
+            except UnicodeError:
+                pass
+    return info.filename
 
 
 def _opened(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> zipfile.ZipExtFile:
@@ -337,14 +359,14 @@ def _pax_path(note: bytes) -> str | None:
 
 def _inner(stream: Stream, label: str, name: str, size: int | None, is_nested: bool = False) -> Found:
     """A member of an archive: a file, packed or not, or a tar within this archive. Deeper it is refused: bombs are nested."""
-    name = name.rsplit("/", 1)[-1]
+    name = re.split(r"[/\\]", name)[-1]
     if name.startswith("."):
         return  # what file systems leave behind, such as `._x`
     peeked = Peeked(stream)
     _check_packing(peeked.head, label, name)
     if peeked.head.startswith(b"\x1f\x8b"):
         peeked = Peeked(_Gunzip(peeked, label))
-        name, size = name.removesuffix(".gz"), None
+        name, size = _without_gz(name), None
     is_tar = peeked.head[257:262] == b"ustar"
     is_packed = peeked.head.startswith((b"PK\x03\x04", b"\x1f\x8b")) and not names.is_other(name)
     if is_packed or (is_tar and is_nested):

@@ -84,6 +84,18 @@ class ClassSettingsTest(StorageTestCase):
         made = request("POST", "/classes/Post", {})[1]["objectId"]
         self.assertNotIn("state", request("GET", f"/classes/Post/{made}")[1])
 
+    def test_hidden_column_is_shown_again_once_that_is_said(self):
+        request = self.storage.request
+        self.assertEqual(request("GET", "/classes/Post")[1]["results"][0]["n"], 1)
+        code, text = self.run_command("columns", "Post", "--hide", "n", "--required", "n")
+        self.assertEqual(code, 0, text)
+        self.assertIn("n: Number, required, hidden\n", text)
+        self.assertNotIn("n", request("GET", "/classes/Post")[1]["results"][0])
+        self.assertEqual(request("GET", "/classes/Post", query={"where": '{"n":1}'})[1]["code"], 102)
+        self.assertEqual(request("GET", "/classes/Post", query={"where": '{"n":1}'}, master=True)[1]["results"][0]["n"], 1)
+        self.assertIn("n: Number, required\n", self.run_command("columns", "Post", "--show", "n")[1])
+        self.assertEqual(request("GET", "/classes/Post", query={"where": '{"n":1}'})[1]["results"][0]["n"], 1)
+
     def test_what_no_column_can_be_is_refused(self):
         for arguments, text in (
             (["columns", "Nope"], "there is no class Nope"),
@@ -93,6 +105,8 @@ class ClassSettingsTest(StorageTestCase):
             (["columns", "Post", "--default", 'n="x"'], "the default of n is no Number"),
             (["columns", "Post", "--default", "n=null"], "the default of n is no Number"),
             (["columns", "Post", "--required", "none"], "there is no column none that could have a value"),
+            (["columns", "Post", "--hide", "none"], "there is no column none of this class's own"),
+            (["columns", "Post", "--hide", "objectId"], "there is no column objectId of this class's own"),
         ):
             with self.subTest(text):
                 code, said = self.run_command(*arguments)
@@ -204,15 +218,16 @@ class ClassSettingsTest(StorageTestCase):
         self.assertEqual(other.request("POST", "/classes/Post", {"n": 9})[0], 201)
 
     def test_settings_of_columns_go_with_an_export(self):
-        self.assertEqual(self.run_command("columns", "Post", "--default", "n=7")[0], 0)
+        self.assertEqual(self.run_command("columns", "Post", "--default", "n=7", "--add", "h=String", "--hide", "h")[0], 0)
         out = io.StringIO()
         exporter.run(self.folder / "out", self.storage.database, self.keys, out, out)
         keys = key_files.load(self.folder / "other")
         database = f"sqlite:///{self.folder / 'other' / 'leanstorage.db'}"
         self.assertEqual(importer.run([self.folder / "out"], database, keys, "x", report=Report("x", out, out)), 0)
         other = self.start("other", keys=keys)
-        made = other.request("POST", "/classes/Post", {})[1]["objectId"]
-        self.assertEqual(other.request("GET", f"/classes/Post/{made}")[1]["n"], 7)
+        made = other.request("POST", "/classes/Post", {"h": "x"})[1]["objectId"]
+        found = other.request("GET", f"/classes/Post/{made}")[1]
+        self.assertEqual((found["n"], "h" in found), (7, False))
 
 
 if __name__ == "__main__":

@@ -398,6 +398,29 @@ class RowsTest(ImportTestCase):
         self.assertRegex(said, "note: 30 auto_increment columns, .*: k0, .*, k19, ...\n")
         self.assertNotIn("Plain ", said)
 
+    def test_what_a_console_set_of_columns_holds_here(self):
+        columns = {
+            "ACL": {"type": "ACL", "default": {"*": {"read": True}, "role:staff": {"write": True}}},
+            "privateTags": {"type": "Array", "v": 2, "hidden": True},
+            "title": {"type": "String", "required": True, "hidden": False},
+            "state": {"type": "String", "default": "new"},
+            "wrong": {"type": "Number", "default": "1", "hidden": True},
+            "plain": {"type": "Number", "required": False, "hidden": False, "default": None},
+        }
+        archive = {
+            "Ticket.json": json.dumps({"schema": columns, "permissions": {}}).encode(),
+            "Ticket.0.jsonl": jsonl("Ticket", row(1, privateTags=["x"], title="t")),
+        }
+        self.assertEqual(self.take_in(self.put("e.tar", tar(archive))), 0, self.output.getvalue())
+        self.assertIn("note: 2 columns that clients are not shown, as on LeanCloud: privateTags, wrong\n", self.output.getvalue())
+        self.assertIn("note: 1 defaults of columns that were not taken: wrong\n", self.output.getvalue())
+        storage = self.start(keys=self.keys)
+        [found] = storage.request("GET", "/classes/Ticket")[1]["results"]
+        self.assertEqual((found["title"], "privateTags" in found), ("t", False))
+        self.assertEqual(storage.request("POST", "/classes/Ticket", {})[1]["error"], "The field 'title' is required.")
+        made = storage.request("POST", "/classes/Ticket", {"title": "u"}, query={"fetchWhenSave": "true"})[1]
+        self.assertEqual((made["state"], made.get("plain")), ("new", None))
+
     def test_schema_with_a_malformed_acl_is_refused_and_the_rest_comes(self):
         schema = {"schema": {"late": {"type": "Number"}}, "permissions": {}, "default_acl": {"*": 5}}
         archive = {"Post_schema.json": json.dumps(schema).encode(), "Tag.0.jsonl": jsonl("Tag", row(5))}

@@ -37,6 +37,26 @@ def lines(*texts, end="\n"):
     return end.join(texts) + end
 
 
+def array(*rows):
+    return json.dumps(rows, ensure_ascii=False).encode()
+
+
+def table(separator=",", *cells, ending="\n"):
+    """A CSV of the two rows, or of one row with other cells."""
+    rows = [cells] if cells else [(ID % 1, "一篇评论"), (ID % 2, "two")]
+    return lines(*(separator.join(one) for one in (("string", "string"), ("objectId", "n"), *rows)), end=ending).encode()
+
+
+def changed(**fields):
+    """A file with one row that has other values."""
+    return array({**ROWS[0], **fields})
+
+
+def written(encoding, *texts):
+    rows = (json.dumps(row(number, n=text), ensure_ascii=False) for number, text in enumerate(texts, 1))
+    return lines(*rows).encode(encoding)
+
+
 # What it is -> (the file's name, its bytes, {class: {objectId: n}}).
 GOOD = {
     "backup of Waline": ("waline.json", waline().encode(), BOTH),
@@ -95,6 +115,43 @@ GOOD = {
         TAKEN,
     ),
     "lines in a .txt": ("Comment.txt", lines(*TEXTS).encode(), TAKEN),
+    "UTF-16 in gzip": ("Comment.jsonl.gz", gzip.compress(lines(*TEXTS).encode("utf-16")), TAKEN),
+    "an array in gzip": ("Comment.json.gz", gzip.compress(array(*ROWS)), TAKEN),
+    "a CSV in gzip": ("Comment.csv.gz", gzip.compress(table()), TAKEN),
+    "two gzip parts in one file": ("Comment.0.jsonl.gz", gzip.compress(f"{TEXTS[0]}\n".encode()) + gzip.compress(TEXTS[1].encode()), TAKEN),
+    "zeros behind gzip": ("Comment.0.jsonl.gz", gzip.compress(lines(*TEXTS).encode()) + bytes(100), TAKEN),
+    "capital letters in the ending of an archive": ("E.TAR.GZ", gzip.compress(tar({"x.jsonl": jsonl("Comment", *ROWS)})), TAKEN),
+    "capital letters in the ending of lines": ("Comment.JSONL.GZ", gzip.compress(lines(*TEXTS).encode()), TAKEN),
+    "capital letters in the ending of a CSV": ("Comment.CSV", table(), TAKEN),
+    "a .zip of Windows with backslashes": ("e.zip", zipped(**{"export\\Comment__json": array(*ROWS)}), TAKEN),
+    "a .zip of Windows with a name in GBK": ("e.zip", zipped(**{"Comment - XXYY__json": array(*ROWS)}).replace(b"XXYY", "副本".encode("gbk")), TAKEN),
+    "a .zip of a Mac with its own files": ("e.zip", zipped(**{"__MACOSX/._Comment__json": b"\0\5\26\7", "Comment__json": array(*ROWS)}), TAKEN),
+    "a CSV with semicolons": ("Comment.csv", table(";"), TAKEN),
+    "a CSV with tabs": ("Comment.csv", table("\t"), TAKEN),
+    "a .tsv": ("Comment.tsv", table("\t"), TAKEN),
+    "a CSV that says its separator": ("Comment.csv", b"sep=;\r\n" + table(";", ending="\r\n"), TAKEN),
+    "a CSV with CR alone": ("Comment.csv", table(ending="\r"), TAKEN),
+    "a CSV in UTF-16": ("Comment.csv", table().decode().encode("utf-16"), TAKEN),
+    "an answer with its count": ("Comment.json", json.dumps({"count": 2, "results": ROWS}).encode(), TAKEN),
+    "an answer with its cursor behind": ("Comment.json", json.dumps({"results": ROWS, "cursor": "x"}, indent=1).encode(), TAKEN),
+    "rows in an array named data": ("Comment.json", json.dumps({"data": ROWS}).encode(), TAKEN),
+    "rows as mongoexport prints them": (
+        "Comment.json",
+        lines(*(json.dumps({"_id": {"$oid": one["objectId"]}, "createdAt": {"$date": one["createdAt"]}, "n": one["n"]}) for one in ROWS)).encode(),
+        TAKEN,
+    ),
+    "rows named by _id": ("Comment.json", array(*({"_id": one["objectId"], "n": one["n"]} for one in ROWS)), TAKEN),
+    "a #filetype line behind empty ones": ("x.jsonl", b"\r\n\r\n" + jsonl("Comment", *ROWS), TAKEN),
+    "a #filetype line and CR LF": ("x.jsonl", jsonl("Comment", *ROWS).replace(b"\n", b"\r\n"), TAKEN),
+    "a #filetype line before an array": ("x.jsonl", jsonl("Comment") + array(*ROWS), TAKEN),
+    "lines that end in CR CR LF": ("Comment.0.jsonl", lines(*TEXTS, end="\r\r\n").encode(), TAKEN),
+    "a comma behind the last row": ("Comment.json", array(*ROWS)[:-1] + b",\n]", TAKEN),
+    "a second download in Chinese brackets": ("Comment（1）.json", array(*ROWS), TAKEN),
+    "a second download in square brackets": ("Comment[1].json", array(*ROWS), TAKEN),
+    "a backup of an editor": ("Comment.json~", array(*ROWS), TAKEN),
+    "a time without milliseconds": ("Comment.json", changed(createdAt="2019-09-19T04:45:48Z"), {"Comment": {ID % 1: "一篇评论"}}),
+    "a time of another zone": ("Comment.json", changed(createdAt="2019-09-19T12:45:48+08:00"), {"Comment": {ID % 1: "一篇评论"}}),
+    "a time as a Date": ("Comment.json", changed(createdAt={"__type": "Date", "iso": "2019-09-19T04:45:48.354Z"}), {"Comment": {ID % 1: "一篇评论"}}),
 }  # fmt: skip
 # What it is -> (the file's name, its bytes, what must be said).
 BAD = {
@@ -112,7 +169,81 @@ BAD = {
     "a name that tells no class": ("备份.json", json.dumps(ROWS).encode(), "name one with --class"),
     "a spreadsheet": ("Comment.xlsx", zipped(x__xml=b"<x/>"), "save it as CSV or JSON"),
     "a #filetype line that is cut": ("x.jsonl", jsonl("Comment", *ROWS) + b'#filetype:JSON-streaming {"ty', "does not tell"),
+    "Big5": ("Comment.jsonl", written("big5", "這是一個評論，很好", "天氣不錯"), "another encoding, such as GBK or Big5"),
+    "Shift JIS": ("Comment.jsonl", written("shift-jis", "日本語のコメント", "こんにちは"), "another encoding, such as GBK or Big5"),
+    "Latin-1": ("Comment.jsonl", written("cp1252", "déjà vu", "l'été à Paris"), "another encoding, such as GBK or Big5"),
+    "gzip in gzip": ("Comment.json.gz.gz", gzip.compress(gzip.compress(array(*ROWS))), "packed twice with gzip"),
+    "gzip that is cut": ("Comment.jsonl.gz", gzip.compress(lines(*TEXTS).encode())[:-12], "the gzip data ends too early"),
+    "something behind gzip": ("Comment.jsonl.gz", gzip.compress(lines(*TEXTS).encode()) + b"garbage", "the gzip data is damaged"),
+    "gzip of nothing": ("Comment.json.gz", gzip.compress(b""), "nothing that could be imported"),
+    "a .zip that is cut": ("e.zip", zipped(Comment__json=array(*ROWS))[:90], "the zip archive is damaged"),
+    "a .zip with wrong bytes": ("e.zip", zipped(Comment__json=array(*ROWS)).replace(b"two", b"twx"), "damaged or ends too early"),
+    "a .zip in parts": ("e.zip", b"PK\x07\x08" + zipped(Comment__json=array(*ROWS)), "a split zip archive: unpack it"),
+    "an empty .zip": ("e.zip", zipped(), "nothing that could be imported"),
+    "an empty file for an archive": ("export.tar.gz", b"", "an empty file in the place of an archive"),
+    "a .tar without its end": ("e.tar", tar({"x.jsonl": jsonl("Comment", *ROWS)})[:1100], "the tar archive ends too early"),
+    "zeros": ("Comment.jsonl", bytes(5000), "neither JSON nor BSON"),
+    "zeros behind the rows": ("Comment.jsonl", lines(*TEXTS).encode() + bytes(50), "line 3: not valid JSON"),
+    "a CSV with a quote that is not closed": ("Comment.csv", table(",", ID % 1, '"one') + f"{ID % 2},two\n".encode(), "cannot be read on"),
+    "a CSV with something behind a quote": ("Comment.csv", table(",", ID % 1, '"one"two'), "cannot be read on"),
+    "a CSV with an underscore in a number": ("Comment.csv", f"string,number\nobjectId,n\n{ID % 1},1_000\n".encode(), "a cell that is no number"),
+    "a CSV with a thousands separator": ("Comment.csv", f'string,number\nobjectId,n\n{ID % 1},"1,000"\n'.encode(), "a cell that is no number"),
+    "a CSV with NaN": ("Comment.csv", f"string,number\nobjectId,n\n{ID % 1},NaN\n".encode(), "not valid JSON"),
+    "a CSV with a date of a spreadsheet": ("Comment.csv", f"string,date\nobjectId,n\n{ID % 1},2020/1/2 3:04\n".encode(), "needs an ISO 8601 time"),
+    "a CSV whose ids a spreadsheet took for numbers": ("Comment.csv", table(",", "5.71E+23", "one"), "Invalid objectId: '5.71E+23'"),
+    "a CSV with a column too many": ("Comment.csv", b"string,string,\nobjectId,n,\n", "a CSV needs a line of types"),
+    "JSON in a .csv": ("Comment.csv", array(*ROWS), "a CSV needs a line of types"),
+    "an array in an array": ("Comment.json", array(ROWS), "not an object"),
+    "numbers for rows": ("Comment.json", b"[1, 2]", "not an object"),
+    "rows as texts": ("Comment.json", array(*TEXTS), "not an object"),
+    "null": ("Comment.json", b"null", "neither JSON nor BSON"),
+    "an empty object": ("Comment.json", b"{}", "an empty object"),
+    "rows of Python": ("Comment.json", repr(ROWS).encode(), "not valid JSON"),
+    "a script": ("Comment.json", b"var rows = " + array(*ROWS), "neither JSON nor BSON"),
+    "an answer that is an error": ("Comment.json", b'{"code":1,"error":"Forbidden"}', "what a server answered, and no row"),
+    "Waline's answer that is an error": ("Comment.json", b'{"errno":1000,"errmsg":"no"}', "what a server answered, and no row"),
+    "an answer without rows": ("Comment.json", b'{"results":null}', "what a server answered, and no row"),
+    "an answer with rows by name": ("Comment.json", json.dumps({"results": {"a": ROWS[0]}}).encode(), "what a server answered, and no row"),
+    "an answer around rows": ("Comment.json", json.dumps({"success": True, "data": ROWS}).encode(), "rows within an object that is none"),
+    "answers by class": ("all.json", json.dumps({"Comment": {"results": ROWS}}).encode(), "rows within an object that is none"),
+    "rows by id": ("Comment.json", json.dumps({one["objectId"]: one for one in ROWS}).encode(), "rows within an object that is none"),
+    "pages one after another": ("Comment.json", b"\n".join(json.dumps({"results": [one]}).encode() for one in ROWS), "something follows the array"),
+    "two arrays": ("Comment.json", array(ROWS[0]) + array(ROWS[1]), "something follows the array"),
+    "a text behind the array": ("Comment.json", array(*ROWS) + b"\nEOF", "something follows the array"),
+    "an array that is cut": ("Comment.json", array(*ROWS)[:-1], "the array of rows is not closed"),
+    "an id that is a number": ("Comment.json", changed(objectId=123), "Invalid objectId: '123'"),
+    "an empty id": ("Comment.json", changed(objectId=""), "Invalid objectId: ''"),
+    "an id twice": ("Comment.json", array(ROWS[0], ROWS[0]), "its objectId occurs twice"),
+    "a time in milliseconds": ("Comment.json", changed(createdAt=1568868348354), "createdAt is not a time"),
+    "a time as a browser prints it": ("Comment.json", changed(updatedAt="Thu Sep 19 2019 12:45:48 GMT+0800"), "updatedAt is not a time"),
+    "an empty time": ("Comment.json", changed(createdAt=""), "createdAt is not a time"),
+    "a year of five digits": ("Comment.json", changed(createdAt="12019-09-19T04:45:48.354Z"), "createdAt is not a time"),
+    "a Date that is none": ("Comment.json", changed(d={"__type": "Date", "iso": "yesterday"}), "needs an ISO 8601 time"),
+    "a Pointer without an id": ("Comment.json", changed(p={"__type": "Pointer", "className": "Post"}), "Malformed pointer"),
+    "a number that is none": ("Comment.jsonl", f'{{"objectId":"{ID % 1}","n":NaN}}'.encode(), "not valid JSON"),
+    "arrays 5000 deep": ("Comment.jsonl", f'{{"objectId":"{ID % 1}","n":{"[" * 5000}{"]" * 5000}}}'.encode(), "not valid JSON"),
+    "users in a class of another name": ("User.json", changed(username="a", password="x", salt="y", sessionToken="z"), "these rows are of the class _User"),
+    "a password that is a number": ("_User.json", changed(username="a", password=123), "password is not a text"),
+    "a username that is a number": ("_User.json", changed(username=123), "'username' is of type Number"),
+    "a url that is a number": ("_File.json", changed(name="a", url=5), "'url' is of type Number"),
+    "a relation without its end": ("_Join:likes:Post.jsonl", b'{"owningId":"5c710c95c05a807a4d9d7101"}', "Invalid objectId: 'None'"),
+    "a relation that ends in null": ("_Join:likes:Post.jsonl", b'{"owningId":null,"relatedId":"5c710c95c05a807a4d9d7101"}', "Invalid objectId: 'None'"),
+    "a relation whose members are of no class": ("_Join:likes:Post.jsonl", b'{"owningId":"a","relatedId":"b"}', "import the class's schema file first"),
+    "rows of several lines behind a #filetype line": ("x.jsonl", jsonl("Comment") + json.dumps(ROWS[0], indent=1).encode(), "not valid JSON"),
+    "a #filetype line with a blank": ("x.jsonl", b'#filetype: JSON-streaming {"class":"Comment"}\n{}', "does not tell"),
     "arrays by class that are cut": ("all.json", json.dumps({"Comment": ROWS, "Counter": [COUNTER]}).encode()[:-2], "not closed"),
+}  # fmt: skip
+# What it is -> (the file's name, its bytes, the note).
+TOLD = {
+    "rows without ids": ("Comment.json", array({"n": "a"}, {"n": "a"}), "2 rows without objectId, which were given one"),
+    "a user without a password": ("_User.json", changed(username="a"), "1 users without a password hash: they have to reset their password"),
+    "a user with a password in clear": (
+        "_User.json",
+        changed(username="a", password="secret"),
+        "1 users whose password is not a hash of LeanCloud's: they have to reset it",
+    ),
+    "a user without a name": ("_User.json", changed(email="a@example.com"), "1 users without a username"),
+    "a file without a url": ("_File.json", changed(name="a.png"), "1 files without key and url: nothing tells where their bytes are"),
 }  # fmt: skip
 BESIDE = {
     "readme.txt": b"the keys are in the drawer",
@@ -136,17 +267,59 @@ class InputsTest(ImportTestCase):
     def test_odd_inputs_are_taken_right(self):
         for number, (title, (name, data, expected)) in enumerate(GOOD.items()):
             with self.subTest(title):
-                self.database = f"sqlite:///{self.folder / f'{number}.db'}"
+                self.database, self.refused = f"sqlite:///{self.folder / f'{number}.db'}", self.folder / f"refused{number}"
                 self.assertEqual(self.take_in(self.put(f"{number}/{name}", data)), 0, self.output.getvalue())
                 self.assertEqual(self.taken(), expected)
 
     def test_odd_inputs_are_refused_with_what_to_do(self):
         for number, (title, (name, data, reason)) in enumerate(BAD.items()):
             with self.subTest(title):
-                self.database = f"sqlite:///{self.folder / f'{number}.db'}"
+                self.database, self.refused = f"sqlite:///{self.folder / f'{number}.db'}", self.folder / f"refused{number}"
                 self.assertEqual(self.take_in(self.put(f"{number}/{name}", data)), 1)
                 self.assertIn(reason, self.output.getvalue())
                 self.assertNotIn("Traceback", self.output.getvalue())
+
+    def test_what_is_taken_and_will_surprise_is_told(self):
+        for number, (title, (name, data, note)) in enumerate(TOLD.items()):
+            with self.subTest(title):
+                self.database, self.refused = f"sqlite:///{self.folder / f'{number}.db'}", self.folder / f"refused{number}"
+                self.assertEqual(self.take_in(self.put(f"{number}/{name}", data)), 0, self.output.getvalue())
+                self.assertIn(f"note: {note}\n", self.output.getvalue())
+
+    def test_classes_that_differ_by_capital_letters_alone_are_told(self):
+        self.put("in/Comment.json", array(ROWS[0]))
+        self.put("in/comment.json", array(ROWS[1]))
+        self.assertEqual(self.take_in(self.folder / "in"), 0, self.output.getvalue())
+        self.assertIn("classes that differ from comment by capital letters alone", self.output.getvalue())
+
+    def test_values_of_mongodbs_tools_are_those_of_the_api(self):
+        printed = {
+            "_id": {"$oid": ID % 1},
+            "at": {"$date": {"$numberLong": "1568868348354"}},
+            "n": {"$numberLong": "9007199254740993"},
+            "f": {"$numberDouble": "1.5"},
+            "by": {"$ref": "_User", "$id": ID % 7},
+            "raw": {"$binary": {"base64": "AAE=", "subType": "00"}},
+            "list": [{"$oid": ID % 2}, {"k": {"$numberInt": "3"}}],
+        }
+        self.assertEqual(self.take_in(self.put("Post.json", json.dumps(printed).encode())), 0, self.output.getvalue())
+        [found] = self.objects("Post").values()
+        self.assertEqual(
+            (found.id, found.body),
+            (
+                ID % 1,
+                {
+                    "at": {"__type": "Date", "iso": "2019-09-19T04:45:48.354Z"},
+                    "n": 9007199254740993,
+                    "f": 1.5,
+                    "by": {"__type": "Pointer", "className": "_User", "objectId": ID % 7},
+                    "raw": {"__type": "Bytes", "base64": "AAE="},
+                    "list": [ID % 2, {"k": 3}],
+                },
+            ),
+        )
+        odd = {"_id": {"$oid": ID % 1}, "at": {"$date": "yesterday"}}
+        self.assertEqual(self.take_in(self.put("Odd.json", json.dumps(odd).encode())), 1)
 
     def test_what_lies_beside_an_export_is_told_and_no_failure(self):
         for name, data in BESIDE.items():

@@ -3,6 +3,7 @@ import unittest
 from unittest import mock
 
 from leanstorage.resources import queries
+from leanstorage.rules import hidden
 from tests.leanstorage import two_worlds
 
 
@@ -13,9 +14,14 @@ class TwoWorldsTest(unittest.TestCase):
                 self.assertGreater(two_worlds.play(seed, steps=100), 50)
 
     def test_leak_is_found(self):
-        with mock.patch.object(queries, "_without_hidden_owners", lambda transaction, node, principals: node):
-            with self.assertRaisesRegex(AssertionError, "tells the worlds apart"):
-                two_worlds.play(1, steps=100)
+        for place, name, leaking, seed, found in (
+            (queries, "_without_hidden_owners", lambda transaction, node, principals: node, 2, "tells the worlds apart"),
+            (hidden, "check_query", lambda transaction, query: None, 5, "tells the worlds apart"),
+            (hidden, "columns_for", lambda call, info: hidden.NONE, 1, "shows what only A may see"),
+        ):
+            with self.subTest(name), mock.patch.object(place, name, leaking):
+                with self.assertRaisesRegex(AssertionError, found):
+                    two_worlds.play(seed, steps=100)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ SECRETS = (
 )
 MARKS = ("mmm-dark", "kk-veil", "zz-veil")
 KEYS_OF_ROWS = ("text", "number", "list", "map", "yes", "to")
+VEILED = "veiled"  # a hidden column: every row that B may read has a secret in it
 CLASSES = ("Open", "Closed", "Roled")  # rows with ACLs; a class that B may not read; rows of a role
 CHANGING = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z|\b(?=[a-z0-9]*[0-9])(?=[a-z0-9]*[a-z])[a-z0-9]{25}\b|[A-Za-z0-9+/_-]{60,}={0,2}\.[A-Za-z0-9_-]+|[A-Za-z0-9]{32}"
@@ -94,10 +95,14 @@ class World:
                 hidden = self.make("A", f"/classes/{name}", {**self.fields("A"), "friends": self.befriended(), "ACL": rights[name], "n": number})
                 visible = {"text": "plain", "number": 5, "list": ["plain"], "map": {"in": "plain"}, "yes": True, "to": pointer("Target", targets[0]), "n": number}
                 visible["friend"] = pointer(name, hidden["objectId"])
+                visible[VEILED] = self.secret["text"]
                 self.make("A", f"/classes/{name}", {**visible, **({} if name == "Closed" else {"ACL": shown})})
         nobody_else = {"users": False, "names": [self.ids["A"]]}
 
         def shut(transaction):
+            for name in CLASSES:
+                info = transaction.class_info(name, lock=True)
+                transaction.save_class(name, {**info, "options": {VEILED: {"hidden": True}}})
             info = transaction.class_info("Closed", lock=True)
             rules = dict.fromkeys(("find", "get", "create", "update", "delete"), nobody_else)
             transaction.save_class("Closed", {**info, "permissions": rules})
@@ -173,7 +178,7 @@ class Grammar:
     def where(self, depth):
         if self.random.random() < 0.4:
             return self.probe()
-        key = self.random.choice((*KEYS_OF_ROWS, "map.in", "objectId", "n", "ACL", "createdAt"))
+        key = self.random.choice((*KEYS_OF_ROWS, VEILED, "map.in", "objectId", "n", "ACL", "createdAt"))
         if depth and self.random.random() < 0.35:
             inner = {"className": self.random.choice((*CLASSES, "Target")), "where": self.where(depth - 1)}
             return self.random.choice(
@@ -181,7 +186,7 @@ class Grammar:
                     lambda: {"$or": [self.where(depth - 1), self.where(depth - 1)]},
                     lambda: {"$and": [self.where(depth - 1), self.where(depth - 1)]},
                     lambda: {self.random.choice(("to", "friend")): {self.random.choice(("$inQuery", "$notInQuery")): inner}},
-                    lambda: {key: {self.random.choice(("$select", "$dontSelect")): {"query": inner, "key": self.random.choice(KEYS_OF_ROWS)}}},
+                    lambda: {key: {self.random.choice(("$select", "$dontSelect")): {"query": inner, "key": self.random.choice((*KEYS_OF_ROWS, VEILED))}}},
                     lambda: {"$relatedTo": {"object": pointer(self.random.choice(CLASSES), self.id()), "key": "friends"}},
                 )
             )()
@@ -200,8 +205,8 @@ class Grammar:
     def options(self):
         given = {}
         for name, make in (
-            ("order", lambda: self.random.choice(("text", "-number", "yes,text", "-map", "list", "to", "n", "-objectId"))),
-            ("keys", lambda: self.random.choice(("text", "-text", "number,list", "to.n", "n"))),
+            ("order", lambda: self.random.choice(("text", "-number", "yes,text", "-map", "list", "to", "n", "-objectId", VEILED))),
+            ("keys", lambda: self.random.choice(("text", "-text", "number,list", "to.n", "n", f"n,{VEILED}"))),
             ("include", lambda: self.random.choice(("to", "friend", "file", "friend.to", "source"))),
             ("limit", lambda: str(self.random.choice((0, 1, 2, 50)))),
             ("skip", lambda: str(self.random.choice((0, 1, 3)))),
@@ -222,7 +227,7 @@ class Grammar:
     def change(self):
         key = self.random.choice(KEYS_OF_ROWS)
         body = self.random.choice(
-            ({}, {"n": 7}, {"number": {"__op": "Increment", "amount": 1}}, {"list": {"__op": "AddUnique", "objects": ["mine"]}}, {key: {"__op": "Delete"}}, {"ACL": {"*": {"read": True, "write": True}}}, {"friend": pointer("Open", self.id())})
+            ({}, {"n": 7}, {VEILED: "mine"}, {VEILED: {"__op": "AddUnique", "objects": [1]}}, {"number": {"__op": "Increment", "amount": 1}}, {"list": {"__op": "AddUnique", "objects": ["mine"]}}, {key: {"__op": "Delete"}}, {"ACL": {"*": {"read": True, "write": True}}}, {"friend": pointer("Open", self.id())})
         )
         query = {"fetchWhenSave": "true"} if self.random.random() < 0.6 else {}
         if self.random.random() < 0.5:
@@ -234,7 +239,7 @@ class Grammar:
         return "DELETE", f"/classes/{self.random.choice(CLASSES)}/{ids}", None, {"where": self.where(1)} if self.random.random() < 0.5 else {}
 
     def cql(self):
-        name, key = self.random.choice(CLASSES), self.random.choice(("text", "number", "n"))
+        name, key = self.random.choice(CLASSES), self.random.choice(("text", "number", "n", VEILED))
         value = self.random.choice(("'plain'", "'mmm-dark-0'", "'kk-veil-longer-0'", "3", "8"))
         text = self.random.choice(
             (

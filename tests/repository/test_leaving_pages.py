@@ -57,7 +57,7 @@ class PagesTest(unittest.TestCase):
         self.assertGreater(count, 30)
 
     def test_sentences_are_short_and_say_whom_a_page_is_for(self):
-        self.assertEqual(len(PAGES), 8)
+        self.assertEqual(len(PAGES), 9)
         for page in PAGES:
             with self.subTest(page.name):
                 text = page.read_text()

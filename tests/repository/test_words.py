@@ -24,6 +24,7 @@ TWINNED = [
     "docs/index.md",
     "docs/leanstorage.md",
     "docs/leaving-leancloud.md",
+    "docs/leaving/artalk-twikoo.md",
     "docs/leaving/leanticket.md",
     "docs/leaving/mobile-app.md",
     "docs/leaving/next-counters.md",
