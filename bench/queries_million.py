@@ -33,6 +33,7 @@ BOARDS, AUTHORS, NAMES, TAGS = 200, 20_000, 100_000, 2000
 FILLER = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore. " * 5
 INDEXES = [
     ["flag"], ["score"], ["board"], ["author"], ["name"], ["number"], ["when"], ["at"], ["tags"], ["flag", "score"],
+    ["ACL"], ["ACL", "flag"], ["ACL", "score"],
 ]  # fmt: skip
 COLUMNS = {
     "flag": {"type": "Boolean"},
