@@ -53,9 +53,9 @@ def scan(call: Call, class_name: str) -> Answer:
         skip = 0 if place else state["skip"]
         query = replace(query, order=order, limit=state["limit"], skip=skip, near=None)
         rows: list[Row] = []
-        for nodes in [[]] if place is None else _behind(info, order, place):
-            part = replace(query, where=conjunction([query.where, *nodes]), limit=state["limit"] - len(rows))
-            rows += transaction.find(part)
+        for in_order, nodes in [(order, [])] if place is None else _behind(info, order, place):
+            where = conjunction([query.where, *nodes])
+            rows += transaction.find(replace(query, where=where, order=in_order, limit=state["limit"] - len(rows)))
             if len(rows) == state["limit"]:
                 break
         view = rendering.View(keys=state["keys"] or "", with_acl=state["returnACL"] in ("true", "1", True, 1))
@@ -88,8 +88,8 @@ def _end(state: Document, rows: list[Row]) -> Document:
     return {"skip": state["skip"] + len(rows), "last": rows[-1].id, "place": None if is_long else place}
 
 
-def _behind(info: Document, order: Order, place: list[Json]) -> list[list[Node]]:
-    """Conditions of what comes behind a place, one part after the other, each with one that an index serves.
+def _behind(info: Document, order: Order, place: list[Json]) -> list[tuple[Order, list[Node]]]:
+    """(order, conditions) of what comes behind a place, one part after the other, each as an index serves it.
 
     Equal values come in the order of creation. Missing ones come first, or last where the order descends.
     """
@@ -97,19 +97,23 @@ def _behind(info: Document, order: Order, place: list[Json]) -> list[list[Node]]
     behind: Node = Condition("behind", (), (order, place))
     further = "lte" if descending else "gte"
     if path == ("objectId",):
-        return [[Condition(further, path, place[0]), behind]]
+        return [(order, [Condition(further, path, place[0]), behind])]
     if path in (("createdAt",), ("updatedAt",)):
-        return [[Condition(further, path, place[1 if path[0] == "createdAt" else 2]), behind]]
+        return [(order, [Condition(further, path, place[1 if path[0] == "createdAt" else 2]), behind])]
     column = info["columns"].get(path[0], {}).get("type")
     if len(path) > 1 or len(order) > 1 or column not in RANGED or not any(keys[0] == path[0] for keys in info.get("indexes", [])):
-        return [[behind]]
+        return [(order, [behind])]
     value = place[4].get(path[0])
     missing: Node = Condition("eq", path, None)
-    parts: list[list[Node]] = [[Condition("eq", path, value), Condition(further, ("createdAt",), place[1]), behind]]
+    created: Order = ((("createdAt",), descending),)
+    same: list[Node] = [Condition("eq", path, value), Condition(further, created[0][0], place[1])]
+    parts = [(created, [*same, Condition("behind", (), (created, place))])]
     if value is not None:
-        parts.append([Condition("lt" if descending else "gt", path, value)])
-    if (value is None) != descending:
-        parts.append([missing if descending else Not(missing)])
+        parts.append((order, [Condition("lt" if descending else "gt", path, value)]))
+    if value is not None and descending:
+        parts.append((created, [missing]))
+    if value is None and not descending:
+        parts.append((order, [Not(missing)]))
     return parts
 
 
