@@ -42,9 +42,18 @@ def load(port, make, connections=16, seconds=3.0, warm_up=0.5):
     while now < end:
         for key, _ in selector.select(1):
             connection = key.data
-            data = connection.socket.recv(1 << 18)
-            if not data:
-                raise ConnectionError("the server closed a connection")
+            try:
+                data = connection.socket.recv(1 << 18)
+            except ConnectionError:
+                data = b""
+            if not data:  # lost: the next request goes over a new one
+                failures += 1
+                selector.unregister(connection.socket)
+                connection.socket.close()
+                opened[opened.index(connection)] = connection = _Connection(port)
+                selector.register(connection.socket, selectors.EVENT_READ, connection)
+                send(connection)
+                continue
             connection.buffer += data
             status = _answered(connection)
             if status is None:
