@@ -1,4 +1,5 @@
 """Counts that an index of the ACL keeps: the same as those of all objects, whatever was written, by whom and at once."""
+import io
 import random
 import threading
 import unittest
@@ -6,7 +7,8 @@ from dataclasses import replace
 
 from leanstorage.rules import indexes
 from leanstorage.rules.where import parse_where
-from leanstorage.store import Query, Row, tallies
+from leanstorage.store import open_store, Query, Row, tallies
+from leanstorage.takeout import migration
 from tests.leanstorage import model
 from tests.leanstorage.service_support import ServiceTestCase
 
@@ -166,6 +168,16 @@ class TallyTest(ServiceTestCase):
         self.write_at_random(10)
         self.assert_exact()
         self.index_all()
+        self.assert_exact()
+
+    def test_copy_in_another_database_counts_there(self):
+        self.index_all()
+        stored = open_store(f"sqlite:///{self.folder / 'copy.db'}")
+        self.addCleanup(stored.close)
+        self.assertEqual(migration.copy(self.store, stored, io.StringIO(), migration.Progress(io.StringIO())), 0)
+        self.store = stored
+        self.assertTrue(self.is_served({"flag": True}, ("*", "u1")))
+        self.write_at_random(20)
         self.assert_exact()
 
     def test_other_classes_are_not_counted(self):
