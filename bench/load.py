@@ -34,6 +34,13 @@ def load(port, make, connections=16, seconds=3.0, warm_up=0.5):
         connection.sent = time.perf_counter()
         connection.socket.sendall(make(next(numbers)))
 
+    def renewed(connection):
+        selector.unregister(connection.socket)
+        connection.socket.close()
+        opened[opened.index(connection)] = new = _Connection(port)
+        selector.register(new.socket, selectors.EVENT_READ, new)
+        return new
+
     opened = [_Connection(port) for _ in range(connections)]
     for connection in opened:
         selector.register(connection.socket, selectors.EVENT_READ, connection)
@@ -46,15 +53,12 @@ def load(port, make, connections=16, seconds=3.0, warm_up=0.5):
                 data = connection.socket.recv(1 << 18)
             except ConnectionError:
                 data = b""
-            if not data:  # lost: the next request goes over a new one
+            if not data:
                 failures += 1
-                selector.unregister(connection.socket)
-                connection.socket.close()
-                opened[opened.index(connection)] = connection = _Connection(port)
-                selector.register(connection.socket, selectors.EVENT_READ, connection)
-                send(connection)
+                send(renewed(connection))
                 continue
             connection.buffer += data
+            is_last = b"\r\nconnection: close" in connection.buffer[:2000].lower()
             status = _answered(connection)
             if status is None:
                 continue
@@ -62,7 +66,7 @@ def load(port, make, connections=16, seconds=3.0, warm_up=0.5):
             if connection.sent >= start:
                 times.append(now - connection.sent)
                 failures += not 200 <= status < 300
-            send(connection)
+            send(renewed(connection) if is_last else connection)
         now = time.perf_counter()
     for connection in opened:
         connection.socket.close()

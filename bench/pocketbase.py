@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
@@ -153,17 +154,29 @@ def processor(peer):
     return times.user + times.system
 
 
+def settled(peer):
+    """The processor time of a server once it works no more on what an ended load has left it."""
+    before, end = processor(peer), time.monotonic() + 60
+    while time.monotonic() < end:
+        time.sleep(0.3)
+        now = processor(peer)
+        if now - before < 0.03:
+            break
+        before = now
+    return processor(peer)
+
+
 def measure(peers, rounds, seconds, connections):
     """{(peer name, what): [(requests a second that were not refused, Result, processor µs a request)]}."""
     results = {}
     for _ in range(rounds):
         for what in WHATS:
             for peer in peers:
-                before = processor(peer)
+                before = settled(peer)
                 length = seconds * 3 if what == "login" else seconds  # made slow on purpose, in both
                 result = load(peer.port, peer.loads()[what], connections, length, warm_up=0)
                 cost = (processor(peer) - before) / max(1, result.rate * length) * 1e6
-                served = result.rate - result.failures / length
+                served = max(0.0, result.rate - result.failures / length)
                 results.setdefault((peer.name, what), []).append((served, result, cost))
     return results
 
