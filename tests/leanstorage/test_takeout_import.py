@@ -417,7 +417,7 @@ class RowsTest(ImportTestCase):
         storage = self.start(keys=self.keys)
         [found] = storage.request("GET", "/classes/Ticket")[1]["results"]
         self.assertEqual((found["title"], "privateTags" in found), ("t", False))
-        self.assertEqual(storage.request("POST", "/classes/Ticket", {})[1]["error"], "The field 'title' is required.")
+        self.assertEqual(storage.request("POST", "/classes/Ticket", {})[1]["error"], "Field 'title' is required.")
         made = storage.request("POST", "/classes/Ticket", {"title": "u"}, query={"fetchWhenSave": "true"})[1]
         self.assertEqual((made["state"], made.get("plain")), ("new", None))
 

@@ -22,7 +22,10 @@ from leanstorage.store import (
 from leanstorage.store.fragments import index_name, quoted
 from leanstorage.store.indexing import check_keys, definition
 from leanstorage.store.memory import Seen, settle
+from leanstorage.store.tallies import ACL, is_tally
+from leanstorage.store.tallies import check_keys as check_tally
 from leanstorage.store.transaction import Transaction
+from leanstorage.store.postgresql import tallies
 from leanstorage.store.postgresql.hosts import are_several, CONNECT_SECONDS, with_last
 from leanstorage.store.postgresql.indexes import drop_index, make_index
 from leanstorage.store.postgresql.opening import allowed_connections, check_pooler
@@ -60,6 +63,10 @@ CREATE TABLE IF NOT EXISTS records (
     PRIMARY KEY (kind, key)
 );
 CREATE INDEX IF NOT EXISTS records_expires ON records (kind, expires) WHERE expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS tallies (
+    name text COLLATE "C" NOT NULL, value jsonb NOT NULL, is_public boolean NOT NULL, n bigint NOT NULL
+);
+CREATE INDEX IF NOT EXISTS tallies_value ON tallies (name, value, is_public) INCLUDE (n);
 CREATE TABLE IF NOT EXISTS leanstorage_layout (version integer NOT NULL);
 """
 LAYOUT = 1  # of these tables; raised with every change that an older program must not write to
@@ -223,11 +230,16 @@ class PostgresqlStore:
         """Make the index of `keys` unless it is there, while others read and write. Raises ValueError."""
         name, columns, measured = self.read(lambda transaction: _definition(transaction, class_name, keys))
         with self._patient() as connection:
-            make_index(connection, name, columns, measured)
+            if columns:
+                make_index(connection, name, columns, measured)
+            if is_tally(keys):
+                tallies.build(connection, class_name, keys)
 
     def drop_index(self, class_name: str, keys: Sequence[str]) -> None:
         with self._patient() as connection:
             drop_index(connection, index_name(class_name, keys))
+            if is_tally(keys):
+                tallies.drop(connection, class_name, keys)
 
     @contextmanager
     def _patient(self) -> Iterator[Connection]:
@@ -275,6 +287,10 @@ def _definition(transaction: Transaction, class_name: str, keys: Sequence[str]) 
     It has none of what a partial index holds, and would guess. Arrays have an index of their elements.
     """
     compiler = transaction.compiler(transaction.known)
+    if is_tally(keys):  # an index only of who may read, see tallies
+        check_tally(compiler, class_name, keys)
+        columns = f"USING gin (readers) WHERE class = {quoted(class_name)} AND readers IS NOT NULL" if list(keys) == [ACL] else ""
+        return index_name(class_name, keys), columns, ""
     first_type = check_keys(compiler, class_name, keys)
     if first_type == "Array":
         columns = f"USING gin ((body -> '{keys[0]}') {JSON_OPERATORS}) WHERE class = {quoted(class_name)}"
