@@ -9,7 +9,8 @@ from unittest import mock
 
 import regex
 
-from leanstorage.rules import indexes, patterns, rendering
+from leanstorage.rules import cql, indexes, patterns, rendering
+from leanstorage.rules.errors import StorageError
 from leanstorage.rules.where import parse_where
 from leanstorage.store import Row
 from tests.leanstorage.model import matches
@@ -706,6 +707,7 @@ class CqlTest(ServiceTestCase):
             ("select * from GameScore where at near [0, 0] max 200 km", [0, 1]),
             ("select * from GameScore where at near geopoint(0, 0) max 0.02 radians", [0]),
             ("select * from GameScore where at within [1, 1] and [3, 3]", [1, 2, 3]),
+            ("select * from GameScore where at within [1, 0] and [3, 2]", [1, 2]),
             (f"select * from GameScore where by = pointer('Other', '{self.other}')", [0, 1, 2, 3, 4]),
             ("select * from GameScore order by score desc limit 2", None),
             ("select * from GameScore limit 1, 2 order by score", [1, 2]),
@@ -791,6 +793,16 @@ class CqlTest(ServiceTestCase):
                     self.assertEqual(len(self.cql(text)["results"]), 1)
                 else:
                     self.code(300, "GET", "/cloudQuery", cql=text)
+
+    def test_values_are_nested_as_deep_as_allowed(self):
+        for opening, closing in (("[", "]"), ("date(", ")"), ("{'a': ", "}")):
+            for depth in (cql.MAX_DEPTH - 1, cql.MAX_DEPTH + 1):
+                text = "select * from GameScore where score = " + opening * depth + "1" + closing * depth
+                with self.subTest(opening, depth=depth):
+                    if depth < cql.MAX_DEPTH:
+                        self.assertIsNotNone(cql.parse(text, []))
+                    else:
+                        self.assertRaisesRegex(StorageError, "nested too deeply", cql.parse, text, [])
 
     def test_syntax_errors_are_300_and_say_where(self):
         for text in (
