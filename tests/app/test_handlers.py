@@ -412,6 +412,7 @@ class TodoTest(AppTestCase):
         self.assertEqual([todo["id"] for todo in first["todos"] + last["todos"]], ids[::-1])
         self.assertIsNone(last["next"])
         self.assertIsNone(self.todos(alice, "?limit=4")["next"])
+        self.assertEqual([todo["id"] for todo in self.todos(alice, "?limit=1")["todos"]], ids[-1:])
 
     def test_done_filter_shows_only_those(self):
         alice = self.logged_in()
