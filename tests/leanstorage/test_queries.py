@@ -650,6 +650,12 @@ class ScanTest(ServiceTestCase):
             self.code(1, "GET", "/scan/classes/Foo", master=True, cursor=cursor)
         self.code(1, "GET", "/scan/classes/Foo", master=True, scan_key="n", where={"n": 1})
 
+    def test_scan_by_accounts_is_the_masters(self):
+        self.user("scanned")
+        page = self.api("GET", "/scan/classes/_User", master=True, scan_key="authData.github.uid")
+        self.assertEqual([row["username"] for row in page["results"]], ["scanned"])
+        self.code(102, "GET", "/scan/classes/_User", master=True, scan_key="password")
+
     def test_scan_key_that_is_none_is_102(self):
         self.make("Foo", n=1)
         for scan_key in (",", " ", "-"):
