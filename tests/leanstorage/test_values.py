@@ -1,11 +1,12 @@
 """Names, ids, times and values: what is allowed ends exactly where it is said to."""
 import contextlib
 import tempfile
+import time
 import unittest
 
 from leanstorage.rules import patterns, values
 from leanstorage.rules.errors import StorageError
-from leanstorage.store import open_store
+from leanstorage.store import now, open_store
 from leanstorage.takeout import load, recode
 
 
@@ -50,6 +51,12 @@ class TimesTest(unittest.TestCase):
                 values.parse_time(text)
 
 
+    def test_now_is_the_machines_time_in_milliseconds(self):
+        before = time.time_ns() // 10**6
+        here = now()
+        self.assertTrue(before <= here <= time.time_ns() // 10**6, here - before)
+
+
 class ValuesTest(unittest.TestCase):
     def test_whole_numbers_become_integers_as_long_as_databases_hold_them(self):
         for number in (1.0, -1.0, 2.0**62, -(2.0**62), float(2**63 - 1024)):
@@ -85,6 +92,11 @@ class LimitsTest(unittest.TestCase):
                 self.assertEqual(recode.encoding_of(text.encode("utf-16-le")), "utf-16-le")
                 self.assertEqual(recode.encoding_of(text.encode("utf-16-be")), "utf-16-be")
                 self.assertIsNone(recode.encoding_of(text.encode()))
+
+    def test_lines_that_end_with_cr_alone_are_seen(self):
+        for head, is_so in ((b"{}\r{}", True), (b"\r\r\n", True), (b"{}\r\n{}\r\n", False), (b"{}\r", False), (b"{}\n", False), (b"", False)):
+            with self.subTest(head):
+                self.assertIs(recode.has_lone_cr(head), is_so)
 
 
 def _is_allowed(pattern):
