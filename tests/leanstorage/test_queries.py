@@ -475,6 +475,13 @@ class PatternTest(unittest.TestCase):
                 with mock.patch.object(patterns, "MAX_SIZE", size - 1):
                     self.assertRaises(patterns.BadPattern, patterns.measured, pattern, False)
 
+    def test_lazy_and_possessive_repeats_are_as_many_parts_as_greedy_ones(self):
+        for count in ("*", "+", "?", "{3}", "{3,}"):
+            for kind in ("?", "+"):
+                with self.subTest(count + kind):
+                    greedy = patterns.measured(f"(?:abc){count}", False)
+                    self.assertEqual(patterns.measured(f"(?:abc){count}{kind}", False), greedy + 1)
+
     def test_spaces_and_comments_count_for_nothing_in_verbose_patterns_alone(self):
         for opening, is_verbose in (("", True), ("(?i:", True), ("(?i)", True), ("(?x-i:", True), ("(?-x:", False), ("(?-x)", False)):
             close = ")" if opening.endswith(":") else ""
