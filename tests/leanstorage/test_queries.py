@@ -133,6 +133,16 @@ class OperatorTest(ServiceTestCase):
                     found = self.api("GET", "/classes/Row", where=where, count="1", limit="0")
                     self.assertEqual(found, {"results": [], "count": len(wanted)})
 
+    def test_pointer_into_another_class_is_not_into_this_one_though_their_ids_are_alike(self):
+        alike = self.make("Pointed", n=1)
+        self.service.store.write(lambda transaction: transaction.insert("PointedToo", Row(alike, 1, 1, None, {})))
+        holder = self.make("Pointing", p=pointer("PointedToo", alike), list=[pointer("PointedToo", alike)])
+        for key in ("p", "list"):
+            for class_name, wanted in (("Pointed", []), ("PointedToo", [holder])):
+                with self.subTest(key, class_name=class_name):
+                    where = {key: {"$inQuery": {"className": class_name, "where": {}}}}
+                    self.assertEqual([row["objectId"] for row in self.find("Pointing", where)], wanted)
+
     def test_malformed_queries_have_their_code(self):
         deep = {"n": 1}
         for _ in range(30):
