@@ -94,11 +94,13 @@ class Copy:
         near = tests_of(mutation.path)
         further = () if self.environment or self._nearest else further_tests(mutation.path)
         modules = (*near, *(name for name in further if name not in near))
-        lines = lines_of(mutation)
+        lines, constant = lines_of(mutation), constant_of(mutation)
         chosen, total = [], 0
         for name in modules:
+            named = naming(name, constant) if constant else ()
             for test, (seconds, found) in self.reached(name).items():
-                if total < MOST_SECONDS and lines & set(found.get(mutation.path, ())):
+                is_it = lines & set(found.get(mutation.path, ())) or test.rpartition(".")[2] in named
+                if is_it and total < MOST_SECONDS:
                     chosen.append(test)
                     total += seconds
         if not chosen:  # a line that runs when it is imported, or in a process of its own
@@ -113,11 +115,28 @@ class Copy:
 def lines_of(mutation):
     """The lines whose tests could notice a mutation: its own, and for a constant of the module those that name it."""
     lines = set(range(mutation.statement, mutation.line + 1))
-    texts = (ROOT / mutation.path).read_text().splitlines()
-    constant = re.match(r"(\w+)(: [^=]+)? = ", texts[mutation.statement - 1])
+    constant = constant_of(mutation)
     if constant:
-        lines |= {number for number, text in enumerate(texts, 1) if re.search(rf"\b{constant[1]}\b", text)}
+        texts = (ROOT / mutation.path).read_text().splitlines()
+        lines |= {number for number, text in enumerate(texts, 1) if re.search(rf"\b{constant}\b", text)}
     return lines
+
+
+def constant_of(mutation):
+    """The name of the module's constant that a mutation changes, or None."""
+    found = re.match(r"(\w+)(: [^=]+)? = ", (ROOT / mutation.path).read_text().splitlines()[mutation.statement - 1])
+    return found and found[1]
+
+
+def naming(module, constant):
+    """The names of a module's tests that speak of a constant themselves."""
+    found, test = set(), None
+    for line in ROOT.joinpath(*module.split(".")[:3]).with_suffix(".py").read_text().splitlines():
+        begun = re.match(r"    def (\w+)", line)
+        test = begun[1] if begun else test
+        if test and re.search(rf"\b{constant}\b", line):
+            found.add(test)
+    return found
 
 
 def tests_of(path):

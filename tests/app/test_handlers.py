@@ -412,6 +412,7 @@ class TodoTest(AppTestCase):
         self.assertEqual([todo["id"] for todo in first["todos"] + last["todos"]], ids[::-1])
         self.assertIsNone(last["next"])
         self.assertIsNone(self.todos(alice, "?limit=4")["next"])
+        self.assertEqual([todo["id"] for todo in self.todos(alice, "?limit=1")["todos"]], ids[-1:])
 
     def test_done_filter_shows_only_those(self):
         alice = self.logged_in()
@@ -427,6 +428,21 @@ class TodoTest(AppTestCase):
             self.assertEqual(self.todos(alice)["todos"][0], todo)
             changed = self.request("PATCH", f"/api/todos/{todo['id']}", {"done": True}, visitor=alice).json()
             self.assertEqual(self.todos(alice)["todos"][0], changed)
+
+    @needs_redis
+    def test_list_that_is_read_before_or_during_a_write_is_not_served_after_it(self):
+        alice = self.logged_in()
+        self.create(alice)
+        user = self.request("GET", "/api/session", visitor=alice).json()["user"]
+        self.todos(alice)
+        with mock.patch.object(todos, "find_page", wraps=todos.find_page) as asked:
+            with todos.changing(wsgi.cache, user):
+                self.todos(alice)
+                self.assertEqual(asked.call_count, 1)
+            self.todos(alice)
+            self.assertEqual(asked.call_count, 2)
+            self.todos(alice)
+            self.assertEqual(asked.call_count, 2)
 
     @needs_redis
     def test_dead_session_still_believed_fills_and_reads_no_list_of_the_owner(self):

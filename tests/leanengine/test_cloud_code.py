@@ -308,6 +308,18 @@ class DoorTest(unittest.TestCase):
         self.assertEqual(response.header("Access-Control-Allow-Origin"), "*")
         self.assertEqual(self.post("/1.1/functions/add", method="PUT").status, 405)
 
+    def test_functions_may_be_got_and_hooks_only_posted(self):
+        for path, headers, status in (
+            ("/1.1/functions/whoami", APP, 200),
+            ("/1.1/call/whoami", APP, 200),
+            ("/1.1/functions/_ops/metadatas", MASTER, 200),
+            ("/1.1/functions/Thing/beforeSave", HOOK, 405),
+            ("/1.1/functions/onVerified/sms", HOOK, 405),
+        ):
+            with self.subTest(path):
+                self.assertEqual(self.post(path, headers=headers, method="GET").status, status)
+                self.assertEqual(self.post(path, headers=headers, method="DELETE").status, 405)
+
     def test_list_of_functions_needs_the_master_key(self):
         path = "/1.1/functions/_ops/metadatas"
         self.assertEqual(call(self.guarded, "GET", path, headers=APP).status, 401)
@@ -320,7 +332,7 @@ class DoorTest(unittest.TestCase):
         with self.assertRaises(leancloud.LeanCloudError):
             self.post("/1.1/functions/whoami", headers=headers, app=self.engine)
         response = self.post("/1.1/functions/whoami", headers=headers)
-        self.assertEqual((response.status, response.json()["code"]), (401, 211))
+        self.assertEqual((response.status, response.json()), (401, {"code": 211, "error": "the session is not valid"}))
 
     @needs_storage
     def test_session_that_storage_does_not_look_up_for_wrong_keys_is_502(self):

@@ -17,6 +17,11 @@ class SettingsTest(unittest.TestCase):
         self.assertEqual(read_settings({"LEANCLOUD_APP_ENV": "staging"}).app_env, "stage")
         self.assertEqual(read_settings({"TRUSTED_PROXY": "10.0.0.1, 10.0.0.2"}).trusted_proxy, {"10.0.0.1", "10.0.0.2"})
 
+    def test_processes_are_the_whole_cpus_and_at_least_one(self):
+        for text, number in (("1", 1), ("0.5", 1), ("2", 2), ("2.9", 2), ("16.000", 16)):
+            with self.subTest(text):
+                self.assertEqual(read_settings({"LEANCLOUD_AVAILABLE_CPUS": text}).processes, number)
+
     def test_settings_that_cannot_be_read_stop_the_start_with_one_line(self):
         for variable, value in (
             ("LEANCLOUD_APP_PORT", "x"),

@@ -1,6 +1,8 @@
 """Transport and credentials: sections 0 and 1 of the protocol."""
 import hashlib
 import json
+import time
+from unittest import mock
 
 from tests.leanstorage.service_support import KEYS, ServiceTestCase
 
@@ -161,6 +163,14 @@ class CredentialsTest(ServiceTestCase):
             for status, sign in rows:
                 with self.subTest(sign):
                     self.assertEqual(self.status({"X-LC-Id": KEYS["id"], name: sign}), status)
+
+    def test_signature_is_good_for_as_long_as_the_option_says(self):
+        ms = int(time.time() * 1000)
+        with mock.patch.object(self.service.options, "sign_max_age_s", 300):
+            for status, sent in ((200, ms), (200, ms - 200_000), (401, ms - 400_000), (401, ms + 400_000)):
+                digest = hashlib.md5(f"{sent}{KEYS['key']}".encode()).hexdigest()
+                with self.subTest(sent - ms):
+                    self.assertEqual(self.status({"X-LC-Id": KEYS["id"], "X-LC-Sign": f"{digest},{sent}"}), status)
 
     def test_text_plain_form_carries_credentials_and_method(self):
         def send(body, **headers):

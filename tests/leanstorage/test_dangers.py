@@ -61,6 +61,16 @@ class DatabaseTest(ServiceTestCase):
             self.close(command)
         self.assertEqual(self.found(*names) & wanted, set())
 
+    def test_level_says_what_an_open_class_gives_away(self):
+        levels = {
+            2: ["_User find", "_Installation find get", "_Conversation find get", "_Conversation create update delete", "_Status create"],
+            3: ["_User get", "_Installation delete", "_File delete", "_Follower create delete", "_Followee create delete"],
+        }
+        self.assertEqual(
+            sorted((level, f"{name} {' '.join(actions)}") for name, actions, level, _, _ in dangers.SYSTEM),
+            sorted((level, which) for level, all_of_it in levels.items() for which in all_of_it),
+        )
+
     def test_class_of_devices_is_closed_by_default(self):
         self.service.store.write(lambda transaction: transaction.save_class("_Installation", {**classes.empty_info("_Installation")}))
         commands = {command for _, command in self.found("_Installation")}

@@ -85,7 +85,7 @@ class FilesTest(ServiceTestCase):
         self.assertEqual(self.put(token, b"other").status, 401)
         self.assertEqual(self.fetch(token).body, DATA)
         token = self.token()
-        with mock.patch("leanstorage.store.records.now", return_value=now() + files.UPLOAD_MS + 1):
+        with mock.patch("leanstorage.store.records.now", return_value=now() + 60 * 60 * 1000 + 1):
             self.assertEqual(self.put(token).status, 401)
         self.assertEqual(self.raw("PUT", "/1.1/uploads/" + "x" * 43, DATA).status, 401)
 

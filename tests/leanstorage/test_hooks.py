@@ -300,6 +300,9 @@ class FunctionsTest(HookCase):
         self.engine.answers["/call/rpc"] = lambda sent: (200, {"result": sent})
         self.engine.answers["/functions/broken"] = lambda sent: (500, {"code": 141, "error": "x"})
 
+    def test_function_is_given_up_before_its_caller_gives_up(self):
+        self.assertLess(hooks.FUNCTION_SECONDS, 15)  # which the SDKs wait
+
     def test_function_is_passed_on_with_credentials_of_ours(self):
         user = self.user("caller")
         value = self.api("POST", "/functions/hello", {"a": 1}, session=user["sessionToken"], headers={"X-LC-Hook-Key": "wrong"})

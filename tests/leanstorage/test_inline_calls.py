@@ -1,9 +1,13 @@
 """Quick calls: which there are, and that one that begins on the loop and ends on a thread is the same call."""
+import io
+import json
 import time
 import unittest
+from contextlib import redirect_stderr
 from unittest import mock
 
 from leanstorage.http import inline_calls
+from leanstorage.store import StoreUnavailable
 from tests.leanstorage.service_support import KEYS, QuickApplication, SERVER, ServiceTestCase
 
 THERE = "8.8.8.8"
@@ -48,6 +52,16 @@ class QuickTest(ServiceTestCase):
         self.assertEqual(len(self.find("Plain", {"n": 2})), 1)
         self.api("DELETE", f"/classes/Plain/{object_id}", status=200)
         self.assertEqual(self.application.answered, before + 5)
+
+    @unittest.skipIf(SERVER, "PostgreSQL's writes come in no groups")
+    def test_write_whose_commit_failed_is_refused_under_its_own_id(self):
+        group = self.application.quick.open_group()
+        answer = 201, [("Location", "/there"), ("X-Request-Id", "abc")], b"made"
+        with redirect_stderr(io.StringIO()):
+            status, headers, body = group.refusal(StoreUnavailable("the disk is full"), answer)
+        group.commit()
+        self.assertEqual((status, json.loads(body)["code"], dict(headers).get("X-Request-Id")), (503, 503, "abc"))
+        self.assertNotIn("Location", dict(headers))
 
     def test_write_that_needs_a_thread_keeps_its_body(self):
         object_id = self.make("Whole", word="abc")

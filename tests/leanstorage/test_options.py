@@ -173,6 +173,24 @@ class GivenTest(unittest.TestCase):
         self.assertEqual((given.engine, given.trusted_proxy), ("http://localhost:3000", {"10.0.0.1", "::1"}))
         self.assertEqual(service_options(given).trusted_providers, {"anonymous", "qq", "weixin"})
 
+    def test_commands_that_move_data_take_what_they_are_given(self):
+        rows = (
+            ("import a b --dry-run --rotate-sessions --class C", {"export": ["a", "b"], "dry_run": True, "rotate_sessions": True, "class_name": "C"}),
+            ("import a --repair --rewrite-urls x=y --rewrite-urls z=w", {"repair": True, "rewrite_urls": ["x=y", "z=w"], "dry_run": False}),
+            ("pull --from U --max-calls 5 --wait --parallel 3", {"source": "U", "max_calls": 5, "wait": True, "parallel": 3, "files": None}),
+            ("pull --from U --repair --class C --delete --refused r --files", {"repair": True, "classes": ["C"], "delete": True, "refused": "r", "files": ""}),
+            ("leave --from U --export f --again --email a@b", {"export": "f", "again": True, "email": "a@b", "repair": False, "wait": False}),
+            ("import-files d --refused r", {"folder": "d", "refused": "r"}),
+            ("export d --files f", {"folder": "d", "files": "f"}),
+            ("migrate --from a --to b", {"source": "a", "target": "b"}),
+            ("rewrite a=b c=d --class C --class D", {"urls": ["a=b", "c=d"], "classes": ["C", "D"], "apply": False}),
+            ("rewrite a=b --apply", {"urls": ["a=b"], "classes": [], "apply": True}),
+        )
+        for line, wanted in rows:
+            with self.subTest(line):
+                given = vars(parser().parse_args(line.split()))
+                self.assertEqual({name: given[name] for name in wanted}, wanted)
+
     def test_listener_of_the_operator_is_on_loopback_unless_it_is_said_otherwise(self):
         for text, expected in (("9100", ("127.0.0.1", 9100)), ("10.0.0.1:9100", ("10.0.0.1", 9100)), ("[::1]:0", ("::1", 0))):
             with self.subTest(text):

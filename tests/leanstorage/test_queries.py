@@ -9,8 +9,9 @@ from unittest import mock
 
 import regex
 
-from leanstorage.rules import indexes, patterns, rendering
+from leanstorage.rules import cql, indexes, patterns, rendering
 from leanstorage.rules.call import Options
+from leanstorage.rules.errors import StorageError
 from leanstorage.rules.where import parse_where
 from leanstorage.store import Row
 from tests.leanstorage.model import matches
@@ -134,6 +135,16 @@ class OperatorTest(ServiceTestCase):
                     found = self.api("GET", "/classes/Row", where=where, count="1", limit="0")
                     self.assertEqual(found, {"results": [], "count": len(wanted)})
 
+    def test_pointer_into_another_class_is_not_into_this_one_though_their_ids_are_alike(self):
+        alike = self.make("Pointed", n=1)
+        self.service.store.write(lambda transaction: transaction.insert("PointedToo", Row(alike, 1, 1, None, {})))
+        holder = self.make("Pointing", p=pointer("PointedToo", alike), list=[pointer("PointedToo", alike)])
+        for key in ("p", "list"):
+            for class_name, wanted in (("Pointed", []), ("PointedToo", [holder])):
+                with self.subTest(key, class_name=class_name):
+                    where = {key: {"$inQuery": {"className": class_name, "where": {}}}}
+                    self.assertEqual([row["objectId"] for row in self.find("Pointing", where)], wanted)
+
     def test_malformed_queries_have_their_code(self):
         deep = {"n": 1}
         for _ in range(30):
@@ -165,6 +176,9 @@ class OperatorTest(ServiceTestCase):
             (102, {"$or": [{"g": {"$nearSphere": geo(0, 0)}}]}),
             (102, {"g": {"$maxDistance": 1}}),
             (102, {"g": {"$within": {"$box": [geo(0, 0)]}}}),
+            (102, {"g": {"$within": {"$box": [[1], [2]]}}}),
+            (102, {"g": {"$within": {"$box": [[1, 2, 3], [4, 5, 6]]}}}),
+            (102, {"g": {"$within": {"$box": ["ab", "cd"]}}}),
             (302, {"g": {"$nearSphere": geo(91, 0)}}),
             (102, {"p": {"$inQuery": {"where": {}}}}),
             (103, {"p": {"$inQuery": {"className": "a b", "where": {}}}}),
@@ -473,6 +487,13 @@ class PatternTest(unittest.TestCase):
                 with mock.patch.object(patterns, "MAX_SIZE", size - 1):
                     self.assertRaises(patterns.BadPattern, patterns.measured, pattern, False)
 
+    def test_lazy_and_possessive_repeats_are_as_many_parts_as_greedy_ones(self):
+        for count in ("*", "+", "?", "{3}", "{3,}"):
+            for kind in ("?", "+"):
+                with self.subTest(count + kind):
+                    greedy = patterns.measured(f"(?:abc){count}", False)
+                    self.assertEqual(patterns.measured(f"(?:abc){count}{kind}", False), greedy + 1)
+
     def test_spaces_and_comments_count_for_nothing_in_verbose_patterns_alone(self):
         for opening, is_verbose in (("", True), ("(?i:", True), ("(?i)", True), ("(?x-i:", True), ("(?-x:", False), ("(?-x)", False)):
             close = ")" if opening.endswith(":") else ""
@@ -652,6 +673,12 @@ class ScanTest(ServiceTestCase):
             self.code(1, "GET", "/scan/classes/Foo", master=True, cursor=cursor)
         self.code(1, "GET", "/scan/classes/Foo", master=True, scan_key="n", where={"n": 1})
 
+    def test_scan_by_accounts_is_the_masters(self):
+        self.user("scanned")
+        page = self.api("GET", "/scan/classes/_User", master=True, scan_key="authData.github.uid")
+        self.assertEqual([row["username"] for row in page["results"]], ["scanned"])
+        self.code(102, "GET", "/scan/classes/_User", master=True, scan_key="password")
+
     def test_scan_key_that_is_none_is_102(self):
         self.make("Foo", n=1)
         for scan_key in (",", " ", "-"):
@@ -712,6 +739,7 @@ class CqlTest(ServiceTestCase):
             ("select * from GameScore where at near [0, 0] max 200 km", [0, 1]),
             ("select * from GameScore where at near geopoint(0, 0) max 0.02 radians", [0]),
             ("select * from GameScore where at within [1, 1] and [3, 3]", [1, 2, 3]),
+            ("select * from GameScore where at within [1, 0] and [3, 2]", [1, 2]),
             (f"select * from GameScore where by = pointer('Other', '{self.other}')", [0, 1, 2, 3, 4]),
             ("select * from GameScore order by score desc limit 2", None),
             ("select * from GameScore limit 1, 2 order by score", [1, 2]),
@@ -797,6 +825,16 @@ class CqlTest(ServiceTestCase):
                     self.assertEqual(len(self.cql(text)["results"]), 1)
                 else:
                     self.code(300, "GET", "/cloudQuery", cql=text)
+
+    def test_values_are_nested_as_deep_as_allowed(self):
+        for opening, closing in (("[", "]"), ("date(", ")"), ("{'a': ", "}")):
+            for depth in (cql.MAX_DEPTH - 1, cql.MAX_DEPTH + 1):
+                text = "select * from GameScore where score = " + opening * depth + "1" + closing * depth
+                with self.subTest(opening, depth=depth):
+                    if depth < cql.MAX_DEPTH:
+                        self.assertIsNotNone(cql.parse(text, []))
+                    else:
+                        self.assertRaisesRegex(StorageError, "nested too deeply", cql.parse, text, [])
 
     def test_syntax_errors_are_300_and_say_where(self):
         for text in (

@@ -194,6 +194,7 @@ class LogTest(unittest.TestCase):
         self.assertEqual(made({"where": "{no json"}), "where=?")
         self.assertEqual(made({"cql": "select * from S3cret where a = 'x'", "limit": "10"}), "cql limit")
         self.assertEqual(made({}, {"requests": [{"method": "POST", "path": "/1.1/x"}] * 3}), "body={requests:[3 {method:?,path:?}]}")
+        self.assertEqual(made({}, {"list": [{"first": 1}, {"last": 2}], "texts": ["a", {"b": 1}]}), "body={list:[2 {first:?}],texts:[2]}")
         self.assertEqual(made({}, {"a\nb": 1, "é": 2, "a.b": {"$x": 3}}), "body={?:?,?:?,a.b:{$x:?}}")
         self.assertEqual(shape(None), "-")
 

@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from unittest import mock
@@ -37,6 +38,25 @@ class SqliteTest(StoreContract, unittest.TestCase):
             self.assertEqual(connection.execute("PRAGMA synchronous").fetchone(), (2,))
             self.assertEqual(connection.execute("PRAGMA journal_mode").fetchone(), ("wal",))
         connection.close()
+
+    def test_group_of_the_loop_waits_for_no_writer(self):
+        begun, ended = threading.Event(), threading.Event()
+
+        def slow(_):
+            begun.set()
+            ended.wait(30)
+
+        with ThreadPoolExecutor(2) as pool:
+            writing = pool.submit(self.write, slow)
+            begun.wait(30)
+            asked = pool.submit(self.store.open_group, 1)
+            try:
+                self.assertIsNone(asked.result(10))
+            finally:
+                ended.set()
+                writing.result(30)
+                if group := asked.result(30):
+                    group.commit()
 
     def test_transaction_that_a_full_disk_rolls_back_keeps_none_of_its_works(self):
         self.fill("Foo")

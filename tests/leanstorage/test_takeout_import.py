@@ -697,6 +697,15 @@ class OperatorTest(ImportTestCase):
         self.assertRegex(screen.getvalue(), r"Post: 2000 rows, \d+ rows/s \[#+ *\] \d+ %, 0:\d\d left")
         self.assertTrue(screen.getvalue().endswith("\r\x1b[K"), "the line of the bar is left clean")
 
+    def test_log_has_a_line_of_progress_now_and_then(self):
+        log, rows = io.StringIO(), [row(0) | {"objectId": f"x{number}"} for number in range(2500)]
+        path = self.put("Post.0.jsonl", jsonl("Post", *rows))
+        with mock.patch.multiple(report_module, PLAIN_SECONDS=0):
+            report = Report(self.refused, log, io.StringIO())
+            self.assertEqual(importer.run([path], self.database, self.keys, self.refused, report=report), 0)
+        self.assertRegex(log.getvalue(), r"(?m)\APost: 2500 rows, \d+ rows/s \[#+ *\] .* left\nPost: 2500 rows, \d+ rows/s$")
+        self.assertNotIn("\x1b", log.getvalue())
+
     def test_command_line_ends_with_every_figure_and_the_right_code(self):
         def run(*arguments):
             command = [sys.executable, "-W", "error", "-m", "leanstorage", *arguments]

@@ -271,6 +271,12 @@ class AuthDataTest(ServiceTestCase):
         self.code(250, "POST", "/users", {"authData": {"github": {"access_token": "x"}}})
         self.code(251, "POST", "/users", {"authData": {"weibo": {"uid": "1"}}})
 
+    def test_accounts_that_are_no_object_are_refused(self):
+        user = self.user("shapeless")
+        for value in ("github", 5, [], [{"github": {"uid": "1"}}]):
+            with self.subTest(value):
+                self.code(107, "PUT", f"/users/{user['objectId']}", {"authData": value}, session=user["sessionToken"])
+
     def test_accounts_are_linked_and_unlinked(self):
         user = self.user("linked")
         path, token = f"/users/{user['objectId']}", user["sessionToken"]
@@ -564,8 +570,12 @@ class FriendsTest(ClassPermissions, ServiceTestCase):
         token = alice["sessionToken"]
         self.code(206, "POST", path, {}, status=403)
         self.code(403, "POST", path, {}, status=403, session=bob["sessionToken"])
+        changed = []
         for _ in range(2):
             self.assertEqual(self.api("POST", path, {"group": 1}, 200, session=token), {})
+            changed.append([self.find(name, {}, session=token, master=True)[-1]["updatedAt"] for name in ("_Followee", "_Follower")])
+        for first, second in zip(*changed, strict=True):
+            self.assertLess(first, second)
         [row] = self.find("_Followee", {"user": pointer("_User", alice["objectId"])}, include="followee", session=token)
         self.assertEqual((row["group"], row["followee"]["username"]), (1, "star"))
         [row] = self.find("_Follower", {"user": pointer("_User", bob["objectId"])}, session=bob["sessionToken"])
@@ -613,6 +623,14 @@ class StatusTest(ClassPermissions, ServiceTestCase):
         members = {"$relatedTo": {"object": pointer("Club", club), "key": "members"}}
         self.assertEqual(self.receivers(eve, {"className": "_User", "where": members}), set())
         self.permit("_User", before)
+
+    def test_inboxes_are_closed_with_their_class(self):
+        reader = self.user("inboxed")
+        before = self.permit("_Status", {"find": classes.NOBODY})
+        for path in ("/subscribe/statuses", "/subscribe/statuses/count"):
+            with self.subTest(path):
+                self.code(403, "GET", path, status=403, session=reader["sessionToken"])
+        self.permit("_Status", before)
 
     def test_own_followers_alone_receive_where_followers_cannot_be_found(self):
         star, fan, eve = self.user("followed"), self.user("follower"), self.user("curious")
