@@ -2,9 +2,11 @@
 
 PYTHON_SDKS holds a folder for each old Python one; PHP_SDK is a checkout of the PHP SDK.
 """
+import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 import unittest
 from pathlib import Path
@@ -26,9 +28,16 @@ class EngineCase(StorageTestCase):
         environment = {f"LEANCLOUD_APP_{key.upper()}": value for key, value in storage.keys.items()}
         environment |= {"LEANCLOUD_APP_PORT": port, "LEANCLOUD_API_SERVER": storage.url, "LC_API_SERVER": storage.url}
         started = running([part.replace("PORT", str(port)) for part in command], ready, **environment, **more)
-        started.__enter__()
+        process = started.__enter__()
         self.addCleanup(started.__exit__, None, None, None)
+        self.addCleanup(end_group, process.pid)
         return storage
+
+
+def end_group(pid):
+    """End a process with what it has started: PHP's workers outlive the one that is told to end."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGTERM)
 
 
 @unittest.skipUnless(importlib.util.find_spec("leancloud"), "leancloud is not installed")
