@@ -65,6 +65,8 @@ TEXTS = {
     "users have no password here": "what a pull says",
     "here now": "a column of the table of an import",
     "name =x": "a cookie",
+    "sudo leanstorage": "what stands before the commands on a server",
+    "python -m leanstorage": "what stands before the commands elsewhere",
 }
 
 
@@ -490,6 +492,7 @@ OTHERWISE = (
     (r"curl .* http://127\.0\.0\.1:8126/.*", called_through_storage, "it needs what the commands before it started"),
     (r"curl http://127\.0\.0\.1:9126/health", asked_of_admin, "it needs a listener, whose port may be taken"),
     (r"python -m leanstorage restore DIR.*", parsed_by_storage, "it needs a backup, and test_backup restores one"),
+    (r"python -m leanstorage classes \w+ --create", parsed_by_storage, "the class is there; test_operator_commands creates one"),
     (r"python -m leanstorage users (verify|delete) \w+", parsed_by_storage, "one has no address, the other asks"),
     (r"litestream (replicate|restore) .*", as_text, "test_operating follows the recipe where Litestream is installed"),
     (r".* outbox --send .*", handed_on, "without an e-mail it would do nothing"),
