@@ -3,7 +3,8 @@
 Objects of 1 KB, half of them private, are stored in SQLite and in the PostgreSQL of the URL. The queries that apps make
 are then timed through the whole service in process, without and with the indexes that `leanstorage index` offers for
 them: the median of three, after one that is not counted. What takes longer than a query may is "124", an index that
-cannot be made is "no such index". With --folder the databases stay, and are used again; --program is another checkout
+cannot be made is "no such index". In brackets is the processor time of this process and of a PostgreSQL on this machine:
+others who use the machine change it less. With --folder the databases stay, and are used again; --program is another checkout
 whose code is measured, to compare with.
 """
 import argparse
@@ -33,6 +34,7 @@ BOARDS, AUTHORS, NAMES, TAGS = 200, 20_000, 100_000, 2000
 FILLER = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore. " * 5
 INDEXES = [
     ["flag"], ["score"], ["board"], ["author"], ["name"], ["number"], ["when"], ["at"], ["tags"], ["flag", "score"],
+    ["ACL"], ["ACL", "flag"], ["ACL", "score"],
 ]  # fmt: skip
 COLUMNS = {
     "flag": {"type": "Boolean"},
@@ -152,6 +154,19 @@ def asked(application, options, is_master):
     return seconds, item.get("error", {}).get("code")
 
 
+def worked(pids):
+    """Seconds of processor time of this process and others."""
+    return time.process_time() + sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
+
+
+def backends(service, url):
+    """The processes of a PostgreSQL on this machine that the service may use, once they are all there."""
+    if not url.startswith("postgres"):
+        return []
+    rows = service.store.read(lambda transaction: transaction.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()"))
+    return [pid for pid, in rows if Path(f"/proc/{pid}/schedstat").exists()]
+
+
 def measure(url, size, pattern):
     """{query: text of its median time}."""
     service = open_service(KEYS, url, tempfile.mkdtemp(), None, Options(max_requests_per_minute=0))
@@ -162,11 +177,14 @@ def measure(url, size, pattern):
             is_master = not name.startswith("a client")
             rounds = []
             for number in range(4):
-                rounds.append(asked(application, options(number), is_master))
-                if rounds[-1][1]:
+                pids = backends(service, url)
+                before = worked(pids)
+                seconds, code = asked(application, options(number), is_master)
+                rounds.append((seconds, worked(pids) - before))
+                if code:
                     break
-            code = rounds[-1][1]
-            found[name] = str(code) if code else f"{statistics.median(seconds for seconds, _ in rounds[1:]) * 1000:.1f} ms"
+            wall, own = (statistics.median(one) * 1000 for one in zip(*rounds[-3:], strict=True))
+            found[name] = str(code) if code else f"{wall:.1f} ms ({own:.1f})"
             print(f"{url.split(':')[0]:12}{name:50}{found[name]}", flush=True)
     service.store.close()
     return found

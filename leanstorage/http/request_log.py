@@ -143,7 +143,7 @@ def shape(call: Call | None, class_name: str = "") -> str:
     """
     if call is None:
         return "-"
-    if call.method == "GET" and class_name and "where" in call.query:
+    if call.method == "GET" and class_name and not call.query.keys().isdisjoint(["where", "count"]):
         try:
             return query_shape.shape_text(parse_listing(class_name, call.query, True, None)[0])
         except StorageError:

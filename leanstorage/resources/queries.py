@@ -63,7 +63,7 @@ def find(call: Call, class_name: str, action: str = "find") -> Answer:
             _add_tokens(transaction, call, results)
         value = {"results": results, **extra}
         if call.flag("count"):
-            with _advised(query, info):
+            with _advised(replace(query, limit=0), info):
                 value["count"] = transaction.count(query)
         return value, written
 

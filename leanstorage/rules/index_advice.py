@@ -5,12 +5,13 @@ from collections.abc import Iterable
 
 from leanstorage.rules import query_shape, values
 from leanstorage.store import Document, Json, Query
-from leanstorage.store.fragments import ALONE_INDEXED, INDEXED_TYPES, MAX_INDEX_KEYS
+from leanstorage.store.fragments import INDEXED_TYPES, MAX_INDEX_KEYS
 
+NUMBER_RANGES = frozenset(["gt", "gte", "lt", "lte"])
 RANGES = frozenset(["gt", "gte", "lt", "lte", "prefix", "in", "in_query"])
 START = re.compile(r'\{"class": ?"')
 ENTRY_BYTES = 24  # of an index, beside the value
-VALUE_BYTES = {"String": 20, "Number": 12, "Boolean": 8, "Pointer": 70, "Date": 26, "GeoPoint": 4, "Array": 60}
+VALUE_BYTES = {"String": 20, "Number": 12, "Boolean": 8, "Pointer": 70, "Date": 26, "GeoPoint": 4, "Array": 60, "ACL": 24}
 Keys = list[str]
 
 
@@ -19,6 +20,8 @@ def wanted(shape: Document, info: Document) -> Keys | None:
     columns = {key: column["type"] for key, column in info["columns"].items()}
     asked = [part for part in map(_condition, shape.get("where", [])) if part is not None]
     existing: list[Keys] = info.get("indexes", [])
+    if shape.get("count") and (counted := _counted(shape, columns)):
+        return next((keys for keys in (counted, ["ACL"]) if keys not in existing), None)
     for key, op in asked:
         if (columns.get(key), op) in (("GeoPoint", "near"), ("Array", "eq"), ("Array", "all")):
             return None if [key] in existing else [key]
@@ -32,6 +35,19 @@ def wanted(shape: Document, info: Document) -> Keys | None:
     return keys
 
 
+def _counted(shape: Document, columns: dict[str, str]) -> Keys | None:
+    """The keys of the index that keeps a count of all objects, or of those with some values of one key."""
+    asked = [_condition(part) for part in shape.get("where", [])]
+    keys = {one[0] for one in asked if one is not None}
+    if not asked:
+        return ["ACL"]
+    if None in asked or len(keys) > 1:
+        return None
+    [key] = keys
+    ops = frozenset(["eq", "in"]) | (NUMBER_RANGES if columns.get(key) == "Number" else frozenset())
+    return ["ACL", key] if columns.get(key) in INDEXED_TYPES and all(one[1] in ops for one in asked if one) else None
+
+
 def told(query: Query, info: Document) -> str:
     """What to say of a query that took too long: a sentence with the keys that its caller named, or nothing."""
     keys = wanted(query_shape.shape(query), info)
@@ -40,9 +56,9 @@ def told(query: Query, info: Document) -> str:
 
 def cost(keys: Keys, info: Document, rows: int) -> int:
     """About how many bytes the index takes for so many objects."""
-    types = [info["columns"][key]["type"] for key in keys]
+    types = [info["columns"][key]["type"] if key != "ACL" else key for key in keys]
     entries = 3 if types == ["Array"] else 1  # an array has several elements
-    return rows * entries * (ENTRY_BYTES + sum(VALUE_BYTES[one] for one in types if one in INDEXED_TYPES | ALONE_INDEXED))
+    return rows * entries * (ENTRY_BYTES + sum(VALUE_BYTES.get(one, 0) for one in types))
 
 
 def shapes(lines: Iterable[str]) -> list[Document]:

@@ -20,6 +20,8 @@ def shape(query: Query) -> Document:
         found["order"] = [("-" if descending else "") + _key(path) for path, descending in query.order[:MAX_NODES]]
     if query.skip:
         found["skip"] = True
+    if query.limit == 0:  # nothing is listed
+        found["count"] = True
     return found
 
 

@@ -1,7 +1,7 @@
 """What a database adds to the compiler of queries: its JSON, its text search, its way to sort."""
 from collections.abc import Callable, Sequence
 
-from leanstorage.store import Json, Path
+from leanstorage.store import Document, Json, Path, type_of
 from leanstorage.store.fragments import Fragment, Item, between
 
 
@@ -90,6 +90,23 @@ class Dialect:
 
     def cell(self, key: str, alias: str) -> str:
         """SQL of the cell of the grid in which the point of a column lies, NULL for none."""
+        raise NotImplementedError
+
+    def tally(self, class_name: str, keys: Sequence[str]) -> str:
+        """The table of `value`, `is_public` and `n` that an index of the ACL keeps."""
+        raise NotImplementedError
+
+    def is_tallied(self, column: Document, operand: Json) -> bool:
+        """Whether the values that are kept of a column tell which objects equal, or exceed, a value."""
+        found = type_of(operand)
+        return found is not None and found["type"] == column["type"]
+
+    def tally_test(self, operator: str, operand: Json) -> Fragment:
+        """A comparison of such a value; one that is missing passes none."""
+        raise NotImplementedError
+
+    def shared(self, class_name: str, alias: str, principals: list[str]) -> Fragment:
+        """The objects of a class, to select from, whose ACL has one of these names, as an index of the ACL finds them."""
         raise NotImplementedError
 
     def array_length(self, item: Item, length: int) -> Fragment:

@@ -13,6 +13,8 @@ from leanstorage.store.choice import top_conditions, top_nodes
 
 MAX_IDS = 1000  # of a sub-query; one that finds more stays a part of the statement
 NEWEST = 1000  # rows
+LIST_NEWEST = 20_000  # of a long list: what has fewer than twenty there has few enough for an index
+LONG_LIST = 100  # values
 DEEP = 1000  # rows that are skipped
 Ids = Callable[[Query, int], list[str]]  # of the first so many objects of a query
 
@@ -80,16 +82,18 @@ def first_newest(query: Query, served: Collection[str], known: Callable[[str], D
     an index makes that needless.
     """
     first, *_ = query.order or ((("createdAt",), False),)
-    if query.near or first[0] != ("createdAt",) or not query.limit or query.limit + query.skip > NEWEST // 10:
+    if query.near or first[0] != ("createdAt",) or not query.limit or query.limit + query.skip > NEWEST:
         return None
     columns = known(query.class_name)["columns"]
     guessed = False
     for node in top_conditions(query.where):
         if node.path in (("objectId",), ()):
             return None
+        if node.op == "in" and len(node.operand) > LONG_LIST:
+            return replace(query, newest=LIST_NEWEST, comes_again=False)
         is_array = len(node.path) == 1 and columns.get(node.path[0], {}).get("type") == "Array"
         guessed = guessed or (node.op in ("eq", "all") and (is_array or node.path[0] not in served))
-    return replace(query, newest=NEWEST, comes_again=False) if guessed else None
+    return replace(query, newest=NEWEST, comes_again=False) if guessed and query.limit + query.skip <= NEWEST // 10 else None
 
 
 def nearer(query: Query, known: Callable[[str], Document]) -> Iterator[tuple[Query, bool]]:

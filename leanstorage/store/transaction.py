@@ -14,6 +14,7 @@ from leanstorage.store import (
     Stale,
     StoreUnavailable,
 )
+from leanstorage.store import tallies
 from leanstorage.store.compiler import Compiler
 from leanstorage.store.memory import MAX_STATEMENTS, Seen
 from leanstorage.store.fragments import TRUE, Fragment, bind, build, quoted
@@ -293,7 +294,8 @@ class Transaction(Records):
     def count(self, query: Query) -> int:
         """How many rows match, whatever the query's limit and skip."""
         query = next(iter(nearer(replace(self._resolved(query), limit=None, near=None), self.known)))[0]
-        text, params = self._compiler().count(query)
+        compiler = self._compiler()
+        text, params = tallies.count(compiler, query) or compiler.count(query)
         number: int = self.execute_once(text, params)[0][0]
         return number
 

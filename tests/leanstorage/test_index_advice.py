@@ -39,6 +39,12 @@ class WantedTest(unittest.TestCase):
             ({"score": {"$ne": 5}}, {}, None),
             ({"$or": [{"score": 5}, {"flag": True}]}, {}, None),
             ({"unknown": 1}, {}, None),
+            ({}, {"limit": 0}, ["ACL"]),
+            ({"flag": True}, {"limit": 0}, ["ACL", "flag"]),
+            ({"score": {"$gt": 5, "$lt": 9}}, {"limit": 0}, ["ACL", "score"]),
+            ({"name": {"$gt": "x"}}, {"limit": 0}, None),
+            ({"flag": True, "score": 5}, {"limit": 0}, ["flag", "score"]),
+            ({"unknown": 1}, {"limit": 0}, None),
         ]
         for where, options, wanted in table:
             with self.subTest(where=where, options=options):
@@ -69,12 +75,14 @@ class AnswerTest(ServiceTestCase):
         log = self.folder / "slow.log"
         queries = [{"kind": "SECRET"}, {"kind": "SECRET", "unknown": 1}, {"score": {"$gt": 77}}]
         lines = [shape_text(with_limits(parse_where("Seen", where)[0], {})) for where in queries]
+        lines += [shape_text(with_limits(parse_where("Seen", where)[0], {"limit": 0})) for where in ({}, {"kind": "SECRET"})]
         log.write_text("".join(f"12:00 slow query, 5100 ms: {line}\n" for line in [*lines, '{"class":"Nothing","where":["a eq"]}']))
         code, text = self.run_index("--suggest", str(log))
         self.assertEqual(code, 0, text)
-        first, second = text.splitlines()
+        first, second, *counted = text.splitlines()
         self.assertTrue(first.startswith("leanstorage index Seen kind  # about 0.0 MB; each create"), first)
         self.assertTrue(second.startswith("leanstorage index Seen score  # "), second)
+        self.assertEqual([line.split("  # ")[0] for line in counted], ["leanstorage index Seen ACL", "leanstorage index Seen ACL kind"])
         self.assertNotIn("SECRET", text)
         self.assertEqual(self.run_index()[0], 1)
         self.assertEqual(self.run_index("--suggest", str(self.folder / "none"))[0], 1)

@@ -3,6 +3,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from leanstorage.store import (
+    Document,
     Json,
     Path,
     Query,
@@ -11,7 +12,8 @@ from leanstorage.store import (
 from leanstorage.store import choice, grid
 from leanstorage.store.compiler import Compiler
 from leanstorage.store.paths import INDEX
-from leanstorage.store.fragments import Fragment, Item, between, bind, build, quoted
+from leanstorage.store.stages import LONG_LIST
+from leanstorage.store.fragments import Fragment, Item, between, bind, build, index_name, quoted
 
 NUMERAL = re.compile(r"\s*[+-]?[0-9]+", re.ASCII)  # what `#>` may take for one
 INDEXED_CHARACTERS = 150  # of a text; four of them fit an index entry
@@ -179,6 +181,13 @@ class PostgresqlCompiler(Compiler):
         return build("{} = ANY({}::jsonb[])", self.present(item), bind([canonical_text(operand) for operand in operands]))
 
     def indexed_in(self, item: Item, column_type: str, operands: Sequence[Json]) -> Fragment:
+        """A long list is a table to join: of an array the planner looks up each value in its figures, for 20 ms."""
+        if len(operands) > LONG_LIST:
+            text, params = self._indexed_in(item, column_type, operands)
+            return re.sub(r"= ANY\((\?::\w+\[\])\)", r"IN (SELECT unnest(\1))", text), params
+        return self._indexed_in(item, column_type, operands)
+
+    def _indexed_in(self, item: Item, column_type: str, operands: Sequence[Json]) -> Fragment:
         test = self.simple_in(item, column_type, operands)
         if column_type != "String":
             return test
@@ -203,6 +212,21 @@ class PostgresqlCompiler(Compiler):
 
     def holds(self, class_name: str, key: str, alias: str, operands: Sequence[Json]) -> Fragment | None:
         return build(f"({alias}.body -> '{key}') @> {{}}", _json(list(operands)))
+
+    def tally(self, class_name: str, keys: Sequence[str]) -> str:
+        return f"(SELECT value, is_public, n FROM tallies WHERE name = '{index_name(class_name, keys)}') t"
+
+    def is_tallied(self, column: Document, operand: Json) -> bool:
+        is_whole = not isinstance(operand, str) or len(operand) < INDEXED_CHARACTERS
+        return is_whole and super().is_tallied(column, operand)
+
+    def tally_test(self, operator: str, operand: Json) -> Fragment:
+        """A missing value is kept as null, which is less than all others."""
+        return build(f"(value {operator} {{}} AND value > 'null'::jsonb)", _json(operand))
+
+    def shared(self, class_name: str, alias: str, principals: list[str]) -> Fragment:
+        tests = f"w.class = {quoted(class_name)} AND w.readers IS NOT NULL AND w.readers && {{}}::text[]"
+        return build(f"(SELECT * FROM objects w WHERE {tests}) {alias}", bind(list(principals)))
 
     def source(self, query: Query, alias: str) -> Fragment:
         """The table, or what an index finds of it where the planner would not know how little that is.

@@ -22,7 +22,10 @@ from leanstorage.store import (
 from leanstorage.store.fragments import index_name, quoted
 from leanstorage.store.indexing import check_keys, definition
 from leanstorage.store.memory import Seen, settle
+from leanstorage.store.tallies import ACL, is_tally
+from leanstorage.store.tallies import check_keys as check_tally
 from leanstorage.store.transaction import Transaction
+from leanstorage.store.postgresql import tallies
 from leanstorage.store.postgresql.hosts import are_several, CONNECT_SECONDS, with_last
 from leanstorage.store.postgresql.transaction import PostgresqlTransaction
 from leanstorage.store.postgresql.wire import Connection, NoAnswer
@@ -58,6 +61,10 @@ CREATE TABLE IF NOT EXISTS records (
     PRIMARY KEY (kind, key)
 );
 CREATE INDEX IF NOT EXISTS records_expires ON records (kind, expires) WHERE expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS tallies (
+    name text COLLATE "C" NOT NULL, value jsonb NOT NULL, is_public boolean NOT NULL, n bigint NOT NULL
+);
+CREATE INDEX IF NOT EXISTS tallies_value ON tallies (name, value, is_public) INCLUDE (n);
 CREATE TABLE IF NOT EXISTS leanstorage_layout (version integer NOT NULL);
 """
 LAYOUT = 1  # of these tables; raised with every change that an older program must not write to
@@ -206,7 +213,10 @@ class PostgresqlStore:
                 ).fetchone()
                 if found == (False,):
                     connection.wire.command(f"DROP INDEX CONCURRENTLY {name}".encode())
-                connection.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON objects {columns}")
+                if columns:
+                    connection.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON objects {columns}")
+                if is_tally(keys):
+                    tallies.build(connection, class_name, keys)
                 if measured and connection.info.server_version >= EXPRESSION_STATISTICS:
                     connection.execute(f"CREATE STATISTICS IF NOT EXISTS {_statistics(name)} ON {measured} FROM objects")
                 connection.execute("ANALYZE objects")
@@ -223,6 +233,8 @@ class PostgresqlStore:
         with self._connection() as connection:
             name = index_name(class_name, keys)
             connection.wire.command(f"DROP INDEX CONCURRENTLY IF EXISTS {name}".encode())
+            if is_tally(keys):
+                tallies.drop(connection, class_name, keys)
             connection.wire.command(f"DROP STATISTICS IF EXISTS {_statistics(name)}".encode())
 
     def _configure(self, connection: Connection) -> None:
@@ -250,6 +262,10 @@ def _definition(transaction: Transaction, class_name: str, keys: Sequence[str]) 
     It has none of what a partial index holds, and would guess. Arrays have an index of their elements.
     """
     compiler = transaction.compiler(transaction.known)
+    if is_tally(keys):  # an index only of who may read, see tallies
+        check_tally(compiler, class_name, keys)
+        columns = f"USING gin (readers) WHERE class = {quoted(class_name)} AND readers IS NOT NULL" if list(keys) == [ACL] else ""
+        return index_name(class_name, keys), columns, ""
     first_type = check_keys(compiler, class_name, keys)
     if first_type == "Array":
         columns = f"USING gin ((body -> '{keys[0]}') jsonb_path_ops) WHERE class = {quoted(class_name)}"

@@ -50,7 +50,7 @@ class SqliteCompiler(Compiler):
         others = {node.path for node in top_conditions(query.where)}
         if others & {("objectId",), ()}:  # by id or by relation there are fewer
             return ()
-        indexes = [keys for keys in self.indexes(query.class_name) if self.type_of_column(query.class_name, (keys[0],)) not in ALONE_INDEXED]
+        indexes = [keys for keys in self.indexes(query.class_name) if keys[0] != "ACL" and self.type_of_column(query.class_name, (keys[0],)) not in ALONE_INDEXED]
         best, _ = by_order(query, indexes)
         if best:
             return best
@@ -189,6 +189,22 @@ class SqliteCompiler(Compiler):
             if self.counted is None or self.counted(build(f"SELECT count(*) FROM ({{}} LIMIT {choice.FEW})", found)) < choice.FEW:
                 return build(f"{alias}.seq IN ({{}})", found)
         return None
+
+    def tally(self, class_name: str, keys: Sequence[str]) -> str:
+        return index_name(class_name, keys)
+
+    def tally_test(self, operator: str, operand: Json) -> Fragment:
+        if isinstance(operand, dict):
+            value = bind(operand["iso"] if operand["__type"] == "Date" else canonical_text(operand))
+        else:
+            value = number(operand)
+        # A missing value is kept as a blob, which is greater than all others.
+        return build(f"(value {operator} {{}} AND value < x'')", value)
+
+    def shared(self, class_name: str, alias: str, principals: list[str]) -> Fragment:
+        table = index_name(class_name, ["ACL"]) + "_readers"
+        found = build(f"SELECT DISTINCT seq FROM {table} WHERE value IN {{}}", self.text_list(principals))
+        return build(f"({{}}) r CROSS JOIN objects {alias} ON {alias}.seq = r.seq", found)
 
     def cell(self, key: str, alias: str) -> str:
         latitude, longitude = (f"json_extract({alias}.body, '$.\"{key}\".{name}')" for name in ("latitude", "longitude"))

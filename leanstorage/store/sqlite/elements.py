@@ -3,6 +3,8 @@ from collections.abc import Sequence
 
 from leanstorage.store.fragments import index_name, quoted
 from leanstorage.store.indexing import check_keys, definition
+from leanstorage.store.sqlite import tallies
+from leanstorage.store.tallies import is_tally
 from leanstorage.store.transaction import Transaction
 
 # Texts and numbers are found by it; of other elements nothing is kept.
@@ -16,6 +18,9 @@ EVENTS = (  # that a trigger is made for, and what it does
 
 def build_index(transaction: Transaction, class_name: str, keys: Sequence[str]) -> None:
     """Make the index of `keys` unless it is there. Raises ValueError."""
+    if is_tally(keys):
+        tallies.build(transaction, class_name, keys)
+        return
     compiler = transaction.compiler(transaction.known)
     if check_keys(compiler, class_name, keys) == "Array":
         _build_table(transaction, class_name, keys[0])
@@ -26,6 +31,7 @@ def build_index(transaction: Transaction, class_name: str, keys: Sequence[str]) 
 
 def drop_index(transaction: Transaction, class_name: str, keys: Sequence[str]) -> None:
     name = index_name(class_name, keys)
+    transaction.change(f"DROP TABLE IF EXISTS {name}_readers")
     for number in range(len(EVENTS)):
         transaction.change(f"DROP TRIGGER IF EXISTS {name}_{number}")
     kinds = dict(transaction.execute("SELECT name, type FROM sqlite_master WHERE name = ?", [name]))
