@@ -14,12 +14,12 @@ from leanstorage.rules import classes, rendering
 from leanstorage.rules.where import DEFAULT_LIMIT, bad, conjunction, parse_json, parse_limit, parse_order
 from leanstorage.rules.call import Answer, Call, ok
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import Condition, Document, Json, Node, Order, Row, Transaction, canonical_text, now
+from leanstorage.store import Condition, Document, Json, Node, Not, Order, Row, Transaction, canonical_text, now
 
 
 CURSOR_MS = 10 * 60 * 1000
 MAX_PLACE = 1500  # characters of the values in a cursor, which is a part of a URL
-RANGED = frozenset(["String", "Number", "Date"])
+RANGED = frozenset(["String", "Number", "Boolean", "Date"])
 
 
 def scan(call: Call, class_name: str) -> Answer:
@@ -52,9 +52,12 @@ def scan(call: Call, class_name: str) -> Answer:
             place = last and _place(order, last)
         skip = 0 if place else state["skip"]
         query = replace(query, order=order, limit=state["limit"], skip=skip, near=None)
-        if place is not None:
-            query = replace(query, where=conjunction([query.where, *_behind(info, order, place)]))
-        rows = transaction.find(query)
+        rows: list[Row] = []
+        for in_order, nodes in [(order, [])] if place is None else _behind(info, order, place):
+            where = conjunction([query.where, *nodes])
+            rows += transaction.find(replace(query, where=where, order=in_order, limit=state["limit"] - len(rows)))
+            if len(rows) == state["limit"]:
+                break
         view = rendering.View(keys=state["keys"] or "", with_acl=state["returnACL"] in ("true", "1", True, 1))
         results = rendering.render(transaction, call, class_name, info, rows, None, view)
         for row, result in zip(rows, results):
@@ -85,19 +88,33 @@ def _end(state: Document, rows: list[Row]) -> Document:
     return {"skip": state["skip"] + len(rows), "last": rows[-1].id, "place": None if is_long else place}
 
 
-def _behind(info: Document, order: Order, place: list[Json]) -> list[Node]:
-    """Conditions that what comes behind a place meets; the first is one that an index serves."""
+def _behind(info: Document, order: Order, place: list[Json]) -> list[tuple[Order, list[Node]]]:
+    """(order, conditions) of what comes behind a place, one part after the other, each as an index serves it.
+
+    Equal values come in the order of creation. Missing ones come first, or last where the order descends.
+    """
     (path, descending), *_ = order
-    found: list[Node] = [Condition("behind", (), (order, place))]
+    behind: Node = Condition("behind", (), (order, place))
+    further = "lte" if descending else "gte"
     if path == ("objectId",):
-        found.insert(0, Condition("lte" if descending else "gte", path, place[0]))
-    elif path in (("createdAt",), ("updatedAt",)):
-        found.insert(0, Condition("lte" if descending else "gte", path, place[1 if path[0] == "createdAt" else 2]))
-    elif len(path) == 1 and info["columns"].get(path[0], {}).get("type") in RANGED and not descending:
-        value = place[4].get(path[0])
-        if value is not None:
-            found.insert(0, Condition("gte", path, value))
-    return found
+        return [(order, [Condition(further, path, place[0]), behind])]
+    if path in (("createdAt",), ("updatedAt",)):
+        return [(order, [Condition(further, path, place[1 if path[0] == "createdAt" else 2]), behind])]
+    column = info["columns"].get(path[0], {}).get("type")
+    if len(path) > 1 or len(order) > 1 or column not in RANGED or not any(keys[0] == path[0] for keys in info.get("indexes", [])):
+        return [(order, [behind])]
+    value = place[4].get(path[0])
+    missing: Node = Condition("eq", path, None)
+    created: Order = ((("createdAt",), descending),)
+    same: list[Node] = [Condition("eq", path, value), Condition(further, created[0][0], place[1])]
+    parts = [(created, [*same, Condition("behind", (), (created, place))])]
+    if value is not None:
+        parts.append((order, [Condition("lt" if descending else "gt", path, value)]))
+    if value is not None and descending:
+        parts.append((created, [missing]))
+    if value is None and not descending:
+        parts.append((order, [Not(missing)]))
+    return parts
 
 
 def _sealed(call: Call, state: Document) -> str:

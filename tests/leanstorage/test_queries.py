@@ -598,14 +598,18 @@ class ScanTest(ServiceTestCase):
     def test_scan_by_any_key_goes_on_behind_the_last_row_whatever_is_stored_or_deleted_meanwhile(self):
         values = [None, 1, 1, 2.5, "a", "a", "b", True, [1, "x"], {"k": 1}, {"k": "z"}, DATE, {"__type": "GeoPoint", "latitude": 1, "longitude": 2}]
         rows = [
-            {"any": {"v": value}, "n": [3, 1, 1, None][number % 4], "s": ["b", "中", None, "a"][number % 3], "d": DATE}
+            {"any": {"v": value}, "n": [3, 1, 1, None][number % 4], "s": ["b", "中", None, "a"][number % 3], "d": DATE, "b": number % 2 == 0}
             for number, value in enumerate(values)
         ]
         rows += [{}, {"n": 5}]
-        for key in ("any.v", "-any.v", "n", "-n", "s", "-s", "d", "any", "n,-s", "-n,any.v", "createdAt", "-updatedAt", "-objectId", "none", "any.0.v"):
-            with self.subTest(key):
-                name = "Scan" + re.sub(r"\W", "", key) + str("-" in key)
+        plain = ("any.v", "-any.v", "n", "-n", "s", "-s", "d", "any", "n,-s", "-n,any.v", "createdAt", "-updatedAt", "-objectId", "none", "any.0.v")
+        indexed = ("n", "-n", "s", "-s", "d", "-d", "b", "-b")
+        for key, has_index in (*((key, False) for key in plain), *((key, True) for key in indexed)):
+            with self.subTest(key, has_index=has_index):
+                name = "Scan" + re.sub(r"\W", "", key) + str("-" in key) + str(has_index)
                 ids = {self.make(name, **row) for row in rows}
+                if has_index:
+                    indexes.create(self.service.store, name, [key.lstrip("-")])
                 order = [row["objectId"] for row in self.find(name, order=key, limit="100")]
                 seen, cursor, number = [], {}, 0
                 while True:
