@@ -91,7 +91,8 @@ def find_page(
         earlier = query().less_than("createdAt", time)
         beside = query().equal_to("createdAt", time).less_than("objectId", todo_id)
         wanted = leancloud.Query.or_(earlier, beside)
-    wanted = wanted.descending("createdAt").add_descending("objectId").limit(limit + 1)
+    # The owner is known: decoding it takes the SDK as long as the todo itself.
+    wanted = wanted.select("content", "done", "attachment").descending("createdAt").add_descending("objectId").limit(limit + 1)
     try:
         with asking_storage():
             todos = wanted.find()

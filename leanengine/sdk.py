@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 import leancloud
 import requests
@@ -49,6 +50,7 @@ HOOK_TEXT = re.compile(r"Cloud Code validation failed\. Error detail : (.+)", re
 REFUSED_CODE = 401  # the app's id or key, not the visitor's session
 BUSY_CODES = frozenset([124, 141, 502, 503])
 LOCK_SECONDS = 15 * 60
+PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._/-]*")  # nothing in it needs quoting
 
 
 class StorageLost(requests.ConnectionError):  # type: ignore[misc]  # requests has no types
@@ -95,9 +97,33 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
                 self._retry_at = time.monotonic() + LOST_SECONDS if is_lost else None
 
 
+class StorageSession(requests.Session):  # type: ignore[misc]
+    """A session that makes plain requests itself: for them requests reads the URL four times and merges empty settings."""
+
+    def request(self, method: str, url: str, params: Any = None, data: Any = None, headers: Any = None, **options: Any) -> requests.Response:
+        is_plain = PLAIN_URL.fullmatch(url) and not self.cookies and not options.keys() - {"timeout", "hooks", "allow_redirects"}
+        if not is_plain or not (data is None or isinstance(data, str)) or not (params is None or _is_flat(params)):
+            return super().request(method, url, params=params, data=data, headers=headers, **options)
+        plain = requests.PreparedRequest()
+        plain.method, plain.url = method.upper(), url + ("?" + urlencode(params) if params else "")
+        plain.headers = requests.structures.CaseInsensitiveDict(self.headers)
+        plain.headers.update(headers or {})
+        plain._cookies = self.cookies
+        plain.hooks = {"response": []} | (options.get("hooks") or {})
+        if data is not None:
+            plain.body = data.encode()
+            plain.headers["Content-Length"] = str(len(plain.body))
+        return self.send(plain, stream=False, proxies={}, verify=self.verify, cert=self.cert, allow_redirects=options.get("allow_redirects", True))
+
+
+def _is_flat(params: Any) -> bool:
+    return isinstance(params, dict) and all(isinstance(value, (str, int)) for value in params.values())
+
+
 def mount() -> requests.Session:
-    """Give the SDK's HTTP session our adapter, and return it. It talks to the configured server only: no proxies, no netrc."""
+    """Give the SDK an HTTP session of ours, and return it. It talks to the configured server only: no proxies, no netrc."""
     saves.see_hooks()
+    client.session = StorageSession()
     client.session.trust_env = False
     for scheme in ("http://", "https://"):
         client.session.mount(scheme, StorageAdapter())

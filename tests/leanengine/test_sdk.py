@@ -71,6 +71,45 @@ def http(body, content_type="application/json", status="200 OK"):
     return head.encode() + body
 
 
+class StorageSessionTest(unittest.TestCase):
+    def test_request_is_sent_as_requests_would_send_it(self):
+        """Whether the session makes it itself or leaves it to requests."""
+        base, keys = "http://127.0.0.1:9/1.1", {"X-LC-Id": "a", "Content-Type": "application/json"}
+        where = {"where": '{"a":"x y&z","b":"中"}', "limit": 20, "order": "-createdAt"}
+        table = [
+            ("GET", f"{base}/classes/Todo", {"params": where, "headers": keys}),
+            ("GET", f"{base}/users/me", {"params": {}, "headers": keys}),
+            ("GET", f"{base}/classes/Todo", {"params": {"a": ["x", "y"]}}),
+            ("GET", f"{base}/classes/a b?x=1", {"params": where}),
+            ("POST", f"{base}/login", {"data": '{"username":"\\u4e2d"}', "headers": keys}),
+            ("PUT", f"{base}/classes/Todo/1", {"data": io.BytesIO(b"abc")}),
+            ("DELETE", f"{base}/classes/Todo/1", {"data": "null", "headers": keys}),
+        ]
+        sent = []
+
+        def send(request, **options):
+            sent.append((request.method, request.url, dict(request.headers), request.body))
+            response = requests.Response()
+            response.status_code, response._content, response.request, response.url = 200, b"", request, request.url
+            return response
+
+        for cookies in ({}, {"route": "x"}):
+            for session in (sdk.StorageSession(), requests.Session()):
+                session.trust_env = False
+                session.cookies.update(cookies)
+                adapter = requests.adapters.HTTPAdapter()
+                adapter.send = send
+                session.mount("http://", adapter)
+                for method, url, options in table:
+                    session.request(method, url, timeout=1, hooks={}, **options)
+        half = len(table)
+        for ours, theirs in ((sent[:half], sent[half : 2 * half]), (sent[2 * half : 3 * half], sent[3 * half :])):
+            for own, other in zip(ours, theirs, strict=True):
+                with self.subTest(request=own[:2]):
+                    as_bytes = [body.encode() if isinstance(body, str) else body for *_, body in (own, other)]
+                    self.assertEqual((own[:3], as_bytes[0]), (other[:3], as_bytes[1]))
+
+
 class BrokenStorageTest(AppTestCase):
     def setUp(self):
         super().setUp()
