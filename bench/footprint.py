@@ -1,16 +1,21 @@
-"""Start and memory of `python wsgi.py` with nothing configured: python bench/footprint.py [--soak SECONDS]
+"""Start and memory of `python wsgi.py` with nothing configured: python bench/footprint.py [--soak SECONDS] [--storage DB]
 
 The time until `GET /` is answered, the memory of all its processes when idle; with --soak, memory under a steady load
-of logins, writes and lists, every tenth of the time. Needs psutil.
+of logins, writes and lists, every tenth of the time. With --storage the parts of `leanstorage serve` instead, before and
+after a load of gets, queries, updates and creates in a class `Post` (see queries_million.py) of this SQLite file; what
+is written to the file stays there. Needs psutil.
 """
 import argparse
 import contextlib
+import json
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import requests
@@ -18,6 +23,7 @@ import requests
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from bench.load import load, request  # noqa: E402 after the path is set
+from bench.servers import KEYS  # noqa: E402
 from bench.table import median  # noqa: E402
 from tests.support import clean_environment, free_port, running  # noqa: E402
 
@@ -80,10 +86,55 @@ def soak(seconds):
             print(f"\n{results[0].rate * seconds:.0f} requests, {results[0].failures} failed")
 
 
+def parts(pid):
+    """{part: MiB} of a process: the file of the database, of which every byte is on disk too; code; all else, its own."""
+    found = dict.fromkeys(("own", "code, shared with others", "mapped database"), 0)
+    where = "own"
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        first, *rest = line.split()
+        if "-" in first:  # `address perms offset device inode path`
+            path = rest[4] if len(rest) > 4 else ""
+            where = "mapped database" if ".db" in path else "code, shared with others" if path.startswith("/") else "own"
+        elif first == "Pss:":
+            found[where] += int(rest[0]) / 1024
+    return found
+
+
+def storage(database, seconds=10):
+    port = free_port()
+    rows = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    with contextlib.closing(rows):
+        ids = [one for one, in rows.execute("SELECT id FROM objects WHERE class = 'Post' LIMIT 20000")]
+    headers = {"X-LC-Id": KEYS["LEANCLOUD_APP_ID"], "X-LC-Key": KEYS["LEANCLOUD_APP_KEY"], "Content-Type": "application/json"}
+    calls = (
+        lambda n: request("GET", f"/1.1/classes/Post/{ids[n * 7919 % len(ids)]}", headers),
+        lambda n: request("GET", f'/1.1/classes/Post?where={quote(json.dumps({"number": n % 20000}))}&limit=20', headers),
+        lambda n: request("GET", f'/1.1/classes/Post?where={quote(json.dumps({"score": {"$gt": n * 7919 % 990_000}}))}&order=score&limit=1000', headers),
+        lambda n: request("PUT", f"/1.1/classes/Post/{ids[n * 7919 % len(ids)]}", headers, b'{"n": {"__op": "Increment", "amount": 1}}'),
+        lambda n: request("POST", "/1.1/classes/Made", headers, b'{"n": 1, "text": "row row row"}'),
+        lambda n: request("GET", "/1.1/classes/Post?limit=0&count=1", headers),
+    )
+    with tempfile.TemporaryDirectory() as data:
+        command = [sys.executable, "-m", "leanstorage", "serve", "--port", str(port), "--database", f"sqlite:///{database}"]
+        with running(command, "listens on", LEANSTORAGE_DATA=data, **KEYS, LEANCLOUD_API_SERVER="http://x") as process:
+            states = {"idle": parts(process.pid)}
+            for number in range(3):
+                for call in calls:
+                    load(port, call, 16, seconds / len(calls), 0)
+                states[f"after round {number + 1}"] = parts(process.pid)
+    print("\n| MiB | " + " | ".join(states) + " |\n|---" + "|---" * len(states) + "|")
+    for part in next(iter(states.values())):
+        print(f"| {part} | " + " | ".join(f"{state[part]:.0f}" for state in states.values()) + " |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--soak", type=float, default=0, metavar="SECONDS")
+    parser.add_argument("--storage", metavar="DB", help="a SQLite file with a class Post")
     options = parser.parse_args()
+    if options.storage:
+        storage(options.storage)
+        return
     found = [start() for _ in range(5)]
     seconds, own, resident = (median(values) for values in zip(*found))
     print(f"answers after {seconds:.2f} s; idle with {own:.0f} MiB of its own, {resident:.0f} MiB resident, Redis included")

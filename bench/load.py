@@ -34,6 +34,13 @@ def load(port, make, connections=16, seconds=3.0, warm_up=0.5):
         connection.sent = time.perf_counter()
         connection.socket.sendall(make(next(numbers)))
 
+    def renewed(connection):
+        selector.unregister(connection.socket)
+        connection.socket.close()
+        opened[opened.index(connection)] = new = _Connection(port)
+        selector.register(new.socket, selectors.EVENT_READ, new)
+        return new
+
     opened = [_Connection(port) for _ in range(connections)]
     for connection in opened:
         selector.register(connection.socket, selectors.EVENT_READ, connection)
@@ -42,10 +49,16 @@ def load(port, make, connections=16, seconds=3.0, warm_up=0.5):
     while now < end:
         for key, _ in selector.select(1):
             connection = key.data
-            data = connection.socket.recv(1 << 18)
+            try:
+                data = connection.socket.recv(1 << 18)
+            except ConnectionError:
+                data = b""
             if not data:
-                raise ConnectionError("the server closed a connection")
+                failures += 1
+                send(renewed(connection))
+                continue
             connection.buffer += data
+            is_last = b"\r\nconnection: close" in connection.buffer[:2000].lower()
             status = _answered(connection)
             if status is None:
                 continue
@@ -53,7 +66,7 @@ def load(port, make, connections=16, seconds=3.0, warm_up=0.5):
             if connection.sent >= start:
                 times.append(now - connection.sent)
                 failures += not 200 <= status < 300
-            send(connection)
+            send(renewed(connection) if is_last else connection)
         now = time.perf_counter()
     for connection in opened:
         connection.socket.close()

@@ -26,6 +26,7 @@ BUSY_SECONDS = 10  # how long a writer of this process waits for one of another
 REGEX_SECONDS = 1  # of one match
 MAX_TOGETHER = 64  # works in one commit
 IDLE_READERS = 32  # connections kept open for reading
+CACHE_KIB = 2_000  # of each connection, beside the mapped part of the file and what the system keeps of it
 BULK_CACHE_KIB = 24_000
 MAPPED_BYTES = 256 << 20  # of the file
 BULK_CHECKPOINT_PAGES = 8_000  # of the log, 32 MB
@@ -200,7 +201,7 @@ class SqliteStore:
             connection.close()
             raise
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -16000")  # KiB
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute(f"PRAGMA mmap_size = {self._mapped_bytes}")
         connection.create_function("leanstorage_search", 3, partial(_search, connection), deterministic=True)
         connection.create_function("leanstorage_angle", 4, angle, deterministic=True)
