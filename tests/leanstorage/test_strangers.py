@@ -142,6 +142,13 @@ class AnswerTest(ServiceTestCase):
             [found] = self.find("Holder", include="some")
             self.assertEqual([one["n"] for one in found["some"]], list(range(9)))
 
+    def test_hooks_of_files_are_not_left_out_by_their_other_name_in_a_batch(self):
+        engine = mock.Mock(may_hook=lambda name: name == "_File")
+        inner = mock.Mock(service=mock.Mock(engine=engine))
+        for name, is_plain in (("Item", True), ("files", False), ("_File", False), ("filesOfMine", True)):
+            with self.subTest(name):
+                self.assertIs(batch._is_plain_create(inner, {"method": "POST", "path": f"/1.1/classes/{name}"}), is_plain)
+
     def test_batch_of_lists_ends_where_its_answers_are_too_large(self):
         for number in range(10):
             self.make("Wider", n=number, text="x" * 1000)
