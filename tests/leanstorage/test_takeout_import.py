@@ -14,7 +14,7 @@ import zipfile
 from unittest import mock
 
 from leanstorage import keys as key_files
-from leanstorage.rules import fingerprint, passwords
+from leanstorage.rules import classes, fingerprint, passwords
 from leanstorage.store import open_store, Query, Row
 from leanstorage.takeout import bson_rows, credentials, importer, raw_rows, sources
 from leanstorage.takeout import report as report_module
@@ -696,6 +696,14 @@ class OperatorTest(ImportTestCase):
             self.assertEqual(importer.run([path], self.database, self.keys, self.refused, report=report), 0)
         self.assertRegex(screen.getvalue(), r"Post: 2000 rows, \d+ rows/s \[#+ *\] \d+ %, 0:\d\d left")
         self.assertTrue(screen.getvalue().endswith("\r\x1b[K"), "the line of the bar is left clean")
+
+    def test_columns_are_counted_once_however_many_rows_have_them(self):
+        rows = [{"objectId": f"x{number}", "a": 1, "b": 2, "c": 3} for number in range(4)]
+        rows[1]["a"] = "another type"  # so that every row is looked at alone
+        path = self.put("Wide.0.jsonl", jsonl("Wide", *rows, {"objectId": "x4", "d": 4}, {"objectId": "x5", "e": 5}))
+        with mock.patch.object(classes, "MAX_COLUMNS", 4):
+            self.assertEqual(self.take_in(path), 1)
+        self.assertEqual(sorted(self.objects("Wide")), ["x0", "x2", "x3", "x4"])
 
     def test_log_has_a_line_of_progress_now_and_then(self):
         log, rows = io.StringIO(), [row(0) | {"objectId": f"x{number}"} for number in range(2500)]

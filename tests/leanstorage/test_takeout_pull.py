@@ -649,11 +649,12 @@ class PullTest(PullTestCase):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         os.symlink("/etc/passwd", folder_ / "none.png")
-        for number in range(2):
+        for number, figures in enumerate((r"6 +3 +3 +0", r"6 +0 +6 +0")):  # read, imported, skipped, refused
             self.output = io.StringIO()
             report = Report(self.folder / f"missing-{number}.jsonl", self.output, self.output)
             self.assertEqual(file_import.run(folder_, self.database, self.blobs, "x", report=report), 0)
-        self.assertRegex(self.output.getvalue(), r"\nfiles +6 +\d +\d +0\n")
+            self.assertRegex(self.output.getvalue(), rf"\nfiles +{figures}\n")
+            self.assertNotRegex(self.output.getvalue(), r"\.png\), line \d")
         self.assertIn("files are not in the folder and still without bytes", self.output.getvalue())
         self.assertIn("(none.png): not found", self.output.getvalue())
         kept = [self.blobs.size(one["key"]) for one in tokens]
