@@ -114,12 +114,7 @@ class LeaveTestCase(StorageTestCase):
         self.database = f"sqlite:///{self.folder / 'target' / 'leanstorage.db'}"
 
     def stand_in(self, **options):
-        out = io.StringIO()
-        exporter.run(self.folder / "export", self.source.database, self.source.keys, out, out)
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-            archive.add(self.folder / "export", "export")
-        leancloud = LeanCloud(self.source, packed.getvalue(), **options)
+        leancloud = LeanCloud(self.source, self.packed_export("export"), **options)
         server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
         server.daemon_threads = False
         server.leancloud = leancloud
@@ -130,6 +125,15 @@ class LeaveTestCase(StorageTestCase):
         self.addCleanup(server.shutdown)
         leancloud.url = self.source.service.options.files_url = f"http://127.0.0.1:{server.server_port}"
         return leancloud
+
+    def packed_export(self, name):
+        """An export of the source as it is now, as the console makes one."""
+        out = io.StringIO()
+        exporter.run(self.folder / name, self.source.database, self.source.keys, out, out)
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            archive.add(self.folder / name, "export")
+        return packed.getvalue()
 
     def fill(self, owners=60, rows=4000, files=12):
         request = self.source.request
