@@ -293,6 +293,26 @@ class HooksTest(HookCase):
         thread.join()
 
 
+class PrivateTest(HookCase):
+    def test_hook_is_sent_no_private_column_of_a_user(self):
+        user = self.user("imported")
+
+        def bring(transaction):
+            row = transaction.get("_User", user["objectId"])
+            row.body.update({"_hashed_password": "s3cret", "_SessionToken": "s3cret", "password": "s3cret", "salt": "s3cret"})
+            transaction.update("_User", row)
+
+        self.service.store.write(bring)
+        for hook in ("beforeUpdate", "afterUpdate"):
+            self.on("_User", hook, lambda sent: (200, {}))
+        self.api("PUT", f"/users/{user['objectId']}", {"n": 1}, session=user["sessionToken"])
+        self.assertIn("/functions/_User/beforeUpdate", [path for path, _, _ in self.engine.calls])
+        for path, _, sent in self.engine.calls:
+            with self.subTest(path):
+                self.assertEqual(sent["object"]["username"], "imported")
+                self.assertNotIn("s3cret", json.dumps(sent))
+
+
 class FunctionsTest(HookCase):
     def setUp(self):
         super().setUp()

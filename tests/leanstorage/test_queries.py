@@ -601,6 +601,11 @@ class ShapeTest(ServiceTestCase):
         object_id = self.make("Foo", a=1)
         self.assertEqual(self.get("Foo", object_id, returnACL="true")["ACL"], {"*": {"read": True, "write": True}})
         self.assertNotIn("ACL", self.get("Foo", object_id, returnACL="false"))
+        user = self.user("with-rights")
+        own = {user["objectId"]: {"read": True, "write": True}}
+        self.api("PUT", f"/users/{user['objectId']}", {"ACL": own}, session=user["sessionToken"])
+        shown = self.api("GET", f"/users/{user['objectId']}", session=user["sessionToken"], returnACL="true")
+        self.assertEqual(shown["ACL"], own)
         self.assertNotIn("ACL", self.get("Foo", object_id))
 
 

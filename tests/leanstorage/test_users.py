@@ -572,12 +572,13 @@ class FriendsTest(ClassPermissions, ServiceTestCase):
         self.code(403, "POST", path, {}, status=403, session=bob["sessionToken"])
         changed = []
         for _ in range(2):
-            self.assertEqual(self.api("POST", path, {"group": 1}, 200, session=token), {})
+            attributes = {"group": 1, "marks": {"__op": "Remove", "objects": [1]}}
+            self.assertEqual(self.api("POST", path, attributes, 200, session=token), {})
             changed.append([self.find(name, {}, session=token, master=True)[-1]["updatedAt"] for name in ("_Followee", "_Follower")])
         for first, second in zip(*changed, strict=True):
             self.assertLess(first, second)
         [row] = self.find("_Followee", {"user": pointer("_User", alice["objectId"])}, include="followee", session=token)
-        self.assertEqual((row["group"], row["followee"]["username"]), (1, "star"))
+        self.assertEqual((row["group"], row["marks"], row["followee"]["username"]), (1, [], "star"))
         [row] = self.find("_Follower", {"user": pointer("_User", bob["objectId"])}, session=bob["sessionToken"])
         self.assertEqual(row["follower"]["objectId"], alice["objectId"])
         self.assertEqual(self.find("_Follower", {}), [])
