@@ -48,7 +48,7 @@ def create_server(
 
 
 class _Paused(BaseException):
-    """A peer does not read, and the rest of its answer waits. No Exception: waitress would end the connection."""
+    """A peer reads too slowly, and the rest of its answer waits. No Exception: waitress would end the connection."""
 
     task: "Task"
 

@@ -1,6 +1,6 @@
 """Reading a request out of environ, and building a response: (HTTPStatus, headers, body).
 
-Everything that a client sends passes through here once, so that what is malformed becomes one clear 400 or 413.
+All client input passes through here once, so that malformed input becomes one clear 400 or 413.
 """
 import ipaddress
 import json
@@ -247,7 +247,7 @@ def client_address(environ: WSGIEnvironment, trusted: Collection[str]) -> str:
     claimed = environ.get("HTTP_X_REAL_IP", "").strip()
     if claimed and is_trusted(environ, trusted):
         address = _ip_address(claimed)
-        if address is not None:  # believing what is none would let anybody write anything into keys and logs
+        if address is not None:  # anything else could put arbitrary text into keys and logs
             return str(address)
     return peer
 

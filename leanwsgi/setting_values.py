@@ -1,4 +1,4 @@
-"""Settings that both services read from text: a value that cannot be meant raises ValueError with what it must be.
+"""Settings that both services read from text: a bad value raises ValueError that says what it must be.
 
 The message never repeats the value: a URL may hold a password or a token.
 """

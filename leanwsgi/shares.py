@@ -1,6 +1,6 @@
 """What one visitor may hold of a server at a time. A visitor is an address, or the /64 of an IPv6 one.
 
-Who asks from this machine, or through a proxy that says no address, speaks for many: nothing of it is counted.
+Requests from this machine, or through a proxy that names no address, may come from many visitors: they are not counted.
 """
 import threading
 from collections.abc import Collection, Mapping

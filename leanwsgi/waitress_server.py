@@ -1,7 +1,7 @@
-"""waitress as both services run it, and the only module that imports it: threads woken only when they are needed, and an end that answers what has come.
+"""waitress as both services run it, and the only module that imports it: threads wake only when needed, and a stop finishes requests in progress.
 
 Python runs one thread at a time. waitress wakes a thread for every request and its loop for every answer: system calls
-that give Python's lock away, and threads that then wait for it. Woken so, they spend half their time on each other.
+that release Python's lock, and threads that then compete for it. That would cost half of the processor's time.
 """
 import socket
 import threading
@@ -32,11 +32,11 @@ MAX_CONNECTIONS = 1000
 class Pool(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
     """A waitress task dispatcher that wakes one thread at a time: the next one when that has begun, and work is left.
 
-    A thread that is busy goes on with the next request before the woken one gets Python's lock; one that waits for
-    storage gives the lock to it. At most one thread more than there are blocked requests is awake. The last to fall idle
-    is the first to be woken: what it needs is at hand, and the others need no memory.
+    A busy thread takes the next request before the woken one gets Python's lock; a thread that waits for storage releases
+    the lock to it. At most one thread more than there are blocked requests is awake. The last thread to become idle is
+    woken first: its memory is in the caches.
 
-    With `is_shared` a fourth of the threads is for others than the visitor who has all the rest: tasks have a `visitor`.
+    With `is_shared`, one visitor can hold at most three quarters of the threads; tasks then have a `visitor`.
     """
 
     def __init__(self, is_shared: bool = False) -> None:
@@ -134,9 +134,9 @@ class Pool(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no typ
 
 
 class Trigger(trigger):  # type: ignore[misc]
-    """What wakes waitress's loop, once for all who ask before it looks.
+    """Wakes waitress's loop, once for all requests made before it looks.
 
-    A signal handler may ask, in the midst of any of this: the lock lets its own thread in again.
+    A signal handler may interrupt any of this and ask too: hence a reentrant lock.
     """
 
     _is_pulled = False
@@ -236,10 +236,10 @@ def create_server(
 
 
 def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:
-    """Serve until `stop`, or an exception; then answer what has come. `turn` is called after each turn of the loop.
+    """Serve until `stop` or an exception, then finish requests in progress. `turn` is called after each turn of the loop.
 
-    waitress's own `run` waits for its threads at the end, but sends nothing any more: what they stored would be lost to
-    those who asked for it.
+    waitress's own `run` waits for its threads at the end, but sends no responses any more: clients would not learn what
+    was stored.
     """
     try:
         while server.accepting:
@@ -247,11 +247,11 @@ def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:
             turn()
     finally:
         known = 0
-        while known < len(server._map) < server.adj.connection_limit:  # who stands at the door has asked already
+        while known < len(server._map) < server.adj.connection_limit:  # connections in the backlog may have sent a request
             known = len(server._map)
             for entrance in server.entrances:
                 entrance.handle_accept()
-        _say_that_it_ends(server)  # before anybody can see that no one else is let in
+        _say_that_it_ends(server)  # before anybody can notice that the listener is closed
         for entrance in server.entrances:
             wasyncore.dispatcher.close(entrance)  # nobody else comes
         _answer_the_rest(server, turn)
@@ -277,14 +277,14 @@ def _say_that_it_ends(server: Any) -> None:
 
 
 def _is_coming(channel: Any) -> bool:
-    """Whether a part of a request is there, and the rest may lie unread in the connection."""
+    """Whether a part of a request has arrived, and the rest may be unread in the socket."""
     return channel.request is not None and channel.last_activity > time.time() - PAUSE_SECONDS
 
 
 def stop(server: Any) -> None:
     """Make `run` end, from any thread or a signal handler; nothing happens when it has.
 
-    An exception that a handler raises could strike between the sending of bytes and the note that they were sent.
+    A signal handler must not raise instead: that could strike between sending bytes and noting that they were sent.
     """
     server.accepting = False
     server.trigger.pull_trigger()

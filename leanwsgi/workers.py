@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)  # a machine without IPv6
-RESTART_SECONDS = 1  # between the end of a process and its successor: one that cannot live must not spin
+RESTART_SECONDS = 1  # before a process is replaced: one that dies at once must not spin
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -56,7 +56,7 @@ def share(number: int, run: Callable[[], None], sockets: Sequence[socket.socket]
             time.sleep(RESTART_SECONDS)
     except (KeyboardInterrupt, SystemExit):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for listening in sockets:  # as they do: whoever comes now is refused, and does not wait for their end
+        for listening in sockets:  # as the workers do: new connections are refused instead of waiting
             listening.close()
         for pid in children:
             os.kill(pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""POST /files/NAME: files of old SDKs and of programs without one, whose bytes come in the call itself. Appendix C.2.
+"""POST /files/NAME: files of old SDKs, and of programs without an SDK, whose bytes come in the call itself. Appendix C.2.
 
 `{"url"}` is a file that lies elsewhere; `{"base64"}`, or a body that is no JSON, are the bytes of a new one.
 """

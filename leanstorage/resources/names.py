@@ -1,4 +1,4 @@
-"""Names that only one user has: username, e-mail address, phone number. Who has them, and how they are taken and given up.
+"""Names that only one user may have: username, e-mail address, phone number. Who has them, how they are claimed and released.
 
 Records: `unique:_User:FIELD` by the value (`id`: the user's), `claimed` by a phone for a moment. A phone number is found however it is written.
 """
@@ -16,7 +16,7 @@ UNIQUE = {
 
 
 def owner(transaction: Transaction, field: str, value: str) -> str | None:
-    """The id of the user who has this name, or None. Of two with one phone, an import's, it is the one who writes it so."""
+    """The id of the user who has this name, or None. An import may bring two users with one phone: then the one with this spelling."""
     for spelling in _spellings(field, value):
         found = transaction.record(_kind(field), unique_key(spelling))
         if found is not None:
@@ -28,7 +28,7 @@ def owner(transaction: Transaction, field: str, value: str) -> str | None:
 def claim(transaction: Transaction, field: str, value: str, user_id: str) -> bool:
     """Take a name for a user; return whether it was free, or the user's own in another spelling."""
     spelling, *others = _spellings(field, value)
-    if others:  # two who write one phone differently, at the same time, stand in line here
+    if others:  # concurrent claims of one phone in two spellings wait for each other here
         transaction.put_record("claimed", phones.international(spelling), {"id": user_id}, now() + CLAIM_MS)
     for other in others:
         found = transaction.record(_kind(field), unique_key(other), lock=True)

@@ -1,7 +1,7 @@
 """Objects of any class: create, get, find, update, delete. Protocol sections 2.1 (2 to 6), 3 and 7.2.
 
-A write goes: permission and `where`, then the before hook with no transaction open, then one transaction in which
-everything is checked again and applied, then the after hook, then the answer.
+Steps of a write: check permission and `where`; call the before hook with no transaction open; check everything again
+and apply it in one transaction; call the after hook; answer.
 """
 import secrets
 import time
@@ -30,7 +30,7 @@ from leanstorage.store import (
 from leanstorage.rules.values import format_time
 
 
-MAX_IDS = 1000  # in the path of one DELETE
+MAX_IDS = 1000  # ids in the path of one DELETE
 LOCKED_SECONDS = 0.2  # that a condition may take while others wait to write
 OF_OTHERS = frozenset(["$inQuery", "$notInQuery", "$select", "$dontSelect", "$relatedTo"])  # not of the object alone
 
@@ -61,8 +61,8 @@ PLAIN = Rules()
 class Guard:
     """The `where` of a conditional write: decided in its locked transaction; slow conditions are evaluated before locking.
 
-    As long as the object is still as it was when it matched, what was asked of it alone still holds. What was asked of
-    others has to be asked again.
+    While the object is unchanged since it matched, conditions on the object alone still hold. Conditions on other objects
+    are evaluated again.
     """
 
     def __init__(self, where: Json) -> None:
@@ -290,7 +290,7 @@ def _permitted(
 def delete(call: Call, class_name: str, object_ids: str, rules: Rules = PLAIN) -> Answer:
     """DELETE of one id, or of several joined by commas, of which unknown ones are passed over.
 
-    Several are as many calls, and those that the time was not enough for are still there: 124.
+    Each id counts as a call. When the time runs out, the rest is not deleted: 124.
     """
     is_single = "," not in object_ids
     ids = list(dict.fromkeys(object_ids.split(",")))
@@ -390,8 +390,8 @@ def _writable(
 ) -> Row:
     """The row to be changed; raise 1/404 when there is none, 305 when its condition does not match, 403 by its ACL.
 
-    To those who may neither read nor write an object, it is one that is not there; so it is by its condition to those who
-    may not read it.
+    Callers who may neither read nor write an object are told that it does not exist; so are callers who may not read it
+    and give a condition.
     """
     query = None if guard is None else queries.parse(transaction, call, class_name, guard.where, principals)
     row: Row | None = transaction.get(class_name, object_id, lock)
@@ -433,7 +433,7 @@ def whole(transaction: Transaction, call: Call, class_name: str, object_id: str)
 
 
 def may_see(transaction: Transaction, call: Call, class_name: str, row: Row) -> bool:
-    """Whether who wrote an object may be shown more than it wrote: an operation that changes nothing would tell what is there."""
+    """Whether a writer may be shown more than it wrote: an operation that changes nothing would reveal the stored value."""
     info, principals = classes.existing(transaction, class_name), call.principals(transaction)
     return acl.allows(row.acl, "read", principals) and classes.may(info, "get", principals)
 
@@ -442,7 +442,7 @@ def shown(call: Call, work: Callable[[Transaction], Result], otherwise: Result) 
     """What `work` reads of an object that was just written; `otherwise` where it is too large to be shown."""
     try:
         return call.service.store.read(work)
-    except StorageError:  # the write has happened, and must not be taken for one that has not
+    except StorageError:  # the write has happened; an error would say that it has not
         return otherwise
 
 

@@ -72,9 +72,9 @@ def find(call: Call, class_name: str, action: str = "find") -> Answer:
 
 
 def find_named(call: Call) -> Answer:
-    """GET /users/strictlyQuery: users by conditions of which one says who it is, by a name or an id. Raises 102.
+    """GET /users/strictlyQuery: users by conditions of which one names the user, by username or id. Raises 102.
 
-    Who knows that needs no more than `get`, as for a user by its id: that a name is taken is told by signing up.
+    Such a query needs only `get`, like a user by id: signing up reveals taken names anyway.
     """
     where = call.query.get("where")
     if not _names_users(parse_json(where) if isinstance(where, str) else where):
@@ -95,9 +95,9 @@ def _names_users(where: Json) -> bool:
 
 
 def _listed(transaction: Transaction, query: Query, principals: Principals) -> tuple[list[Row], int]:
-    """(rows, when they last changed). For the master that is the last write to the class, deletions included; others
+    """(rows, when they last changed). For the master that is the last write to the class, deletions included.
 
-    would see by it when somebody writes what they may not read, so theirs is that of the rows, and now if there are none.
+    It would tell others when rows that they may not read are written: they get the newest of their rows, or now.
     """
     if principals is None:
         rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(query.class_name))
@@ -108,7 +108,7 @@ def _listed(transaction: Transaction, query: Query, principals: Principals) -> t
 
 @contextmanager
 def _advised(query: Query, info: Document) -> Iterator[None]:
-    """Where a query takes too long, the answer says which index would help."""
+    """If the query takes too long, name the index that would help in the error."""
     try:
         yield
     except QueryTimeout as error:
@@ -164,7 +164,7 @@ def listing(
 def _within_rights(
     transaction: Transaction, query: Query, mentioned: Collection[str], principals: Principals
 ) -> Query:
-    """The query as its caller may make it; raise 403 where finding in a class that it mentions is closed."""
+    """The query restricted to what its caller may read; raise 403 if `find` of a class that it mentions is closed."""
     for name in mentioned:
         info = classes.load(transaction, name)
         if info is not None:

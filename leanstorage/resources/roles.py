@@ -20,7 +20,7 @@ def create(call: Call) -> Answer:
 
 
 def check_new(call: Call, fields: Document) -> None:
-    """Raise 1, 119 or 139 for what no role may be made of, or by whom not."""
+    """Raise 1, 119 or 139 for fields that no role may have, or a caller that may not create roles."""
     if call.service.options.role_create == "master" and not call.caller.is_master:
         raise StorageError(Code.NOT_FOR_CLIENTS, detail="Roles are created with the master key.")
     if not isinstance(fields.get("name"), str) or not NAME.fullmatch(fields["name"]):

@@ -1,6 +1,6 @@
 """Scan: every object of a class, page by page, for the master. Protocol section 3.6.
 
-A cursor holds the whole query and the place in it, signed: it needs no state here, any process can go on with it.
+A cursor holds the whole query and the position in it, signed: no state is kept, and any process can continue.
 """
 import base64
 import binascii
@@ -79,9 +79,9 @@ def _place(order: Order, row: Row) -> list[Json]:
 
 
 def _end(state: Document, rows: list[Row]) -> Document:
-    """How to go on: behind the last row, whatever becomes of it.
+    """How to continue: after the last row's values, even if the row changes or goes.
 
-    Where its values are too long for a cursor, behind the row as it is then, and by a count of rows if it is gone.
+    If the values are too long for a cursor, after the row as it will be then, or by a count of rows if it is gone.
     """
     place = _place(parse_order(state["order"], state["class"], True), rows[-1])
     is_long = len(canonical_text(place)) > MAX_PLACE

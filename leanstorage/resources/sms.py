@@ -102,7 +102,7 @@ def login(call: Call) -> Answer:
 
 
 def login_by_url(call: Call) -> Answer:
-    """GET /login?smsCode=..., as the PHP SDK has it: a code is used up when a log shows it, a password is not."""
+    """GET /login?smsCode=..., as the PHP SDK sends it: a code in an access log is already used up, unlike a password."""
     if "smsCode" not in call.query:
         raise StorageError(Code.UNSUPPORTED_METHOD, feature="A password in the URL")
     return login(call.with_body({"mobilePhoneNumber": _number_sent(call), "smsCode": call.query["smsCode"]}))
@@ -111,7 +111,7 @@ def login_by_url(call: Call) -> Answer:
 def sign_up_or_log_in(call: Call) -> Answer:
     """POST /usersByMobilePhone {mobilePhoneNumber, smsCode}: 201 with a new user, or 200 with the one of the number.
 
-    A new one is called by its number unless it brings a `username`, and has a password only if it brings one.
+    A new user's name is its number unless it brings a `username`; it has a password only if it brings one.
     """
     call = users.of_nobody(call)
     phone, code = _number(call), call.json_body().get("smsCode")
@@ -145,7 +145,7 @@ def _sign_up(call: Call, phone: str, code: Json) -> Answer:
 
 
 def _mark_verified(transaction: Transaction, row: Row) -> None:
-    """Whatever the user's ACL says: it is no write of the user's, and must keep nobody from logging in."""
+    """Ignores the user's ACL: this is not the user's own write, and must not prevent a log-in."""
     row.body[VERIFIED] = True
     row.updated = max(now(), row.updated + 1)
     transaction.update("_User", row)

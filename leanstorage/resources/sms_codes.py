@@ -2,7 +2,7 @@
 
 Records: `sms` by purpose and phone (`hash`, `until`, `failures`, `user`), `sms-at` by a hash of purpose, address and code
 (`phone`) for SDKs that send no number along, `sms-count` by phone, address or for the whole day. A code is kept
-as a hash keyed by the master key: six digits would be read out of a plain one at once.
+as a hash keyed by the master key: a plain hash of six digits is broken at once.
 """
 import hmac
 import re
@@ -26,7 +26,7 @@ OPTIONS = ("mobilePhoneNumber", "smsType", "ttl", "template", "sign", "validate_
 
 
 def count_request(call: Call) -> None:
-    """Count a request for a message, of whatever end: numbers are tried out by them too. Raises 601."""
+    """Count a request for a message, successful or not: attackers also use them to probe numbers. Raises 601."""
     caller, sender = call.caller, call.service.sms
     if sender is None or caller.has_hook_key or caller.is_master or not caller.address:
         return
@@ -113,7 +113,7 @@ def _drop(transaction: Transaction, key: str, record: Document) -> None:
 
 
 def _take_back(transaction: Transaction, key: str, phone: str) -> None:
-    """A message could not be sent: its code is void, and the phone need not wait for the next one. It stays counted."""
+    """The message could not be sent: void its code and let the phone ask again at once. It stays counted."""
     record = transaction.record("sms", key, lock=True)
     if record is not None:
         _drop(transaction, key, record)
@@ -123,7 +123,7 @@ def _take_back(transaction: Transaction, key: str, phone: str) -> None:
 
 
 def _new_code(transaction: Transaction, call: Call, purpose: str, phone: str) -> tuple[str, str]:
-    """(code, key of its `sms-at`), of no other phone at this address: it has to tell whose it is."""
+    """(code, key of its `sms-at`), different from the codes of other phones at this address: without a number, the code has to identify the phone."""
     while True:
         code = f"{secrets.randbelow(10**6):06d}"
         place = _place(call, purpose, code)
@@ -150,7 +150,7 @@ def _hash(call: Call, key: str, code: str) -> str:
 def _count(transaction: Transaction, key: str, limit: int, code: Code, pause: int = 0) -> None:
     """Count one more of a day. Raises `code` beyond `limit`, or within `pause` ms of the last."""
     ms = now()
-    # Stored first, then locked: those who come together stand in line here.
+    # Store first, then lock: concurrent requests wait for each other here.
     transaction.add_record("sms-count", key, {"count": 0, "since": ms, "last": 0}, ms + DAY_MS)
     found = transaction.record("sms-count", key, lock=True)
     if found["count"] >= limit or ms - found["last"] < pause:

@@ -1,8 +1,8 @@
 """Statuses, LeanCloud's social feed: one `_Status` object, and one line in the inbox of everybody it is sent to.
 
 A line is a record `inbox:<owner>:<type>` with a growing number, the `messageId`. Protocol section 2.2.
-As on the live service anybody may ask for anybody's inbox; what is shown of it is what the caller may read: private
-statuses are readable by their sender and receivers alone.
+As on the live service, anybody may ask for anybody's inbox, but sees only what it may read: private statuses are
+readable by their sender and receivers only.
 """
 
 import time
@@ -22,7 +22,7 @@ MAX_RECEIVERS = 10_000
 DEFAULT_LIMIT, MAX_LIMIT = 100, 100
 DEFAULT_INBOX = "default"
 ORDERS = {"": True, "-messageId": True, "-createdAt": True, "messageId": False, "createdAt": False}  # newest first?
-LINES = 200  # of an inbox that are looked at together
+LINES = 200  # of an inbox that are read at once
 MAX_LINE = 10**12 - 1  # the greatest number of one
 COUNTERS = "inbox"  # kind of the records `<owner>:<type>:last` and `:unread`
 
@@ -200,9 +200,9 @@ def _counter(transaction: Transaction, owner: str, kind: str, name: str) -> int:
 def _receivers(transaction: Transaction, call: Call, class_name: str, where: Json, key: Json) -> list[str]:
     """Ids of the users that match, or that the matching rows point to by `key` (a list of followers), each once.
 
-    Who is sent a private status can be read from it, so to choose receivers is to find them: raises 403 where the
-    caller may not. Users whose ids or names are known need no more than `get` (the SDK's own suite sends to a name, and
-    that a name is taken is told by signing up), one's own followers nothing.
+    A private status shows its receivers, so choosing receivers is a find: raises 403 if the caller may not. Users given by
+    id or name need only `get` (the SDK's own suite sends to a name, and signing up reveals taken names anyway); one's own
+    followers need no permission.
     """
     principals = call.principals(transaction)
     query = queries.parse(transaction, call, class_name, where, principals)

@@ -1,4 +1,4 @@
-"""What time undoes: expired records and abandoned uploads, dropped every few minutes by a thread of each process."""
+"""Expired records and abandoned uploads, dropped every few minutes by a thread of each process."""
 import threading
 
 from leanwsgi import messages
@@ -32,7 +32,7 @@ class Sweeper:
                 sweep(self._service)
             except StoreUnavailable:
                 pass  # then at the next time
-            except Exception as error:  # what fails today may hold up nothing but itself
+            except Exception as error:  # one failure must not stop the thread
                 messages.log_exception(error, {"REQUEST_METHOD": "SWEEP"})
 
     def close(self) -> None:

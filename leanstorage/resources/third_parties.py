@@ -1,4 +1,4 @@
-"""Accounts of third parties (authData): which are believed, and whose they are. Protocol section 5.6."""
+"""Third-party accounts (authData): which are trusted, and to which user they belong. Protocol section 5.6."""
 import hashlib
 from leanwsgi.leancloud_wire import USER_HOOKS
 from leanstorage.engine import hooks
@@ -82,12 +82,12 @@ def checked_auth(call: Call, auth_data: Document, stored: Json = None) -> Docume
 
 
 def _can_be_asked(call: Call, provider: str, data: Json) -> bool:
-    """Whether the provider has to say so itself. The master is believed, unless it brings a code and no id."""
+    """Whether to ask the provider itself. The master is trusted, unless it brings a code and no id."""
     return provider in call.service.providers and not (call.caller.is_master and identity_of(data))
 
 
 def _asked(call: Call, provider: str, data: Json) -> Json:
-    """What the provider says. Refusals count as wrong passwords do: each is a call that the app's account there has fewer of."""
+    """The provider's answer. Refusals count like wrong passwords: each uses up a call of the app's quota there."""
     caller, store = call.caller, call.service.store
     is_limited = not caller.has_hook_key and bool(caller.address)
     if is_limited:

@@ -222,7 +222,7 @@ def _hashed(call: Call, password: str) -> Document:
 def new_rules(call: Call, fields: Document, password: str | None) -> objects.Rules:
     limit_sign_ups(call)
     if isinstance(fields.get("username"), str):
-        # The cheap answer first: a taken name costs no hashing. The claim in the transaction decides.
+        # Cheap check first: no hashing for a taken name. The claim in the transaction decides.
         if call.service.store.read(lambda transaction: names.owner(transaction, "username", fields["username"])):
             raise StorageError(Code.USERNAME_TAKEN)
     return rules(call, _hashed(call, password) if password is not None else None)
@@ -257,7 +257,7 @@ def hook_user(transaction: Transaction, call: Call, user_id: str) -> Document:
 def _own(transaction: Transaction, call: Call, user_id: str, lock: bool = False) -> Row:
     """The row, if the caller is this user or the master; raise 206 without a session, 403 with another's, 211.
 
-    A user whom the caller may not see is one that is not there.
+    A user that the caller may not see counts as missing.
     """
     row = transaction.get("_User", user_id, lock)
     if row is None or not _is_seen(transaction, call, row):
@@ -280,7 +280,7 @@ def _is_seen(transaction: Transaction, call: Call, row: Row) -> bool:
 
 
 def _check_writable(transaction: Transaction, call: Call, user_id: str) -> Json:
-    """What the write itself will check again: a stranger is not worth the hashing of a password, or a hook.
+    """Checked before hashing and hooks, so that strangers cannot cause that work; the write checks again.
 
     Returns the user's authData.
     """
@@ -377,7 +377,7 @@ def _store(
         had_password = bool((transaction.record("credential", new.id) or {}).get("password"))
         _put_password(transaction, new.id, hashed)
         transaction.delete_record("failures", new.id)
-        # A first password, of somebody anonymous so far, changes nothing for the sessions that there are.
+        # An anonymous user's first password leaves its sessions alone.
         if had_password and call.service.options.rotate_token_on_password:
             token = sessions.replace(transaction, call.service, new.id)
     return token

@@ -7,7 +7,7 @@ from leanstorage.store import Json, Principals, Rights
 
 PUBLIC: Rights = {"*": {"read": True, "write": True}}
 ACTIONS = frozenset(["read", "write"])
-MAX_NAMES, MAX_CHARACTERS = 1000, 50_000  # of a client's ACL: every list looks at all of them
+MAX_NAMES, MAX_CHARACTERS = 1000, 50_000  # of a client's ACL: every query looks at all of them
 
 
 def normalise(value: Json) -> Rights | None:

@@ -1,5 +1,5 @@
-"""Wrong passwords of an account, and wrong ones and wrong codes of an address: counted, and after too many none is looked at
-any more for a while. Protocol section 5.4.
+"""Counts wrong passwords per account, and wrong passwords and codes per address. After too many, none is checked
+for a while. Protocol section 5.4.
 """
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Transaction, now

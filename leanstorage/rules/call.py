@@ -1,6 +1,6 @@
 """What a resource function is given: the call, who makes it, and the service it is made to.
 
-No part of it is WSGI, so that a batch can make calls of its own. A resource function answers
+Nothing of it is WSGI, so that a batch can make calls of its own. A resource function answers
 (status, headers, value): `value` is what becomes the JSON body.
 """
 import math
@@ -64,7 +64,7 @@ class Options:
 
 
 class Traffic:
-    """Requests of each address in the current minute, or as many seconds. It is this process's own, as overload is."""
+    """Requests of each address in the current minute. Counted per process, because overload is per process."""
 
     def __init__(self, seconds: int = 60) -> None:
         self._lock = threading.Lock()
@@ -130,7 +130,7 @@ class SmsSender(Protocol):
 
 
 class Trouble:
-    """What was said about a store that is not available: nothing again within a minute, as every request finds it."""
+    """What was printed about an unavailable store: each message once a minute, because every request meets it."""
 
     def __init__(self) -> None:
         self._said: dict[str, float] = {}
@@ -166,7 +166,7 @@ class Service:
     trouble: Trouble = field(default_factory=Trouble)
     observer: Any = None  # an http.observer.Observer, when requests are counted or logged
     sms: SmsSender | None = None
-    # Third parties that are asked for what an account of theirs is: name -> function of authData, raising 251 or 252.
+    # Third parties that are asked about an account: name -> function of authData, raising 251 or 252.
     providers: Mapping[str, Callable[[Json], Json]] = field(default_factory=dict)
     asked_platforms: frozenset[str] = frozenset()  # whose union ids these third parties speak for
     wake_mailer: Callable[[], None] | None = None  # when there is something to send

@@ -128,7 +128,7 @@ def add_columns(transaction: Transaction, name: str, info: Document, found: Foun
     """
     if not info.get("is_new") and _check_types(info["columns"], found):
         return
-    # Somebody else may have added columns since the class was looked at.
+    # Another writer may have added columns meanwhile.
     info = transaction.class_info(name, lock=True) or info
     columns, is_new = info["columns"], info.pop("is_new", False)
     _check_types(columns, found)

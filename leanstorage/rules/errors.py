@@ -1,7 +1,7 @@
-"""Every failure that a client can be told of: one enum, one exception. No literal code stands anywhere else.
+"""Every failure that a client can see: one enum, one exception. Codes appear nowhere else.
 
-Codes and texts are LeanCloud's own, because apps and SDKs test for them; where a text could be recorded from the
-live service it is that text to the letter.
+Codes and texts are LeanCloud's own, because apps and SDKs test for them; texts that could be recorded from the
+live service are exact copies.
 """
 from collections.abc import Iterable
 from enum import Enum

@@ -1,4 +1,4 @@
-"""Which master key a database belongs to: under another one nobody could log in, and sessions would end in silence."""
+"""Which master key a database belongs to: with another one, nobody could log in and all sessions would end silently."""
 
 import hashlib
 import hmac
@@ -10,7 +10,7 @@ KIND, KEY = "fingerprint", "master_key"
 
 
 def check(store: Store, keys: Mapping[str, str]) -> None:
-    """Take the keys for those of a database that has none yet; raise ValueError where it has others."""
+    """Bind a new database to these keys; raise ValueError for one that belongs to others."""
     mine = of(keys)
     known = store.read(lambda transaction: transaction.record(KIND, KEY))
     if known is None:
@@ -29,5 +29,5 @@ def adopt(store: Store, keys: Mapping[str, str]) -> None:
 
 
 def of(keys: Mapping[str, str]) -> str:
-    """A text that tells two master keys apart and nothing of either."""
+    """A text that distinguishes master keys and reveals nothing about them."""
     return hmac.new(keys["master_key"].encode(), b"leanstorage fingerprint", hashlib.sha256).hexdigest()[:32]

@@ -16,7 +16,7 @@ Keys = list[str]
 
 
 def wanted(shape: Document, info: Document) -> Keys | None:
-    """The keys of the index that would help a query of this shape; None when there is it, or none that would."""
+    """The keys of the index that would help a query of this shape; None if it exists, or if no index would help."""
     columns = {key: column["type"] for key, column in info["columns"].items()}
     asked = [part for part in map(_condition, shape.get("where", [])) if part is not None]
     existing: list[Keys] = info.get("indexes", [])
@@ -49,7 +49,7 @@ def _counted(shape: Document, columns: dict[str, str]) -> Keys | None:
 
 
 def told(query: Query, info: Document) -> str:
-    """What to say of a query that took too long: a sentence with the keys that its caller named, or nothing."""
+    """Advice for a query that took too long: a sentence with keys that its caller named, or an empty text."""
     keys = wanted(query_shape.shape(query), info)
     return f" An index would help: leanstorage index {query.class_name} {' '.join(keys)}" if keys else ""
 

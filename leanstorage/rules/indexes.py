@@ -1,6 +1,6 @@
-"""Indexes of a class: equal values of some keys are found, and are in the order of creation, without a look at the rest.
+"""Indexes of a class: they find equal values of some keys, in order of creation, without reading other objects.
 
-Without one SQLite looks at every object of a class; PostgreSQL finds equal values, but sorts all that match.
+Without one, SQLite reads every object of the class; PostgreSQL finds equal values, but sorts all matches.
 """
 from collections.abc import Callable
 

@@ -149,10 +149,10 @@ def _bit_xor(current: Json, operation: Document, key: str, creating: bool) -> Js
 
 
 class _Elements:
-    """An array that operations work on: each costs as much as it brings, however long the array is.
+    """An array under change: the cost of each operation depends on its own values, not on the array's length.
 
-    After some values have been looked for one by one, elements are known by their texts. (Hashes of numbers would not
-    do: numbers can be chosen to share one.)
+    After a few linear searches, elements are indexed by their texts. (Not by Python's hashes: numbers can be chosen to
+    collide.)
     """
 
     def __init__(self, array: list[Json]) -> None:
@@ -195,7 +195,7 @@ class _Elements:
 
 
 def _text(value: Json) -> str:
-    """The text that values share which are the same to `values.same`."""
+    """A text that is equal for values that `values.same` calls equal."""
     if isinstance(value, str):
         return "'" + value  # as no JSON begins
     return canonical_text(_whole(value))

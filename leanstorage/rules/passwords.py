@@ -1,8 +1,8 @@
 """Passwords and session tokens: how they are kept, checked and made. Protocol sections 5.3 and 9.2.
 
 A password is kept as scrypt; LeanCloud's own hash (513 rounds of SHA-512) and bcrypt rows are accepted as imported
-and replaced at the first login. A session token has to be shown again at every login, so it is kept encrypted with a
-one-time key, beside a keyed hash to look it up by: a stolen database opens no session.
+and replaced at the first login. A session token is shown again at every login, so it is kept encrypted with a one-time
+key, next to a keyed hash for look-ups: a stolen database opens no session.
 """
 import base64
 import hashlib

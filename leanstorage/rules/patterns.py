@@ -1,9 +1,9 @@
 r"""Clients' regular expressions: made ready for the `regex` package, and refused where compiling them would cost much.
 
-The package is there for its timeout, which stops a match; nothing stops it while it compiles, and that unrolls counted
-repeats: `((a{99}){99}){99}` is a million parts. So a pattern is measured before the package sees it. Of what the package
-has beyond PCRE's and JavaScript's common ground, recursion, fuzzy matching and flags of its own are refused: they make
-a short pattern as dear as a long one. If this tokenizer and `regex` could read a pattern differently, it could slip past
+We use the package for its timeout, which stops a match. Nothing stops compiling, which unrolls counted repeats:
+`((a{99}){99}){99}` becomes a million parts. So a pattern is measured before the package sees it. Recursion, fuzzy
+matching and the package's own flags, which PCRE and JavaScript do not share, are refused: they make short patterns
+expensive. If this tokenizer and `regex` could read a pattern differently, it could slip past
 the limit: it is refused, or its larger reading counts.
 """
 import re
@@ -36,7 +36,7 @@ _SPACES = re.compile(rf"(?:{_SKIPPED})+")
 
 
 class BadPattern(Exception):
-    """A pattern that is none, or that is refused; its text says why."""
+    """A malformed or refused pattern; the text says why."""
 
 
 class _Kept:
@@ -74,7 +74,7 @@ _REPEATED = ("*", "?", "{", "+")
 def literal_prefix(pattern: str, flags: int) -> tuple[str, bool]:
     """(what every match begins with, whether nothing else is asked) of a prepared pattern; ("", False) for most.
 
-    It lets a database look at a range instead of at everything.
+    It lets a database search a range instead of everything.
     """
     if not pattern.startswith("^") or flags & ~int(regex.VERSION0 | regex.DOTALL) or "|" in pattern or "(?" in pattern:
         return "", False

@@ -1,4 +1,4 @@
-"""Phone numbers: how they are written, and when two of them are one. A number without a country code is one of China's.
+"""Phone numbers: how they are written, and when two spellings are one phone. Without a country code, a number is Chinese.
 
 LeanCloud's rule, so `13912345678`, `+86 139 1234 5678` and `+8613912345678` are the same phone. What is stored is the
 number as its user wrote it, without blanks: apps show it.

@@ -1,7 +1,7 @@
 """The shape of a query, for logs and for advice on indexes: its keys and operators, never a value of a client's.
 
 A shape is a plain document: `{"class": "Post", "where": ["flag eq", "score gt"], "order": ["-createdAt"]}`. Parts of an
-$or are lists under "or", what is negated stands under "not", a sub-query is the shape of its own behind its key.
+$or are lists under "or", negated parts are under "not", and a sub-query is a shape after its key.
 """
 import json
 
@@ -14,7 +14,7 @@ MAX_TEXT = 4000  # characters of a line
 
 
 def shape(query: Query) -> Document:
-    """The document of a query; what is alike in it stands there once."""
+    """The document of a query, without repetitions."""
     found: Document = {"class": query.class_name, "where": _nodes(query.where, 0)}
     if query.order:
         found["order"] = [("-" if descending else "") + _key(path) for path, descending in query.order[:MAX_NODES]]

@@ -67,9 +67,9 @@ class Shape:
 
 
 class Room:
-    """How much one answer may still grow by what is put in the places of pointers and files.
+    """How much one answer may still grow by expanding pointers and files.
 
-    A few bytes can ask for any amount of it: 1000 pointers to their own object, two levels deep, are a million copies.
+    A small query can ask for any amount: 1000 pointers to their own object, two levels deep, are a million copies.
     """
 
     def __init__(self, call: Call) -> None:
@@ -198,9 +198,9 @@ def file_url(call: Call, key: str) -> str:
 def expand_files(
     transaction: Transaction, call: Call, value: Json, principals: Principals, room: Room | None = None
 ) -> None:
-    """Put the whole file in the place of every stored reference, however deep: Python's SDK needs name and url.
+    """Replace every stored file reference by the whole file, at any depth: Python's SDK needs name and url.
 
-    A file that its reader may not get looks like one that is gone. Raises 102 when it would be too much.
+    A file that the caller may not read looks like a deleted one. Raises 102 when it would be too much.
     """
     found: dict[str, list[Document]] = {}
     _find_files(value, found)

@@ -1,8 +1,8 @@
-"""Unique indexes: values that only one object of a class may have together, kept as records that a second one cannot add.
+"""Unique indexes: a combination of values that only one object of a class may have, kept as records that cannot be added twice.
 
-They are for classes of the app's own. An object that lacks one of the keys, or has null there, is not held to it, as in a
-sparse index. The info of a class lists them under "unique", and under "unique_begun" while one is being built: from then
-on writers keep it too.
+They exist for the app's own classes. An object without one of the keys, or with null there, is exempt, as in a sparse
+index. The info of a class lists them under "unique", and under "unique_begun" while one is being built: writers obey
+both.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Names and values: what a client may write, in the one form in which it is kept.
+"""Names and values: what a client may write, in the canonical form in which it is stored.
 
 The canonical form makes equal values equal texts, so that a database can compare them: keys of objects sorted by the
 store, `__type` objects with exactly their own keys, dates in UTC with three decimals, whole floats as integers.

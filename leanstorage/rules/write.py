@@ -1,6 +1,6 @@
 """Applying a client's fields, plain values and operations, to an object. Protocol sections 3.2 to 3.4.
 
-Nothing here is about requests, users or hooks: in go the old row and the fields, out comes a Change.
+Nothing here knows requests, users or hooks: it takes the old row and the fields, and returns a Change.
 """
 from dataclasses import dataclass, field
 

@@ -1,8 +1,8 @@
-"""The store contract: what `leanstorage` asks of a database, and nothing more. SQLite and PostgreSQL fulfil it.
+"""The store contract: everything `leanstorage` needs of a database. SQLite and PostgreSQL implement it.
 
 A store has `read(work)` and `write(work)`: both call `work(transaction)` and return its result. `write` is atomic and
 durable when it returns: a raised exception leaves no trace. `work` may be called again after a conflict with another
-writer, so it must have no effect but through its transaction, and it must never wait for the network.
+writer, so it must have no side effects outside of its transaction, and it must never wait for the network.
 `build_index(class_name, keys)` and `drop_index` change what is found fast; `indexes` keeps the list of them in the
 class, under "indexes". `close()` ends the store.
 
@@ -118,8 +118,8 @@ class Query:
     `order` is ((path, descending), ...); None as `principals` reads everything; None as `limit` is no limit.
     `near` is the path and the point, latitude and longitude in degrees, to sort by when no order is given. If it
     `comes_again`, the caller reuses this object, so its SQL is cached. `cells` are a key and the ranges of cells of the
-    index on it in which its points lie, see store.grid. With `newest`, only so many rows of the class are looked at, the
-    first in the order that is asked for.
+    index on it in which its points lie, see store.grid. With `newest`, only that many rows of the class are looked
+    at, the first in the query's order.
     """
 
     class_name: str
@@ -348,11 +348,11 @@ class AnswerTooLarge(QueryTimeout):
 
 
 class Later(Exception):
-    """A call that must not wait would have to: nothing was changed, it is for a thread to make."""
+    """A call on the loop would have to wait: nothing was changed, and a thread makes it again."""
 
 
 class Stale(Exception):
-    """A class is no longer what a transaction took it to be: its work has to be done again."""
+    """A class has changed since this process last saw it: the work is done again."""
 
 
 def open_store(url: str, bulk: bool = False, query_seconds: float = QUERY_SECONDS) -> Store:

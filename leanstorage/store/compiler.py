@@ -106,8 +106,7 @@ class Compiler(Points):
                 parts.append(((f"{alias}.{BUILT_IN_COLUMNS[path[0]]}", []), descending, False))
                 continue
             parts += [(key, descending, True) for key in self.sort_keys(class_name, path, alias)]
-        # What is equal stays in the order of creation, or against it: the way in which indexes have it, so that nothing
-        # needs sorting.
+        # Ties are in order of creation, or its reverse, as indexes store them, so that nothing needs sorting.
         path, descending = order[-1] if order else ((), False)
         if path != ("objectId",):
             rest = ("seq",) if path in (("createdAt",), ("updatedAt",)) else ("created", "seq")
@@ -380,9 +379,9 @@ class Compiler(Points):
         return self.tested(class_name, node.path, alias, plain, begins)
 
     def _if_readable(self, alias: str, test: Fragment) -> Fragment:
-        """A test that is made only on rows that the caller may read: the time that it takes would tell of the others.
+        """A test that runs only on rows that the caller may read: its time would reveal other rows.
 
-        SQL evaluates the parts of AND in any order, but not those of CASE.
+        SQL may evaluate the parts of AND in any order, but not those of CASE.
         """
         readers = self._readers.get(alias)
         return test if readers is None else build("CASE WHEN {} THEN {} ELSE FALSE END", readers, test)
@@ -437,7 +436,7 @@ class Compiler(Points):
     def _inner_of(self, query: Query, what: Fragment, alias: str) -> Fragment:
         """`SELECT what` of a sub-query, ordered only where a limit makes the order matter.
 
-        It stands before the statement, because a database's parser bears only so many levels.
+        It comes before the statement (WITH), because the parsers of databases limit nesting.
         """
         matching = self.matching(query, alias)
         text, params = build("SELECT {} FROM {} WHERE {}", what, self.source(query, alias), matching)

@@ -1,6 +1,6 @@
-"""Fragments of SQL, put together by `build`: templates are ours, what a client sent is only ever a parameter.
+"""Fragments of SQL, put together by `build`: templates are ours, and everything a client sent is a parameter.
 
-The few names that stand in the text are checked when they are parsed.
+The few names in the text are checked when they are parsed.
 """
 import hashlib
 import re
@@ -12,7 +12,7 @@ Fragment = tuple[str, list[Any]]  # SQL and its parameters
 TRUE: Fragment = ("TRUE", [])
 FALSE: Fragment = ("FALSE", [])
 INDEXED_TYPES = frozenset(["String", "Number", "Boolean", "Pointer", "Date"])
-ALONE_INDEXED = frozenset(["GeoPoint", "Array"])  # by an index with no other key
+ALONE_INDEXED = frozenset(["GeoPoint", "Array"])  # indexed alone, without other keys
 # Types whose column holds one scalar and nothing else, so that a condition needs no look at the value's kind.
 SIMPLE_TYPES = frozenset(["String", "Number", "Boolean", "Pointer", "File", "Date", "Bytes", "GeoPoint"])
 MAX_INDEX_KEYS = 4

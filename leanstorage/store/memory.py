@@ -1,4 +1,4 @@
-"""What the transactions of a process remember for those that come."""
+"""What transactions of this process keep for later ones."""
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +9,7 @@ MAX_STATEMENTS = 1000  # that are remembered
 
 
 class Seen:
-    """What the transactions of a process saw and made last, for those that come."""
+    """The class infos and statements that transactions of this process saw last."""
 
     def __init__(self) -> None:
         self.classes: dict[str, tuple[str, Document]] = {}  # name -> (info as it is stored, info)

@@ -3,8 +3,8 @@
 A name reaches into an object, and into each object of an array. A number is also the place of an element, and then the
 element is meant as it is: an array that a number leads to stands for itself, any other also for each of its elements.
 
-A name that is a number leads to one place by two ways, so that N of them would by 2 to the power of N: each place is
-looked at once for each rest of the path.
+A numeric name can reach one place in two ways, so N of them could in 2 to the power of N: each place is visited once
+for each rest of the path.
 """
 import re
 from collections.abc import Iterator

@@ -7,7 +7,7 @@ from leanstorage.store.fragments import SIMPLE_TYPES, Fragment, Item, bind, buil
 
 
 class Points(Dialect):
-    """The part of the compiler that knows of points."""
+    """The part of the compiler for points."""
 
     def type_of_column(self, class_name: str, path: Path) -> str | None:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Running statements, and the records that lie beside objects: documents by kind and key, some of them for a time."""
+"""Running statements, and records beside the objects: documents by kind and key, some of which expire."""
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any

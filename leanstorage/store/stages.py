@@ -1,4 +1,4 @@
-"""Queries that are asked in several statements, because no plan for all of one at once would be good.
+"""Queries that run as several statements, because no single plan would be good.
 
 The ids that a sub-query finds are fetched first, so that an index on pointers finds them. The nearest points are looked
 for within a small distance first, where the index on points says what lies there.
@@ -78,8 +78,8 @@ def past_skipped(query: Query, execute: Callable[[str, list[Any]], list[tuple[An
 def first_newest(query: Query, served: Collection[str], known: Callable[[str], Document]) -> Query | None:
     """A query of the newest rows alone, for PostgreSQL, which knows of no column without an index how often a value comes.
 
-    Of what is frequent the newest rows have enough, where the planner would collect and sort all. None where the order or
-    an index makes that needless.
+    If matches are frequent, the newest rows hold enough of them, where the planner would collect and sort them all. None if
+    the order or an index makes that needless.
     """
     first, *_ = query.order or ((("createdAt",), False),)
     if query.near or first[0] != ("createdAt",) or not query.limit or query.limit + query.skip > NEWEST:

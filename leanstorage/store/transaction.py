@@ -32,9 +32,9 @@ def _row(found: tuple[Any, ...]) -> Row:
 class Transaction(Records):
     """The contract's methods, written once; a database adds `execute` and its dialect of JSON.
 
-    Nearly every call needs the info of a class, which nearly never changes. So it is taken from `seen`, what the
-    transactions of this process saw last, and the statements that run anyway also ask whether it is still so. What
-    none of them answered is asked at the end of `run`.
+    Nearly every call needs the info of a class, which hardly ever changes. So it comes from `seen`, what transactions of
+    this process saw last, and statements that run anyway check that it is current. What none of them checked is checked
+    at the end of `run`.
     """
 
     compiler: "type[Compiler]"  # the dialect's
@@ -50,7 +50,7 @@ class Transaction(Records):
         self._certain: set[str] = set()  # classes that this transaction has read, changed or asked about
 
     def run(self, work: "Callable[[Transaction], Result]") -> Result:
-        """`work(self)`; raise Stale, whatever came of it, when a class was not what it was taken to be."""
+        """`work(self)`; raise Stale, whatever the result, if a class had changed since it was cached."""
         try:
             result = work(self)
         except self.failures:
@@ -67,7 +67,7 @@ class Transaction(Records):
             self._settle(name, bool(found) and found[0][0] == text)
 
     def _settle(self, name: str, is_so: bool) -> None:
-        """Note whether a class is what it was taken to be, if it was taken to be anything; raise Stale."""
+        """Note that a cached class is current; raise Stale if it is not."""
         if name not in self._believed:
             return
         if not is_so:
@@ -78,7 +78,7 @@ class Transaction(Records):
         self._certain.add(name)
 
     def _belief(self, name: str) -> Fragment:
-        """A column that tells whether a class is still what it was taken to be."""
+        """A column that tells whether a cached class is current."""
         text = self._believed.get(name)
         return TRUE if text is None else (f"(SELECT c.info = ? FROM classes c WHERE c.name = {quoted(name)})", [text])
 

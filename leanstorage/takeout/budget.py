@@ -14,7 +14,7 @@ SAVED_EVERY = 20  # calls
 
 
 class OutOfCalls(RemoteError):
-    """What `--max-calls` allows is used up."""
+    """The calls that `--max-calls` allows are used up."""
 
 
 class Budget:

@@ -1,4 +1,4 @@
-"""What a console has and no API shows, as a list for whoever left, with the commands that set it here."""
+"""Settings that the console has and no API shows, as a checklist with the commands that set them here."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ ELSEWHERE = (
 
 
 def tell(database: str, say: Callable[[str], object]) -> None:
-    """Say what is still to be copied from the console by hand."""
+    """Print what has to be copied from the console by hand."""
     store = open_store(database)
     try:
         names = store.read(lambda transaction: transaction.class_names())

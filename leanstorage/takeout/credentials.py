@@ -1,4 +1,4 @@
-"""What users log in with, where an export meets users who are here already.
+"""Passwords and sessions when an export brings users who are here already.
 
 A password or a token that an import stored is marked `is_imported`; whatever a user does here (log in with an old hash,
 change the password, end the sessions) puts another one in its place, without the mark. `imported` in the record says as
@@ -23,7 +23,7 @@ PAGE_ROWS = 1000
 
 
 def renew(transaction: Transaction, entries: Iterable[Entry], secret: bytes) -> list[str]:
-    """Give users who are here already what the `entries` bring and what is newer there; return notes to count.
+    """Give existing users the newer credentials of the `entries`; return notes to count.
 
     `secret` is that of session tokens.
     """
@@ -44,7 +44,7 @@ def renew(transaction: Transaction, entries: Iterable[Entry], secret: bytes) -> 
             current = transaction.record("credential", user_id, lock=True) or {}
             ended = _session(transaction, current, secret)
             is_sealed = "token" in current and ended is None
-            if is_sealed:  # under other keys: whoever forgot them must not end everybody's sessions
+            if is_sealed:  # sealed with other keys: forgetting to set them must not end everybody's sessions
                 new = {key: value for key, value in new.items() if key != "token"}
             result, note = _decided(current, new, is_sealed or owner == user_id)
             if result != current and _store(transaction, user_id, current, result, ended, lookup):

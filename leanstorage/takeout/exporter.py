@@ -1,4 +1,4 @@
-"""`export DIR`: everything in the store as the JSON Lines that `import` reads, so that nobody is locked in here either.
+"""`export DIR`: everything in the store as the JSON Lines that `import` reads, so that nobody is locked in here, either.
 
 For each class `<Class>.0.jsonl` and `<Class>_schema.json` (columns, permissions, default ACL, indexes), for each relation
 column `_Join.<key>.<Class>.0.jsonl`, for the inboxes of statuses `_Inbox.0.jsonl`.
@@ -29,7 +29,7 @@ def run(
 ) -> int:
     """Write the whole store to an empty folder; return the exit code.
 
-    Raises FileExistsError for a folder in use, ValueError for a store without any class: nobody meant to save that.
+    Raises FileExistsError for a folder in use, ValueError for a store without any class, which is surely the wrong one.
 
     `keys` are those of the service; counts and digests go to `out`, progress to `stream`.
     """

@@ -2,7 +2,7 @@
 
 It asks for the export, waits for it, downloads and imports it, then pulls what changed since and the files. How far it came
 is a record of the kind `leave` in the store: {"export": id, "is_imported": bool, "refused": [[rows, file], ...]}; so it can be killed anywhere and run
-again. What it does twice then changes nothing.
+again. Repeated steps change nothing.
 """
 
 import time
@@ -75,7 +75,7 @@ def run(
     email: str | None = None,
     blobs: Any = None,
 ) -> int:
-    """Do what is left of the steps; return the exit code: 0 only if everything came.
+    """Run the remaining steps; return the exit code: 0 only if everything arrived.
 
     `export` is a file that was downloaded otherwise; `is_again` asks for a newer one than the last.
     """

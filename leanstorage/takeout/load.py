@@ -1,6 +1,6 @@
 """Storing batches of converted rows: what exists is left alone, what does not fit is refused, the rest goes in at once.
 
-Each function is one transaction's work. No hooks fire, and no permission is asked for: the operator is at the keyboard.
+Each function is one transaction's work. No hooks run and no permissions are checked: this is the operator.
 """
 
 import json

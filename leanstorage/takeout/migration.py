@@ -1,4 +1,4 @@
-"""`migrate --from URL --to URL`: everything from one database to another, each in its own form: nobody logs in anew.
+"""`migrate --from URL --to URL`: copies everything from one database to another; sessions stay valid.
 
 Each piece is stored together with how far the copy has come, so that a run that was cut off goes on where it was.
 At its end both databases are read once more: counts and digests must be equal. Nobody may write meanwhile. The keys

@@ -1,4 +1,4 @@
-"""Which rows are still as they came, and which were changed here since: only those may a newer row from there replace.
+"""Which rows are unchanged since they were imported: a newer row from LeanCloud may replace only those.
 
 Every change here sets `updatedAt` to the time of the change. So a row was changed here if its `updatedAt` is not before the
 time when the first rows of its class came, unless it came with just that `updatedAt`: of such rows there is a record.

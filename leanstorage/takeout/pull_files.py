@@ -1,7 +1,7 @@
 """The bytes of a live app's files: every `_File` row with a key, fetched, checked for size and checksum, then kept.
 
 A file is there completely or not at all, so what lies in the folder is itself the record of how far a pull came. Bytes that
-are not what a client once claimed of them are kept when they come twice: what the claim is worth nobody knows.
+differ from the size or checksum that a client once claimed are kept if they arrive so twice: the claim may be wrong.
 """
 
 import json

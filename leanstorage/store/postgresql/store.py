@@ -1,4 +1,4 @@
-"""PostgreSQL: any number of processes and machines on one database, no state in any of them.
+"""PostgreSQL: any number of processes and machines share one database; none of them keeps state.
 
 The statements are those of `sql`; bodies are JSONB, whose equality is that of values, and a GIN index covers equality
 on whole columns. Text is compared by code point (COLLATE "C"), as SQLite does. Regular expressions are matched here,
@@ -33,12 +33,12 @@ from leanstorage.store.postgresql.spelling import BY_CODE_POINT, JSON_OPERATORS,
 from leanstorage.store.postgresql.transaction import PostgresqlTransaction
 from leanstorage.store.postgresql.wire import Connection, NoAnswer
 
-MAX_CONNECTIONS = 8  # per process for its threads: more than these only get in each other's way
+MAX_CONNECTIONS = 8  # per process, for its threads; more would only contend
 MAX_LENT = 8  # more, see store.waiting
 WAIT_SECONDS = 5  # for a free connection
 INDEX_SECONDS = 24 * 60 * 60
 RECONNECT_SECONDS = 3  # after which a new one is tried at the next call: the waits between two tries double
-TRIES = 5  # of a write that another one got in the way of
+TRIES = 5  # of a write that conflicts with another one
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS classes (
     name text {BY_CODE_POINT} PRIMARY KEY, info text NOT NULL, deleted bigint NOT NULL
@@ -141,7 +141,7 @@ class PostgresqlStore:
         raise AssertionError("unreachable")
 
     def write(self, work: Callable[[Transaction], Result]) -> Result:
-        """Run `work(transaction)` in a transaction; again when another writer was in its way."""
+        """Run `work(transaction)` in a transaction, and again after a conflict with another writer."""
         for attempt in range(1, TRIES + 1):
             try:
                 with self._pool.connection() as connection:
@@ -191,9 +191,9 @@ class PostgresqlStore:
         return settle(attempt, self._seen)
 
     def distrust(self, silent: Connection) -> None:
-        """Use no connection any more that is as old as one on which nothing was answered, and try its host last.
+        """Retire all connections as old as one that got no answer, and try its host last.
 
-        A server that is frozen or cut off is silent on all of them: each would be found out after as long a wait.
+        A frozen or unreachable server is silent on all of them: finding out one by one would take as long a wait each.
         """
         if silent.wire.made >= self._distrusted:  # else that was done already
             self._distrusted = time.monotonic()
@@ -307,9 +307,9 @@ def _raise_known(error: Exception, is_last: bool) -> None:
     """Raise the contract's error for a driver's; return when the caller may try again."""
     if isinstance(error, psycopg.errors.QueryCanceled):
         raise QueryTimeout from error
-    if isinstance(error, psycopg.errors.LockNotAvailable):  # somebody holds a row and does nothing: trying helps nobody
+    if isinstance(error, psycopg.errors.LockNotAvailable):  # somebody holds the row's lock and is idle: retrying is pointless
         raise StoreUnavailable("another writer holds the object") from error
-    if is_last or isinstance(error, (PoolTimeout, NoAnswer)):  # who has waited that long waits no longer
+    if is_last or isinstance(error, (PoolTimeout, NoAnswer)):  # it has waited long enough
         raise StoreUnavailable(type(error).__name__) from error
 
 

@@ -2,8 +2,8 @@
 
 Threads that all want Python's one interpreter lock spend their time waking each other. So the work of a call runs where
 the call arrived, up to its first statement; the loop goes on, and switches back to the work when the answer is there.
-Nothing here blocks. What cannot be done so, or fails on the way, raises Later and is done again on a thread, which has
-connections of its own and all the patience.
+Nothing here blocks. Work that would block, or fails, raises Later and runs again on a thread with a connection of its
+own and longer time limits.
 """
 import random
 import select
@@ -142,7 +142,7 @@ class WaitingStore:
         if waiter is not None:
             waiter.switch()
         else:
-            try:  # nobody has asked anything: a word about the connection's end, most likely
+            try:  # unasked: most likely the server is closing the connection
                 lent.connection.pgconn.consume_input()
             except psycopg.OperationalError:
                 pass

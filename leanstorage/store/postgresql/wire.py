@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 MAX_PREPARED = 100  # statements for clients' queries, per connection
 ANSWER_SECONDS = 4  # on a new connection; a pooler without a free one is silent
-CAN_CLOSE = pq.version() >= 170000  # libpq 17 closes prepared statements by the protocol
+CAN_CLOSE = pq.version() >= 170000  # libpq 17 can close prepared statements by protocol message
 
 
 class NoAnswer(psycopg.OperationalError):
@@ -57,8 +57,8 @@ class Connection(psycopg.Connection[TupleRow]):
 class Wire:
     """A short way to the server for statements with `?` for parameters: psycopg's cursors take three times as long.
 
-    Our own statements, of which there are few, are prepared once; those put together for a client's query, of which
-    there is no end, when they come again, and the last MAX_PREPARED of them are kept.
+    Our own statements are few and are prepared once. Statements built for clients' queries are unlimited: they are prepared
+    when they come a second time, and the last MAX_PREPARED are kept.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -132,7 +132,7 @@ class Wire:
         self._send_late()
 
     def begin(self) -> None:
-        """Begin a transaction: the server hears of it with the first statement, which saves a wait."""
+        """Begin a transaction: BEGIN is sent with the first statement, which saves a round trip."""
         self._is_begun = self.is_undone = False
 
     def end(self, text: bytes) -> bytes | None:
@@ -172,7 +172,7 @@ class Wire:
         return name
 
     def _close(self, name: bytes) -> None:
-        """Forget a prepared statement, by the protocol: a pooler knows that, but not DEALLOCATE."""
+        """Forget a prepared statement by protocol message: poolers understand that, but not DEALLOCATE."""
         if CAN_CLOSE:
             self.pgconn.send_close_prepared(name)
             self._awaited()
@@ -230,7 +230,7 @@ class Wire:
         end = time.monotonic() + self.answer_seconds
         while self.pgconn.flush():
             self._wait_until(end, select.POLLIN | select.POLLOUT)
-            self.pgconn.consume_input()  # a server that has something to say may not listen before it is heard
+            self.pgconn.consume_input()  # the server may not read on before we have read what it sent
 
     def _next_result(self) -> PGresult | None:
         end = time.monotonic() + self.answer_seconds

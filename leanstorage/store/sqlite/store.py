@@ -1,7 +1,7 @@
 """SQLite: one file, write-ahead log, every acknowledged write on disk (synchronous FULL).
 
-Writers take turns, so those who wait are committed together: whoever gets the turn runs the work of all who wait,
-each in a savepoint of its own, and then commits once. One sync to disk serves them all.
+Only one writer can run at a time, so waiting writers are committed together: the next one runs the work of all that
+wait, each in its own savepoint, and commits once. One sync to disk serves them all.
 """
 import math
 import os
@@ -177,10 +177,10 @@ class SqliteStore:
             job.is_done = True
 
     def _check_file(self) -> None:
-        """Raise StoreUnavailable when the path leads to the opened file no more.
+        """Raise StoreUnavailable if the path no longer leads to the opened file.
 
-        SQLite would go on with a deleted file, and all that is written would be lost at the end. A file in its place may
-        be any: only a new start opens it.
+        SQLite would go on with a deleted file, and every write would be lost at the end. A new file in its place may be
+        anything: only a restart opens it.
         """
         found = _identity(self.path)
         if found != self._file:
@@ -321,7 +321,7 @@ class SqliteTransaction(Transaction):
 
 
 class QuickTransaction(SqliteTransaction):
-    """Statements for a thread that has no time: what may take long raises QueryTimeout instead."""
+    """Statements for the loop: whatever may take long raises QueryTimeout instead."""
 
     def execute(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         if "leanstorage_search(" in text:  # a pattern has a budget of its own, which is larger
