@@ -182,7 +182,7 @@ class GivenTest(unittest.TestCase):
             ("leave --from U --export f --again --email a@b", {"export": "f", "again": True, "email": "a@b", "repair": False, "wait": False}),
             ("import-files d --refused r", {"folder": "d", "refused": "r"}),
             ("export d --files f", {"folder": "d", "files": "f"}),
-            ("migrate --from a --to b", {"source": "a", "target": "b"}),
+            ("migrate --from sqlite:///a --to postgresql://b/c", {"source": "sqlite:///a", "target": "postgresql://b/c"}),
             ("rewrite a=b c=d --class C --class D", {"urls": ["a=b", "c=d"], "classes": ["C", "D"], "apply": False}),
             ("rewrite a=b --apply", {"urls": ["a=b"], "classes": [], "apply": True}),
         )
