@@ -71,4 +71,3 @@ def _test(compiler: Compiler, class_name: str, node: Condition) -> Fragment | No
     if node.op in ("eq", "in"):
         return join("OR", [compiler.tally_test("=", operand) for operand in operands])
     return compiler.tally_test(COMPARISONS[node.op], node.operand) if node.op in COMPARISONS and column["type"] == "Number" else None
-
