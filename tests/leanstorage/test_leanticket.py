@@ -1,6 +1,6 @@
-"""LeanTicket, LeanCloud's help desk: the hook for its numbers as its page has it, and its own server, unmodified.
+"""LeanTicket, LeanCloud's help desk: its own server, unmodified.
 
-NODE_ENGINES holds a folder for each LeanEngine. LEANTICKET is the folder `next/api` of LeanTicket's source, with its packages
+LEANTICKET is the folder `next/api` of LeanTicket's source, with its packages
 (`npm ci`) and compiled (`npx swc src -d dist`). Its classes come from the schema files in `resources/schema`.
 """
 
@@ -8,59 +8,23 @@ import http.client
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import unittest
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from leanstorage.engine.hooks import HttpTransport
 from leanstorage.takeout import importer
 from leanstorage.takeout.report import Report
 from tests.leanstorage.storage_support import StorageTestCase
-from tests.support import ROOT, free_port, running
+from tests.support import free_port, running
 
-ENGINE = Path(os.environ.get("NODE_ENGINES", "")) / "3.8.0" / "node_modules"
 SOURCE = os.environ.get("LEANTICKET", "")
-PAGE = ROOT / "docs" / "leaving" / "leanticket.md"
-PROGRAM = """
-const AV = require("leanengine")
-const { env } = process
-AV.init({
-  appId: env.LEANCLOUD_APP_ID, appKey: env.LEANCLOUD_APP_KEY, masterKey: env.LEANCLOUD_APP_MASTER_KEY,
-  hookKey: env.LEANCLOUD_APP_HOOK_KEY, serverURL: env.LEANCLOUD_API_SERVER,
-})
-%s
-require("http").createServer(AV.express()).listen(env.LEANCLOUD_APP_PORT, "127.0.0.1", () => console.log("it listens"))
-"""
 SERVER = 'require("./dist").app.listen(process.env.PORT, "127.0.0.1", () => console.log("it listens"))'
 
 
 def environment(storage):
     found = {f"LEANCLOUD_APP_{name.upper()}": value for name, value in storage.keys.items()}
     return found | {"LEANCLOUD_API_SERVER": storage.url, "LEANCLOUD_API_HOST": storage.url}
-
-
-@unittest.skipUnless(shutil.which("node"), "Node is not installed")
-@unittest.skipUnless(ENGINE.is_dir(), "NODE_ENGINES has no 3.8.0")
-class NumbersTest(StorageTestCase):
-    def test_tickets_at_the_same_moment_get_numbers_of_their_own(self):
-        port = free_port()
-        storage = self.start(transport=HttpTransport(f"http://127.0.0.1:{port}"))
-        counter = storage.request("POST", "/classes/Counters", {"value": 41}, master=True)[1]["objectId"]
-        hook, *_ = re.findall(r"```js\n(.*?)```", PAGE.read_text(), re.DOTALL)
-        program = self.folder / "engine.js"
-        program.write_text(PROGRAM % hook.replace("COUNTER-ID", counter))
-        with running(["node", str(program)], "it listens", NODE_PATH=str(ENGINE), LEANCLOUD_APP_PORT=port, **environment(storage)):
-
-            def submit(number):
-                status, made = storage.request("POST", "/classes/Ticket", {"title": f"{number}"}, query={"fetchWhenSave": "true"})
-                self.assertEqual(status, 201, made)
-                return made["nid"]
-
-            with ThreadPoolExecutor(3) as pool:
-                self.assertEqual(sorted(pool.map(submit, range(12))), list(range(42, 54)))
 
 
 @unittest.skipUnless(shutil.which("node") and shutil.which("redis-server"), "Node or Redis is not installed")
