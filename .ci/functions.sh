@@ -78,7 +78,7 @@ run_on_postgresql() {
     need "/usr/lib/postgresql/*/bin/postgres" postgresql
     chmod 755 "$work"
     if url=$(compat/postgresql.sh start "$work/pg" </dev/null); then
-        counted "PostgreSQL" 1200 env "${once[@]}" -C "$tree" LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python -m coverage run "${storage[@]}"
+        counted "PostgreSQL" 1500 env "${once[@]}" -C "$tree" LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python -m coverage run "${storage[@]}"
         counted "the documents' commands, PostgreSQL" 300 env -C "$tree" LEANSTORAGE_TEST_POSTGRESQL="$url" .venv/bin/python -m unittest tests.repository.test_docs_commands
         running=pg
         if [ -n "$newest" ]; then
