@@ -145,6 +145,15 @@ class OperatorTest(ServiceTestCase):
                     where = {key: {"$inQuery": {"className": class_name, "where": {}}}}
                     self.assertEqual([row["objectId"] for row in self.find("Pointing", where)], wanted)
 
+    def test_pattern_within_a_select_finds_what_it_matches(self):
+        for word, n in (("abc", 1), ("acb", 2)):
+            self.make("Chosen", word=word, n=n)
+            self.make("Choosing", n=n)
+        query = {"className": "Chosen", "where": {"word": {"$regex": "b.*c"}}}
+        for op, wanted in (("$select", [1]), ("$dontSelect", [2])):
+            with self.subTest(op):
+                self.assertEqual([row["n"] for row in self.find("Choosing", {"n": {op: {"query": query, "key": "n"}}})], wanted)
+
     def test_malformed_queries_have_their_code(self):
         deep = {"n": 1}
         for _ in range(30):
