@@ -197,6 +197,7 @@ class WritersTest(BackupCase):
         with mock.patch.object(migration, "copy", lose):
             self.assertIn("the database is not available", self.refused("backup", self.backups, "--database", url))
 
+    @unittest.skipUnless(SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
     def test_backup_of_postgresql_under_eight_writers_restores_to_either_database(self):
         source, drop = open_database(self.folder)
         self.addCleanup(drop)

@@ -25,7 +25,8 @@ class EngineCase(StorageTestCase):
         """A storage, and an engine that `command` starts for it; PORT in it stands for the port."""
         port = free_port()
         storage = self.start(name, transport=HttpTransport(f"http://127.0.0.1:{port}"))
-        environment = {f"LEANCLOUD_APP_{key.upper()}": value for key, value in storage.keys.items()}
+        names = ("LEANCLOUD_APP", "LC_APP")  # the latter before 1.9
+        environment = {f"{name}_{key.upper()}": value for name in names for key, value in storage.keys.items()}
         environment |= {"LEANCLOUD_APP_PORT": port, "LEANCLOUD_API_SERVER": storage.url, "LC_API_SERVER": storage.url}
         started = running([part.replace("PORT", str(port)) for part in command], ready, **environment, **more)
         process = started.__enter__()

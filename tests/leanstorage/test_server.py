@@ -114,6 +114,8 @@ class Group:
 class Quick:
     """Quick calls whose path says what becomes of them."""
 
+    answers_at_once = True
+
     def __init__(self):
         self.commits, self.is_broken, self.is_busy, self.commit = 0, False, False, None
 

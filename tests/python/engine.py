@@ -16,7 +16,10 @@ try:
 except TypeError:
     leancloud.init(keys["id"], app_key=keys["key"], master_key=keys["master_key"])
 leancloud.use_master_key(True)
-engine = leancloud.Engine()
+try:
+    engine = leancloud.Engine()
+except TypeError:  # before 1.9
+    engine = leancloud.Engine(None)
 Every = leancloud.Object.extend("Every")
 
 

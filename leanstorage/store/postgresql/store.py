@@ -274,10 +274,12 @@ class Snapshot:
 
 
 def _reason(error: Exception) -> str:
-    """What the server or we said of an error, in brackets; libpq's own texts stay out, for what they quote."""
+    """What the server, libpq or we said of an error, in brackets."""
     if isinstance(error, PoolTimeout):
         return f" (it gave no connection in {WAIT_SECONDS} seconds)"
-    said = str(error) if isinstance(error, NoAnswer) else getattr(getattr(error, "diag", None), "message_primary", None)
+    said = getattr(getattr(error, "diag", None), "message_primary", None)
+    if not said and isinstance(error, psycopg.OperationalError):  # no other kind: what libpq says of a malformed URL quotes it
+        said = str(error).partition("\n")[0]
     return f" ({said})" if said else ""
 
 
