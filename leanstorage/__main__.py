@@ -34,7 +34,7 @@ from leanstorage.http.observer import Observer
 from leanstorage.http.request_log import RequestLog
 from leanstorage.http.server import Server
 from leanstorage.http.application import create_application, open_service
-from leanstorage.store import Document, open_store, Store, StoreUnavailable, Transaction
+from leanstorage.store import Document, open_store, QueryTimeout, Store, StoreUnavailable, Transaction
 from leanstorage.resources.sweep import Sweeper
 from leanstorage.takeout.commands import add_commands
 from leanwsgi import setting_values
@@ -62,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.run is not serve:
             print("interrupted: run the same command again to go on", file=sys.stderr)
         return 130
+    except QueryTimeout:
+        print("cannot go on: a query took too long", file=sys.stderr)
+        return 1
     except (StoreUnavailable, StorageError, OSError, ValueError, sqlite3.DatabaseError) as error:  # an operator mends it
         if isinstance(error, sqlite3.DatabaseError) and hasattr(options, "database"):
             error = ValueError(f"{error}: {_without_password(database_url(options, data_folder(options.environment)))}")

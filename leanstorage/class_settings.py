@@ -62,7 +62,8 @@ def add_commands(
         command.add_argument(f"--{name}", action="append", default=[], metavar=taken, help=text)
 
     def run(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
-        store = open_store(database_url(options, data))
+        # Of PostgreSQL a transaction cannot have more time than its store: the highest number is looked for in all objects.
+        store = open_store(database_url(options, data), query_seconds=numbering.SECONDS)
         try:
             info = store.write(lambda transaction: change(transaction, options))
         finally:

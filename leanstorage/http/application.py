@@ -253,8 +253,8 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
 
 def _limit_bytes(service: Service, environ: WSGIEnvironment, caller: Caller) -> None:
     """Count the body of a call for who sends it; raise 429 for too much of a day."""
-    length = environ.get("CONTENT_LENGTH") or "0"
-    number = int(length) if length != "0" and length.isascii() and length.isdigit() and len(length) < 16 else 0
+    length = environ.get("CONTENT_LENGTH") or "0"  # of 18 digits at most, or the body is refused, see messages.content_length
+    number = int(length) if length != "0" and length.isascii() and length.isdigit() and len(length) < 19 else 0
     address = counted_address(service, caller) if number else None
     if address is not None:
         limit_bytes(service, address, number)

@@ -24,14 +24,15 @@ class Indexes:
 
 
 def options(class_name: str, described: Columns, columns: Columns) -> Document:
-    """The options of a class's own `columns` that a schema file has described."""
+    """The options of a class's own columns that a schema file has described; `columns` are those that are there."""
     found: Document = {}
     for key, column in described.items():
         known = columns.get(key)
-        if known is None:
+        if key in classes.BUILT_IN_COLUMNS or not values.STORED_KEY.fullmatch(key):
             continue
         wanted: Document = {"hidden": True} if column.get("hidden") is True else {}
-        if known["type"] != "Relation" and key not in classes.DEFAULT_COLUMNS.get(class_name, {}):
+        # One whose type is none here comes with its first value, and is hidden then.
+        if known is not None and known["type"] != "Relation" and key not in classes.DEFAULT_COLUMNS.get(class_name, {}):
             wanted |= _value_options(class_name, column, known)
         if wanted:
             found[key] = wanted

@@ -433,14 +433,13 @@ def load_schema(transaction: Transaction, schemas: dict[str, Columns], settings:
 def _add_options(transaction: Transaction, class_name: str, info: Document, described: Columns, options: Json) -> None:
     """Give those columns their options that have none here: what LeanCloud says with the column, our own exports apart."""
     own = options if isinstance(options, dict) else {}
-    own = {key: one for key, one in own.items() if _is_option(class_name, info["columns"].get(key), one)}
+    own = {key: one for key, one in own.items() if key not in classes.BUILT_IN_COLUMNS and _is_option(class_name, info["columns"].get(key), one)}
     known = info.get("options", {})
-    new = {
-        key: one
-        for key, one in (declarations.options(class_name, described, info["columns"]) | own).items()
-        if key not in known
-    }
-    info["options"] = new | known
+    wanted = declarations.options(class_name, described, info["columns"]) | own
+    new = {key: one for key, one in wanted.items() if key not in known}
+    # What nobody was to see there is seen by nobody here, whatever else is known of the column.
+    unseen = {key: {**known[key], "hidden": True} for key, one in wanted.items() if key in known and one.get("hidden")}
+    info["options"] = new | known | unseen
     for key in numbering.keys({"options": new}):
         numbering.start(transaction, class_name, key)
 
@@ -453,7 +452,9 @@ def _is_option(class_name: str, column: Document | None, value: Json) -> bool:
         return False
     if "auto_increment" in value and not numbering.may_count(class_name, column):
         return False
-    return column is not None and ("default" not in value or type_of(values.normalise(value["default"])) == column)
+    if column is None:  # whose values are still to come
+        return value.keys() == {"hidden"}
+    return "default" not in value or type_of(values.normalise(value["default"])) == column
 
 
 def permissions_of(value: Json) -> Document | None:

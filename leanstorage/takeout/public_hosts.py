@@ -12,6 +12,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+UNICAST = ipaddress.ip_network("2000::/3")  # all that is given away of IPv6; beyond lie networks within, which Python calls global
 
 
 class NotPublic(Exception):
@@ -42,7 +43,7 @@ def is_public(address: str) -> bool:
         if inner is None and found in NAT64:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         found = inner or found
-    return found.is_global and not found.is_multicast
+    return found.is_global and not found.is_multicast and (found.version == 4 or found in UNICAST)
 
 
 def _pool(kind: Any, allowed: Collection[str]) -> Any:

@@ -7,9 +7,10 @@ import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
-from leanstorage import keys as key_files
+from leanstorage import class_settings, keys as key_files
 from leanstorage.__main__ import main
-from leanstorage.rules import uniques
+from leanstorage.rules import numbering, uniques
+from leanstorage.store import QueryTimeout
 from leanstorage.takeout import exporter, importer
 from leanstorage.takeout.report import Report
 from tests.leanstorage.storage_support import StorageTestCase
@@ -50,6 +51,21 @@ class ClassSettingsTest(StorageTestCase):
         for given, shown in (("nobody", "nobody"), ("everyone", "everyone")):
             self.assertIn(f"default ACL: {shown}\n", self.run_command("permissions", "Post", "--default-acl", given)[1])
         self.assertIn("default ACL: everyone\n", self.run_command("permissions", "Post")[1])
+
+    def test_search_for_the_highest_number_has_time_and_its_end_is_said_in_words(self):
+        """It looks at all objects, and the store's usual seconds are over before that of a large class."""
+        opened = []
+
+        def open_store(*given, **more):
+            opened.append(more.get("query_seconds"))
+            return stores(*given, **more)
+
+        stores = class_settings.open_store
+        with mock.patch.object(class_settings, "open_store", open_store):
+            code, text = self.run_command("columns", "Post", "--auto-increment", "n")
+        self.assertEqual((code, opened), (0, [numbering.SECONDS]), text)
+        with mock.patch.object(class_settings, "change", side_effect=QueryTimeout):
+            self.assertEqual(self.run_command("columns", "Post"), (1, "cannot go on: a query took too long\n"))
 
     def test_malformed_default_acls_are_refused_with_how_they_look(self):
         for text in ("", "x", "owner", "owner=x", "a b=r", "owner=r,", '{"*":{}}'):

@@ -362,6 +362,13 @@ class PoolerTest(unittest.TestCase):
             finally:
                 storage.stop()
 
+    def test_pooler_that_lets_few_clients_in_is_served(self):
+        with self.pooler("session", "default_pool_size=20", "max_client_conn=6") as url, redirect_stderr(io.StringIO()) as said:
+            store = open_store(url)
+            self.addCleanup(store.close)
+            self.assertEqual(store.read(lambda transaction: transaction.execute("SELECT 1")), [(1,)])
+        self.assertRegex(said.getvalue(), "^the pooler gives [1-6] of the 16 connections that each process wants")
+
     def test_pooler_without_a_free_connection_is_refused_in_one_line(self):
         import psycopg
 

@@ -375,6 +375,14 @@ class CountingTest(ServiceTestCase):
             application.take_back(self.service, environ)
         self.assertEqual(self.service.sent.count("10.8.4.1", 0), 0)
 
+    def test_length_with_zeros_in_front_is_counted(self):
+        body = json.dumps({"text": "x" * 900}).encode()
+        with mock.patch.object(self.service.options, "max_bytes_per_address", 2_000):
+            found = [
+                self.raw("POST", "/1.1/classes/Padded", body, APP, REMOTE_ADDR="10.8.5.1", CONTENT_LENGTH=f"{len(body):018d}").status for _ in range(4)
+            ]
+        self.assertEqual(found, [201, 201, 429, 429])
+
     def test_counts_of_very_many_addresses_are_forgotten(self):
         traffic = Traffic(3600)
         with mock.patch.object(rules_call, "MAX_ADDRESSES", 3):

@@ -421,6 +421,21 @@ class RowsTest(ImportTestCase):
         made = storage.request("POST", "/classes/Ticket", {"title": "u"}, query={"fetchWhenSave": "true"})[1]
         self.assertEqual((made["state"], made.get("plain")), ("new", None))
 
+    def test_hidden_columns_stay_hidden_whatever_their_type_is_and_what_is_known_of_them(self):
+        first = {"schema": {"note": {"type": "String", "required": True}}, "permissions": {}}
+        self.assertEqual(self.take_in(self.put("a.tar", tar({"Ticket.json": json.dumps(first).encode()}))), 0, self.output.getvalue())
+        columns = {"note": {"type": "String", "hidden": True}, "free": {"type": "Any", "hidden": True}, "a b": {"type": "Any", "hidden": True}}
+        archive = {
+            "Ticket.json": json.dumps({"schema": columns, "permissions": {}}).encode(),
+            "Ticket.0.jsonl": jsonl("Ticket", row(1, note="secret", free="secret", n=1)),
+        }
+        self.assertEqual(self.take_in(self.put("b.tar", tar(archive))), 0, self.output.getvalue())
+        storage = self.start(keys=self.keys)
+        [found] = storage.request("GET", "/classes/Ticket")[1]["results"]
+        self.assertEqual((found["n"], "note" in found, "free" in found), (1, False, False))
+        self.assertEqual(storage.request("GET", "/classes/Ticket", query={"where": '{"free":"secret"}'})[0], 400)
+        self.assertEqual(storage.request("POST", "/classes/Ticket", {})[1]["error"], "Field 'note' is required.")
+
     def test_schema_with_a_malformed_acl_is_refused_and_the_rest_comes(self):
         schema = {"schema": {"late": {"type": "Number"}}, "permissions": {}, "default_acl": {"*": 5}}
         archive = {"Post_schema.json": json.dumps(schema).encode(), "Tag.0.jsonl": jsonl("Tag", row(5))}

@@ -21,10 +21,9 @@ def check_pooler(ours: Connection, url: str, connect_seconds: int, wanted: int) 
     taken = {mine}
     with ExitStack() as opened:
         while len(taken) < wanted:
-            other = opened.enter_context(_opened(url, connect_seconds))
             try:
-                theirs = _taken(other)
-            except NoAnswer:
+                theirs = _taken(opened.enter_context(_opened(url, connect_seconds)))
+            except psycopg.OperationalError:  # it lets no more clients in, or has no connection free for this one
                 break
             # By now they may have taken ours, or others may have.
             if theirs is None or theirs in taken or not _keeps(ours, mine):
