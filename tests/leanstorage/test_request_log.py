@@ -113,7 +113,8 @@ class ServerLogTest(unittest.TestCase):
                 requests.get(f"{url}/1.1/classes/Post", headers=HEADERS),
                 requests.post(f"{url}/1.1/classes/Post", headers=HEADERS, json={"a": 1}),
                 requests.post(f"{url}/1.1/classes/Post", headers=HEADERS, data=b"x" * 2000),
-                requests.post(f"{url}/1.1/classes/Post", headers=HEADERS, data=b"x" * (2 << 20)),
+                # Only announced: a body that is being sent when the server closes resets the connection.
+                requests.post(f"{url}/1.1/classes/Post", headers={**HEADERS, "Content-Length": str(2 << 20)}),
                 requests.options(f"{url}/1.1/classes/Post"),
                 requests.get(f"{url}/1.1/nothing"),
                 requests.get(f"{url}/no/file"),
