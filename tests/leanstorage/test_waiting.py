@@ -12,6 +12,7 @@ from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.server import Server
 from leanwsgi.workers import listen
 from tests.leanstorage.service_support import KEYS, SERVER, ServiceTestCase
+from tests.support import until
 
 CLIENTS = 64
 
@@ -110,6 +111,17 @@ class WaitingTest(ServiceTestCase):
         self.on_threads.clear()
         self.assertEqual(self.ask("GET", f"/classes/Lost/{object_id}")[1]["n"], 61)
         self.assertEqual(self.on_threads, [])
+
+    def test_connections_that_the_loop_did_not_take_over_before_its_end_are_closed(self):
+        from leanstorage.store.postgresql.waiting import WaitingStore
+
+        loop = mock.Mock()  # one that has ended: it calls nothing any more
+        waiting = WaitingStore(self.service.store, loop)
+        until(lambda: loop.soon.call_count == self.service.store.max_lent, 20)
+        connections = list(waiting._coming)
+        self.assertEqual(len(connections), self.service.store.max_lent)
+        waiting.close()
+        self.assertTrue(all(connection.closed for connection in connections))
 
     def test_large_answer_is_made_by_a_thread(self):
         for size, count in ((100, 20), (50_000, 30)):

@@ -53,6 +53,7 @@ class WaitingStore:
         self._store, self._loop = store, loop
         self._lent: dict[int, _Lent] = {}  # by file
         self._idle: list[_Lent] = []
+        self._coming: list[Connection] = []  # that the loop has not taken over yet, and may never, as it can have ended
         self._queue: deque[greenlet] = deque()  # works that wait for a connection
         self._closing = threading.Event()
         for _ in range(store.max_lent):
@@ -112,6 +113,8 @@ class WaitingStore:
                 lent.connection.close()
             else:
                 self._drop(lent)
+        for connection in list(self._coming):
+            connection.close()
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
@@ -174,12 +177,17 @@ class WaitingStore:
                 except (PoolTimeout, psycopg.Error):
                     self._closing.wait(random.uniform(0.5, 1) * AGAIN_SECONDS)
                     continue
-                self._loop.soon(lambda: self._add(connection))
+                self._coming.append(connection)
+                if self._closing.is_set():
+                    connection.close()
+                else:
+                    self._loop.soon(lambda: self._add(connection))
                 return
 
         threading.Thread(target=borrow, name="borrow", daemon=True).start()
 
     def _add(self, connection: Connection) -> None:
+        self._coming.remove(connection)
         if self._closing.is_set():
             connection.close()
             return
