@@ -197,6 +197,7 @@ class ChangeTest(ServiceTestCase):
         self.assertEqual(set(value), {"updatedAt", "objectId", "sessionToken"})
         self.code(211, "GET", "/users/me", session=self.token)
         token = value["sessionToken"]
+        self.assertEqual(self.api("GET", "/users/me", session=token)["updatedAt"], value["updatedAt"])
         body = {"old_password": "wrong", "new_password": "new"}
         self.code(210, "PUT", self.path + "/updatePassword", body, session=token)
         self.code(201, "PUT", self.path + "/updatePassword", {"old_password": "pw"}, session=token)
