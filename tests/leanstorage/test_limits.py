@@ -10,6 +10,7 @@ from leanstorage.resources import batch, batch_save, file_keys, files, friends, 
 from leanstorage.resources import dangers, sms_codes, statuses, third_parties
 from leanstorage.rules import acl, attempts, call, classes, cql, errors, operations, passwords, patterns, rendering, uniques
 from leanstorage.rules import where, write
+from leanstorage.takeout import puller
 
 
 class ValuesTest(unittest.TestCase):
@@ -43,6 +44,9 @@ class ValuesTest(unittest.TestCase):
                 (dangers, "KEY_DAYS", 365),
             )
         )
+
+    def test_takeout_asks_for_what_leancloud_allows_and_a_minute_more(self):
+        self.check(((puller, "PAGE_ROWS", 1000), (puller, "LEAST_ROWS", 10), (puller, "MARGIN_MS", 60_000)))
 
     def test_limits_of_guesses_and_secrets_are_exact(self):
         self.check(

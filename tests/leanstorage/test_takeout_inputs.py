@@ -402,7 +402,12 @@ class InputsTest(ImportTestCase):
 
         for step in range(1, 40):
             stream = Dripping(data, step)
-            found = {name.decode(): [json.loads(one) for _, one, _ in pieces] for name, pieces in raw_rows.arrays(stream)}
+            found = {}
+            for name, pieces in raw_rows.arrays(stream):
+                found[name.decode()] = []
+                for line, one, _ in pieces:
+                    found[name.decode()].append(json.loads(one))
+                    self.assertEqual(line, 1 + data[: data.index(one)].count(b"\n"))
             self.assertEqual(found, rows)
 
     def test_relations_and_rows_in_one_file_are_both_taken(self):

@@ -193,8 +193,10 @@ class ChangeTest(ServiceTestCase):
             self.code(104, "PUT", "/users/a-b", {"password": "new"})
 
     def test_token_changes_on_refresh_and_on_a_new_password(self):
+        before = self.api("GET", "/users/me", session=self.token)["updatedAt"]
         value = self.api("PUT", self.path + "/refreshSessionToken", session=self.token)
         self.assertEqual(set(value), {"updatedAt", "objectId", "sessionToken"})
+        self.assertGreater(value["updatedAt"], before)
         self.code(211, "GET", "/users/me", session=self.token)
         token = value["sessionToken"]
         self.assertEqual(self.api("GET", "/users/me", session=token)["updatedAt"], value["updatedAt"])
