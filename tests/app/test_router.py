@@ -97,6 +97,8 @@ class TableTest(unittest.TestCase):
             "one name twice": [("GET", "/a/<x>/<x>", answer)],
             "no slash": [("GET", "a", answer)],
             "half a parameter": [("GET", "/a<x>", answer)],
+            "only its beginning": [("GET", "/a<x", answer)],
+            "only its end": [("GET", "/x>", answer)],
             "malformed parameter": [("GET", "/<X>", answer)],
             "rest in the middle": [("GET", "/<x:path>/a", answer)],
         }

@@ -320,6 +320,24 @@ class DoorTest(unittest.TestCase):
                 self.assertEqual(self.post(path, headers=headers, method="GET").status, status)
                 self.assertEqual(self.post(path, headers=headers, method="DELETE").status, 405)
 
+    def test_path_of_a_hook_is_known_by_both_of_its_parts(self):
+        codes = {"__on_verified_sms", "__on_complete_bigquery_job", "__on_login__User", "__before_save_for_Thing", "plain"}
+        for first, second, is_known in (
+            ("onVerified", "sms", True),
+            ("onVerified", "email", False),
+            ("BigQuery", "onComplete", True),
+            ("BigQuery", "beforeSave", False),
+            ("_User", "onLogin", True),
+            ("Other", "onLogin", False),
+            ("Thing", "beforeSave", True),
+            ("Other", "beforeSave", False),
+            ("plain", None, True),
+            ("__on_verified_sms", None, False),
+        ):
+            with self.subTest(first=first, second=second):
+                self.assertIs(cloud_code._is_registered(first, second, dict.fromkeys(codes)), is_known)
+        self.assertIs(cloud_code._is_registered("BigQuery", "onComplete", {}), False)
+
     def test_list_of_functions_needs_the_master_key(self):
         path = "/1.1/functions/_ops/metadatas"
         self.assertEqual(call(self.guarded, "GET", path, headers=APP).status, 401)

@@ -39,6 +39,16 @@ class RedirectTest(Forget):
                 self.assertEqual((response.status, response.header("Location")), (status, location))
                 self.assertEqual(response.all("Cache-Control"), ["no-store"])
 
+    def test_redirects_of_the_app_itself_are_left_as_they_are(self):
+        def elsewhere(environ, start_response):
+            start_response("302 Found", [("Location", "/elsewhere"), ("Content-Type", "text/plain"), ("Content-Length", "0")])
+            return [b""]
+
+        inner = guard_redirect(HttpsRedirectMiddleware(elsewhere))
+        app = middleware.bound(inner, frozenset(["127.0.0.1"]), frozenset(), 1000, True)
+        response = call(app, "POST", "/a", headers={"X-Forwarded-Proto": "https"})
+        self.assertEqual((response.status, response.header("Location")), (302, "/elsewhere"))
+
     def test_https_behind_a_trusted_proxy_is_let_through_with_hsts(self):
         response = call(self.app, "GET", "/", headers={"X-Forwarded-Proto": "https"})
         self.assertEqual(response.status, 200)

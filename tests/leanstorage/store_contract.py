@@ -56,6 +56,14 @@ class StoreContract:
         self.assertIsNone(self.read(lambda transaction: transaction.get("B", "b")))
         self.assertEqual(self.read(lambda transaction: transaction.last_write("B")), 12)
 
+    def test_find_orders_by_a_further_key_where_times_are_equal(self):
+        rows = [row("a", 1, created=5), row("b", 3, created=5), row("c", 2, created=5), row("d", 9, created=4)]
+        self.fill("C", *rows)
+        for time in ("createdAt", "updatedAt"):
+            for is_descending, expected in ((False, ["d", "a", "c", "b"]), (True, ["d", "b", "c", "a"])):
+                with self.subTest(time, is_descending=is_descending):
+                    self.assertEqual(self.ids("C", order=(((time,), False), (("n",), is_descending))), expected)
+
     def test_find_orders_limits_and_counts(self):
         self.fill("C", *[row(f"c{n}", n, created=10 - n) for n in range(5)])
         self.assertEqual(self.ids("C"), ["c4", "c3", "c2", "c1", "c0"])

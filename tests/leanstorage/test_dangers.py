@@ -186,10 +186,11 @@ class SettingsTest(unittest.TestCase):
             ("postgresql://user:pw@127.0.0.1/name", False),
             ("postgresql://user:pw@db.example.com/name", True),
             ("postgresql://user:pw@db.example.com/name?sslmode=prefer", True),
+            ("postgresql://user:pw@db.example.com/name?sslmode=verify-ca", False),
             ("postgresql://user:pw@db.example.com/name?sslmode=verify-full", False),
         ):
             with self.subTest(url):
-                self.assertEqual(bool(self.commands(database=url)), is_found)
+                self.assertEqual([level for level, _ in self.commands(database=url)], [2] if is_found else [])
                 self.assertNotIn("pw", str(self.commands(database=url)))
 
     def test_command_prints_findings_and_says_by_its_code_whether_they_are_dangers(self):

@@ -741,6 +741,7 @@ class CqlTest(ServiceTestCase):
             ("select * from GameScore where name like '%1'", [1]),
             ("select * from GameScore where name not like '%1'", [0, 2, 3, 4]),
             ("select * from GameScore where name regexp '[34]$'", [3, 4]),
+            ("select * from GameScore where name not regexp '[34]$'", [0, 1, 2]),
             ("select * from GameScore where score in (1, 2)", [1, 2]),
             ("select * from GameScore where score not in (1, 2)", [0, 3, 4]),
             ("select * from GameScore where score in (select score from Other)", [3]),

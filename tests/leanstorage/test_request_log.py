@@ -129,6 +129,14 @@ class ServerLogTest(unittest.TestCase):
                 raw.sendall(b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n")
                 self.assertRegex(raw.recv(4096), rb"\AHTTP/1.1 400 (.|\n)*X-Request-Id: [0-9a-f]{16}\r\n")
 
+    def test_request_that_cannot_be_read_is_logged_with_its_address(self):
+        with self.serving("--access-log", "--log-format", "json") as (url, lines):
+            with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), 5) as raw:
+                raw.sendall(b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n")
+                self.assertIn(b" 400 ", raw.recv(4096))
+            [line] = self.logged(lines, 1)
+            self.assertIn("127.0.0.1", line)
+
     def test_name_of_a_request_is_taken_from_a_trusted_proxy_alone_and_only_if_it_is_a_plain_word(self):
         with self.serving() as (url, _):
             for sent, is_taken in (("abcd 1234", False), ("abcd-1234_5.6:7", True), ("a" * 64, True), ("a" * 65, False), ("short", False), ("a b c d e f", False), ("äöüäöüäöü".encode(), False)):

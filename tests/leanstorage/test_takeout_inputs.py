@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 import unittest
 import zipfile
@@ -398,11 +399,16 @@ class InputsTest(ImportTestCase):
         from leanstorage.takeout import raw_rows
 
         rows = {"Comment": [row(1, text='a "Users": [{" ] }'), row(2, inner=[[{}]])], "Counter": [], "Users": [row(3)]}
-        data = json.dumps(rows, indent=1).encode()
+        plain = json.dumps(rows, indent=1).encode()
 
-        for step in range(1, 40):
+        for step, data in itertools.product(range(1, 40), (plain, plain.replace(b"],", b"]\n,"))):
             stream = Dripping(data, step)
-            found = {name.decode(): [json.loads(one) for _, one, _ in pieces] for name, pieces in raw_rows.arrays(stream)}
+            found = {}
+            for name, pieces in raw_rows.arrays(stream):
+                found[name.decode()] = []
+                for line, one, _ in pieces:
+                    found[name.decode()].append(json.loads(one))
+                    self.assertEqual(line, 1 + data[: data.index(one)].count(b"\n"))
             self.assertEqual(found, rows)
 
     def test_relations_and_rows_in_one_file_are_both_taken(self):

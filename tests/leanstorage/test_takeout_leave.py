@@ -13,6 +13,8 @@ import threading
 import time
 import unittest
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
 
 import requests
 
@@ -250,6 +252,23 @@ class KilledTest(LeaveTestCase):
         for number, user in enumerate(users):
             login = {"username": f"u{number}", "password": f"p{number}"}
             self.assertEqual(target.request("POST", "/login", login)[1]["sessionToken"], user["sessionToken"])
+
+
+class SaidStepsTest(unittest.TestCase):
+    def test_steps_that_are_done_and_left_are_told_of_each_state(self):
+        for state, export, done in (
+            ({}, None, 0),
+            ({"export": "id"}, None, 1),
+            ({}, Path("export"), 2),
+            ({"export": "id"}, Path("export"), 2),
+            ({"export": "id", "is_imported": True}, None, 3),
+            ({"export": "id", "is_imported": True}, Path("export"), 3),
+        ):
+            with self.subTest(state=state, export=export):
+                said = []
+                leave._say_steps(SimpleNamespace(say=said.append), state, export)
+                before = [f"done before: {', '.join(leave.STEPS[:done])}"] if done else []
+                self.assertEqual(said, [*before, f"left: {', '.join(leave.STEPS[done:])}"])
 
 
 class StepsTest(LeaveTestCase):

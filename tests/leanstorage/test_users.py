@@ -14,7 +14,7 @@ from leanstorage.resources import login, mail
 from leanstorage.rules import classes
 from leanstorage.rules.call import Options
 from leanstorage.store import now
-from leanstorage.rules.values import parse_time
+from leanstorage.rules.values import format_time, parse_time
 from tests.leanstorage.service_support import KEYS, ServiceTestCase, pointer
 from tests.support import call
 
@@ -192,11 +192,26 @@ class ChangeTest(ServiceTestCase):
             self.code(1, "PUT", "/users/unknown", {"password": "new"}, status=404)
             self.code(104, "PUT", "/users/a-b", {"password": "new"})
 
+    def test_refresh_of_a_token_is_later_than_a_write_of_the_future(self):
+        future = now() + 10**7
+
+        def work(transaction):
+            row = transaction.get("_User", self.path.rpartition("/")[2])
+            row.updated = future
+            transaction.update("_User", row)
+
+        self.service.store.write(work)
+        value = self.api("PUT", self.path + "/refreshSessionToken", session=self.token)
+        self.assertEqual(value["updatedAt"], format_time(future + 1))
+
     def test_token_changes_on_refresh_and_on_a_new_password(self):
+        before = self.api("GET", "/users/me", session=self.token)["updatedAt"]
         value = self.api("PUT", self.path + "/refreshSessionToken", session=self.token)
         self.assertEqual(set(value), {"updatedAt", "objectId", "sessionToken"})
+        self.assertGreater(value["updatedAt"], before)
         self.code(211, "GET", "/users/me", session=self.token)
         token = value["sessionToken"]
+        self.assertEqual(self.api("GET", "/users/me", session=token)["updatedAt"], value["updatedAt"])
         body = {"old_password": "wrong", "new_password": "new"}
         self.code(210, "PUT", self.path + "/updatePassword", body, session=token)
         self.code(201, "PUT", self.path + "/updatePassword", {"old_password": "pw"}, session=token)

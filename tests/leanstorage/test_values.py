@@ -6,8 +6,13 @@ import unittest
 
 from leanstorage.rules import patterns, values
 from leanstorage.rules.errors import StorageError
-from leanstorage.store import now, open_store
+from leanstorage.store import canonical_text, now, open_store
 from leanstorage.takeout import load, recode
+
+
+class CanonicalTest(unittest.TestCase):
+    def test_equal_objects_have_one_text_whatever_the_order_of_their_keys(self):
+        self.assertEqual(canonical_text({"b": [{"d": 1, "c": "中"}], "a": 2}), '{"a":2,"b":[{"c":"中","d":1}]}')
 
 
 class NamesTest(unittest.TestCase):

@@ -1,0 +1,28 @@
+"""The app's limits of guesses, times and sizes, each written out a second time: a slip of the finger is noticed."""
+import unittest
+
+from leanengine import cloud_code, middleware, sdk, session, users
+
+
+class ValuesTest(unittest.TestCase):
+    def test_limits_and_times_are_exact(self):
+        for module, name, value in (
+            (users, "MAX_ENDED", 100),
+            (users, "SESSION_SECONDS", 60),
+            (users, "THROTTLE_SECONDS", 900),
+            (users, "WRONG_PER_ACCOUNT", 5),
+            (users, "WRONG_PER_ADDRESS", 50),
+            (users, "SIGN_UP_SECONDS", 3600),
+            (users, "SIGN_UPS", 50),
+            (session, "RENEWAL_SECONDS", 86_400),
+            (cloud_code, "MAX_TYPED_LEVELS", 8),
+            (cloud_code, "UNKNOWN_BYTES", 65_536),
+            (cloud_code, "MAX_CLASSES", 1000),
+            (middleware, "MAX_PATH", 8192),
+            (sdk, "READ_SECONDS", 4),
+            (sdk, "ANSWER_SECONDS", 12),
+            (sdk, "REFUSED_CODE", 401),
+            (sdk, "LOCK_SECONDS", 900),
+        ):
+            with self.subTest(module=module.__name__, name=name):
+                self.assertEqual(getattr(module, name), value)

@@ -1,0 +1,25 @@
+"""The server's limits, each written out a second time: a slip of the finger is noticed."""
+import unittest
+
+from leanwsgi import channels, messages, waitress_server
+
+
+class ValuesTest(unittest.TestCase):
+    def test_limits_and_times_are_exact(self):
+        for module, name, value in (
+            (messages, "MAX_JSON_BYTES", 1_048_576),
+            (messages, "MAX_JSON_DEPTH", 100),
+            (messages, "MAX_QUERY_FIELDS", 100),
+            (messages, "MULTIPART_BYTES", 65_536),
+            (channels, "HIGH_WATER", 524_288),
+            (channels, "LOW_WATER", 131_072),
+            (channels, "HEAD_SECONDS", 20),
+            (channels, "WINDOW_SECONDS", 30),
+            (channels, "WINDOW_BYTES", 15_000),
+            (channels, "PEER_CONNECTIONS", 250),
+            (channels, "SPARE_CONNECTIONS", 20),
+            (waitress_server, "MAX_CONNECTIONS", 1000),
+            (waitress_server, "LINGER_SECONDS", 5),
+        ):
+            with self.subTest(module=module.__name__, name=name):
+                self.assertEqual(getattr(module, name), value)
