@@ -205,7 +205,7 @@ class HooksTest(SmsTestCase):
         [(path, _, sent)] = self.engine.calls
         self.assertEqual((path, sent["object"]["objectId"]), ("/functions/onVerified/sms", user["objectId"]))
         self.assertIs(sent["object"]["mobilePhoneVerified"], True)
-        self.assertEqual(sent["object"]["mobilePhoneNumber"], "+8618605000001")
+        self.assertEqual(sent["object"]["mobilePhoneNumber"], "18605000001")
         self.assertEqual(sent["object"]["username"], user["username"])
 
     def test_app_may_refuse_a_login_by_phone(self):
