@@ -198,6 +198,14 @@ class HooksTest(SmsTestCase):
 
     def test_app_hears_of_a_verified_number(self):
         user = self.person("h1", "18605000001", verified=False)
+        identity = {"weixin": {"openid": "h1"}}
+
+        def work(transaction):
+            row = transaction.get("_User", user["objectId"])
+            row.body["authData"] = identity
+            transaction.update("_User", row)
+
+        self.service.store.write(work)
         code = self.ask("verify", "18605000001")
         self.engine.answers["/functions/onVerified/sms"] = lambda sent: (200, {"result": "ok"})
         self.service.engine = hooks.Engine(self.engine, KEYS)
@@ -205,8 +213,8 @@ class HooksTest(SmsTestCase):
         [(path, _, sent)] = self.engine.calls
         self.assertEqual((path, sent["object"]["objectId"]), ("/functions/onVerified/sms", user["objectId"]))
         self.assertIs(sent["object"]["mobilePhoneVerified"], True)
-        self.assertEqual(sent["object"]["mobilePhoneNumber"], "+8618605000001")
-        self.assertEqual(sent["object"]["username"], user["username"])
+        self.assertEqual(sent["object"]["mobilePhoneNumber"], "18605000001")
+        self.assertEqual(sent["object"]["authData"], identity)  # as its owner sees it
 
     def test_app_may_refuse_a_login_by_phone(self):
         self.person("h2", "18605000002")

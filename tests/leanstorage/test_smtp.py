@@ -268,6 +268,8 @@ class SmtpTest(ServiceTestCase):
         self.user("mailed", email="mailed@example.com")  # no look at the clock: the sign-up wakes it
         self.assertTrue(server.arrived.wait(20))
         self.assertEqual([to for _, to, _ in server.messages], ["early@example.com", "mailed@example.com"])
+        mailer.close()
+        self.assertFalse(mailer._thread.is_alive())
         self.assertIn(b"https://storage.example/1.1/verifyEmail/", server.messages[-1][2].replace(b"=\r\n", b""))
 
     def test_addresses_of_servers_and_senders_that_are_none_are_refused(self):
