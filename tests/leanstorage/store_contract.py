@@ -58,11 +58,11 @@ class StoreContract:
 
     def test_find_orders_by_a_further_key_where_times_are_equal(self):
         rows = [row("a", 1, created=5), row("b", 3, created=5), row("c", 2, created=5), row("d", 9, created=4)]
-        self.fill("C", *rows)
+        self.fill("Ties", *rows)
         for time in ("createdAt", "updatedAt"):
             for is_descending, expected in ((False, ["d", "a", "c", "b"]), (True, ["d", "b", "c", "a"])):
                 with self.subTest(time, is_descending=is_descending):
-                    self.assertEqual(self.ids("C", order=(((time,), False), (("n",), is_descending))), expected)
+                    self.assertEqual(self.ids("Ties", order=(((time,), False), (("n",), is_descending))), expected)
 
     def test_find_orders_limits_and_counts(self):
         self.fill("C", *[row(f"c{n}", n, created=10 - n) for n in range(5)])
