@@ -240,9 +240,9 @@ class SlowSenderTest(PeerCase):
         self.assertTrue(self.answered(connection))
 
     def test_half_requests_make_room_when_nobody_else_gets_in(self):
-        with mock.patch.object(waitress_server, "MAX_CONNECTIONS", 30), mock.patch.object(channels, "HEAD_SECONDS", 600):
+        with mock.patch.object(waitress_server, "MAX_CONNECTIONS", 30):
             self.start()
-            channels.HEAD_SECONDS = 600
+            channels.HEAD_SECONDS = 600  # until the patch of `start` ends
             for _ in range(40):
                 self.connect().sendall(b"G")
             self.assertTrue(self.answered(self.ask("/")))

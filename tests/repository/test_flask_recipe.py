@@ -11,7 +11,7 @@ from pathlib import Path
 import requests
 
 from tests.processes import READY
-from tests.support import ROOT, clean_environment, copied_app, free_port, python, running
+from tests.support import ROOT, clean_environment, copied_app, free_port, make_older, python, running
 
 PAGE = ROOT / "docs" / "after-leancloud.md"
 BLOCK = re.compile(r"^```python wsgi.py instead (.*)\n((?:.*\n)*?)```$", re.MULTILINE)
@@ -119,6 +119,7 @@ class FlaskTest(unittest.TestCase):
             end = lines.index(")\n", start) + 1 if anchor.endswith("(") else start + 1
             lines[start:end] = [text]
         wsgi.write_text("".join(lines))
+        make_older(self.folder)
 
     def test_flask_app_has_sessions_hooks_and_guards(self):
         port = free_port()
