@@ -30,7 +30,7 @@ _BUILT_IN_LOWER = frozenset(name.lower() for name in BUILT_IN)
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|z|[+-]\d\d(?::?\d\d)?)?)?"
 )
-_CANONICAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+_CANONICAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")  # Python 3.14 reads 24:00, too
 _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -154,7 +154,7 @@ def _date(value: Document) -> Document:
             datetime.fromisoformat(iso)
             return {"__type": "Date", "iso": iso}
         except ValueError:
-            pass  # such as 24:00, which the long way refuses or reads
+            pass  # such as the 31st of June, which the long way refuses
     try:
         return {"__type": "Date", "iso": format_time(parse_time(value.get("iso")))}
     except (ValueError, OverflowError):
