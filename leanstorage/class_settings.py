@@ -153,5 +153,5 @@ def _default(column: Document, key: str, text: str) -> object:
 def _shown(column: Document, options: Document) -> str:
     target = f":{column['className']}" if "className" in column else ""
     default = f", default {json.dumps(options['default'], ensure_ascii=False)}" if "default" in options else ""
-    words = "".join(f", {name.replace('_', '-')}" for name in ("required", "auto_increment", "hidden") if options.get(name))
+    words = "".join(f", {name.replace('_', '-')}" for name in classes.FLAGS if options.get(name))
     return f"{column['type']}{target}{words}{default}"

@@ -15,6 +15,7 @@ from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Document, Json, Principals, Rights, Transaction
 
 
+FLAGS = ("required", "auto_increment", "hidden")  # the options of a column that are true or absent
 Column = dict[str, str]  # the type of a column, as store.type_of has it
 Found = dict[str, tuple[Column, Json]]  # key -> (type, value) of what a write brings
 MAX_COLUMNS = 300

@@ -446,9 +446,9 @@ def _add_options(transaction: Transaction, class_name: str, info: Document, desc
 
 def _is_option(class_name: str, column: Document | None, value: Json) -> bool:
     """Whether this is the default of a column, whether it is required and counts, as our own exports have them."""
-    if not isinstance(value, dict) or not value.keys() <= {"default", "required", "auto_increment", "hidden"}:
+    if not isinstance(value, dict) or not value.keys() <= {"default", *classes.FLAGS}:
         return False
-    if any(value.get(name, True) is not True for name in ("required", "auto_increment", "hidden")):
+    if any(value.get(name, True) is not True for name in classes.FLAGS):
         return False
     if "auto_increment" in value and not numbering.may_count(class_name, column):
         return False
