@@ -64,7 +64,7 @@ class Options:
 
 
 class Traffic:
-    """Requests of each address in the current minute. Counted per process, because overload is per process."""
+    """What each address asks for in the current minute, or another period of `seconds`. Counted per process, as overload is."""
 
     def __init__(self, seconds: int = 60) -> None:
         self._lock = threading.Lock()
@@ -73,7 +73,7 @@ class Traffic:
         self._counts: dict[str, int] = {}
 
     def count(self, address: str, number: int) -> int:
-        """Note a number of calls; return how many the address has made this minute, these included."""
+        """Note a number of calls or bytes; return the address's total of this period, these included."""
         minute = int(time.monotonic() // self._seconds)
         with self._lock:
             if minute != self._minute or len(self._counts) >= MAX_ADDRESSES:
@@ -82,7 +82,7 @@ class Traffic:
             return total
 
     def take_back(self, address: str, number: int = 1) -> None:
-        """A number of calls that were counted will be again."""
+        """Undo a count: it will be made again."""
         with self._lock:
             if address in self._counts:
                 self._counts[address] = max(0, self._counts[address] - number)

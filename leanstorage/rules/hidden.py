@@ -26,8 +26,7 @@ def check_query(transaction: Transaction, query: Query) -> None:
     """Raise 102 where a query that is not the master's asks by a hidden column, here or in a query within it."""
     if query.principals is None:
         return
-    info = classes.load(transaction, query.class_name)
-    names = NONE if info is None else columns(info)
+    names = _columns_of(transaction, query.class_name)
     for path, _ in query.order:
         _check(names, path)
     _check_node(transaction, names, query.where)
@@ -51,13 +50,16 @@ def _check_node(transaction: Transaction, names: frozenset[str], node: Node) -> 
         check_query(transaction, node.operand)
     elif node.op == "select":
         key, query = node.operand
-        info = classes.load(transaction, query.class_name)
-        _check(NONE if info is None else columns(info), key)
+        _check(_columns_of(transaction, query.class_name), key)
         check_query(transaction, query)
     elif node.op == "related":
         owner_class, _, key = node.operand
-        info = classes.load(transaction, owner_class)
-        _check(NONE if info is None else columns(info), (key,))
+        _check(_columns_of(transaction, owner_class), (key,))
+
+
+def _columns_of(transaction: Transaction, class_name: str) -> frozenset[str]:
+    info = classes.load(transaction, class_name)
+    return NONE if info is None else columns(info)
 
 
 def _check(names: frozenset[str], path: Path) -> None:
