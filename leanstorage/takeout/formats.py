@@ -25,7 +25,7 @@ _SCAN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:]|[^\s{}\[\]:,"]+')
 _WALINE = re.compile(rb'"type"\s*:\s*"waline"')
 _WALINE_DATES = frozenset(["insertedAt"])  # which its backup has as texts
 _WRAPPERS = frozenset([b"data", b"items", b"list", b"records", b"results", b"rows"])  # names of arrays that are no classes
-_ROW = re.compile(rb'\{\s*"')
+_ROW = re.compile(rb'(?:\[\s*)?\{\s*"')
 _JOIN = re.compile(r"_Join[:.](?P<key>[A-Za-z0-9_]+)[:.](?P<owner>[A-Za-z0-9_]+)")
 _JOIN_UNDERSCORED = re.compile(r"_Join_(?P<key>[A-Za-z0-9]+)_(?P<owner>[A-Za-z0-9_]+)")
 Columns = dict[str, Document]  # key -> {"type", "className"?}
@@ -56,8 +56,6 @@ def contents(member: Member, class_name: str | None = None) -> Iterator[Content]
     of this server.
     """
     name = member.name.lower()
-    if names.is_unfinished(name):
-        raise SourceError(f"{member.label}: the download is not finished: fetch it again")
     if name.endswith(".bson"):
         pieces = raw_rows.bson_documents(member.stream)
         yield _rows(member, _class_name(member, {}, class_name), pieces, "bson")
@@ -105,11 +103,13 @@ def _json(member: Member, head: bytes, class_name: str | None) -> Iterator[Conte
     elif body.startswith(b"{") and not header and _is_by_class(body):
         dates = _WALINE_DATES if _WALINE.search(body) else frozenset()
         for name, pieces in raw_rows.arrays(stream):
+            if name in _WRAPPERS and dates:
+                raise SourceError(f"{member.label}: a backup of Waline whose rows are not in tables by name")
             if name in _WRAPPERS:
                 yield _rows(member, _named(member, class_name), pieces)
             else:
                 yield Content("rows", _checked(member, name.decode("utf-8", "replace")), dates=dates, pieces=pieces)
-    elif body.startswith(b"[") and not names.is_other(member.name):
+    elif body.startswith(b"["):
         told = _header(member, head.split(b"\n", 1)[0].strip()) if header else {}
         yield _rows(member, told or _named(member, class_name), raw_rows.elements(stream, opened_by=b"["))
     elif body.startswith(b"{") and not header and _is_document(body):

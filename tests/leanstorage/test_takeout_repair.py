@@ -60,6 +60,19 @@ class RepairTest(ImportTestCase):
         self.assertEqual(found[ID % 1].body, {"n_aside": '"odd one"'})
         self.assertEqual(found[ID % 8].body, {"n": 8})
 
+    def test_relation_keeps_its_column_and_values_go_aside(self):
+        values = ("text", 1, True, [1], {"a": 1}, {"__type": "Date", "iso": "2020-01-02T03:04:05.006Z"}, {"__type": "Bytes", "base64": "AA=="})
+        stub = {"__type": "Relation", "className": "Tag"}
+        for number, value in enumerate(values):
+            with self.subTest(value=value):
+                self.database, self.refused = f"sqlite:///{self.folder / f'{number}.db'}", self.folder / f"listed-{number}"
+                rows = [*(row(one, v=value) for one in range(1, 4)), row(4, v=stub)]
+                pair = json.dumps({"owningId": ID % 1, "relatedId": ID % 9}).encode()
+                paths = self.put(f"{number}/Post.0.jsonl", jsonl("Post", *rows)), self.put(f"{number}/_Join.v.Post.0.jsonl", pair)
+                self.assertEqual(self.take_in(*paths, is_repairing=True), 0, self.output.getvalue())
+                self.assertIn("    3 values moved aside\n", self.output.getvalue())
+                self.assertRegex(self.output.getvalue(), r"\nPost.v +1 +1 ")
+
     def test_rights_that_make_no_sense_are_nobodys_and_times_are_set(self):
         rows = [{"objectId": ID % 1, "ACL": {"*": {"read": "yes"}}, "createdAt": "yesterday", "n": 1}]
         self.assertEqual(self.take_in(self.put("Post.0.jsonl", jsonl("Post", *rows)), is_repairing=True), 0)
