@@ -139,6 +139,38 @@ class RewriteTest(ImportTestCase):
         with self.assertRaisesRegex(ValueError, "there is no class Nope"):
             run(False, only=["Nope"])
 
+    def test_longest_of_several_counts_and_each_spelling_of_a_url_is_one(self):
+        wanted = rewrites.parse(
+            [f"{OLD}={NEW}/all", f"{OLD}/dir=https://dir.example.com", f"{OLD}:8080=https://port.example.com"]
+        )
+        for text, expected in (
+            (f"{OLD}/a", f"{NEW}/all/a"),
+            (f"{OLD}/dir/a", "https://dir.example.com/a"),
+            (f"{OLD}/DIR/a b.png?x#y", "https://dir.example.com/a b.png?x#y"),
+            (f"{OLD}/dirs/a", f"{NEW}/all/dirs/a"),
+            (f"{OLD}/文.png", f"{NEW}/all/文.png"),
+            (f"{OLD}/%E6%96%87.png", f"{NEW}/all/%E6%96%87.png"),
+            (f"{OLD}:8080/a", "https://port.example.com/a"),
+            (f"{OLD}:443/a", f"{NEW}/all/a"),
+            ("http://old.lcfile.com:80/a", f"{NEW}/all/a"),
+            ("//old.lcfile.com/a", f"{NEW}/all/a"),
+            (f"{OLD}:4433/a", None),
+            (f"{OLD}:8081/a", None),
+            (f"{OLD}.cn/a", None),
+            ("https://x.old.lcfile.com/a", None),
+            ("ftp://old.lcfile.com/a", None),
+            ("/path//old.lcfile.com/a", "/path//old.lcfile.com/a"),
+            ("old.lcfile.com/a", None),
+        ):
+            with self.subTest(text):
+                self.assertEqual(json.loads(wanted.apply(json.dumps(text, ensure_ascii=False))[0]), expected or text)
+
+    def test_rewrites_that_would_go_on_with_each_run_are_refused(self):
+        for texts in ([f"{OLD}={OLD}/files"], [f"{OLD}={NEW}", f"{NEW}=https://x.example.com"], [f"{OLD}={NEW}", f"http://old.lcfile.com/={NEW}/x"]):
+            with self.subTest(texts), self.assertRaisesRegex(ValueError, "rewritten"):
+                rewrites.parse(texts)
+        self.assertEqual(rewrites.parse(["http://x.example.com=https://x.example.com"]).apply('"http://x.example.com"')[1], 1)
+
     def test_malformed_rewrites_are_refused(self):
         for text in ("x", "a=b", f"{OLD}=", f"={NEW}", f"{OLD}={NEW}\"", f"{OLD} ={NEW}", f"ftp://x={NEW}", f"{OLD}={NEW}?a"):
             with self.subTest(text), self.assertRaisesRegex(ValueError, "a rewrite is OLD=NEW"):
