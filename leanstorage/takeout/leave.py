@@ -5,6 +5,8 @@ is a record of the kind `leave` in the store: {"export": id, "is_imported": bool
 [[rows, file], ...], "unread": [text, ...]}; so it can be killed anywhere and run again. Repeated steps change nothing.
 """
 
+import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,8 @@ from leanstorage.takeout.wishes import NONE, Wishes
 KIND = "leave"
 FIRST_POLL, LONGEST_POLL = 2, 60  # seconds between two looks at the export
 MAX_POLLS = 2000
+MAX_LOOKED_FOR = 10_000  # refused rows
+OBJECT_ID = re.compile(r'"objectId"\s*:\s*"([^"\\]+)"')
 MAX_WITHOUT_LINK = 10  # polls that say "done" and bring no link
 UNDER_WAY = ("running", "pending", "waiting", "queued", "done", None)  # an export may come, LeanCloud says the first
 DOWNLOADS = 8  # that break off
@@ -62,7 +66,7 @@ class Leaving:
             store.close()
 
     def remember(self, report: Report) -> None:
-        """Keep which rows and files a step refused: the next run does not meet them again."""
+        """Keep which rows and files the import refused: the next run does not meet them again."""
         state = self.state()
         if report.refused_rows():
             self.save(refused=[*state.get("refused", []), [report.refused_rows(), report.refused_path]])
@@ -108,8 +112,9 @@ def run(
         report=report,
         wishes=leaving.wishes,
     )
-    leaving.remember(report)
     is_refused = _say_refused(leaving)
+    if report.refused_rows():
+        leaving.say("rows of the live app were refused, see above: change them there, or keep them by --repair")
     if code:
         leaving.say("something is left, see above: run the same command again, it goes on where it was")
     else:
@@ -137,14 +142,32 @@ def _named(export: Path) -> list[str | int]:
 
 
 def _say_refused(leaving: Leaving) -> bool:
-    """Tell what steps of this run or an earlier one refused; return whether there is any."""
+    """Tell what the import of this run or an earlier one refused and is not here yet; return whether there is any."""
     state = leaving.state()
-    refused, unread = state.get("refused", ()), state.get("unread", ())
+    refused = [(left, path) for number, path in state.get("refused", ()) if (left := _left(leaving, number, path))]
+    unread = state.get("unread", ())
     for number, path in refused:
         leaving.say(f"{number} rows were refused, with their reasons in {path}: mend and import them, or see import --repair")
     for text in unread:
         leaving.say(f"a file of the export was not read: {text}: mend and import it by itself")
     return bool(refused or unread)
+
+
+def _left(leaving: Leaving, number: int, path: str) -> int:
+    """How many of `number` refused rows, kept in a file, are not here: they may have come by another way."""
+    if number > MAX_LOOKED_FOR or not Path(path).exists():
+        return number
+    store = open_store(leaving.database)
+    try:
+        with open(path, encoding="utf-8") as file:
+            kept = [json.loads(line) for line in file]
+        for one in kept:
+            found = OBJECT_ID.search(one.get("row", ""))
+            if found and store.read(lambda transaction: transaction.get(one["class"], found[1])):  # noqa: B023 at once
+                number -= 1
+    finally:
+        store.close()
+    return max(number, 0)
 
 
 def _say_steps(leaving: Leaving, state: Document, export: Path | None) -> None:

@@ -364,8 +364,8 @@ def _decoded(answer: requests.Response, value: Json, data: bytes, call: str) -> 
         raise NotUsable(archived, 504)
     if status >= 500 or code == 503:
         raise _Again(f"status {status}", _retry_after(answer))
-    if value is None and status == 200:
-        raise _Again("an answer that is not JSON")
+    if status == 200 and not isinstance(value, dict):
+        raise _Again("an answer that is not a JSON object")
     if status == 401:
         raise NotUsable(remote_trouble.KEYS, 401)
     if status >= 300 or not isinstance(value, dict):

@@ -21,8 +21,9 @@ import requests
 from leanstorage import keys as key_files
 from leanstorage.blobs.folder import FolderBlobs
 from leanstorage.rules.values import pointer
-from leanstorage.takeout import exporter, leave, remote
+from leanstorage.takeout import exporter, importer, leave, remote
 from leanstorage.takeout.report import Report
+from leanstorage.takeout.wishes import NONE, Wishes
 from tests.leanstorage.storage_support import StorageTestCase
 from tests.support import clean_environment, takes_long
 from tests.leanstorage.test_takeout_pull import Clock
@@ -272,7 +273,7 @@ class SaidStepsTest(unittest.TestCase):
 
 
 class StepsTest(LeaveTestCase):
-    def leave(self, leancloud, url=None, **options):
+    def leave(self, leancloud, url=None, wishes=NONE, **options):
         """(exit code, all that was said)."""
         said = []
         self.clock = Clock()
@@ -288,7 +289,7 @@ class StepsTest(LeaveTestCase):
             self.reports += 1
             return Report(self.folder / f"refused-{self.reports}", output, output)
 
-        leaving = leave.Leaving(make_remote, make_report, self.database, self.keys, self.folder / "target", said.append)
+        leaving = leave.Leaving(make_remote, make_report, self.database, self.keys, self.folder / "target", said.append, wishes)
         blobs = FolderBlobs(self.folder / "target" / "files")
         code = leave.run(leaving, blobs=blobs, **options)
         return code, "\n".join([*said, output.getvalue()])
@@ -345,6 +346,37 @@ class StepsTest(LeaveTestCase):
         self.assertIn("everything else came", said)
         self.assertEqual(self.leave(leancloud, is_again=True)[0], 0)
         self.assertNotIn("rows were refused", self.leave(leancloud)[1])
+
+    def test_refused_rows_that_came_another_way_are_told_no_more(self):
+        self.fill(1, 3, 1)
+        leancloud = self.stand_in(seconds=0)
+        path = self.folder / "Odd.0.jsonl"
+        path.write_text('{"objectId": "a2", "n": 2}\n{"objectId": "a3", "n": 3}\n{"objectId": "a1", "o": {"$x": 1}}\n')
+        code, said = self.leave(leancloud, export=path)
+        self.assertEqual(code, 1)
+        self.assertIn("1 rows were refused, with their reasons in ", said)
+        output = io.StringIO()
+        wishes = Wishes(is_repairing=True)
+        self.assertEqual(importer.run([path], self.database, self.keys, "", report=Report(self.folder / "mended", output, output), wishes=wishes), 0)
+        code, said = self.leave(leancloud)
+        self.assertEqual(code, 0, said)
+        self.assertNotIn("were refused", said)
+        self.assertIn("everything came", said)
+
+    def test_rows_of_the_live_app_that_are_refused_are_told_as_long_as_they_are(self):
+        self.fill(1, 3, 1)
+        leancloud = self.stand_in(seconds=0)
+        self.source.request("POST", "/classes/Odd", {"n": 1}, master=True)
+        path = self.folder / "Odd.0.jsonl"
+        path.write_text('{"objectId": "a2", "n": "text"}\n')
+        for _ in range(2):
+            code, said = self.leave(leancloud, export=path)
+            self.assertEqual(code, 1, said)
+            self.assertIn("rows of the live app were refused, see above: change them there, or keep them by --repair", said)
+        code, said = self.leave(leancloud, wishes=Wishes(is_repairing=True))
+        self.assertEqual(code, 0, said)
+        self.assertNotIn("were refused", said)
+        self.assertEqual(self.leave(leancloud)[0], 0)
 
     def test_export_that_cannot_be_had_is_said_with_what_to_do(self):
         self.fill(1, 3, 1)
