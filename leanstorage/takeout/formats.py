@@ -27,7 +27,7 @@ _WALINE_DATES = frozenset(["insertedAt"])  # which its backup has as texts
 _WRAPPERS = frozenset([b"data", b"items", b"list", b"records", b"results", b"rows"])  # names of arrays that are no classes
 _ROW = re.compile(rb'(?:\[\s*)?\{\s*"')
 _JOIN = re.compile(r"_Join[:.](?P<key>[A-Za-z0-9_]+)[:.](?P<owner>[A-Za-z0-9_]+)")
-_JOIN_UNDERSCORED = re.compile(r"_Join_(?P<key>[A-Za-z0-9]+)_(?P<owner>[A-Za-z0-9_]+)")
+_JOIN_UNDERSCORED = re.compile(r"_Join_(?P<key>[A-Za-z0-9]+)_(?P<owner>_?[A-Za-z0-9]+)(?![A-Za-z0-9_])")
 Columns = dict[str, Document]  # key -> {"type", "className"?}
 
 
@@ -105,8 +105,11 @@ def _json(member: Member, head: bytes, class_name: str | None) -> Iterator[Conte
         for name, pieces in raw_rows.arrays(stream):
             if name in _WRAPPERS and dates:
                 raise SourceError(f"{member.label}: a backup of Waline whose rows are not in tables by name")
+            join = _JOIN.fullmatch(name.decode("utf-8", "replace"))
             if name in _WRAPPERS:
                 yield _rows(member, _named(member, class_name), pieces)
+            elif join:
+                yield Content("relation", _checked(member, join["owner"]), join["key"], pieces=pieces)
             else:
                 yield Content("rows", _checked(member, name.decode("utf-8", "replace")), dates=dates, pieces=pieces)
     elif body.startswith(b"["):
@@ -124,10 +127,17 @@ def _json(member: Member, head: bytes, class_name: str | None) -> Iterator[Conte
 
 
 def _named(member: Member, class_name: str | None) -> str | Document:
-    return {} if class_name is None or _join_of(member.name) else _checked(member, class_name)
+    return {} if class_name is None or _join_of(member.name) or _is_built_in(member.name) else _checked(member, class_name)
+
+
+def _is_built_in(name: str) -> bool:
+    """Whether a file is named by a class such as `_User`, whose rows are never those of another class."""
+    found = names.class_of(name)
+    return found in values.SYSTEM_CLASSES or found in values.OTHER_SYSTEM_CLASSES
 
 
 def _join_of(name: str) -> re.Match[str] | None:
+    name = names.without_date(re.sub("%3[Aa]|：", ":", name))
     return _JOIN.match(name) or _JOIN_UNDERSCORED.match(name)
 
 
@@ -166,15 +176,12 @@ def _header(member: Member, line: bytes) -> Document:
 
 def _class_name(member: Member, header: Document, class_name: str | None = None) -> str:
     """The class that a header, else the operator, else the file's name tells."""
-    given = header.get("class") or class_name
-    try:
-        return values.check_class_name(given or names.class_of(member.name))
-    except StorageError:
-        if given:
-            return _checked(member, given)
-        raise SourceError(
-            f"{member.label}: its name tells no class: name one with --class, or rename the file to CLASS.json"
-        ) from None
+    given = header.get("class") or (None if _is_built_in(member.name) else class_name)
+    told = given or names.class_of(member.name)
+    if given or names.is_like_a_class(told):
+        return _checked(member, told)
+    wanted = "_Join.KEY.CLASS.jsonl" if "_Join" in member.name else "CLASS.json"
+    raise SourceError(f"{member.label}: its name tells no class: name one with --class, or rename the file to {wanted}")
 
 
 def _checked(member: Member, name: Json) -> str:
@@ -182,7 +189,7 @@ def _checked(member: Member, name: Json) -> str:
         return values.check_class_name(name)
     except StorageError:
         raise SourceError(
-            f"{member.label}: '{printable(str(name))}' is not a class that this server can hold"
+            f"{member.label}: '{printable(str(name))}' is not a class that this server can hold: give it another name"
         ) from None
 
 

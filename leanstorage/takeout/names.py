@@ -23,10 +23,19 @@ def class_of(name: str) -> str:
     stem = name.split(".")[0].removesuffix("_all")
     if _CLASS.fullmatch(stem):
         return stem
-    stem = _BEFORE.sub("", stem, count=1)
+    stem = without_date(stem)
     while not _CLASS.fullmatch(stem) and (found := _BEHIND.search(stem)):
         stem = stem[: found.start()]
     return stem.removesuffix("_all")
+
+
+def without_date(name: str) -> str:
+    return _BEFORE.sub("", name, count=1)
+
+
+def is_like_a_class(name: str) -> bool:
+    """Whether a name is that of a class by its form, though it may be none that can be held; those of joins are none."""
+    return bool(_CLASS.fullmatch(name)) and not name.startswith("_Join")
 
 
 def is_other(name: str) -> bool:

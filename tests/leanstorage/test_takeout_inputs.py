@@ -443,6 +443,45 @@ class InputsTest(ImportTestCase):
         )
         self.assertEqual([one["reason"] for one in self.refusals()], ["a cell that is no number"])
 
+    def test_names_of_joins_tell_key_and_owner_or_are_refused(self):
+        pair = json.dumps({"owningId": ID % 1, "relatedId": ID % 9}).encode()
+        for number, (name, told) in enumerate(
+            {
+                "_Join_likes_Post.0.jsonl": "Post.likes ",
+                "_Join_users__Role.0.jsonl": "_Role.users ",
+                "_Join%3Alikes%3APost.0.jsonl": "Post.likes ",
+                "_Join：likes：Post.0.jsonl": "Post.likes ",
+                "2026-11-28__Join.likes.Post (1).json": "Post.likes ",
+                "_Join.2fa.Post.jsonl": "Post.2fa ",
+                "_Join_my_likes_Post.0.jsonl": "rename the file to _Join.KEY.CLASS.jsonl",
+                "_Join.my-likes.Post.0.jsonl": "rename the file to _Join.KEY.CLASS.jsonl",
+            }.items()
+        ):
+            with self.subTest(name):
+                self.database, self.refused = f"sqlite:///{self.folder / f'{number}.db'}", self.folder / f"refused{number}"
+                self.put(f"{number}/_User.json", array(row(9, username="u")))
+                self.put(f"{number}/{name}", b"[%s]" % pair)
+                self.assertEqual(self.take_in(self.folder / str(number)), int("rename" in told), self.output.getvalue())
+                self.assertIn(told, self.output.getvalue())
+
+    def test_joins_among_arrays_by_class_are_joins(self):
+        data = {"_Join:likes:Post": [{"owningId": ID % 1, "relatedId": ID % 9}], "Post": ROWS, "_User": [row(9, username="u")]}
+        self.assertEqual(self.take_in(self.put("all.json", json.dumps(data).encode())), 0, self.output.getvalue())
+        self.assertRegex(self.output.getvalue(), r"\nPost.likes +1 +1 ")
+
+    def test_class_that_is_named_takes_no_users(self):
+        self.put("in/data.json", array(*ROWS))
+        self.put("in/_User.json", array(row(9, username="u", n="u")))
+        self.assertEqual(self.take_in(self.folder / "in", class_name="Comment"), 0, self.output.getvalue())
+        self.assertEqual((self.taken(), list(self.objects("_User"))), (TAKEN, [ID % 9]))
+
+    def test_class_that_cannot_be_held_is_named(self):
+        path = self.put("_Article.json", array(*ROWS))
+        self.assertEqual(self.take_in(path), 1)
+        self.assertIn("'_Article' is not a class that this server can hold: give it another name", self.output.getvalue())
+        self.assertEqual(self.take_in(path, class_name="Comment"), 0)
+        self.assertEqual(self.taken(), TAKEN)
+
     def test_file_that_holds_something_else_beside_its_arrays_is_named(self):
         self.put("in/Post.json", array(*ROWS))
         self.put("in/all.json", json.dumps({"Comment": ROWS, "x": [1]}).encode())
