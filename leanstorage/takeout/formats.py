@@ -2,7 +2,7 @@
 
 Read are: JSON Lines with or without `#filetype:JSON-streaming {...}` lines, lines that end in `},`, an array of
 objects, `{"results": [...]}`, arrays by class, a backup of Waline, objects one after another, schema files, join files of
-relations, CSV with a line of types, and BSON. `raw_rows` cuts them, `names` reads their names, `recode` their encodings.
+relations, CSV with a line of types, BSON, and our own files of refused rows. `raw_rows` cuts them, `names` reads their names, `recode` their encodings.
 """
 
 import json
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from leanstorage.rules import values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json
-from leanstorage.takeout import csv_rows, inboxes, names, raw_rows, recode
+from leanstorage.takeout import csv_rows, inboxes, mended_rows, names, raw_rows, recode
 from leanstorage.takeout.raw_rows import Piece
 from leanstorage.takeout.sources import CHUNK_BYTES, Member, Peeked, SourceError, printable
 
@@ -96,6 +96,9 @@ def _json(member: Member, head: bytes, class_name: str | None) -> Iterator[Conte
     while body.lstrip().startswith(b"#"):
         _, _, body = body.lstrip().partition(b"\n")
     body = body.lstrip().removeprefix(recode.BOM)
+    if body.startswith(b'{"class"') and not header and mended_rows.is_one(body.split(b"\n", 1)[0]):
+        yield from _mended(member)
+        return
     found = None if header else _schemas(member, body)
     if found is not None:
         schemas, settings = found
@@ -124,6 +127,15 @@ def _json(member: Member, head: bytes, class_name: str | None) -> Iterator[Conte
             yield _rows(member, _header(member, line) or _named(member, class_name), pieces)
     else:
         raise SourceError(f"{member.label}: neither JSON nor BSON")
+
+
+def _mended(member: Member) -> Iterator[Content]:
+    for name, pieces in mended_rows.by_class(member.stream).items():
+        owner, _, key = name.partition(".")
+        if key:
+            yield Content("relation", _checked(member, owner), key, pieces=pieces)
+        else:
+            yield Content("rows", _checked(member, name), pieces=pieces)
 
 
 def _named(member: Member, class_name: str | None) -> str | Document:

@@ -85,6 +85,26 @@ class RepairTest(ImportTestCase):
         self.assertEqual(self.take_in(self.put("Post.0.jsonl", raw), is_repairing=True), 1)
         self.assertEqual((len(self.refusals()), self.objects("Post")), (3, {}))
 
+    def test_file_of_refused_rows_is_imported_once_they_are_mended(self):
+        self.put("in/Post.0.jsonl", jsonl("Post", row(1, n=1), row(2, n="two"), row(3, o={"$x": 1})))
+        self.put("in/Tag.0.jsonl", jsonl("Tag", row(4, n=1), row(5, n="five")))
+        self.put("in/_Join.tags.Post.0.jsonl", json.dumps({"owningId": ID % 1, "relatedId": "../x"}).encode())
+        self.put("in/Post_schema.json", b'{"tags": {"type": "Relation", "className": "Tag"}}')
+        self.assertEqual(self.take_in(self.folder / "in"), 1)
+        kept = self.refused.read_text()
+        self.assertEqual(kept.count("\n"), 4)
+        first, self.refused = self.refused, self.folder / "refused-20261128-101500.jsonl"
+        self.assertEqual(self.take_in(first), 1)  # nothing was mended
+        self.assertEqual((self.refused.read_text().count("\n"), sorted(self.objects("Post"))), (4, [ID % 1]))
+        mended = kept.replace(r'\"two\"', "2").replace(r'\"five\"', "5").replace("$x", "x").replace("../x", ID % 4)
+        self.refused = self.folder / "refused-3.jsonl"
+        self.assertEqual(self.take_in(self.put("refused-20261128-101500.jsonl", mended.encode())), 0, self.output.getvalue())
+        self.assertEqual(sorted(self.objects("Post")), [ID % 1, ID % 2, ID % 3])
+        self.assertEqual(self.objects("Tag")[ID % 5].body, {"n": 5})
+        self.assertRegex(self.output.getvalue(), r"\nPost.tags +1 +1 ")
+        self.assertEqual(self.take_in(self.put("x.jsonl", mended.encode() + b'{"a": 1}\n')), 1)
+        self.assertIn("line 5 is no refused row with its class and reason", self.output.getvalue())
+
     def test_repair_in_other_processes_is_the_same(self):
         rows = [row(0, n=number, o={"a.b": 1}) | {"objectId": f"{number:024x}"} for number in range(1500)]
         path = self.put("Post.0.jsonl", jsonl("Post", *rows))
