@@ -14,7 +14,7 @@ from typing import Any
 
 from leanstorage.rules import fingerprint
 from leanstorage.store import Document, open_store
-from leanstorage.takeout import checklist, importer, load, puller
+from leanstorage.takeout import checklist, importer, load, mended_rows, puller
 from leanstorage.takeout.budget import Budget, OutOfCalls
 from leanstorage.takeout.remote import NotUsable, Remote, RemoteError, Unreachable
 from leanstorage.takeout.report import Report
@@ -159,10 +159,11 @@ def _left(leaving: Leaving, number: int, path: str) -> int:
         return number
     store = open_store(leaving.database)
     try:
-        with open(path, encoding="utf-8") as file:
-            kept = [json.loads(line) for line in file]
-        for one in kept:
-            found = OBJECT_ID.search(one.get("row", ""))
+        for line in Path(path).read_text(encoding="utf-8", errors="replace").split("\n"):
+            if not mended_rows.is_one(line.encode()):
+                continue
+            one = json.loads(line)
+            found = OBJECT_ID.search(str(one.get("row")))
             if found and store.read(lambda transaction: transaction.get(one["class"], found[1])):  # noqa: B023 at once
                 number -= 1
     finally:

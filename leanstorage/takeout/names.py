@@ -3,10 +3,13 @@
 import re
 
 _CLASS = re.compile(r"_?[A-Za-z][A-Za-z0-9_]*")
-_DATE = r"\d{4}-?\d\d-?\d\d"
+_DATE = r"(?:\d{4}-?\d\d-?\d\d|\d{4}年\d\d?月\d\d?日)"
+_SECONDS = r"\d{10}(?:\d{3})?"  # or milliseconds since 1970
 _TIME = r"(?:[T_ -]?\d\d[-_.:]?\d\d(?:[-_.:]?\d\d)?Z?)?"
-_BEFORE = re.compile(rf"^(?:Copy of |{_DATE}{_TIME}[_ -])+")
-_BEHIND = re.compile(rf"(?:\s*[(（\[]\d+[)）\]]|\s*-\s*(?:Copy|副本)|的?副本| copy| \d+|[ _-]{_DATE}{_TIME})$")
+_BEFORE = re.compile(rf"^(?:Copy of |(?:{_DATE}{_TIME}|{_SECONDS})[_ -])+")
+_BEHIND = re.compile(
+    rf"(?:\s*[(（\[](?:\d+|copy|副本)[)）\]]|\s*-\s*(?:Copy|副本)|的?副本| copy|\s+\d*|[ _-](?:{_DATE}{_TIME}|{_SECONDS}))$"
+)
 _OTHER = (
     "txt md rtf db ini eml msg mbox htm html pdf doc docx xls xlsx ppt pptx png jpg jpeg gif webp svg mp3 mp4 log url lnk"
     " webloc plist sql sqlite sh bat py js ts css yml yaml toml conf exe dmg apk"

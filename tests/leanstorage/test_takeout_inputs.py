@@ -394,6 +394,13 @@ class InputsTest(ImportTestCase):
             ("copy.json", "copy"),
             ("Post-20261128-101500.json", "Post"),
             ("备份.json", "备份"),
+            ("2026年11月28日_Comment.json", "Comment"),
+            ("Comment-1701136800.json", "Comment"),
+            ("1701136800000_Comment.json", "Comment"),
+            ("Comment_1701136800.json", "Comment_1701136800"),
+            ("Comment .json", "Comment"),
+            ("Comment (copy).json", "Comment"),
+            ("Comment（副本） 2.json", "Comment"),
         ):
             with self.subTest(name):
                 self.assertEqual(names.class_of(name), class_name)
