@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from leanstorage.resources import files, roles, third_parties
-from leanstorage.rules import classes
+from leanstorage.rules import classes, fingerprint
 from leanstorage import VERSION, access, class_settings, index_command, keys as key_files, signing_in
 from leanstorage.rules.call import LOOPBACK_HOSTS, Service
 from leanstorage.rules.errors import StorageError
@@ -322,7 +322,14 @@ def check(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
 
 
 def env(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
-    """Print `export` lines, as `lean env` does."""
+    """Print `export` lines, as `lean env` does, but not those of keys that the database here does not belong to."""
+    place = data / "leanstorage.db"
+    if place.exists():
+        store = open_store(f"sqlite:///{place}")
+        try:
+            fingerprint.refuse_others(store, keys)
+        finally:
+            store.close()
     url = options.public_url or f"http://{options.host}:{options.port}"
     for variable, value in variables(keys, url.rstrip("/"), options.environment).items():
         print(f"export {variable}={shlex.quote(value)}")

@@ -121,7 +121,7 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
     address = environ[ADDRESS] = _address(service, environ)
     if method == "OPTIONS":
         return _json_answer(environ, HTTPStatus.OK, PREFLIGHT, {})
-    path = messages.path(environ)
+    path = whole = messages.path(environ)
     if "//" in path:
         path = re.sub("/{2,}", "/", path)  # the Python SDK doubles the first slash
     values.check_storable(path)
@@ -141,7 +141,7 @@ def respond(service: Service, environ: WSGIEnvironment) -> Response:
         if method not in ("GET", "HEAD") or path == "/":
             raise StorageError(Code.NO_ROUTE)
         environ[ROUTE] = "/<file>", {}
-        status, headers, body = files.serve(service, environ, path[1:])
+        status, headers, body = files.serve(service, environ, path[1:], whole[1:])
         return status, [*headers, *CORS[:1]], body
     function, call, parameters = _call(service, environ, method, api.group(1))
     return _json_answer(environ, *function(call, **parameters))

@@ -268,7 +268,8 @@ def create_external(call: Call) -> Answer:
     fields = external_fields(call.json_body())
     inner = call.with_body({**write.clean(fields, creating=True), **write.hook_fields(call.body)})
     status, headers, value = objects.create(inner, "_File")
-    return status, headers, {**{key: fields[key] for key in ("name", "url") if key in fields}, **value}
+    shown = {"name": fields.get("name"), "url": fields.get("url") and rendering.escaped(fields["url"])}
+    return status, headers, {**{key: one for key, one in shown.items() if one is not None}, **value}
 
 
 def external_fields(body: Document) -> Document:
@@ -298,12 +299,17 @@ def delete(call: Call, file_ids: str) -> Answer:
     return objects.delete(call, "_File", file_ids, objects.Rules(forget=_forget, forgotten=forgotten))
 
 
-def serve(service: Service, environ: WSGIEnvironment, key: str) -> Response:
-    """GET of a file's bytes: (status, headers, iterable of bytes), with ranges. Raises 101 for an unknown key."""
+def serve(service: Service, environ: WSGIEnvironment, key: str, whole: str) -> Response:
+    """GET of a file's bytes: (status, headers, iterable of bytes), with ranges. Raises 101 for an unknown key.
+
+    `whole` is the key with several slashes in a row, as keys that were imported may have.
+    """
     asked = NOT_THE_FILE.match(environ.get("QUERY_STRING", ""))
     if asked:
         raise StorageError(Code.UNSUPPORTED, feature=f"?{asked.group(1)}")
     row = _row(service, key)
+    if row is None and whole != key and (found := _row(service, whole)):
+        row, key = found, whole
     styled = STYLED.fullmatch(key) if row is None else None
     if styled:  # a thumbnail of the old CDN's: the original is better than nothing
         key = styled.group(1)

@@ -3,6 +3,7 @@
 Protocol sections 3.5, 5.1 and 6.2.
 """
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ QUICK_EXPANDED, QUICK_EXPANDED_SIZE = 1000, 1 << 18  # on the server's loop, whe
 STUB_SIZE = 80  # characters of a relation, about
 ALWAYS_KEPT = ("objectId", "createdAt", "updatedAt")
 Tree = dict[str, Any]  # of keys: the trees below each name
+ODD_IN_URL = re.compile(r'[^!-~]|["<>\\^`{|}]|%(?![0-9A-Fa-f]{2})')
 USER_FLAGS = ("emailVerified", "mobilePhoneVerified")
 
 
@@ -177,6 +179,8 @@ def document(call: Call, class_name: str, row: Row, shape: Shape, with_acl: bool
             result.setdefault(key, False)
     elif class_name == "_File" and result.get("key"):
         result["url"] = file_url(call, result["key"])
+    elif class_name == "_File" and isinstance(result.get("url"), str):
+        result["url"] = escaped(result["url"])
     if shape.stubs:
         result.update(shape.stubs)
     for key in shape.hidden:
@@ -187,6 +191,11 @@ def document(call: Call, class_name: str, row: Row, shape: Shape, with_acl: bool
     if with_acl:
         result["ACL"] = row.acl if row.acl is not None else acl.PUBLIC
     return result
+
+
+def escaped(url: str) -> str:
+    """A URL that somebody wrote, with what no URL may have escaped; what is escaped already stays."""
+    return ODD_IN_URL.sub(lambda found: quote(found.group()), url)
 
 
 def file_url(call: Call, key: str) -> str:

@@ -216,7 +216,7 @@ def _add_migrate(commands: "_SubParsersAction[ArgumentParser]") -> None:
 
 def _add_rewrite(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:
     command = commands.add_parser("rewrite", parents=[storage], help="rewrite URLs within what is stored; counts first")
-    command.add_argument("urls", nargs="+", metavar="OLD=NEW", help="http and https of OLD are the same")
+    command.add_argument("urls", nargs="+", metavar="OLD=NEW", help="http, https and // of OLD are the same; of several the longest counts")
     command.add_argument("--class", dest="classes", action="append", default=[], metavar="C", help="only this one")
     command.add_argument("--apply", action="store_true", help="do it")
 

@@ -41,6 +41,7 @@ _ANSWERS = (
     (frozenset(["errno", "errmsg"]), frozenset(["errno", "errmsg", "data"])),
     (frozenset(["results"]), frozenset(["results", "count", "cursor", "className"])),
 )
+MAX_WRAPPINGS = 4  # objects within each other around rows
 NOT_JSON = "not valid JSON"  # as a refused row's reason
 
 
@@ -156,17 +157,22 @@ def _as_row(job: Job, document: Document) -> Document:
         raise Refused("an empty object")
     if any(needed <= keys <= known for needed, known in _ANSWERS):
         raise Refused("what a server answered, and no row")
-    if any(map(_holds_rows, [document, *document.values()])):
+    if _holds_rows(document) or all(map(_is_list_of_objects, document.values())):
         raise Refused("rows within an object that is none: take them out, into an array of their own")
     return document
 
 
-def _holds_rows(value: Json) -> bool:
-    """Whether a value is rows by number or by name, or an answer with some."""
-    if isinstance(value, dict):
-        inner = next((value[key] for key in ("results", "data") if isinstance(value.get(key), list)), None)
-        value = list(value.values()) if inner is None else inner
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "objectId" in one and "createdAt" in one for one in value)
+def _holds_rows(value: Json, level: int = 0) -> bool:
+    """Whether there are rows in an object: in arrays, by number or by name."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(one, dict) and "objectId" in one and "createdAt" in one for one in value)
+    if not isinstance(value, dict) or level > MAX_WRAPPINGS:
+        return False
+    return _holds_rows(list(value.values())) or any(_holds_rows(one, level + 1) for one in value.values())
+
+
+def _is_list_of_objects(value: Json) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
 
 def decode(data: bytes, encoding: str) -> Document:

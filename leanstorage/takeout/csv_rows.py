@@ -3,6 +3,7 @@
 import codecs
 import csv
 import json
+import math
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -15,6 +16,7 @@ Piece = tuple[int, bytes, str | None]  # as in `formats`
 _TYPE = re.compile(
     r"(?:string|text|number|bool|boolean|date|geopoint|array|object|acl|file|any|relation|pointer:\s*\w+)", re.IGNORECASE
 )
+_JSON_KINDS: dict[str, type] = {"array": list, "object": dict, "acl": dict}
 WANTED = "a CSV needs a line of types (string,number,date,pointer:Post) and a line of names before its rows"
 
 
@@ -64,7 +66,10 @@ def _value(kind: str, written: str, name: str, cell: str) -> Json:
     if kind == "number":
         if "_" in cell:  # which Python reads over
             raise ValueError
-        return int(cell) if re.fullmatch(r"[+-]?[0-9]{1,18}", cell.strip()) else float(cell)
+        number = int(cell) if re.fullmatch(r"[+-]?[0-9]{1,18}", cell.strip()) else float(cell)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
     if kind in ("bool", "boolean"):
         return {"true": True, "1": True, "false": False, "0": False}[cell.strip().lower()]
     if kind == "date":
@@ -76,7 +81,10 @@ def _value(kind: str, written: str, name: str, cell: str) -> Json:
         return {"__type": "Pointer", "className": written.split(":")[1].strip(), "objectId": cell.strip()}
     if kind == "file":
         return {"__type": "File", "id": cell.strip()}
-    return json.loads(cell)
+    value = json.loads(cell)
+    if not isinstance(value, _JSON_KINDS.get(kind, object)):
+        raise ValueError
+    return value
 
 
 def _lines(stream: Stream) -> Iterator[str]:

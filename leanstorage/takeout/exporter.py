@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from leanstorage.rules import acl, classes, passwords
+from leanstorage.rules import acl, classes, fingerprint, passwords
 from leanstorage.store import canonical_text, Document, open_store, Row, Store, Transaction
 from leanstorage.takeout import inboxes
 from leanstorage.takeout.report import PLAIN_SECONDS, peak_memory
@@ -29,7 +29,7 @@ def run(
 ) -> int:
     """Write the whole store to an empty folder; return the exit code.
 
-    Raises FileExistsError for a folder in use, ValueError for a store without any class, which is surely the wrong one.
+    Raises FileExistsError for a folder in use, ValueError for a store of other keys, and for one without any class, which is surely the wrong one.
 
     `keys` are those of the service; counts and digests go to `out`, progress to `stream`.
     """
@@ -45,6 +45,7 @@ def run(
         names = store.read(lambda transaction: transaction.class_names())
         if not names:
             raise ValueError("nothing was exported: the database is empty")
+        fingerprint.refuse_others(store, keys)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in names:
             info = store.read(lambda transaction: classes.existing(transaction, name))  # noqa: B023 it runs at once

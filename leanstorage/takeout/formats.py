@@ -2,7 +2,7 @@
 
 Read are: JSON Lines with or without `#filetype:JSON-streaming {...}` lines, lines that end in `},`, an array of
 objects, `{"results": [...]}`, arrays by class, a backup of Waline, objects one after another, schema files, join files of
-relations, CSV with a line of types, and BSON. `raw_rows` cuts them, `names` reads their names, `recode` their encodings.
+relations, CSV with a line of types, BSON, and our own files of refused rows. `raw_rows` cuts them, `names` reads their names, `recode` their encodings.
 """
 
 import json
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from leanstorage.rules import values
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json
-from leanstorage.takeout import csv_rows, inboxes, names, raw_rows, recode
+from leanstorage.takeout import csv_rows, inboxes, mended_rows, names, raw_rows, recode
 from leanstorage.takeout.raw_rows import Piece
 from leanstorage.takeout.sources import CHUNK_BYTES, Member, Peeked, SourceError, printable
 
@@ -25,9 +25,9 @@ _SCAN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:]|[^\s{}\[\]:,"]+')
 _WALINE = re.compile(rb'"type"\s*:\s*"waline"')
 _WALINE_DATES = frozenset(["insertedAt"])  # which its backup has as texts
 _WRAPPERS = frozenset([b"data", b"items", b"list", b"records", b"results", b"rows"])  # names of arrays that are no classes
-_ROW = re.compile(rb'\{\s*"')
+_ROW = re.compile(rb'(?:\[\s*)?\{\s*"')
 _JOIN = re.compile(r"_Join[:.](?P<key>[A-Za-z0-9_]+)[:.](?P<owner>[A-Za-z0-9_]+)")
-_JOIN_UNDERSCORED = re.compile(r"_Join_(?P<key>[A-Za-z0-9]+)_(?P<owner>[A-Za-z0-9_]+)")
+_JOIN_UNDERSCORED = re.compile(r"_Join_(?P<key>[A-Za-z0-9]+)_(?P<owner>_?[A-Za-z0-9]+)(?![A-Za-z0-9_])")
 Columns = dict[str, Document]  # key -> {"type", "className"?}
 
 
@@ -56,8 +56,6 @@ def contents(member: Member, class_name: str | None = None) -> Iterator[Content]
     of this server.
     """
     name = member.name.lower()
-    if names.is_unfinished(name):
-        raise SourceError(f"{member.label}: the download is not finished: fetch it again")
     if name.endswith(".bson"):
         pieces = raw_rows.bson_documents(member.stream)
         yield _rows(member, _class_name(member, {}, class_name), pieces, "bson")
@@ -98,6 +96,9 @@ def _json(member: Member, head: bytes, class_name: str | None) -> Iterator[Conte
     while body.lstrip().startswith(b"#"):
         _, _, body = body.lstrip().partition(b"\n")
     body = body.lstrip().removeprefix(recode.BOM)
+    if body.startswith(b'{"class"') and not header and mended_rows.is_one(body.split(b"\n", 1)[0]):
+        yield from _mended(member)
+        return
     found = None if header else _schemas(member, body)
     if found is not None:
         schemas, settings = found
@@ -105,11 +106,16 @@ def _json(member: Member, head: bytes, class_name: str | None) -> Iterator[Conte
     elif body.startswith(b"{") and not header and _is_by_class(body):
         dates = _WALINE_DATES if _WALINE.search(body) else frozenset()
         for name, pieces in raw_rows.arrays(stream):
+            if name in _WRAPPERS and dates:
+                raise SourceError(f"{member.label}: a backup of Waline whose rows are not in tables by name")
+            join = _JOIN.fullmatch(name.decode("utf-8", "replace"))
             if name in _WRAPPERS:
                 yield _rows(member, _named(member, class_name), pieces)
+            elif join:
+                yield Content("relation", _checked(member, join["owner"]), join["key"], pieces=pieces)
             else:
                 yield Content("rows", _checked(member, name.decode("utf-8", "replace")), dates=dates, pieces=pieces)
-    elif body.startswith(b"[") and not names.is_other(member.name):
+    elif body.startswith(b"["):
         told = _header(member, head.split(b"\n", 1)[0].strip()) if header else {}
         yield _rows(member, told or _named(member, class_name), raw_rows.elements(stream, opened_by=b"["))
     elif body.startswith(b"{") and not header and _is_document(body):
@@ -123,11 +129,27 @@ def _json(member: Member, head: bytes, class_name: str | None) -> Iterator[Conte
         raise SourceError(f"{member.label}: neither JSON nor BSON")
 
 
+def _mended(member: Member) -> Iterator[Content]:
+    for name, pieces in mended_rows.by_class(member.stream).items():
+        owner, _, key = name.partition(".")
+        if key:
+            yield Content("relation", _checked(member, owner), key, pieces=pieces)
+        else:
+            yield Content("rows", _checked(member, name), pieces=pieces)
+
+
 def _named(member: Member, class_name: str | None) -> str | Document:
-    return {} if class_name is None or _join_of(member.name) else _checked(member, class_name)
+    return {} if class_name is None or _join_of(member.name) or _is_built_in(member.name) else _checked(member, class_name)
+
+
+def _is_built_in(name: str) -> bool:
+    """Whether a file is named by a class such as `_User`, whose rows are never those of another class."""
+    found = names.class_of(name)
+    return found in values.SYSTEM_CLASSES or found in values.OTHER_SYSTEM_CLASSES
 
 
 def _join_of(name: str) -> re.Match[str] | None:
+    name = names.without_date(re.sub("%3[Aa]|：", ":", name))
     return _JOIN.match(name) or _JOIN_UNDERSCORED.match(name)
 
 
@@ -166,15 +188,12 @@ def _header(member: Member, line: bytes) -> Document:
 
 def _class_name(member: Member, header: Document, class_name: str | None = None) -> str:
     """The class that a header, else the operator, else the file's name tells."""
-    given = header.get("class") or class_name
-    try:
-        return values.check_class_name(given or names.class_of(member.name))
-    except StorageError:
-        if given:
-            return _checked(member, given)
-        raise SourceError(
-            f"{member.label}: its name tells no class: name one with --class, or rename the file to CLASS.json"
-        ) from None
+    given = header.get("class") or (None if _is_built_in(member.name) else class_name)
+    told = given or names.class_of(member.name)
+    if given or names.is_like_a_class(told):
+        return _checked(member, told)
+    wanted = "_Join.KEY.CLASS.jsonl" if "_Join" in member.name else "CLASS.json"
+    raise SourceError(f"{member.label}: its name tells no class: name one with --class, or rename the file to {wanted}")
 
 
 def _checked(member: Member, name: Json) -> str:
@@ -182,7 +201,7 @@ def _checked(member: Member, name: Json) -> str:
         return values.check_class_name(name)
     except StorageError:
         raise SourceError(
-            f"{member.label}: '{printable(str(name))}' is not a class that this server can hold"
+            f"{member.label}: '{printable(str(name))}' is not a class that this server can hold: give it another name"
         ) from None
 
 

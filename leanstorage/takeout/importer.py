@@ -16,7 +16,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from leanstorage.rules import fingerprint, indexes, passwords, uniques
 from leanstorage.rules.errors import StorageError
@@ -34,6 +34,7 @@ INLINE_BATCHES = 6  # a small import is over before other processes would have s
 MAX_WORKERS = 4
 EXPORT_MS = 3_600_000  # that making an export may take: its join files may be older than its rows
 NAMES = {"rows": "{0.class_name}", "relation": "{0.class_name}.{0.key}", "inboxes": "inboxes"}  # in the report, by kind
+Part = TypeVar("Part")
 Paths = Sequence[str | Path]
 Index = tuple[str, list[str], bool]  # class, keys, whether it is unique
 Work = Callable[[Transaction], Any]
@@ -161,7 +162,7 @@ class _Importing:
                 self._report.fail(error)
 
     def _member(self, member: Member, joins: bool) -> None:
-        for content in formats.contents(member, self._job.class_name or None):
+        for content in _labelled(member, formats.contents(member, self._job.class_name or None)):
             is_join = content.kind == "relation"
             if not joins:
                 self._first_sight(member, content, is_join)
@@ -208,7 +209,7 @@ class _Importing:
             as_of = max(self._newest.get(_place(member.label, content), 0) - EXPORT_MS, 0)
             self.joined[name] = min(as_of, self.joined.get(name, as_of))
         try:
-            for batch, prepared in self._converters.map(job, self._batches(content, member)):
+            for batch, prepared in self._converters.map(job, _labelled(member, raw_rows.batches(content.pieces))):
                 several = _take_several(batch, prepared) if content.encoding == "json" else None
                 self._store(name, member.label, content, batch, prepared)
                 if several:
@@ -218,15 +219,6 @@ class _Importing:
             raise
         finally:
             self._report.end(name)
-
-    def _batches(self, content: Content, member: Member) -> Iterator[Batch]:
-        """The batches of a file; an error within it names the file."""
-        try:
-            yield from raw_rows.batches(content.pieces)
-        except SourceError as error:
-            archive = member.label.split(":")[0]
-            text = str(error) if str(error).startswith(archive) else f"{member.label}: {error}"
-            raise SourceError(text) from None
 
     def _store(self, name: str, label: str, content: Content, batch: Batch, prepared: Prepared) -> None:
         if content.kind == "rows":
@@ -255,6 +247,15 @@ class _Importing:
             self._report.note(name, text)
         read = len(batch.rows) + len(batch.problems) - batch.moved
         self._report.advance(name, read, outcome.imported, outcome.skipped, batch.size)
+
+
+def _labelled(member: Member, found: Iterable[Part]) -> Iterator[Part]:
+    """What is found in a file; an error within it names the file."""
+    try:
+        yield from found
+    except SourceError as error:
+        archive = member.label.split(":")[0]
+        raise SourceError(str(error) if str(error).startswith(archive) else f"{member.label}: {error}") from None
 
 
 def _place(label: str, content: Content) -> tuple[str, str]:

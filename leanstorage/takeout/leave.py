@@ -1,19 +1,22 @@
 """`leave --from URL`: out of LeanCloud with one command. Protocol appendix C.9.
 
 It asks for the export, waits for it, downloads and imports it, then pulls what changed since and the files. How far it came
-is a record of the kind `leave` in the store: {"export": id, "is_imported": bool, "refused": [[rows, file], ...]}; so it can be killed anywhere and run
-again. Repeated steps change nothing.
+is a record of the kind `leave` in the store: {"export": id, "is_imported": bool, "named": which --export that was, "refused":
+[[rows, file], ...], "unread": [text, ...]}; so it can be killed anywhere and run again. Repeated steps change nothing.
 """
 
+import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from leanstorage.rules import fingerprint
 from leanstorage.store import Document, open_store
-from leanstorage.takeout import checklist, importer, load, puller
-from leanstorage.takeout.budget import Budget
-from leanstorage.takeout.remote import Remote, RemoteError, Unreachable
+from leanstorage.takeout import checklist, importer, load, mended_rows, puller
+from leanstorage.takeout.budget import Budget, OutOfCalls
+from leanstorage.takeout.remote import NotUsable, Remote, RemoteError, Unreachable
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.sources import printable
 from leanstorage.takeout.wishes import NONE, Wishes
@@ -21,6 +24,10 @@ from leanstorage.takeout.wishes import NONE, Wishes
 KIND = "leave"
 FIRST_POLL, LONGEST_POLL = 2, 60  # seconds between two looks at the export
 MAX_POLLS = 2000
+MAX_LOOKED_FOR = 10_000  # refused rows
+OBJECT_ID = re.compile(r'"objectId"\s*:\s*"([^"\\]+)"')
+MAX_WITHOUT_LINK = 10  # polls that say "done" and bring no link
+UNDER_WAY = ("running", "pending", "waiting", "queued", "done", None)  # an export may come, LeanCloud says the first
 DOWNLOADS = 8  # that break off
 STEPS = ("ask for the export", "download it", "import it", "pull what changed since")
 BY_HAND = "ask for it in the console (Data storage, Import and export), download it, and name it with --export FILE"
@@ -59,10 +66,12 @@ class Leaving:
             store.close()
 
     def remember(self, report: Report) -> None:
-        """Keep which rows a step refused: the next run does not meet them again."""
+        """Keep which rows and files the import refused: the next run does not meet them again."""
+        state = self.state()
         if report.refused_rows():
-            known = self.state().get("refused", [])
-            self.save(refused=[*known, [report.refused_rows(), report.refused_path]])
+            self.save(refused=[*state.get("refused", []), [report.refused_rows(), report.refused_path]])
+        if report.broken:
+            self.save(unread=[*state.get("unread", []), *report.broken])
 
     def _source(self) -> str:
         return self.make_remote().source_id
@@ -79,8 +88,11 @@ def run(
 
     `export` is a file that was downloaded otherwise; `is_again` asks for a newer one than the last.
     """
+    _check_keys(leaving)
     if is_again:
-        leaving.save(export=None, is_imported=False, refused=[])
+        leaving.save(export=None, is_imported=False, named=None, refused=[], unread=[])
+    if export is not None and leaving.state().get("named") != _named(export):
+        leaving.save(is_imported=False, named=None)
     state = leaving.state()
     _say_steps(leaving, state, export)
     code = 0
@@ -88,7 +100,7 @@ def run(
         path = export or _fetched(leaving, state.get("export"), email)
         if path is None:
             return 1
-        code = _import(leaving, path, is_ours=export is None)
+        code = _import(leaving, path, export)
     leaving.say(f"step 4 of 4: {STEPS[3]}{', and the files' if blobs is not None else ''}")
     report = leaving.make_report()
     code |= puller.run(
@@ -100,19 +112,63 @@ def run(
         report=report,
         wishes=leaving.wishes,
     )
-    leaving.remember(report)
-    refused = leaving.state().get("refused", ())
-    for number, path in refused:
-        leaving.say(f"{number} rows were refused, with their reasons in {path}: mend and import them, or see import --repair")
+    is_refused = _say_refused(leaving)
+    if report.refused_rows():
+        leaving.say("rows of the live app were refused, see above: change them there, or keep them by --repair")
     if code:
         leaving.say("something is left, see above: run the same command again, it goes on where it was")
     else:
-        what = "everything else came" if refused else "everything came"
+        what = "everything else came" if is_refused else "everything came"
         leaving.say(f"{what}: the same command brings what changes from now on, --again a newer export first")
-        for path in sorted(leaving.folder.glob("export-*.tar.gz")):
+        for path in sorted(leaving.folder.glob("export-*.tar.gz*")):
             leaving.say(f"{path} is a list of credentials: keep it offline until you are sure, then delete it")
         checklist.tell(leaving.database, leaving.say)
     return code
+
+
+def _check_keys(leaving: Leaving) -> None:
+    """Raise ValueError at once, before anything is asked for, where the database belongs to other keys."""
+    store = open_store(leaving.database)
+    try:
+        fingerprint.refuse_others(store, leaving.keys)
+    finally:
+        store.close()
+
+
+def _named(export: Path) -> list[str | int]:
+    """What tells one file of --export from another."""
+    found = export.stat()
+    return [str(export.resolve()), found.st_size, found.st_mtime_ns]
+
+
+def _say_refused(leaving: Leaving) -> bool:
+    """Tell what the import of this run or an earlier one refused and is not here yet; return whether there is any."""
+    state = leaving.state()
+    refused = [(left, path) for number, path in state.get("refused", ()) if (left := _left(leaving, number, path))]
+    unread = state.get("unread", ())
+    for number, path in refused:
+        leaving.say(f"{number} rows were refused, with their reasons in {path}: mend and import them, or see import --repair")
+    for text in unread:
+        leaving.say(f"a file of the export was not read: {text}: mend and import it by itself")
+    return bool(refused or unread)
+
+
+def _left(leaving: Leaving, number: int, path: str) -> int:
+    """How many of `number` refused rows, kept in a file, are not here: they may have come by another way."""
+    if number > MAX_LOOKED_FOR or not Path(path).exists():
+        return number
+    store = open_store(leaving.database)
+    try:
+        for line in Path(path).read_text(encoding="utf-8", errors="replace").split("\n"):
+            if not mended_rows.is_one(line.encode()):
+                continue
+            one = json.loads(line)
+            found = OBJECT_ID.search(str(one.get("row")))
+            if found and store.read(lambda transaction: transaction.get(one["class"], found[1])):  # noqa: B023 at once
+                number -= 1
+    finally:
+        store.close()
+    return max(number, 0)
 
 
 def _say_steps(leaving: Leaving, state: Document, export: Path | None) -> None:
@@ -129,6 +185,7 @@ def _fetched(leaving: Leaving, export_id: str | None, email: str | None) -> Path
     remote, store = leaving.make_remote(), open_store(leaving.database)
     budget = Budget(store, f"calls:{remote.source_id}", leaving.wishes.max_calls, leaving.wishes.is_patient, leaving.say, remote.clock)
     remote.before_call, remote.say = budget.take, leaving.say
+    is_linked = False
     try:
         if export_id is None:
             leaving.say(f"step 1 of 4: {STEPS[0]}")
@@ -138,13 +195,17 @@ def _fetched(leaving: Leaving, export_id: str | None, email: str | None) -> Path
         path = leaving.folder / f"export-{export_id}.tar.gz"
         if not path.exists():
             leaving.say(f"step 2 of 4: {STEPS[1]} ({export_id})")
-            _download(remote, path, _finished(remote, export_id, leaving.say))
+            url = _finished(remote, export_id, leaving.say)
+            is_linked = True
+            _download(remote, path, url)
         return path
-    except _NoSuchExport:
+    except _NoSuchExport as error:
         leaving.save(export=None)
-        leaving.say("failed: LeanCloud knows that export no more: run the same command again, it asks for a new one")
+        leaving.say(f"failed: {error}: run the same command again, it asks for a new one, or {BY_HAND}")
+    except (OutOfCalls, NotUsable) as error:
+        leaving.say(f"failed: {error}")
     except RemoteError as error:
-        if error.code in (403, 404, 410):  # the link is too old
+        if is_linked and error.code is not None:  # the link is too old
             leaving.save(export=None)
         leaving.say(f"failed: the export: {error}: run the same command again, or {BY_HAND}")
     finally:
@@ -168,7 +229,7 @@ def _download(remote: Remote, path: Path, url: str) -> None:
 
 
 class _NoSuchExport(Exception):
-    """The export that was asked for is not known."""
+    """The export that was asked for will not come; the text says why."""
 
 
 def _asked(remote: Remote, email: str | None) -> str:
@@ -181,38 +242,43 @@ def _asked(remote: Remote, email: str | None) -> str:
 
 def _finished(remote: Remote, export_id: str, say: Callable[[str], object]) -> str:
     """Wait until the export is made; return its URL."""
-    wait, began = float(FIRST_POLL), time.monotonic()
+    wait, began, without_link = float(FIRST_POLL), time.monotonic(), 0
     for _ in range(MAX_POLLS):
         try:
             found = remote.get(f"/exportData/{export_id}")
         except RemoteError as error:
             if error.code in (1, 101, 404):
-                raise _NoSuchExport from None
+                raise _NoSuchExport("LeanCloud knows that export no more") from None
             raise
         url = found.get("download_url")
         if isinstance(url, str) and url:
             return url
         status = found.get("status")
-        if status not in ("running", "done", None):
-            raise _NoSuchExport
+        if status not in UNDER_WAY:
+            raise _NoSuchExport(f"LeanCloud did not make that export, its status is {printable(str(status))}")
+        without_link += status == "done"
+        if without_link == MAX_WITHOUT_LINK:
+            raise _NoSuchExport("LeanCloud says that the export is done, and not where it is")
         say(f"LeanCloud is making the export ({time.monotonic() - began:.0f} s so far)")
         remote.clock.sleep(wait)
         wait = min(wait * 1.5, LONGEST_POLL)
     raise RemoteError("the export is not ready after more than a day")
 
 
-def _import(leaving: Leaving, path: Path, is_ours: bool) -> int:
-    """Import the export; one that is damaged is thrown away, so that the next run fetches it anew."""
+def _import(leaving: Leaving, path: Path, export: Path | None) -> int:
+    """Import the export, which may be one that was named; our own that is damaged is thrown away, and fetched anew."""
     leaving.say(f"step 3 of 4: {STEPS[2]}: {printable(str(path))}")
     report = leaving.make_report()
     code = importer.run([path], leaving.database, leaving.keys, "", report=report, wishes=leaving.wishes)
-    leaving.remember(report)
-    if any(_is_damage(text) for text in report.broken):
-        if is_ours:
-            path.unlink(missing_ok=True)
-        leaving.say("the export is damaged: run the same command again, it is fetched anew")
+    has_nothing = bool(report.broken) and not report.tallies and not report.declared
+    if not has_nothing and not any(_is_damage(text) for text in report.broken):
+        leaving.remember(report)
+        leaving.save(is_imported=True, named=_named(export) if export else None)
+    elif export:
+        leaving.say(f"{printable(str(path))} is damaged, or no export: download it again, then run the same command again")
     else:
-        leaving.save(is_imported=True)
+        path.unlink(missing_ok=True)
+        leaving.say(f"the export is damaged: run the same command again, it is fetched anew, or {BY_HAND}")
     return code
 
 

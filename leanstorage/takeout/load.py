@@ -24,8 +24,8 @@ from leanstorage.store import (
     Transaction,
     type_of,
 )
-from leanstorage.takeout import credentials, declarations, origin, repair
-from leanstorage.takeout.convert import PRIVATE_KEYS, Entry, Extra, Prepared, Record, unique_names
+from leanstorage.takeout import credentials, declarations, duplicates, origin, repair
+from leanstorage.takeout.convert import PRIVATE_KEYS, Column, Entry, Extra, Prepared, Record, unique_names
 from leanstorage.takeout.formats import Columns, Content
 from leanstorage.takeout.repair import Moved
 
@@ -65,14 +65,20 @@ def load_rows(
 ) -> Outcome:
     """Store a Prepared batch: what is new, and what is newer than here unless the row was changed here.
 
-    Rows whose id came after `start_seq` are duplicates. Users who are here already get the newer password and session;
+    Rows whose id came after `start_seq` come twice. Users who are here already get the newer password and session;
     `secret` is that of the tokens.
     """
     outcome = Outcome()
     info = classes.load(transaction, class_name, lock=True) or classes.empty_info(class_name)
     since = origin.since(transaction, class_name)
-    new, known = _split(transaction, class_name, prepared, start_seq, outcome)
-    old = transaction.get_many(class_name, [row[0] for _, row, _ in known]) if known else {}
+    taken = transaction.taken(class_name, [row[0] for _, row, _ in prepared.rows])
+    found = duplicates.split(prepared, taken, start_seq)
+    old = transaction.get_many(class_name, [row[0] for _, row, _ in found.known]) if found.known else {}
+    duplicates.drop_others(found, old)
+    new, known = found.new, found.known
+    outcome.refused += [(index, duplicates.TWICE) for index in found.refused]
+    outcome.skipped += found.same
+    outcome.notes += [duplicates.SAME] * (found.same + sum(row[0] in found.again for _, row, _ in known))
     newer = _newer(transaction, class_name, since, known, old, outcome, prepared.undated)
     if class_name == "_User" and known:
         outcome.notes += credentials.renew(transaction, known, secret)
@@ -196,25 +202,6 @@ def _put_records(transaction: Transaction, rows: Iterable[Entry]) -> None:
         transaction.put_records(_without_kept_files(transaction, records))
 
 
-def _split(
-    transaction: Transaction, class_name: str, prepared: Prepared, start_seq: int, outcome: Outcome
-) -> tuple[list[Entry], list[Entry]]:
-    """(new entries, those that are here already); what this import brought before is refused."""
-    taken = transaction.taken(class_name, [row[0] for _, row, _ in prepared.rows])
-    new: list[Entry] = []
-    known: list[Entry] = []
-    seen: set[str] = set()
-    for entry in prepared.rows:
-        object_id = entry[1][0]
-        seq = taken.get(object_id)
-        if object_id in seen or (seq is not None and seq > start_seq):
-            outcome.refused.append((entry[0], "its objectId occurs twice in this export"))
-            continue
-        seen.add(object_id)
-        (new if seq is None else known).append(entry)
-    return new, known
-
-
 def _with_free_names(
     transaction: Transaction, rows: list[Entry], outcome: Outcome, freed: Names
 ) -> list[Entry]:
@@ -270,7 +257,7 @@ def _with_right_types(
     """(rows that fit the class's columns, whether `columns` were added to)."""
     new: Columns = {}
     fits = True
-    for key, kind, class_name in prepared.types:
+    for key, kind, class_name in sorted(prepared.types, key=_relations_last):
         column = _column(kind, class_name)
         if columns.get(key, column) != column or new.get(key, column) != column:
             fits = False
@@ -293,6 +280,12 @@ def _with_right_types(
         else:
             kept.append(entry)
     return kept, len(columns) != before
+
+
+def _relations_last(column: Column) -> tuple[bool, str, str, str]:
+    """An order in which a relation, whose members cannot be moved aside, is known before values that can."""
+    key, kind, class_name = column
+    return kind == "Relation", key, kind, class_name or ""
 
 
 def _repaired(columns: Columns, rows: list[Entry], outcome: Outcome) -> list[Entry]:

@@ -1,5 +1,6 @@
 """Rows as MongoDB's own tools print them (`bsondump`, `mongoexport`), as rows of an export: `_id`, `{"$date": ...}`, `{"$oid": ...}`."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,13 @@ def _date(value: Any) -> Document:
     return values.date(values.parse_time(value) if isinstance(value, str) else int(value))
 
 
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
 def _bytes(value: Any) -> Document:
     return {"__type": "Bytes", "base64": str(value["base64"])}
 
@@ -51,7 +59,7 @@ _READERS: dict[str, Callable[[Any], Json]] = {  # a key -> its value as JSON
     "$date": _date,
     "$numberLong": int,
     "$numberInt": int,
-    "$numberDouble": float,
-    "$numberDecimal": float,
+    "$numberDouble": _number,
+    "$numberDecimal": _number,
     "$binary": _bytes,
 }

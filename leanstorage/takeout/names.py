@@ -3,10 +3,13 @@
 import re
 
 _CLASS = re.compile(r"_?[A-Za-z][A-Za-z0-9_]*")
-_DATE = r"\d{4}-?\d\d-?\d\d"
+_DATE = r"(?:\d{4}-?\d\d-?\d\d|\d{4}年\d\d?月\d\d?日)"
+_SECONDS = r"\d{10}(?:\d{3})?"  # or milliseconds since 1970
 _TIME = r"(?:[T_ -]?\d\d[-_.:]?\d\d(?:[-_.:]?\d\d)?Z?)?"
-_BEFORE = re.compile(rf"^(?:Copy of |{_DATE}{_TIME}[_ -])+")
-_BEHIND = re.compile(rf"(?:\s*[(（\[]\d+[)）\]]|\s*-\s*(?:Copy|副本)|的?副本| copy| \d+|[ _-]{_DATE}{_TIME})$")
+_BEFORE = re.compile(rf"^(?:Copy of |(?:{_DATE}{_TIME}|{_SECONDS})[_ -])+")
+_BEHIND = re.compile(
+    rf"(?:\s*[(（\[](?:\d+|copy|副本)[)）\]]|\s*-\s*(?:Copy|副本)|的?副本| copy|\s+\d*|[ _-](?:{_DATE}{_TIME}|{_SECONDS}))$"
+)
 _OTHER = (
     "txt md rtf db ini eml msg mbox htm html pdf doc docx xls xlsx ppt pptx png jpg jpeg gif webp svg mp3 mp4 log url lnk"
     " webloc plist sql sqlite sh bat py js ts css yml yaml toml conf exe dmg apk"
@@ -23,10 +26,19 @@ def class_of(name: str) -> str:
     stem = name.split(".")[0].removesuffix("_all")
     if _CLASS.fullmatch(stem):
         return stem
-    stem = _BEFORE.sub("", stem, count=1)
+    stem = without_date(stem)
     while not _CLASS.fullmatch(stem) and (found := _BEHIND.search(stem)):
         stem = stem[: found.start()]
     return stem.removesuffix("_all")
+
+
+def without_date(name: str) -> str:
+    return _BEFORE.sub("", name, count=1)
+
+
+def is_like_a_class(name: str) -> bool:
+    """Whether a name is that of a class by its form, though it may be none that can be held; those of joins are none."""
+    return bool(_CLASS.fullmatch(name)) and not name.startswith("_Join")
 
 
 def is_other(name: str) -> bool:

@@ -50,7 +50,7 @@ def run(
     report = report or Report(refused_path)
     store = open_store(database, bulk=True)
     try:
-        fingerprint.check(store, keys)
+        fingerprint.refuse_others(store, keys)
     except BaseException:
         store.close()
         raise
@@ -61,7 +61,7 @@ def run(
     budget = Budget(store, f"calls:{remote.source_id}", wishes.max_calls, wishes.is_patient, report.say, remote.clock)
     remote.before_call, remote.say = budget.take, report.say
     try:
-        _run(pull, budget, wishes.only, blobs, wishes.delete_missing)
+        _run(pull, partial(fingerprint.check, store, keys), budget, wishes.only, blobs, wishes.delete_missing)
     except OutOfCalls as error:
         report.trouble(error)
     finally:
@@ -74,8 +74,10 @@ def run(
     return report.close("pulled", with_files=False)
 
 
-def _run(pull: Pull, budget: Budget, only: Collection[str], blobs: Any, delete_missing: bool) -> None:
-    schemas = _schemas(pull, only)
+def _run(
+    pull: Pull, bind: Callable[[], None], budget: Budget, only: Collection[str], blobs: Any, delete_missing: bool
+) -> None:
+    schemas = _schemas(pull, bind, only)
     if schemas is None:
         return
     try:
@@ -105,13 +107,17 @@ def _say_calls(pull: Pull, budget: Budget, schemas: dict[str, Columns], with_fil
     )
 
 
-def _schemas(pull: Pull, only: Collection[str]) -> dict[str, Columns] | None:
-    """{class: columns} of the app, declared in the store; None when the API cannot be used."""
+def _schemas(pull: Pull, bind: Callable[[], None], only: Collection[str]) -> dict[str, Columns] | None:
+    """{class: columns} of the app, declared in the store; None when the API cannot be used.
+
+    Only keys that the API accepted `bind` the database, so that those which were made in a shell without any do not.
+    """
     try:
         found = pull.remote.get("/schemas")
     except RemoteError as error:
         pull.report.trouble(error)
         return None
+    bind()
     schemas: dict[str, Columns] = {}
     for name in sorted(found):
         try:

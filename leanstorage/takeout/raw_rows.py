@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from leanstorage.takeout.recode import BOM
-from leanstorage.takeout.sources import CHUNK_BYTES, SourceError, Stream
+from leanstorage.takeout.sources import CHUNK_BYTES, SourceError, Stream, printable
 
 MAX_ROW_BYTES = 24 << 20  # an object has at most 16 MiB; escapes and blanks make its text longer
 MAX_BETWEEN = 1 << 20  # bytes between two arrays of one document
@@ -19,6 +19,8 @@ BATCH_BYTES = 2 << 20
 HEADER = "header"  # the problem of a piece that is the `#filetype` line of the rows behind it
 _FILETYPE = b"#filetype"
 _NAMED_ARRAY = re.compile(rb'"([^"\\]{1,200})"\s*:\s*\[(?=\s*[{\]])')
+_BETWEEN = re.compile(rb'(?:("(?:[^"\\]|\\.)*")\s*:\s*)?([\[{])|"(?:[^"\\]|\\.)*"')
+_AROUND = ((b'"data"', b"{"), (b'"tables"', b"["))  # what a backup of Waline has around its arrays of rows
 _TOKEN = re.compile(rb'["\\{}\[\]]')
 _OUTSIDE = re.compile(rb"[^\s,\]\[{}]")
 Piece = tuple[int, bytes, str | None]  # line or ordinal number, a raw row, what is wrong with it
@@ -99,7 +101,9 @@ def _line(number: int, line: bytes | None, parts: Sequence[bytes]) -> Iterator[P
     if line is None:
         yield number, parts[0][:KEPT_BYTES], f"the line is longer than {MAX_ROW_BYTES} bytes"
         return
-    line = line.removeprefix(BOM).strip()  # files that were joined have one within
+    line = line.strip()
+    while line.startswith(BOM):  # files that were joined have one within, or several
+        line = line.removeprefix(BOM).strip()
     if not line:
         return
     if not line.startswith(b"#"):
@@ -141,11 +145,11 @@ def _until_header(pieces: Iterator[Piece], following: list[bytes]) -> Iterator[P
 
 
 def arrays(stream: Stream) -> Sections:
-    """Cut `{"Comment": [{...}], "Counter": [...]}` into (name, pieces), whatever stands around these arrays.
+    """Cut `{"Comment": [{...}], "Counter": [...]}` into (name, pieces); texts and numbers around these arrays are left out.
 
-    Raises SourceError where the document is not closed.
+    Raises SourceError where the document is not closed, or something else in it could hold rows.
     """
-    rest, line = b"", 1
+    rest, line, is_first = b"", 1, True
     while True:
         found = _NAMED_ARRAY.search(rest)
         if not found:
@@ -153,17 +157,30 @@ def arrays(stream: Stream) -> Sections:
             if not chunk:
                 if not rest.rstrip().endswith(b"}"):
                     raise SourceError("the document is not closed")
+                _check_between(rest, is_first)
                 return
             rest += chunk
             if len(rest) > MAX_BETWEEN + CHUNK_BYTES:
                 raise SourceError("no array of rows was found")
             continue
+        _check_between(rest[: found.start()], is_first)
         splitter = _Splitter(b"[", line + rest.count(b"\n", 0, found.end() - 1))
         rows = _array(splitter, stream, rest[found.end() - 1 :])
         yield found.group(1), rows
         for _ in rows:
             pass
-        rest, line = splitter.rest, splitter.line
+        rest, line, is_first = splitter.rest, splitter.line, False
+
+
+def _check_between(text: bytes, is_first: bool) -> None:
+    """Raise SourceError for an array or an object that is not cut into rows, and would be lost."""
+    for found in _BETWEEN.finditer(text.lstrip().removeprefix(BOM).lstrip(), is_first):
+        name, opening = found.groups()
+        if opening and not name:
+            raise SourceError("something follows the arrays of rows")
+        if opening and (name, opening) not in _AROUND:
+            name = printable(name[1:-1].decode("utf-8", "replace"))
+            raise SourceError(f"what is named '{name}' in it is no array of rows: take it out, or make it one")
 
 
 def _array(splitter: "_Splitter", stream: Stream, chunk: bytes) -> Iterator[Piece]:

@@ -46,6 +46,10 @@ class RemoteError(Exception):
         self.code = code
 
 
+class NotUsable(RemoteError):
+    """The API cannot be used as it is, and the text says what to do."""
+
+
 class Unreachable(RemoteError):
     """No answer, or none that helps, after all tries; or from a host that is known to give none."""
 
@@ -219,13 +223,13 @@ class Remote:
             except requests.RequestException as error:
                 trouble = None if self._has_answered else remote_trouble.no_answer(error, self.url)
                 if trouble:
-                    raise RemoteError(trouble) from None
+                    raise NotUsable(trouble) from None
                 raise _Again(f"no answer from {self.url} ({type(error).__name__})") from None
         value = _value(data)
         if 300 <= answer.status_code < 400:
-            raise RemoteError(remote_trouble.redirected(self.url, answer.headers.get("Location", "")), answer.status_code)
+            raise NotUsable(remote_trouble.redirected(self.url, answer.headers.get("Location", "")), answer.status_code)
         if not self._has_answered and answer.status_code < 500 and data.lstrip()[:1] == b"<":
-            raise RemoteError(remote_trouble.no_api(self.url, answer.status_code), answer.status_code)
+            raise NotUsable(remote_trouble.no_api(self.url, answer.status_code), answer.status_code)
         decoded = _decoded(answer, value, data, f"{method} {path}")
         self._has_answered = True
         return decoded
@@ -357,13 +361,13 @@ def _decoded(answer: requests.Response, value: Json, data: bytes, call: str) -> 
         raise _Again("too many requests", _retry_after(answer), is_limit=True)
     archived = remote_trouble.archived(value, data) if status == 504 else None
     if archived:
-        raise RemoteError(archived, 504)
+        raise NotUsable(archived, 504)
     if status >= 500 or code == 503:
         raise _Again(f"status {status}", _retry_after(answer))
-    if value is None and status == 200:
-        raise _Again("an answer that is not JSON")
+    if status == 200 and not isinstance(value, dict):
+        raise _Again("an answer that is not a JSON object")
     if status == 401:
-        raise RemoteError("the API refused the app id or the master key", 401)
+        raise NotUsable(remote_trouble.KEYS, 401)
     if status >= 300 or not isinstance(value, dict):
         raise RemoteError(f"{call}: status {status}{f', {str(error)[:200]}' if error else ''}", code)
     return value

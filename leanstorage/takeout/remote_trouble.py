@@ -10,6 +10,7 @@ from leanstorage.takeout.sources import printable
 
 ARCHIVED = "activate the app in LeanCloud's console, wait until it answers, and run the same command again"
 QUOTA = "the calls of this day may be used up (the free edition has 30,000): run the same command again tomorrow"
+KEYS = "the API refused the app id or the master key: set LEANCLOUD_APP_ID and LEANCLOUD_APP_MASTER_KEY as the console has them"
 MAX_TEXT = 300
 
 

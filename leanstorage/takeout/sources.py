@@ -20,6 +20,7 @@ from typing import IO, Protocol, cast
 from leanstorage.takeout import names
 
 CHUNK_BYTES = 1 << 20
+GZIP = b"\x1f\x8b\x08"
 TAR_BLOCK = 512
 MAX_TAR_NOTE = 1 << 20  # bytes of a long name or an extended header
 MAX_ZIP_MEMBERS = 100_000
@@ -32,6 +33,10 @@ _PACKINGS = (
     (b"\xfd7zXZ\0", "xz"),
     (b"BZh", "bzip2"),
     (b"\x28\xb5\x2f\xfd", "Zstandard"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"\x5d\0\0\x80\0", "lzma"),
+    (b"\x1f\x9d", ".Z"),
+    (b"MSCF\0", ".cab"),
     (b"PK\x07\x08", "split zip"),
     (b"MZ", "self-extracting"),
 )
@@ -95,6 +100,8 @@ def _folder(folder: Path) -> Found:
 
 
 def _file(path: Path, label: str, is_named: bool = False) -> Found:
+    if names.is_unfinished(path.name):
+        raise SourceError(f"{label}: the download is not finished: fetch it again")
     with open(path, "rb") as raw:
         if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
             raise SourceError(f"{label}: not a regular file")
@@ -115,10 +122,10 @@ def _unpacked(raw: IO[bytes], label: str, name: str, size: int | None, is_named:
     """A stream that may be gzip, and then may be tar."""
     stream = Peeked(raw)
     _check_packing(stream.head, label, name)
-    if stream.head.startswith(b"\x1f\x8b"):
+    if stream.head.startswith(GZIP):
         stream = Peeked(_Gunzip(stream, label))
         name, size = _without_gz(name), None
-        if stream.head.startswith(b"\x1f\x8b"):
+        if stream.head.startswith(GZIP):
             raise SourceError(f"{label}: packed twice with gzip: unpack it once")
     if not stream.head and name.lower().endswith(names.ARCHIVES):
         raise SourceError(f"{label}: an empty file in the place of an archive: fetch it again")
@@ -134,6 +141,8 @@ def _without_gz(name: str) -> str:
 
 def _check_packing(head: bytes, label: str, name: str) -> None:
     """Raise SourceError, with what to do, for archives that are not read and for pages that were saved as archives."""
+    if name.lower().endswith(".bson"):  # which begins with a length, and that can look like any of these
+        return
     kind = next((kind for mark, kind in _PACKINGS if head.startswith(mark)), None)
     if kind:
         raise SourceError(f"{label}: a {kind} archive: unpack it, and name the folder instead")
@@ -362,13 +371,15 @@ def _inner(stream: Stream, label: str, name: str, size: int | None, is_nested: b
     name = re.split(r"[/\\]", name)[-1]
     if name.startswith("."):
         return  # what file systems leave behind, such as `._x`
+    if names.is_unfinished(name):
+        raise SourceError(f"{label}: the download is not finished: fetch it again")
     peeked = Peeked(stream)
     _check_packing(peeked.head, label, name)
-    if peeked.head.startswith(b"\x1f\x8b"):
+    if peeked.head.startswith(GZIP):
         peeked = Peeked(_Gunzip(peeked, label))
         name, size = _without_gz(name), None
     is_tar = peeked.head[257:262] == b"ustar"
-    is_packed = peeked.head.startswith((b"PK\x03\x04", b"\x1f\x8b")) and not names.is_other(name)
+    is_packed = peeked.head.startswith((b"PK\x03\x04", GZIP)) and not names.is_other(name)
     if is_packed or (is_tar and is_nested):
         raise SourceError(f"{label}: an archive within an archive: unpack the outer one")
     if is_tar:

@@ -1,5 +1,6 @@
 """Files: section 6 of the protocol."""
 import hashlib
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 from unittest import mock
@@ -51,6 +52,34 @@ class FilesTest(ServiceTestCase):
         self.assertTrue(token["url"].isascii() and " " not in token["url"], token["url"])
         self.assertEqual(self.api("GET", f"/files/{token['objectId']}")["url"], token["url"])
         self.assertEqual(self.raw("GET", unquote(token["url"].removeprefix("http://storage.example"))).body, DATA)
+
+    def test_key_with_several_slashes_in_a_row_is_served(self):
+        token = self.token(name="a.txt")
+        self.assertEqual(self.put(token).status, 200)
+        row = {"objectId": "f1", "name": "b.txt", "key": "x//y.txt"}
+
+        def bring(transaction):  # as an import does
+            transaction.insert_many("_File", [(row["objectId"], 1, 1, None, json.dumps(row))])
+            transaction.put_record("file", row["key"], {"id": row["objectId"]})
+
+        self.service.store.write(bring)
+        staged, _, _ = self.service.blobs.write([b"b"])
+        self.service.blobs.keep(staged, row["key"])
+        for path, status in (("/x//y.txt", 200), ("/x/y.txt", 404), (f"//{token['key']}", 200), ("/x//z.txt", 404)):
+            with self.subTest(path):
+                self.assertEqual(self.raw("GET", path).status, status)
+
+    def test_url_of_a_file_elsewhere_is_escaped_and_not_twice(self):
+        for url, shown in (
+            ("http://e.example/图 1.png?a=b#c", "http://e.example/%E5%9B%BE%201.png?a=b#c"),
+            ("http://e.example/%E5%9B%BE%201.png", "http://e.example/%E5%9B%BE%201.png"),
+            ("http://e.example/100%.png", "http://e.example/100%25.png"),
+            ('http://e.example/"<>\\^`{|}', "http://e.example/%22%3C%3E%5C%5E%60%7B%7C%7D"),
+        ):
+            with self.subTest(url):
+                made = self.api("POST", "/files", {"name": "x", "url": url}, 201)
+                self.assertEqual(made["url"], shown)
+                self.assertEqual(self.api("GET", f"/files/{made['objectId']}")["url"], shown)
 
     def test_thumbnails_of_the_old_cdn_are_the_original_and_questions_about_it_are_refused(self):
         token = self.upload(name="a.png", mime_type="image/png")

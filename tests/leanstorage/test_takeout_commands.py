@@ -89,7 +89,15 @@ class CommandsTest(StorageTestCase):
     def test_shell_without_the_keys_is_refused_with_one_line_until_they_are_adopted(self):
         source = self.post()
         self.assertEqual(self.run_command("import", source, **KEYS)[0], 0)
-        for arguments in (["serve", "--port", "0"], ["import", source]):
+        there = ["--from", "http://127.0.0.1:9"]
+        for arguments in (
+            ["serve", "--port", "0"],
+            ["import", source],
+            ["pull", *there],
+            ["leave", *there],
+            ["export", self.folder / "out"],
+            ["env"],
+        ):
             code, text = self.run_command(*arguments)
             self.assertEqual(code, 1)
             self.assertEqual(text.count("this database belongs to another master key: set LEANCLOUD_APP_MASTER_KEY"), 1)

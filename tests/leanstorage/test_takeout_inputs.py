@@ -7,7 +7,7 @@ import json
 import unittest
 import zipfile
 
-from leanstorage.takeout import names
+from leanstorage.takeout import names, sources
 from tests.leanstorage.storage_support import Dripping
 from tests.leanstorage.test_takeout_import import ID, ImportTestCase, jsonl, row, tar
 
@@ -150,6 +150,22 @@ GOOD = {
     "a second download in Chinese brackets": ("Comment（1）.json", array(*ROWS), TAKEN),
     "a second download in square brackets": ("Comment[1].json", array(*ROWS), TAKEN),
     "a backup of an editor": ("Comment.json~", array(*ROWS), TAKEN),
+    "an array in a .txt": ("Comment.json.txt", array(*ROWS), TAKEN),
+    "an array in GBK in a .txt": ("Comment.txt", json.dumps(ROWS, ensure_ascii=False).encode("gbk"), TAKEN),
+    "two BOMs before the lines": ("Comment.jsonl", BOM + BOM + lines(*TEXTS).encode(), TAKEN),
+    "rows twice": ("Comment.json", array(*ROWS, *ROWS), TAKEN),
+    "an older row before the newer one": ("Comment.json", array({**ROWS[0], "n": "old", "updatedAt": ROWS[0]["createdAt"]}, *ROWS), TAKEN),
+    "an older row behind the newer one": ("Comment.json", array(*ROWS, {**ROWS[0], "n": "old", "updatedAt": ROWS[0]["createdAt"]}), TAKEN),
+    "two backups, the newer one first": (
+        "e.zip",
+        zipped(**{"2/Comment__json": array(*ROWS), "3/Comment__json": array({**ROWS[0], "n": "old", "updatedAt": ROWS[0]["createdAt"]}, ROWS[1])}),
+        TAKEN,
+    ),
+    "a backup of Waline with tables that are null": (
+        "w.json",
+        json.dumps({**WALINE, "data": {"Comment": ROWS, "Counter": None, "Users": []}}).encode(),
+        TAKEN,
+    ),
     "a time without milliseconds": ("Comment.json", changed(createdAt="2019-09-19T04:45:48Z"), {"Comment": {ID % 1: "一篇评论"}}),
     "a time of another zone": ("Comment.json", changed(createdAt="2019-09-19T12:45:48+08:00"), {"Comment": {ID % 1: "一篇评论"}}),
     "a time as a Date": ("Comment.json", changed(createdAt={"__type": "Date", "iso": "2019-09-19T04:45:48.354Z"}), {"Comment": {ID % 1: "一篇评论"}}),
@@ -189,7 +205,10 @@ BAD = {
     "a CSV with something behind a quote": ("Comment.csv", table(",", ID % 1, '"one"two'), "cannot be read on"),
     "a CSV with an underscore in a number": ("Comment.csv", f"string,number\nobjectId,n\n{ID % 1},1_000\n".encode(), "a cell that is no number"),
     "a CSV with a thousands separator": ("Comment.csv", f'string,number\nobjectId,n\n{ID % 1},"1,000"\n'.encode(), "a cell that is no number"),
-    "a CSV with NaN": ("Comment.csv", f"string,number\nobjectId,n\n{ID % 1},NaN\n".encode(), "not valid JSON"),
+    "a CSV with NaN": ("Comment.csv", f"string,number\nobjectId,n\n{ID % 1},NaN\n".encode(), "a cell that is no number"),
+    "a CSV with a number that is too large": ("Comment.csv", f"string,number\nobjectId,n\n{ID % 1},1e400\n".encode(), "a cell that is no number"),
+    "a CSV with an object for an array": ("Comment.csv", f"string,array\nobjectId,n\n{ID % 1},{{}}\n".encode(), "a cell that is no array"),
+    "a CSV with a list for an object": ("Comment.csv", f"string,object\nobjectId,n\n{ID % 1},[1]\n".encode(), "a cell that is no object"),
     "a CSV with a date of a spreadsheet": ("Comment.csv", f"string,date\nobjectId,n\n{ID % 1},2020/1/2 3:04\n".encode(), "needs an ISO 8601 time"),
     "a CSV whose ids a spreadsheet took for numbers": ("Comment.csv", table(",", "5.71E+23", "one"), "Invalid objectId: '5.71E+23'"),
     "a CSV with a column too many": ("Comment.csv", b"string,string,\nobjectId,n,\n", "a CSV needs a line of types"),
@@ -214,7 +233,35 @@ BAD = {
     "an array that is cut": ("Comment.json", array(*ROWS)[:-1], "the array of rows is not closed"),
     "an id that is a number": ("Comment.json", changed(objectId=123), "Invalid objectId: '123'"),
     "an empty id": ("Comment.json", changed(objectId=""), "Invalid objectId: ''"),
-    "an id twice": ("Comment.json", array(ROWS[0], ROWS[0]), "its objectId occurs twice"),
+    "an id twice": ("Comment.json", array(ROWS[0], {**ROWS[0], "n": "x"}), "its objectId occurs twice"),
+    "an id twice, without times": ("Comment.json", array({"objectId": "a", "n": 1}, {"objectId": "a", "n": 1}), "its objectId occurs twice"),
+    "lz4": ("e.tar.lz4", b"\x04\x22\x4d\x18" + b"x" * 90, "a lz4 archive: unpack it"),
+    "lzma": ("e.tar.lzma", b"\x5d\0\0\x80\0" + b"\xff" * 90, "a lzma archive: unpack it"),
+    "compress": ("e.tar.Z", b"\x1f\x9d\x90" + b"x" * 90, "a .Z archive: unpack it"),
+    "a download of gzip that goes on": ("e.tar.gz.part", gzip.compress(bytes(9000))[:-9], "the download is not finished"),
+    "an unfinished download in .zip": ("e.zip", zipped(Comment__json__part=array(*ROWS)), "the download is not finished"),
+    "a backup of Waline without tables": ("w.json", json.dumps({**WALINE, "data": ROWS}).encode(), "not in tables by name"),
+    "a backup of Waline with rows by id": (
+        "w.json",
+        json.dumps({**WALINE, "data": {"Counter": [COUNTER], "Comment": {ID % 1: ROWS[0]}}}).encode(),
+        "what is named 'Comment' in it is no array of rows",
+    ),
+    "a backup of Waline with texts for rows": (
+        "w.json",
+        json.dumps({**WALINE, "data": {"Comment": TEXTS, "Counter": [COUNTER]}}).encode(),
+        "what is named 'Comment' in it is no array of rows",
+    ),
+    "a backup of Waline behind a long text": (
+        "w.json",
+        json.dumps({"note": "x" * 2000, **WALINE, "data": {"Comment": ROWS}}).encode(),
+        "rows within an object that is none",
+    ),
+    "arrays by class in an object": ("all.json", json.dumps({"data": {"Comment": ROWS}}).encode(), "rows within an object that is none"),
+    "arrays by class of rows without ids": ("all.json", b'{"Comment":[{"n":1}],"Counter":[{"n":2}]}', "rows within an object that is none"),
+    "arrays by class beside an array of numbers": ("all.json", json.dumps({"Comment": ROWS, "x": [1]}).encode(), "what is named 'x' in it"),
+    "arrays by class, and lines": ("all.json", json.dumps({"Comment": ROWS}).encode() + b"\n" + TEXTS[1].encode(), "something follows"),
+    "infinity of MongoDB": ("Comment.json", array({"_id": {"$oid": ID % 1}, "n": {"$numberDouble": "Infinity"}}), "$numberDouble"),
+    "not a number of MongoDB": ("Comment.json", array({"_id": {"$oid": ID % 1}, "n": {"$numberDecimal": "NaN"}}), "$numberDecimal"),
     "a time in milliseconds": ("Comment.json", changed(createdAt=1568868348354), "createdAt is not a time"),
     "a time as a browser prints it": ("Comment.json", changed(updatedAt="Thu Sep 19 2019 12:45:48 GMT+0800"), "updatedAt is not a time"),
     "an empty time": ("Comment.json", changed(createdAt=""), "createdAt is not a time"),
@@ -347,6 +394,13 @@ class InputsTest(ImportTestCase):
             ("copy.json", "copy"),
             ("Post-20261128-101500.json", "Post"),
             ("备份.json", "备份"),
+            ("2026年11月28日_Comment.json", "Comment"),
+            ("Comment-1701136800.json", "Comment"),
+            ("1701136800000_Comment.json", "Comment"),
+            ("Comment_1701136800.json", "Comment_1701136800"),
+            ("Comment .json", "Comment"),
+            ("Comment (copy).json", "Comment"),
+            ("Comment（副本） 2.json", "Comment"),
         ):
             with self.subTest(name):
                 self.assertEqual(names.class_of(name), class_name)
@@ -395,6 +449,59 @@ class InputsTest(ImportTestCase):
             },
         )
         self.assertEqual([one["reason"] for one in self.refusals()], ["a cell that is no number"])
+
+    def test_names_of_joins_tell_key_and_owner_or_are_refused(self):
+        pair = json.dumps({"owningId": ID % 1, "relatedId": ID % 9}).encode()
+        for number, (name, told) in enumerate(
+            {
+                "_Join_likes_Post.0.jsonl": "Post.likes ",
+                "_Join_users__Role.0.jsonl": "_Role.users ",
+                "_Join%3Alikes%3APost.0.jsonl": "Post.likes ",
+                "_Join：likes：Post.0.jsonl": "Post.likes ",
+                "2026-11-28__Join.likes.Post (1).json": "Post.likes ",
+                "_Join.2fa.Post.jsonl": "Post.2fa ",
+                "_Join_my_likes_Post.0.jsonl": "rename the file to _Join.KEY.CLASS.jsonl",
+                "_Join.my-likes.Post.0.jsonl": "rename the file to _Join.KEY.CLASS.jsonl",
+            }.items()
+        ):
+            with self.subTest(name):
+                self.database, self.refused = f"sqlite:///{self.folder / f'{number}.db'}", self.folder / f"refused{number}"
+                self.put(f"{number}/_User.json", array(row(9, username="u")))
+                self.put(f"{number}/{name}", b"[%s]" % pair)
+                self.assertEqual(self.take_in(self.folder / str(number)), int("rename" in told), self.output.getvalue())
+                self.assertIn(told, self.output.getvalue())
+
+    def test_joins_among_arrays_by_class_are_joins(self):
+        data = {"_Join:likes:Post": [{"owningId": ID % 1, "relatedId": ID % 9}], "Post": ROWS, "_User": [row(9, username="u")]}
+        self.assertEqual(self.take_in(self.put("all.json", json.dumps(data).encode())), 0, self.output.getvalue())
+        self.assertRegex(self.output.getvalue(), r"\nPost.likes +1 +1 ")
+
+    def test_class_that_is_named_takes_no_users(self):
+        self.put("in/data.json", array(*ROWS))
+        self.put("in/_User.json", array(row(9, username="u", n="u")))
+        self.assertEqual(self.take_in(self.folder / "in", class_name="Comment"), 0, self.output.getvalue())
+        self.assertEqual((self.taken(), list(self.objects("_User"))), (TAKEN, [ID % 9]))
+
+    def test_class_that_cannot_be_held_is_named(self):
+        path = self.put("_Article.json", array(*ROWS))
+        self.assertEqual(self.take_in(path), 1)
+        self.assertIn("'_Article' is not a class that this server can hold: give it another name", self.output.getvalue())
+        self.assertEqual(self.take_in(path, class_name="Comment"), 0)
+        self.assertEqual(self.taken(), TAKEN)
+
+    def test_file_that_holds_something_else_beside_its_arrays_is_named(self):
+        self.put("in/Post.json", array(*ROWS))
+        self.put("in/all.json", json.dumps({"Comment": ROWS, "x": [1]}).encode())
+        self.assertEqual(self.take_in(self.folder / "in"), 1)
+        self.assertRegex(self.output.getvalue(), r"refused file: \S*/in/all\.json: what is named 'x'")
+
+    def test_bson_is_told_by_its_name_whatever_its_length_looks_like(self):
+        for length in (0x3C, 0x5A4D, 0x8B1F, 0x9D1F):
+            data = length.to_bytes(4, "little") + b"\2n\0" + (length - 13).to_bytes(4, "little") + b"x" * (length - 14) + b"\0\0"
+            for path in (self.put("Comment.bson", data), self.put("e.zip", zipped(Comment__bson=data))):
+                with self.subTest(length, path=path.name):
+                    [member] = sources.members([path])
+                    self.assertEqual((member.name, member.stream.head[:4]), ("Comment.bson", data[:4]))
 
     def test_arrays_by_class_are_the_same_wherever_a_chunk_ends(self):
         from leanstorage.takeout import raw_rows

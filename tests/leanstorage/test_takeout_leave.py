@@ -21,8 +21,9 @@ import requests
 from leanstorage import keys as key_files
 from leanstorage.blobs.folder import FolderBlobs
 from leanstorage.rules.values import pointer
-from leanstorage.takeout import exporter, leave, remote
+from leanstorage.takeout import exporter, importer, leave, remote
 from leanstorage.takeout.report import Report
+from leanstorage.takeout.wishes import NONE, Wishes
 from tests.leanstorage.storage_support import StorageTestCase
 from tests.support import clean_environment, takes_long
 from tests.leanstorage.test_takeout_pull import Clock
@@ -272,7 +273,7 @@ class SaidStepsTest(unittest.TestCase):
 
 
 class StepsTest(LeaveTestCase):
-    def leave(self, leancloud, url=None, **options):
+    def leave(self, leancloud, url=None, wishes=NONE, **options):
         """(exit code, all that was said)."""
         said = []
         self.clock = Clock()
@@ -288,7 +289,7 @@ class StepsTest(LeaveTestCase):
             self.reports += 1
             return Report(self.folder / f"refused-{self.reports}", output, output)
 
-        leaving = leave.Leaving(make_remote, make_report, self.database, self.keys, self.folder / "target", said.append)
+        leaving = leave.Leaving(make_remote, make_report, self.database, self.keys, self.folder / "target", said.append, wishes)
         blobs = FolderBlobs(self.folder / "target" / "files")
         code = leave.run(leaving, blobs=blobs, **options)
         return code, "\n".join([*said, output.getvalue()])
@@ -346,23 +347,60 @@ class StepsTest(LeaveTestCase):
         self.assertEqual(self.leave(leancloud, is_again=True)[0], 0)
         self.assertNotIn("rows were refused", self.leave(leancloud)[1])
 
+    def test_refused_rows_that_came_another_way_are_told_no_more(self):
+        self.fill(1, 3, 1)
+        leancloud = self.stand_in(seconds=0)
+        path = self.folder / "Odd.0.jsonl"
+        path.write_text('{"objectId": "a2", "n": 2}\n{"objectId": "a3", "n": 3}\n{"objectId": "a1", "o": {"$x": 1}}\n')
+        code, said = self.leave(leancloud, export=path)
+        self.assertEqual(code, 1)
+        self.assertIn("1 rows were refused, with their reasons in ", said)
+        output = io.StringIO()
+        wishes = Wishes(is_repairing=True)
+        self.assertEqual(importer.run([path], self.database, self.keys, "", report=Report(self.folder / "mended", output, output), wishes=wishes), 0)
+        code, said = self.leave(leancloud)
+        self.assertEqual(code, 0, said)
+        self.assertNotIn("were refused", said)
+        self.assertIn("everything came", said)
+
+    def test_rows_of_the_live_app_that_are_refused_are_told_as_long_as_they_are(self):
+        self.fill(1, 3, 1)
+        leancloud = self.stand_in(seconds=0)
+        self.source.request("POST", "/classes/Odd", {"n": 1}, master=True)
+        path = self.folder / "Odd.0.jsonl"
+        path.write_text('{"objectId": "a2", "n": "text"}\n')
+        for _ in range(2):
+            code, said = self.leave(leancloud, export=path)
+            self.assertEqual(code, 1, said)
+            self.assertIn("rows of the live app were refused, see above: change them there, or keep them by --repair", said)
+        code, said = self.leave(leancloud, wishes=Wishes(is_repairing=True))
+        self.assertEqual(code, 0, said)
+        self.assertNotIn("were refused", said)
+        self.assertEqual(self.leave(leancloud)[0], 0)
+
     def test_export_that_cannot_be_had_is_said_with_what_to_do(self):
         self.fill(1, 3, 1)
         leancloud = self.stand_in(seconds=0)
         refused = (400, JSON, b'{"code":1,"error":"Export is not available."}')
         unknown = (404, JSON, b'{"code":101,"error":"No such export."}')
+        failed = (200, JSON, b'{"id": "export1", "status": "failed"}')
+        no_link = (200, JSON, b'{"id": "export1", "status": "done", "download_url": null}')
+        bad = (400, HTML, b"<Error>")
         gone = (403, HTML, b"<Error>")
         html = (200, HTML, b"<html><title>Sign in</title>")
         cases = (
             ("exportData", [refused], "Export is not available.: run the same command again, or ask for it in the console"),
             ("exportData", [(200, JSON, b'{"id": "../x"}')], "names no export"),
             ("exportData/", [unknown], "knows that export no more: run the same command again"),
+            ("exportData/", [failed], "LeanCloud did not make that export, its status is failed: run the same command again"),
+            ("exportData/", [no_link] * 10, "LeanCloud says that the export is done, and not where it is: run"),
+            ("export.tar.gz", [bad], "answers with status 400: run the same command again"),
             ("export.tar.gz", [gone], "answers with status 403: run the same command again"),
             ("export.tar.gz", [html], "the export is damaged: run the same command again"),
         )
-        for part, answers, text in cases:
+        for number, (part, answers, text) in enumerate(cases):
             with self.subTest(text):
-                self.database = f"sqlite:///{self.folder / f'{len(text)}.db'}"
+                self.database = f"sqlite:///{self.folder / f'{number}.db'}"
                 for path in (self.folder / "target").glob("export-*"):
                     path.unlink()
                 leancloud.faults = {part: list(answers)}
@@ -371,6 +409,84 @@ class StepsTest(LeaveTestCase):
                 self.assertIn(text, said)
                 code, said = self.leave(leancloud)
                 self.assertEqual(code, 0, said)
+
+    def test_download_that_is_no_export_is_no_export_that_came(self):
+        self.fill(1, 3, 1)
+        leancloud = self.stand_in(seconds=0)
+        export, leancloud.export = leancloud.export, b"The link is no longer valid."
+        for _ in range(2):
+            code, said = self.leave(leancloud)
+            self.assertEqual(code, 1, said)
+            self.assertIn("the export is damaged: run the same command again, it is fetched anew", said)
+        leancloud.export = export
+        code, said = self.leave(leancloud)
+        self.assertEqual(code, 0, said)
+        self.assertIn("note: 5 users who were here already and got their old password or session", said)
+
+    def test_file_of_the_export_that_cannot_be_read_is_told_by_every_run_after(self):
+        self.fill(1, 3, 1)
+        leancloud = self.stand_in(seconds=0)
+        path = self.folder / "in"
+        path.mkdir()
+        (path / "Odd.0.jsonl").write_text('{"objectId": "a2", "n": 1}\n')
+        (path / "评论.json").write_text('[{"objectId": "a2", "n": 1}]')
+        code, said = self.leave(leancloud, export=path)
+        self.assertEqual(code, 1, said)
+        code, said = self.leave(leancloud, export=path)
+        self.assertEqual(code, 0, said)
+        self.assertRegex(said, "a file of the export was not read: .*评论.json: its name tells no class: .*: mend and import it by itself")
+        self.assertIn("everything else came", said)
+        self.assertEqual(self.leave(leancloud, is_again=True)[0], 0)
+        self.assertNotIn("was not read", self.leave(leancloud)[1])
+
+    def test_newer_export_that_is_named_is_imported_and_the_same_once(self):
+        self.fill(1, 3, 1)
+        leancloud = self.stand_in(seconds=0)
+        path = self.folder / "Odd.0.jsonl"
+        for number, steps in ((1, "left: import it"), (1, "left: pull"), (2, "left: import it"), (2, "left: pull")):
+            text = json.dumps({"objectId": f"a{number}", "n": number})
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
+            code, said = self.leave(leancloud, export=path)
+            self.assertEqual(code, 0, said)
+            self.assertIn(steps, said)
+        self.assertEqual(leancloud.exports, 0)
+        self.assertIn("left: pull", self.leave(leancloud)[1])
+
+    def test_named_export_that_is_damaged_is_not_fetched_anew(self):
+        self.fill(1, 3, 1)
+        leancloud = self.stand_in(seconds=0)
+        path = self.folder / "export.tar.gz"
+        path.write_bytes(leancloud.export[:-300])
+        code, said = self.leave(leancloud, export=path)
+        self.assertEqual(code, 1, said)
+        self.assertIn("is damaged, or no export: download it again, then run the same command again", said)
+        path.write_bytes(leancloud.export)
+        self.assertEqual(self.leave(leancloud, export=path)[0], 0)
+        self.assertEqual(leancloud.exports, 0)
+
+    def test_database_of_other_keys_is_refused_before_anything_is_asked_for(self):
+        self.fill(1, 3, 1)
+        leancloud = self.stand_in(seconds=0)
+        self.assertEqual(self.leave(leancloud)[0], 0)
+        before = len(leancloud.calls)
+        self.keys = {**self.keys, "master_key": "another"}
+        with self.assertRaisesRegex(ValueError, "belongs to another master key"):
+            self.leave(leancloud, is_again=True)
+        self.assertEqual((len(leancloud.calls), leancloud.exports), (before, 1))
+
+    def test_keys_that_the_api_refuses_do_not_bind_the_database(self):
+        self.fill(1, 3, 1)
+        leancloud = self.stand_in(seconds=0)
+        path = self.folder / "export.tar.gz"
+        path.write_bytes(leancloud.export)
+        keys, self.keys = self.keys, {**self.keys, "master_key": "made up"}
+        leancloud.faults = {"/1.1/": [(401, JSON, b'{"code":401,"error":"Unauthorized."}')]}
+        code, said = self.leave(leancloud)
+        self.assertEqual(code, 1)
+        self.assertIn("set LEANCLOUD_APP_ID and LEANCLOUD_APP_MASTER_KEY as the console has them", said)
+        self.keys = keys
+        self.assertEqual(self.leave(leancloud)[0], 0)
 
     def test_redirect_is_said_at_once(self):
         leancloud = self.stand_in_redirecting()

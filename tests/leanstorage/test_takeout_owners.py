@@ -58,17 +58,22 @@ class OwnersTest(LeaveTestCase):
         leancloud = self.stand_in(seconds=0)
         self.url = leancloud.url
         leave, again = self.commands("mobile-app.md", "leave")
+        [last] = self.commands("mobile-app.md", "pull")
+        gone = old("POST", "/classes/Note", {"text": "gone"})[1]["objectId"]
         self.do(*leave)
+        old("PUT", f"/classes/Note/{note}", {"n": 1})  # it comes with its old URL again
+        old("DELETE", f"/classes/Note/{gone}")
         changed = old("PUT", f"/users/{user['objectId']}/updatePassword", {"old_password": "first", "new_password": "second"}, session=user["sessionToken"])
         self.assertEqual(changed[0], 200)
         leancloud.export = self.packed_export("later")
         self.do(*leave)
         self.do(*again)
-        self.do(*leave)
+        self.do(*last)
         new = self.start("target", keys=self.keys)
         self.assertEqual(new.request("POST", "/login", {"username": "ann", "password": "first"})[0], 400)
         status, found = new.request("POST", "/login", {"username": "ann", "password": "second"})
         self.assertEqual((status, found["sessionToken"]), (200, changed[1]["sessionToken"]))
+        self.assertEqual([one["objectId"] for one in new.request("GET", "/classes/Note")[1]["results"]], [note])
         text = new.request("GET", f"/classes/Note/{note}")[1]["text"]
         self.assertEqual(text, f"see https://files.example.com/a.png and {OTHER}")
 

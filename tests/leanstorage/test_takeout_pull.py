@@ -18,7 +18,7 @@ from leanstorage.blobs import folder
 from leanstorage import keys as key_files
 from leanstorage.blobs.folder import FolderBlobs
 from leanstorage.store import now, Row
-from leanstorage.takeout import exporter, file_import, importer, puller, remote
+from leanstorage.takeout import exporter, file_import, importer, puller, remote, remote_trouble
 from leanstorage.takeout.budget import Budget, OutOfCalls
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.wishes import Wishes
@@ -375,7 +375,7 @@ class PullTest(PullTestCase):
         report = Report("x", self.output, self.output)
         self.assertEqual(puller.run(source, self.database, self.keys, None, report=report), 1)
         failed, last = self.output.getvalue().splitlines()
-        self.assertEqual(failed, "failed: the API refused the app id or the master key")
+        self.assertEqual(failed, f"failed: {remote_trouble.KEYS}")
         self.assertIn("refused 0 rows, 1 failed; ", last)
         for url in ("ftp://x", "file:///etc/passwd", "api.example.com", "http://user:pass@host"):
             with self.subTest(url), self.assertRaises(ValueError):

@@ -60,6 +60,19 @@ class RepairTest(ImportTestCase):
         self.assertEqual(found[ID % 1].body, {"n_aside": '"odd one"'})
         self.assertEqual(found[ID % 8].body, {"n": 8})
 
+    def test_relation_keeps_its_column_and_values_go_aside(self):
+        values = ("text", 1, True, [1], {"a": 1}, {"__type": "Date", "iso": "2020-01-02T03:04:05.006Z"}, {"__type": "Bytes", "base64": "AA=="})
+        stub = {"__type": "Relation", "className": "Tag"}
+        for number, value in enumerate(values):
+            with self.subTest(value=value):
+                self.database, self.refused = f"sqlite:///{self.folder / f'{number}.db'}", self.folder / f"listed-{number}"
+                rows = [*(row(one, v=value) for one in range(1, 4)), row(4, v=stub)]
+                pair = json.dumps({"owningId": ID % 1, "relatedId": ID % 9}).encode()
+                paths = self.put(f"{number}/Post.0.jsonl", jsonl("Post", *rows)), self.put(f"{number}/_Join.v.Post.0.jsonl", pair)
+                self.assertEqual(self.take_in(*paths, is_repairing=True), 0, self.output.getvalue())
+                self.assertIn("    3 values moved aside\n", self.output.getvalue())
+                self.assertRegex(self.output.getvalue(), r"\nPost.v +1 +1 ")
+
     def test_rights_that_make_no_sense_are_nobodys_and_times_are_set(self):
         rows = [{"objectId": ID % 1, "ACL": {"*": {"read": "yes"}}, "createdAt": "yesterday", "n": 1}]
         self.assertEqual(self.take_in(self.put("Post.0.jsonl", jsonl("Post", *rows)), is_repairing=True), 0)
@@ -71,6 +84,26 @@ class RepairTest(ImportTestCase):
         raw = b'{"objectId": "../x", "n": 1}\n{"objectId": "x2", "n"\n["x"]\n'
         self.assertEqual(self.take_in(self.put("Post.0.jsonl", raw), is_repairing=True), 1)
         self.assertEqual((len(self.refusals()), self.objects("Post")), (3, {}))
+
+    def test_file_of_refused_rows_is_imported_once_they_are_mended(self):
+        self.put("in/Post.0.jsonl", jsonl("Post", row(1, n=1), row(2, n="two"), row(3, o={"$x": 1})))
+        self.put("in/Tag.0.jsonl", jsonl("Tag", row(4, n=1), row(5, n="five")))
+        self.put("in/_Join.tags.Post.0.jsonl", json.dumps({"owningId": ID % 1, "relatedId": "../x"}).encode())
+        self.put("in/Post_schema.json", b'{"tags": {"type": "Relation", "className": "Tag"}}')
+        self.assertEqual(self.take_in(self.folder / "in"), 1)
+        kept = self.refused.read_text()
+        self.assertEqual(kept.count("\n"), 4)
+        first, self.refused = self.refused, self.folder / "refused-20261128-101500.jsonl"
+        self.assertEqual(self.take_in(first), 1)  # nothing was mended
+        self.assertEqual((self.refused.read_text().count("\n"), sorted(self.objects("Post"))), (4, [ID % 1]))
+        mended = kept.replace(r'\"two\"', "2").replace(r'\"five\"', "5").replace("$x", "x").replace("../x", ID % 4)
+        self.refused = self.folder / "refused-3.jsonl"
+        self.assertEqual(self.take_in(self.put("refused-20261128-101500.jsonl", mended.encode())), 0, self.output.getvalue())
+        self.assertEqual(sorted(self.objects("Post")), [ID % 1, ID % 2, ID % 3])
+        self.assertEqual(self.objects("Tag")[ID % 5].body, {"n": 5})
+        self.assertRegex(self.output.getvalue(), r"\nPost.tags +1 +1 ")
+        self.assertEqual(self.take_in(self.put("x.jsonl", mended.encode() + b'{"a": 1}\n')), 1)
+        self.assertIn("line 5 is no refused row with its class and reason", self.output.getvalue())
 
     def test_repair_in_other_processes_is_the_same(self):
         rows = [row(0, n=number, o={"a.b": 1}) | {"objectId": f"{number:024x}"} for number in range(1500)]
@@ -125,6 +158,38 @@ class RewriteTest(ImportTestCase):
         self.assertEqual(run(True), "0 URLs were rewritten\n")
         with self.assertRaisesRegex(ValueError, "there is no class Nope"):
             run(False, only=["Nope"])
+
+    def test_longest_of_several_counts_and_each_spelling_of_a_url_is_one(self):
+        wanted = rewrites.parse(
+            [f"{OLD}={NEW}/all", f"{OLD}/dir=https://dir.example.com", f"{OLD}:8080=https://port.example.com"]
+        )
+        for text, expected in (
+            (f"{OLD}/a", f"{NEW}/all/a"),
+            (f"{OLD}/dir/a", "https://dir.example.com/a"),
+            (f"{OLD}/DIR/a b.png?x#y", "https://dir.example.com/a b.png?x#y"),
+            (f"{OLD}/dirs/a", f"{NEW}/all/dirs/a"),
+            (f"{OLD}/文.png", f"{NEW}/all/文.png"),
+            (f"{OLD}/%E6%96%87.png", f"{NEW}/all/%E6%96%87.png"),
+            (f"{OLD}:8080/a", "https://port.example.com/a"),
+            (f"{OLD}:443/a", f"{NEW}/all/a"),
+            ("http://old.lcfile.com:80/a", f"{NEW}/all/a"),
+            ("//old.lcfile.com/a", f"{NEW}/all/a"),
+            (f"{OLD}:4433/a", None),
+            (f"{OLD}:8081/a", None),
+            (f"{OLD}.cn/a", None),
+            ("https://x.old.lcfile.com/a", None),
+            ("ftp://old.lcfile.com/a", None),
+            ("/path//old.lcfile.com/a", "/path//old.lcfile.com/a"),
+            ("old.lcfile.com/a", None),
+        ):
+            with self.subTest(text):
+                self.assertEqual(json.loads(wanted.apply(json.dumps(text, ensure_ascii=False))[0]), expected or text)
+
+    def test_rewrites_that_would_go_on_with_each_run_are_refused(self):
+        for texts in ([f"{OLD}={OLD}/files"], [f"{OLD}={NEW}", f"{NEW}=https://x.example.com"], [f"{OLD}={NEW}", f"http://old.lcfile.com/={NEW}/x"]):
+            with self.subTest(texts), self.assertRaisesRegex(ValueError, "rewritten"):
+                rewrites.parse(texts)
+        self.assertEqual(rewrites.parse(["http://x.example.com=https://x.example.com"]).apply('"http://x.example.com"')[1], 1)
 
     def test_malformed_rewrites_are_refused(self):
         for text in ("x", "a=b", f"{OLD}=", f"={NEW}", f"{OLD}={NEW}\"", f"{OLD} ={NEW}", f"ftp://x={NEW}", f"{OLD}={NEW}?a"):
