@@ -1,10 +1,11 @@
 // Who is there, and their list as the server has it.
 import { Failure, call } from "./api.js";
 import { become, change, say, state } from "./state.js";
+import { drop, find } from "./todos.js";
 import { word } from "./words.js";
 
 const PAGE = 100;
-const UNASKED = 1000; // todos that are fetched unasked
+const UNASKED = 1000;
 const RECONNECT_MS = 5000;
 const MIN_PASSWORD = 6;
 
@@ -95,11 +96,16 @@ function show(todos, next) {
     return JSON.stringify(old) === JSON.stringify(todo) ? old : todo;
   });
   change({ todos: merged, next, isLoading: false });
+  // An edit outlives its todo.
+  if (!next) for (const [id, { text }] of Object.entries(state.edits)) {
+    if (find(id)) continue;
+    change({ edits: drop(state.edits, id), entries: [...state.entries, { id, content: text, status: "failed", error: "gone" }] });
+  }
 }
 
 // The server took a write: other tabs hear of it.
 export function written(changes, text) {
   writes += 1;
   change(text ? { ...changes, message: { text: word(text), isQuiet: true } } : changes);
-  localStorage.setItem("written", state.user.id + writes + Date.now());
+  localStorage.written = state.user.id + writes + Date.now();
 }

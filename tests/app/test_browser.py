@@ -291,6 +291,15 @@ class ListTest(BrowserCase):
         self.expect(self.field(page)).to_have_value("bre")
         self.assertEqual(page.problems, [])
 
+    def test_todo_that_meets_the_end_of_the_session_is_stored_after_the_next_login(self):
+        page = self.signed_up("expired")
+        page.context.clear_cookies()
+        self.field(page).fill("typed meanwhile")
+        self.field(page).press("Enter")
+        self.enter(page, "expired")
+        self.expect(page.get_by_role("checkbox", name="typed meanwhile")).to_be_enabled()
+        self.assertEqual(self.stored(page), ["typed meanwhile"])
+
     def test_todo_that_was_not_stored_stays_and_can_be_tried_again(self):
         page = self.signed_up("retrier")
         page.route("**/api/todos", lambda route: route.fulfill(status=500, json={"error": "bad luck", "code": 1}), times=2)
@@ -321,7 +330,7 @@ class ListTest(BrowserCase):
         page = self.signed_up("writer")
         self.field(page).fill("x" * 252)
         page.keyboard.press("Enter")
-        self.says(page, re.compile("12 characters too long"))
+        self.says(page, re.compile("Too long by 12"))
         self.expect(self.field(page)).to_have_value("x" * 252)
         self.field(page).fill("x" * 240)
         page.keyboard.press("Enter")
@@ -331,7 +340,7 @@ class ListTest(BrowserCase):
         editor = page.get_by_role("textbox", name="Edit")
         editor.fill("y" * 241)
         page.keyboard.press("Enter")
-        self.says(page, re.compile("1 characters too long"))
+        self.says(page, re.compile("Too long by 1:"))
         self.expect(editor).to_have_value("y" * 241)
         self.assertEqual(self.stored(page), ["x" * 240])
 
@@ -365,6 +374,20 @@ class ListTest(BrowserCase):
         page.get_by_role("button", name="Save").click()
         until(lambda: self.stored(page) == ["milk and eggs"])
 
+    def test_edit_outlives_its_todo(self):
+        page = self.signed_up("survivor")
+        self.add(page, "milk")
+        page.get_by_role("button", name="Edit").click()
+        page.get_by_role("textbox", name="Edit").fill("milk and eggs")
+        other = self.tab(page.context)
+        other.request.delete(self.url("/api/todos/" + self.items(page).get_attribute("data-id")))
+        page.reload()
+        self.expect(page.get_by_text("This todo was deleted elsewhere.")).to_be_visible()
+        self.shows(page, "milk and eggs")
+        page.get_by_role("button", name="Try again").click()
+        until(lambda: self.stored(page) == ["milk and eggs"])
+        self.assertEqual(page.problems, [])
+
     def test_edit_that_is_being_saved_is_neither_saved_again_nor_cancelled(self):
         page = self.signed_up("saver")
         self.add(page, "milk")
@@ -393,6 +416,15 @@ class ListTest(BrowserCase):
         page.keyboard.press("Control+z")
         self.shows(page, "three", "two", "one")
         self.assertEqual((writes, self.stored(page)), ([], ["three", "two", "one"]))
+
+    def test_deletion_of_what_is_gone_elsewhere_is_no_error(self):
+        page = self.signed_up("late")
+        self.add(page, "milk")
+        page.get_by_role("button", name="Delete: milk").click()
+        page.request.delete(self.url("/api/todos/" + page.request.get(self.url("/api/todos")).json()["todos"][0]["id"]))
+        page.evaluate("dispatchEvent(new Event('pagehide'))")  # it is sent now
+        page.wait_for_function("() => Object.values(sessionStorage).every((text) => !JSON.parse(text).removed.length)")
+        self.says(page, "Deleted.")
 
     def test_message_appears_where_one_is_looking(self):
         page = self.signed_up("looker")
@@ -655,6 +687,7 @@ class LookTest(BrowserCase):
         page = self.open(java_script_enabled=False)
         self.expect(page.locator("noscript p")).to_have_count(2)
         self.expect(page.locator("noscript p").first).to_be_visible()
+        self.expect(page.locator("#toast p").first).to_have_css("position", "absolute")  # for screen readers alone
 
     def test_nothing_overflows_from_320_to_2560_pixels(self):
         page = self.signed_up("wide")
