@@ -25,8 +25,6 @@ on($("#logout"), "click", async () => {
   if (!state.user) account.username.focus();
 });
 
-// Forms and buttons
-
 on(document, "submit", (event) => {
   const { submitter, target } = event;
   event.preventDefault();
@@ -47,8 +45,6 @@ on(document, "input", ({ target }) => {
     change();
   }
 });
-
-// Todos
 
 async function openEditor(id) {
   await edit(id);
@@ -119,7 +115,7 @@ on(document, "drop", (event) => {
   take(event.dataTransfer, event);
 });
 
-// What happens elsewhere
+// Elsewhere
 
 const chooseFilter = () => change({ limit: 100, filter: { "#open": "open", "#done": "done" }[location.hash] || "all" });
 

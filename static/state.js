@@ -42,7 +42,7 @@ function draw() {
   render();
 }
 
-// Unsent things outlive the page and the session, for their user and in this tab.
+// Unsent things outlive page and session, for their user in this tab.
 function keep() {
   const { draft, edits, entries, removed, user } = state;
   if (user) sessionStorage[user.id] = JSON.stringify({ draft, edits, entries: entries.map(({ file, ...entry }) => entry), removed });

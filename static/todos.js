@@ -24,8 +24,6 @@ function isFine(text) {
   return !wrong;
 }
 
-// New ones
-
 let isSending;
 
 export function add(content, file) {
@@ -94,7 +92,7 @@ export function save(id) {
   );
 }
 
-// Deleting, and undoing it
+// Deleting and undoing
 
 let timer;
 export const isRemoved = (id, isFile) => state.removed.some((one) => one.id === id && one.isFile === isFile);

@@ -48,7 +48,7 @@ const WORDS = {
   tooMany: ["Too many tries. Please wait.", "尝试次数太多，请稍后再试。"],
   tooLarge: ["This file is too large.", "文件太大了。"],
   gone: ["This todo was deleted elsewhere.", "这个待办已在别处删除。"],
-  broken: ["That did not work.", "操作没有成功。"],
+  broken: ["That failed.", "操作没有成功。"],
   offline: ["You are offline. What you type is kept.", "网络已断开，你输入的内容不会丢。"],
   lost: ["The server cannot be reached. What you typed is kept.", "暂时连不上服务器，你输入的内容不会丢。"],
 };

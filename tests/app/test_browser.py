@@ -315,6 +315,16 @@ class ListTest(BrowserCase):
         self.shows(page, "eggs", "tea")
         until(lambda: self.stored(page) == ["eggs", "tea"])
 
+    def test_todo_whose_answer_was_lost_is_not_shown_twice(self):
+        page = self.signed_up("unlucky")
+        page.route("**/api/todos", lambda route: (route.fetch(), route.abort()), times=1)
+        self.field(page).fill("eggs")
+        self.field(page).press("Enter")
+        self.expect(page.get_by_role("button", name="Try again: eggs")).to_be_visible()
+        page.evaluate("dispatchEvent(new Event('online'))")  # it looks again at once, instead of in a while
+        self.expect(page.get_by_role("checkbox", name="eggs", disabled=False)).to_be_visible()
+        self.shows(page, "eggs")
+
     def test_add_clicked_twice_makes_one_todo_and_keeps_what_is_typed_meanwhile(self):
         page = self.signed_up("adder")
         self.field(page).fill("milk")
