@@ -458,6 +458,18 @@ class ListTest(BrowserCase):
         self.expect(box).not_to_be_checked()
         self.assertFalse(page.request.get(self.url("/api/todos")).json()["todos"][0]["done"])
 
+    def test_ticking_draws_once_and_leaves_every_element_in_its_place(self):
+        page = self.signed_up("calm")
+        self.add(page, "milk", "eggs")
+        page.evaluate("""() => {
+            window.changes = [];
+            new MutationObserver((list) => changes.push(...list.map((one) => one.type)))
+                .observe(document.querySelector('#todos'), {childList: true, attributes: true, subtree: true});
+        }""")
+        page.get_by_role("checkbox", name="milk").check()
+        self.says(page, "Marked as done.")
+        self.assertEqual(page.evaluate("changes"), ["attributes"])
+
     def test_buttons_are_called_by_what_they_act_on(self):
         page = self.signed_up("namer")
         self.add(page, "milk", "eggs")
