@@ -115,8 +115,6 @@ on(document, "drop", (event) => {
   take(event.dataTransfer, event);
 });
 
-// Elsewhere
-
 const chooseFilter = () => change({ limit: 100, filter: { "#open": "open", "#done": "done" }[location.hash] || "all" });
 
 on(window, "hashchange", chooseFilter);

@@ -95,9 +95,10 @@ function show(todos, next) {
     if (todo.id in state.ticking) todo = { ...todo, done: old.done };
     return JSON.stringify(old) === JSON.stringify(todo) ? old : todo;
   });
-  // What seemed lost may have arrived.
-  const isLost = ({ content, error, file }) => error !== "lost" || file || !todos.some((todo) => !todo.done && todo.content === content);
-  change({ todos: merged, next, isLoading: false, entries: state.entries.filter(isLost) });
+  // What was lost may have arrived.
+  const isNew = ({ content, error, file }) =>
+    error !== "lost" || file || !todos.some(({ id, done, content: text }) => !before.has(id) && !done && text === content);
+  change({ todos: merged, next, isLoading: false, entries: state.entries.filter(isNew) });
   // An edit outlives its todo.
   if (!next) for (const [id, { text }] of Object.entries(state.edits)) {
     if (find(id)) continue;

@@ -29,7 +29,7 @@ let follow, render, drawn;
 
 export const drawWith = (...given) => ([follow, render] = given);
 
-// Draws once for all that an event changes: await it to see that.
+// Draws once for all that an event changes: await it to see.
 export function change(changes) {
   Object.assign(state, changes);
   return (drawn ||= Promise.resolve().then(draw));

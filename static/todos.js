@@ -88,7 +88,7 @@ export function save(id) {
   attempt(
     () => call("PATCH", path(id), { content: text }),
     ({ content }) => written({ todos: patchTodo(id, { content }), edits: drop(state.edits, id) }, "saved"),
-    ({ message }) => setEdit(id, { isSaving: false, error: message }),
+    ({ message }) => id in state.edits && setEdit(id, { isSaving: false, error: message }),
   );
 }
 

@@ -1,4 +1,4 @@
-// Draws the state. Unchanged rows are left alone.
+// Draws the state. Unchanged rows are left.
 import { state } from "./state.js";
 import { excess, isRemoved } from "./todos.js";
 import { word } from "./words.js";
@@ -58,7 +58,7 @@ function newRow(id) {
 function drawList() {
   const { edits, entries, todos, uploads } = state;
   const shown = new Map([...entries.toReversed(), ...todos].filter(isShown).slice(0, state.limit).map((item) => [item.id, item]));
-  for (const [id, row] of rows) if (!shown.has(id)) row.remove(); // for another filter it is kept
+  for (const [id, row] of rows) if (!shown.has(id)) row.remove(); // kept for another filter
   if (!shown.size) rows.clear();
   let place = list.firstChild;
   for (const [id, item] of shown) {

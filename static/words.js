@@ -1,4 +1,4 @@
-// Every word of the page, in English and Chinese.
+// Every word in English and Chinese.
 const WORDS = {
   title: ["Todos", "待办"],
   welcome: ["A todo list of your own: write it down, tick it off.", "属于你自己的待办清单：写下来，做完就打勾。"],

@@ -325,6 +325,20 @@ class ListTest(BrowserCase):
         self.expect(page.get_by_role("checkbox", name="eggs", disabled=False)).to_be_visible()
         self.shows(page, "eggs")
 
+    def test_todo_that_was_lost_stays_though_another_says_the_same(self):
+        page = self.signed_up("doubler")
+        self.add(page, "eggs")
+        page.route("**/api/todos", lambda route: route.abort(), times=1)
+        self.field(page).fill("eggs")
+        self.field(page).press("Enter")
+        again = page.get_by_role("button", name="Try again: eggs")
+        self.expect(again).to_be_visible()
+        with page.expect_response("**/api/todos?*"):
+            page.evaluate("dispatchEvent(new Event('online'))")
+        self.expect(page.get_by_role("status")).not_to_have_class("error")
+        again.click()
+        until(lambda: self.stored(page) == ["eggs", "eggs"])
+
     def test_add_clicked_twice_makes_one_todo_and_keeps_what_is_typed_meanwhile(self):
         page = self.signed_up("adder")
         self.field(page).fill("milk")
