@@ -1,4 +1,4 @@
-// A Failure's message is a word of ours: the server's own are English.
+// A Failure's message is a word of ours: the server's are English.
 import { state } from "./state.js";
 
 const WORDS = { 401: "wrong", 404: "gone", 409: "taken", 413: "tooLarge", 429: "tooMany" };
@@ -10,13 +10,12 @@ export class Failure extends Error {
   }
 }
 
-// In another tab somebody else may have logged in meanwhile.
-const headers = () => (state.user ? { "X-User": state.user.id } : {});
-
+// X-User: in another tab somebody else may have logged in.
 export async function call(method, path, body) {
   try {
     const response = await fetch(path, {
-      method, headers: headers(), body: body && JSON.stringify(body), signal: AbortSignal.timeout(30_000),
+      method, headers: state.user ? { "X-User": state.user.id } : {}, body: body && JSON.stringify(body),
+      signal: AbortSignal.timeout(30_000),
       keepalive: method !== "GET", // sent even when the page is left
     });
     if (!response.ok) throw new Failure(response.status);
@@ -26,14 +25,14 @@ export async function call(method, path, body) {
   }
 }
 
-// fetch tells no progress. `begun` is given what stops it: the answer is null then.
+// fetch tells no progress. `begun` gets what stops it; the answer is then null.
 export function upload(path, file, begun, progress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const body = new FormData();
     body.append("file", file);
     request.open("POST", path);
-    for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
+    request.setRequestHeader("X-User", state.user.id);
     request.responseType = "json";
     request.upload.onprogress = ({ loaded, total }) => progress(loaded / total);
     request.onload = () => (request.status === 201 ? resolve(request.response) : reject(new Failure(request.status)));

@@ -1,4 +1,4 @@
-// Begins here: hands what a visitor does to what changes the state.
+// Begins here: hands on what a visitor does.
 import { addFile, attach, dropUpload, sendFile } from "./files.js";
 import { enter, leave, lose, meet, refresh } from "./session.js";
 import { change, drawWith, state } from "./state.js";
@@ -25,8 +25,6 @@ on($("#logout"), "click", async () => {
   if (!state.user) account.username.focus();
 });
 
-// Forms and buttons
-
 on(document, "submit", (event) => {
   const { submitter, target } = event;
   event.preventDefault();
@@ -34,7 +32,7 @@ on(document, "submit", (event) => {
   else if (target.id !== "add") save(idOf(target));
   else if (add(state.draft)) change({ draft: "" });
 });
-// A second click of a double click may hit another button: it does nothing.
+// The second click of a double click may hit another button.
 on(document, "click", (event) => {
   if (event.detail < 2 || !event.target.closest("button")) return;
   event.preventDefault();
@@ -43,15 +41,13 @@ on(document, "click", (event) => {
 on(document, "input", ({ target }) => {
   if (target === field) change({ draft: field.value });
   else if (target.matches("#todos textarea")) {
-    state.edits[idOf(target)].text = target.value; // not a new object: the row is not drawn again
+    state.edits[idOf(target)].text = target.value; // in place: the row is not drawn again
     change();
   }
 });
 
-// Todos
-
-function openEditor(id) {
-  edit(id);
+async function openEditor(id) {
+  await edit(id);
   const text = rowOf(id).querySelector("textarea");
   text.focus();
   text.select();
@@ -63,9 +59,9 @@ const ACTIONS = {
   retry: (id) => (find(id) ? sendFile(id) : retry(id)),
   discard: (id) => (find(id) ? dropUpload(id) : discard(id)),
   stop: (id) => state.uploads[id].stop(),
-  undo: () => {
+  undo: async () => {
     const { id } = state.removed.at(-1);
-    undo();
+    await undo();
     (rowOf(id)?.querySelector("input") || field).focus();
   },
   attach: (id) => {
@@ -102,7 +98,7 @@ on(document, "keydown", (event) => {
 on($("#file"), "change", ({ target }) => { if (find(list.dataset.chosen)) attach(list.dataset.chosen, [...target.files]); });
 
 function take({ files }, event) {
-  if (!files.length || state.view !== "list" || event.type === "dragover") return;
+  if (!files.length || state.view !== "list") return;
   event.preventDefault();
   const id = idOf(event.target);
   if (find(id)) attach(id, [...files]);
@@ -113,12 +109,11 @@ function take({ files }, event) {
 }
 
 on(document, "paste", (event) => take(event.clipboardData, event));
-for (const name of ["dragover", "drop"]) on(document, name, (event) => {
+on(document, "dragover", (event) => event.preventDefault());
+on(document, "drop", (event) => {
   event.preventDefault();
   take(event.dataTransfer, event);
 });
-
-// What happens elsewhere
 
 const chooseFilter = () => change({ limit: 100, filter: { "#open": "open", "#done": "done" }[location.hash] || "all" });
 
@@ -142,9 +137,8 @@ on(window, "beforeunload", (event) => {
 
 translate();
 drawWith(() => {
-  render();
   send(attach);
   if (!state.isLoading && state.removed.some(({ isOld, isSent }) => isOld && !isSent)) commit(true);
-});
+}, render);
 chooseFilter();
 meet();

@@ -1,9 +1,8 @@
-// Attachments: a todo holds one file, others become todos of their own. None is lost or replaced.
+// Attachments: a todo holds one file, others become todos of their own.
 import { upload } from "./api.js";
 import { attempt, refresh, written } from "./session.js";
 import { change, state } from "./state.js";
 import { MAX_CONTENT, add, drop, find, isRemoved, patchTodo, put } from "./todos.js";
-import { word } from "./words.js";
 
 export const addFile = (file, content) => add(content?.trim() ? content : [...file.name].slice(0, MAX_CONTENT).join(""), file);
 export const dropUpload = (id) => change({ uploads: drop(state.uploads, id) });
@@ -21,7 +20,7 @@ export function sendFile(id, file = state.uploads[id].file) {
     removed: state.removed.filter((one) => one.id !== id || !one.isFile),
   });
   const progress = (part) => {
-    if (state.uploads[id]) state.uploads[id].part = part; // not a new object: the row is not drawn again
+    if (state.uploads[id]) state.uploads[id].part = part; // in place
     change();
   };
   return attempt(() => upload(path, file, begun, progress), (attachment) => {

@@ -1,10 +1,11 @@
 // Who is there, and their list as the server has it.
 import { Failure, call } from "./api.js";
 import { become, change, say, state } from "./state.js";
+import { drop, find } from "./todos.js";
 import { word } from "./words.js";
 
 const PAGE = 100;
-const UNASKED = 1000; // todos that are fetched unasked
+const UNASKED = 1000;
 const RECONNECT_MS = 5000;
 const MIN_PASSWORD = 6;
 
@@ -94,12 +95,20 @@ function show(todos, next) {
     if (todo.id in state.ticking) todo = { ...todo, done: old.done };
     return JSON.stringify(old) === JSON.stringify(todo) ? old : todo;
   });
-  change({ todos: merged, next, isLoading: false });
+  // What was lost may have arrived.
+  const isNew = ({ content, error, file }) =>
+    error !== "lost" || file || !todos.some(({ id, done, content: text }) => !before.has(id) && !done && text === content);
+  change({ todos: merged, next, isLoading: false, entries: state.entries.filter(isNew) });
+  // An edit outlives its todo.
+  if (!next) for (const [id, { text }] of Object.entries(state.edits)) {
+    if (find(id)) continue;
+    change({ edits: drop(state.edits, id), entries: [...state.entries, { id, content: text, status: "failed", error: "gone" }] });
+  }
 }
 
 // The server took a write: other tabs hear of it.
 export function written(changes, text) {
   writes += 1;
   change(text ? { ...changes, message: { text: word(text), isQuiet: true } } : changes);
-  localStorage.setItem("written", state.user.id + writes + Date.now());
+  localStorage.written = state.user.id + writes + Date.now();
 }

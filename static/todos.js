@@ -1,10 +1,10 @@
-// What is done with todos is shown at once, and mended if it fails.
+// What is done is shown at once, and mended if it fails.
 import { call } from "./api.js";
 import { attempt, refresh, written } from "./session.js";
 import { change, say, state } from "./state.js";
 import { word } from "./words.js";
 
-export const MAX_CONTENT = 240; // characters; the server would cut what is longer
+export const MAX_CONTENT = 240; // the server cuts what is longer
 const UNDO_MS = 10_000;
 
 const path = (id) => "/api/todos/" + id;
@@ -12,7 +12,7 @@ const without = (list, id) => list.filter((one) => one.id !== id);
 const patched = (list, id, changes) => list.map((one) => (one.id === id ? { ...one, ...changes } : one));
 export const find = (id) => state.todos.find((todo) => todo.id === id);
 export const patchTodo = (id, changes) => patched(state.todos, id, changes);
-export const drop = (map, id) => Object.fromEntries(Object.entries(map).filter(([key]) => key !== id));
+export const drop = (map, id) => (({ [id]: _, ...others }) => others)(map);
 export const put = (map, id, changes) => ({ ...map, [id]: { ...map[id], ...changes } });
 
 export const excess = (text) => Math.max(0, [...text].length - MAX_CONTENT);
@@ -23,8 +23,6 @@ function isFine(text) {
   say(wrong && word(wrong, { n }), { isError: n > 0 });
   return !wrong;
 }
-
-// New ones
 
 let isSending;
 
@@ -90,11 +88,11 @@ export function save(id) {
   attempt(
     () => call("PATCH", path(id), { content: text }),
     ({ content }) => written({ todos: patchTodo(id, { content }), edits: drop(state.edits, id) }, "saved"),
-    ({ message }) => setEdit(id, { isSaving: false, error: message }),
+    ({ message }) => id in state.edits && setEdit(id, { isSaving: false, error: message }),
   );
 }
 
-// Deleting, and undoing it
+// Deleting and undoing
 
 let timer;
 export const isRemoved = (id, isFile) => state.removed.some((one) => one.id === id && one.isFile === isFile);
@@ -119,11 +117,14 @@ export function commit(isUrgent) {
   return Promise.all(going.map(destroy));
 }
 
+const unlessGone = (error) => { if (error.status !== 404) throw error; };
+
 function destroy(one) {
   const { id, isFile } = one;
   const todo = find(id);
   const forget = () => change({ removed: state.removed.filter((other) => other !== one) });
-  return attempt(() => todo && (!isFile || todo.attachment) && call("DELETE", path(id) + (isFile ? "/attachment" : "")), () => {
+  const isThere = todo && (!isFile || todo.attachment);
+  return attempt(() => isThere && call("DELETE", path(id) + (isFile ? "/attachment" : "")).catch(unlessGone), () => {
     written({ todos: isFile ? patchTodo(id, { attachment: null }) : without(state.todos, id) });
     forget();
   }, () => {

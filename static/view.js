@@ -1,4 +1,4 @@
-// Draws the page from the state. Unchanged rows are left alone.
+// Draws the state. Unchanged rows are left.
 import { state } from "./state.js";
 import { excess, isRemoved } from "./todos.js";
 import { word } from "./words.js";
@@ -7,7 +7,7 @@ const $ = (selector, inside = document) => inside.querySelector(selector);
 const list = $("#todos");
 const rows = new Map(); // id of a todo or an entry -> its <li>
 
-export const rowOf = (id) => (rows.get(id)?.isConnected ? rows.get(id) : null);
+export const rowOf = (id) => $(`[data-id="${id}"]`, list);
 
 export function render() {
   const { draft, entries, filter, isLoading, message, mode, next, removed, todos, trouble, user, view } = state;
@@ -15,7 +15,7 @@ export function render() {
   document.body.dataset.view = view;
   for (const section of document.querySelectorAll("[data-in]")) section.hidden = section.dataset.in !== view;
   $("#who").textContent = user ? user.username : "";
-  password.autocomplete = mode === "signup" ? "new-password" : "current-password";
+  password.autocomplete = (mode === "signup" ? "new" : "current") + "-password";
   if (user) password.value = "";
   for (const button of [login, signup]) button.className = button.name === mode ? "main" : "";
   drawField($("#content"), draft);
@@ -58,13 +58,16 @@ function newRow(id) {
 function drawList() {
   const { edits, entries, todos, uploads } = state;
   const shown = new Map([...entries.toReversed(), ...todos].filter(isShown).slice(0, state.limit).map((item) => [item.id, item]));
-  for (const [id, row] of rows) if (!shown.has(id)) row.remove(); // but kept: another filter shows it again
+  for (const [id, row] of rows) if (!shown.has(id)) row.remove(); // kept for another filter
   if (!shown.size) rows.clear();
   let place = list.firstChild;
   for (const [id, item] of shown) {
     const row = rows.get(id) || newRow(id);
-    const parts = [item, edits[id], uploads[id], isRemoved(id, true)];
-    if (parts.some((part, index) => part !== row.parts[index])) drawRow(row, ...parts);
+    const { done, content, attachment, status } = item;
+    const parts = [done, content, attachment, status, edits[id], uploads[id], isRemoved(id, true)];
+    const changed = parts.findLastIndex((part, index) => part !== row.parts[index]);
+    if (changed > 0) drawRow(row, item, ...parts.slice(4));
+    if (changed >= 0) drawTick(row, item);
     row.parts = parts;
     if (uploads[id]?.status === "sending") $("progress", row).value = uploads[id].part;
     if (edits[id]) drawField($("textarea", row), edits[id].text);
@@ -73,18 +76,18 @@ function drawList() {
   }
 }
 
-// The focus stays in its row, or goes to the row that took its place.
+// The focus stays in its row, or goes to the one in its place.
 function keepFocus(draw) {
   const active = document.activeElement;
   const row = list.contains(active) ? active.closest("li") : null;
-  const index = [...list.children].indexOf(row);
+  const next = row?.nextSibling;
   draw();
   if (!row || active.isConnected) return;
-  const near = row.isConnected ? row : list.children[index] || list.lastChild || $("#add");
+  const near = row.isConnected ? row : next?.isConnected ? next : list.lastChild || $("#add");
   ($(`[data-do=${active.dataset.do}]`, near) || $("input, textarea", near)).focus();
 }
 
-// From a template. Buttons are called by what they act on, too.
+// From a template. Buttons are named by what they act on, too.
 function part(name, subject) {
   const copy = $("#" + name).content.cloneNode(true);
   for (const button of copy.querySelectorAll("button, progress")) {
@@ -95,13 +98,16 @@ function part(name, subject) {
   return copy;
 }
 
-function drawRow(row, { id, content, done, attachment, status, file, error }, edit, upload, isDetached) {
-  row.replaceChildren(part("row", content));
+function drawTick(row, { done, status }) {
   row.className = done ? "done" : status ? "entry" : "";
+  $("input", row).checked = done;
+}
+
+function drawRow(row, { content, attachment, status, file, error }, edit, upload, isDetached) {
+  row.replaceChildren(part("row", content));
   const box = $("input", row);
   const place = $(".file", row);
   $(".content", row).textContent = box.ariaLabel = content;
-  box.checked = done;
   box.disabled = status;
   if (edit) drawEditor(row, edit, content);
   if (edit || status) $(".actions", row).remove();

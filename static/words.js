@@ -1,4 +1,4 @@
-// Every word that the page says, in English and in Chinese.
+// Every word in English and Chinese.
 const WORDS = {
   title: ["Todos", "待办"],
   welcome: ["A todo list of your own: write it down, tick it off.", "属于你自己的待办清单：写下来，做完就打勾。"],
@@ -42,13 +42,13 @@ const WORDS = {
   unmarked: ["Open again.", "已重新打开。"],
   fill: ["Please fill in both fields.", "请填写用户名和密码。"],
   blank: ["Please write what is to be done.", "请写下要做的事。"],
-  long: ["{n} characters too long: please shorten it.", "超出 {n} 个字符，请缩短一些。"],
-  wrong: ["The username or the password is wrong. No such account? Sign up.", "用户名或密码不对。没有这个账号？请注册。"],
+  long: ["Too long by {n}: please shorten it.", "超出 {n} 个字符，请缩短一些。"],
+  wrong: ["Username or password is wrong. No account yet? Sign up.", "用户名或密码不对。没有这个账号？请注册。"],
   taken: ["This username is taken. Is it yours? Log in.", "这个用户名已经有人用了。是你的？请登录。"],
   tooMany: ["Too many tries. Please wait.", "尝试次数太多，请稍后再试。"],
   tooLarge: ["This file is too large.", "文件太大了。"],
   gone: ["This todo was deleted elsewhere.", "这个待办已在别处删除。"],
-  broken: ["That did not work.", "操作没有成功。"],
+  broken: ["That failed.", "操作没有成功。"],
   offline: ["You are offline. What you type is kept.", "网络已断开，你输入的内容不会丢。"],
   lost: ["The server cannot be reached. What you typed is kept.", "暂时连不上服务器，你输入的内容不会丢。"],
 };

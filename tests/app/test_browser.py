@@ -291,6 +291,15 @@ class ListTest(BrowserCase):
         self.expect(self.field(page)).to_have_value("bre")
         self.assertEqual(page.problems, [])
 
+    def test_todo_that_meets_the_end_of_the_session_is_stored_after_the_next_login(self):
+        page = self.signed_up("expired")
+        page.context.clear_cookies()
+        self.field(page).fill("typed meanwhile")
+        self.field(page).press("Enter")
+        self.enter(page, "expired")
+        self.expect(page.get_by_role("checkbox", name="typed meanwhile")).to_be_enabled()
+        self.assertEqual(self.stored(page), ["typed meanwhile"])
+
     def test_todo_that_was_not_stored_stays_and_can_be_tried_again(self):
         page = self.signed_up("retrier")
         page.route("**/api/todos", lambda route: route.fulfill(status=500, json={"error": "bad luck", "code": 1}), times=2)
@@ -305,6 +314,30 @@ class ListTest(BrowserCase):
         page.get_by_role("button", name="Discard: milk").click()
         self.shows(page, "eggs", "tea")
         until(lambda: self.stored(page) == ["eggs", "tea"])
+
+    def test_todo_whose_answer_was_lost_is_not_shown_twice(self):
+        page = self.signed_up("unlucky")
+        page.route("**/api/todos", lambda route: (route.fetch(), route.abort()), times=1)
+        self.field(page).fill("eggs")
+        self.field(page).press("Enter")
+        self.expect(page.get_by_role("button", name="Try again: eggs")).to_be_visible()
+        page.evaluate("dispatchEvent(new Event('online'))")  # it looks again at once, instead of in a while
+        self.expect(page.get_by_role("checkbox", name="eggs", disabled=False)).to_be_visible()
+        self.shows(page, "eggs")
+
+    def test_todo_that_was_lost_stays_though_another_says_the_same(self):
+        page = self.signed_up("doubler")
+        self.add(page, "eggs")
+        page.route("**/api/todos", lambda route: route.abort(), times=1)
+        self.field(page).fill("eggs")
+        self.field(page).press("Enter")
+        again = page.get_by_role("button", name="Try again: eggs")
+        self.expect(again).to_be_visible()
+        with page.expect_response("**/api/todos?*"):
+            page.evaluate("dispatchEvent(new Event('online'))")
+        self.expect(page.get_by_role("status")).not_to_have_class("error")
+        again.click()
+        until(lambda: self.stored(page) == ["eggs", "eggs"])
 
     def test_add_clicked_twice_makes_one_todo_and_keeps_what_is_typed_meanwhile(self):
         page = self.signed_up("adder")
@@ -321,7 +354,7 @@ class ListTest(BrowserCase):
         page = self.signed_up("writer")
         self.field(page).fill("x" * 252)
         page.keyboard.press("Enter")
-        self.says(page, re.compile("12 characters too long"))
+        self.says(page, re.compile("Too long by 12"))
         self.expect(self.field(page)).to_have_value("x" * 252)
         self.field(page).fill("x" * 240)
         page.keyboard.press("Enter")
@@ -331,7 +364,7 @@ class ListTest(BrowserCase):
         editor = page.get_by_role("textbox", name="Edit")
         editor.fill("y" * 241)
         page.keyboard.press("Enter")
-        self.says(page, re.compile("1 characters too long"))
+        self.says(page, re.compile("Too long by 1:"))
         self.expect(editor).to_have_value("y" * 241)
         self.assertEqual(self.stored(page), ["x" * 240])
 
@@ -365,6 +398,20 @@ class ListTest(BrowserCase):
         page.get_by_role("button", name="Save").click()
         until(lambda: self.stored(page) == ["milk and eggs"])
 
+    def test_edit_outlives_its_todo(self):
+        page = self.signed_up("survivor")
+        self.add(page, "milk")
+        page.get_by_role("button", name="Edit").click()
+        page.get_by_role("textbox", name="Edit").fill("milk and eggs")
+        other = self.tab(page.context)
+        other.request.delete(self.url("/api/todos/" + self.items(page).get_attribute("data-id")))
+        page.reload()
+        self.expect(page.get_by_text("This todo was deleted elsewhere.")).to_be_visible()
+        self.shows(page, "milk and eggs")
+        page.get_by_role("button", name="Try again").click()
+        until(lambda: self.stored(page) == ["milk and eggs"])
+        self.assertEqual(page.problems, [])
+
     def test_edit_that_is_being_saved_is_neither_saved_again_nor_cancelled(self):
         page = self.signed_up("saver")
         self.add(page, "milk")
@@ -394,6 +441,15 @@ class ListTest(BrowserCase):
         self.shows(page, "three", "two", "one")
         self.assertEqual((writes, self.stored(page)), ([], ["three", "two", "one"]))
 
+    def test_deletion_of_what_is_gone_elsewhere_is_no_error(self):
+        page = self.signed_up("late")
+        self.add(page, "milk")
+        page.get_by_role("button", name="Delete: milk").click()
+        page.request.delete(self.url("/api/todos/" + page.request.get(self.url("/api/todos")).json()["todos"][0]["id"]))
+        page.evaluate("dispatchEvent(new Event('pagehide'))")  # it is sent now
+        page.wait_for_function("() => Object.values(sessionStorage).every((text) => !JSON.parse(text).removed.length)")
+        self.says(page, "Deleted.")
+
     def test_message_appears_where_one_is_looking(self):
         page = self.signed_up("looker")
         self.add(page, *(f"todo {i}" for i in range(20)))
@@ -415,6 +471,18 @@ class ListTest(BrowserCase):
         self.says(page, "Open again.")
         self.expect(box).not_to_be_checked()
         self.assertFalse(page.request.get(self.url("/api/todos")).json()["todos"][0]["done"])
+
+    def test_ticking_draws_once_and_leaves_every_element_in_its_place(self):
+        page = self.signed_up("calm")
+        self.add(page, "milk", "eggs")
+        page.evaluate("""() => {
+            window.changes = [];
+            new MutationObserver((list) => changes.push(...list.map((one) => one.type)))
+                .observe(document.querySelector('#todos'), {childList: true, attributes: true, subtree: true});
+        }""")
+        page.get_by_role("checkbox", name="milk").check()
+        self.says(page, "Marked as done.")
+        self.assertEqual(page.evaluate("changes"), ["attributes"])
 
     def test_buttons_are_called_by_what_they_act_on(self):
         page = self.signed_up("namer")
@@ -655,6 +723,7 @@ class LookTest(BrowserCase):
         page = self.open(java_script_enabled=False)
         self.expect(page.locator("noscript p")).to_have_count(2)
         self.expect(page.locator("noscript p").first).to_be_visible()
+        self.expect(page.locator("#toast p").first).to_have_css("position", "absolute")  # for screen readers alone
 
     def test_nothing_overflows_from_320_to_2560_pixels(self):
         page = self.signed_up("wide")
