@@ -11,6 +11,7 @@ import threading
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 
 import requests
 from requests.structures import CaseInsensitiveDict
@@ -23,7 +24,6 @@ STATUS = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (.*))?")
 SIZE = re.compile("[0-9A-Fa-f]{1,15}")
 MAX_HEAD = 1 << 16  # bytes of an answer before its body, and of a line between two pieces of the body
 RECEIVED_BYTES = 1 << 16
-REDIRECTS = frozenset([301, 302, 303, 307, 308])
 Server = tuple[str, str, int]  # scheme, host, port
 
 
@@ -76,13 +76,14 @@ class Connections:
         if body is not None:
             lines.append(f"Content-Length: {len(body)}")
         head = "\r\n".join(lines)
-        if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
-            raise requests.exceptions.InvalidHeader("a header has a line break")
+        if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or not head.isascii():
+            raise requests.exceptions.InvalidHeader("a header has a line break, or more than ASCII")
         connection = self._connection(server, limits[0])
         is_reusable = False
         try:
             connection.settimeout(limits[1])
-            connection.sendall(head.encode("latin-1") + b"\r\n\r\n" + (body or b""))
+            with suppress(BrokenPipeError):  # whoever refuses a body may have answered before its end
+                connection.sendall(head.encode() + b"\r\n\r\n" + (body or b""))
             response, is_reusable = _answer(connection)
             response.url = f"{url}{query and '?' + query}"
             return response
@@ -210,7 +211,7 @@ def _answer(connection: socket.socket) -> tuple[requests.Response, bool]:
     data, is_whole = _body(reader, response)
     response._content, response._content_consumed = data, True
     response.encoding = requests.utils.get_encoding_from_headers(response.headers)
-    is_kept = minor == "1" and response.headers.get("Connection", "").lower() != "close"
+    is_kept = minor == "1" and "close" not in response.headers.get("Connection", "").lower()
     return response, is_kept and is_whole and not reader.data
 
 
