@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 
 import requests
@@ -19,7 +20,6 @@ from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 from leanwsgi.shares import LOOPBACK
 
 URL = re.compile(r"(https?)://([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?(/[A-Za-z0-9._/-]*)")  # nothing in it needs quoting
-REDIRECTS = frozenset([301, 302, 303, 307, 308])
 Server = tuple[str, str, int | None]  # scheme, host, port
 
 
@@ -66,15 +66,17 @@ class Connections:
         scheme, host, port, path = found.groups()
         server = scheme, host, int(port) if port else None
         given = {name: value for name, value in headers.items() if value is not None}
-        if any("\n" in value or "\r" in value for value in given.values()):
-            raise requests.exceptions.InvalidHeader("a header has a line break")
+        if any("\n" in value or "\r" in value or not value.isascii() for value in given.values()):
+            raise requests.exceptions.InvalidHeader("a header has a line break, or more than ASCII")
         # On this machine compressing costs more than sending.
         given["Accept-Encoding"] = "identity" if host in LOOPBACK else "gzip"
         connection = self._connection(server, limits[0])
-        response = None
+        response, is_sent = None, False
         try:
             connection.sock.settimeout(limits[1])
-            connection.request(method, f"{path}{query and '?' + query}", body, given)
+            with suppress(BrokenPipeError):  # whoever refuses a body may have answered before its end
+                connection.request(method, f"{path}{query and '?' + query}", body, given)
+                is_sent = True
             response = _read(connection.getresponse())
             response.url = f"{url}{query and '?' + query}"
             return response
@@ -83,7 +85,7 @@ class Connections:
         except (OSError, ValueError, HTTPException, zlib.error) as error:
             raise requests.ConnectionError(f"no answer: {error}") from error
         finally:
-            if response is None or connection.sock is None:  # http.client closed it if the server will
+            if response is None or not is_sent or connection.sock is None:  # http.client closed it if the server will
                 connection.close()
             else:
                 self._put(server, connection)

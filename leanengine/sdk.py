@@ -50,6 +50,8 @@ HOOK_TEXT = re.compile(r"Cloud Code validation failed\. Error detail : (.+)", re
 REFUSED_CODE = 401  # the app's id or key, not the visitor's session
 BUSY_CODES = frozenset([124, 141, 502, 503])
 LOCK_SECONDS = 15 * 60
+PLAIN_METHODS = frozenset(["GET", "POST", "PUT", "DELETE"])
+UNDONE = (307, 308)  # redirects that say that a write has to be sent elsewhere
 
 
 class StorageLost(requests.ConnectionError):  # type: ignore[misc]  # requests has no types
@@ -117,8 +119,10 @@ class StorageSession(requests.Session):  # type: ignore[misc]
     """
 
     def request(self, method: str, url: str, params: Any = None, data: Any = None, headers: Any = None, **options: Any) -> requests.Response:
+        method = method.upper()
         is_plain = (
-            connections.URL.fullmatch(url)
+            method in PLAIN_METHODS
+            and connections.URL.fullmatch(url)
             and (data is None or isinstance(data, str))
             and (params is None or _is_flat(params))
             and not (self.cookies or self.cert or options.get("hooks") or options.keys() - {"timeout", "hooks", "allow_redirects"})
@@ -127,8 +131,8 @@ class StorageSession(requests.Session):  # type: ignore[misc]
         if isinstance(adapter, StorageAdapter):
             given = {"Accept": "*/*", **(headers or {})}
             body = None if data is None else data.encode()
-            response = adapter.ask(method.upper(), url, urlencode(params or {}), given, body)
-            if response.status_code not in connections.REDIRECTS:
+            response = adapter.ask(method, url, urlencode(params or {}), given, body)
+            if not (response.is_redirect and (method == "GET" or response.status_code in UNDONE)):
                 return response
         return super().request(method, url, params=params, data=data, headers=headers, **options)
 

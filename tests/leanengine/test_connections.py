@@ -182,6 +182,27 @@ class ConnectionsTest(unittest.TestCase):
                     self.ask(peer, method, body=body)
                 self.assertEqual(len(peer.requests), times)
 
+    def test_refusal_before_the_end_of_the_body_is_read(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+
+        def refuse():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1)
+                connection.sendall(answer(b'{"code": 413}', b"HTTP/1.1 413 Too Large"))
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 20):
+                    pass
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        connections = Connections(1)
+        response = connections.ask("POST", f"http://127.0.0.1:{listener.getsockname()[1]}/", "", {}, bytes(1 << 23), LIMITS)
+        connections.close()
+        thread.join()
+        self.assertEqual((response.status_code, response.json()), (413, {"code": 413}))
+
     def test_silence_is_a_timeout(self):
         listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listener.close)
@@ -202,8 +223,8 @@ class ConnectionsTest(unittest.TestCase):
             self.assertEqual(second.split(b"\r\n"), [b"PUT /1.1/classes/Todo HTTP/1.1", host, *lines])
             self.assertEqual(body, "中".encode())
 
-    def test_header_with_a_line_break_is_refused(self):
-        for value in ("a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rX", "\n"):
+    def test_header_with_a_line_break_or_beyond_ascii_is_refused(self):
+        for value in ("a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rX", "\n", "中"):
             with self.subTest(value), self.peer(answer()) as peer, self.assertRaises(requests.exceptions.InvalidHeader):
                 self.ask(peer, headers={"X-LC-Session": value})
             self.assertEqual(peer.requests, [])

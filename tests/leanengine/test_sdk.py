@@ -125,15 +125,29 @@ class StorageSessionTest(unittest.TestCase):
                     self.assertEqual(ours, theirs)
                     self.assertEqual(any("ookie: route=x" in header for header in ours[1]), bool(cookies))
 
-    def test_redirect_is_followed(self):
-        def answer(asked):
-            if asked.startswith(b"GET /there "):
-                return http(b'{"there": 1}')
-            return http(b"{}", status="302 Found").replace(b"\r\n", b"\r\nLocation: /there\r\n", 1)
+    def test_redirect_is_followed_and_no_write_done_twice(self):
+        rows = [
+            ("GET", 301, ["GET /here", "GET /here", "GET /there"], {"there": 1}),
+            ("GET", 308, ["GET /here", "GET /here", "GET /there"], {"there": 1}),
+            ("POST", 303, ["POST /here"], {"here": 1}),
+            ("POST", 308, ["POST /here", "POST /here", "POST /there"], {"there": 1}),
+            ("GET", 304, ["GET /here"], None),
+        ]
+        for method, status, wanted, found in rows:
+            asked = []
 
-        with broken_storage(answer):
-            url = f"{os.environ['LEANCLOUD_API_SERVER']}/here"
-            self.assertEqual(client.session.get(url, timeout=5).json(), {"there": 1})
+            def answer(request):
+                asked.append(request.split(b" HTTP/")[0].decode())  # noqa: B023 it runs at once
+                if asked[-1].endswith("/there"):  # noqa: B023
+                    return http(b'{"there": 1}')
+                return http(b'{"here": 1}', status=f"{status} X").replace(b"\r\n", b"\r\nLocation: /there\r\n", 1)  # noqa: B023
+
+            with self.subTest(method, status=status), broken_storage(answer):
+                data = {"data": "{}"} if method == "POST" else {}
+                response = client.session.request(method, f"{os.environ['LEANCLOUD_API_SERVER']}/here", timeout=5, **data)
+                self.assertEqual(asked, wanted)
+                if found:
+                    self.assertEqual(response.json(), found)
 
     def test_cookie_of_storage_is_not_sent_for_the_next_visitor(self):
         sent = []
