@@ -152,14 +152,18 @@ def main():
         show("GET /api/todos, 16 connections", measure(lists(ports, uncached), options.rounds, options.seconds, 16))
 
 
-def lists(ports, uncached):
-    """Requests for the same twenty todos, of one user."""
-    url = f"http://127.0.0.1:{ports['app']}"
+def cookie_of_new_user(url):
+    """The Cookie header of a user with twenty todos, in the app at `url`."""
     with requests.Session() as visitor:
         visitor.post(f"{url}/api/users", json={"username": "bench", "password": "secret"}).raise_for_status()
         for number in range(20):
             visitor.post(f"{url}/api/todos", json={"content": f"todo {number}"}).raise_for_status()
-        cookie = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+        return "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+
+
+def lists(ports, uncached):
+    """Requests for the same twenty todos, of one user."""
+    cookie = cookie_of_new_user(f"http://127.0.0.1:{ports['app']}")
     headers = {"X-LC-Id": "bench", "X-LC-Key": "key"}
     login = requests.post(f"http://127.0.0.1:{ports['storage']}/1.1/login", json={"username": "bench", "password": "secret"}, headers=headers)
     session = login.json()["sessionToken"]

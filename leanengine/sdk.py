@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -20,7 +20,7 @@ from leancloud import client
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 from urllib3.util.retry import Retry
 
-from leanengine import saves
+from leanengine import connections, saves
 from leanwsgi import messages
 
 POOL = 64  # connections; as many as there are threads that may wait for storage
@@ -50,7 +50,8 @@ HOOK_TEXT = re.compile(r"Cloud Code validation failed\. Error detail : (.+)", re
 REFUSED_CODE = 401  # the app's id or key, not the visitor's session
 BUSY_CODES = frozenset([124, 141, 502, 503])
 LOCK_SECONDS = 15 * 60
-PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._/-]*")  # nothing in it needs quoting
+PLAIN_METHODS = frozenset(["GET", "POST", "PUT", "DELETE"])
+UNDONE = (307, 308)  # redirects that say that a write has to be sent elsewhere
 
 
 class StorageLost(requests.ConnectionError):  # type: ignore[misc]  # requests has no types
@@ -63,23 +64,37 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
     def __init__(self) -> None:
         retries = Retry(total=1, connect=1, read=1, status=0, allowed_methods=["GET"], backoff_factor=0)
         super().__init__(pool_connections=4, pool_maxsize=POOL, max_retries=retries)
+        self._connections = connections.Connections(POOL)
         self._lock = threading.Lock()
         self._retry_at: float | None = None  # on the monotonic clock; None while all is well
 
     def send(self, request: requests.PreparedRequest, timeout: object = None, **options: Any) -> requests.Response:
         """Send with our own limits, whatever `timeout` says; raise StorageLost at once while storage is lost."""
-        is_probe = self._enter()
         wait = READ_SECONDS if request.method == "GET" else ANSWER_SECONDS
         if hasattr(request.body, "read"):
             wait = UPLOAD_SECONDS
-        limits = (PROBE_SECONDS, PROBE_SECONDS) if is_probe else (CONNECT_SECONDS, wait)
+        with self._trying(wait) as limits:
+            return super().send(request, timeout=limits, **options)
+
+    def ask(self, method: str, url: str, query: str, headers: Mapping[str, str], body: bytes | None) -> requests.Response:
+        """The answer to a plain request (connections.py), with the same limits as for `send`."""
+        with self._trying(READ_SECONDS if method == "GET" else ANSWER_SECONDS) as limits:
+            return self._connections.ask(method, url, query, headers, body, limits)
+
+    def close(self) -> None:
+        super().close()
+        self._connections.close()
+
+    @contextmanager
+    def _trying(self, wait: float) -> Iterator[tuple[float, float]]:
+        """Around a request: the seconds that it may take to connect and to be answered; its failure is noted."""
+        limits = (PROBE_SECONDS, PROBE_SECONDS) if self._enter() else (CONNECT_SECONDS, wait)
         try:
-            response = super().send(request, timeout=limits, **options)
+            yield limits
         except (requests.ConnectionError, requests.Timeout):
             self._note(is_lost=True)
             raise
         self._note(is_lost=False)
-        return response
 
     def _enter(self) -> bool:
         """Whether this request is the one that tries a lost server again; raise StorageLost for the others."""
@@ -98,22 +113,28 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
 
 
 class StorageSession(requests.Session):  # type: ignore[misc]
-    """A session that makes plain requests itself: for them requests reads the URL four times and merges empty settings."""
+    """A session that makes plain requests itself, and leaves all others to requests.
+
+    Storage's cookies are not kept: one session asks for all visitors.
+    """
 
     def request(self, method: str, url: str, params: Any = None, data: Any = None, headers: Any = None, **options: Any) -> requests.Response:
-        is_plain = PLAIN_URL.fullmatch(url) and not self.cookies and not options.keys() - {"timeout", "hooks", "allow_redirects"}
-        if not is_plain or not (data is None or isinstance(data, str)) or not (params is None or _is_flat(params)):
-            return super().request(method, url, params=params, data=data, headers=headers, **options)
-        plain = requests.PreparedRequest()
-        plain.method, plain.url = method.upper(), url + ("?" + urlencode(params) if params else "")
-        plain.headers = requests.structures.CaseInsensitiveDict(self.headers)
-        plain.headers.update(headers or {})
-        plain._cookies = self.cookies
-        plain.hooks = {"response": []} | (options.get("hooks") or {})
-        if data is not None:
-            plain.body = data.encode()
-            plain.headers["Content-Length"] = str(len(plain.body))
-        return self.send(plain, stream=False, proxies={}, verify=self.verify, cert=self.cert, allow_redirects=options.get("allow_redirects", True))
+        method = method.upper()
+        is_plain = (
+            method in PLAIN_METHODS
+            and connections.URL.fullmatch(url)
+            and (data is None or isinstance(data, str))
+            and (params is None or _is_flat(params))
+            and not (self.cookies or self.cert or options.get("hooks") or options.keys() - {"timeout", "hooks", "allow_redirects"})
+        )
+        adapter = self.get_adapter(url) if is_plain and self.verify is True else None
+        if isinstance(adapter, StorageAdapter):
+            given = {"Accept": "*/*", **(headers or {})}
+            body = None if data is None else data.encode()
+            response = adapter.ask(method, url, urlencode(params or {}), given, body)
+            if not (response.is_redirect and (method == "GET" or response.status_code in UNDONE)):
+                return response
+        return super().request(method, url, params=params, data=data, headers=headers, **options)
 
 
 def _is_flat(params: Any) -> bool:

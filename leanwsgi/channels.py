@@ -14,7 +14,8 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from leanwsgi import shares, waitress_server
-from leanwsgi.waitress_server import HTTPChannel, HTTPRequestParser, MAX_CONNECTIONS, Parser, WSGITask
+from leanwsgi.messages import http_date
+from leanwsgi.waitress_server import HTTPChannel, HTTPRequestParser, MAX_CONNECTIONS, Parser, SEND_BYTES, WSGITask
 
 HIGH_WATER, LOW_WATER = 1 << 19, 1 << 17  # bytes that wait to be read: above, an answer pauses; below, it goes on
 HEAD_SECONDS = 20  # for a request's head, from its first byte to its last
@@ -22,6 +23,7 @@ WINDOW_SECONDS, WINDOW_BYTES = 30, 15_000  # of a body or an answer that must pa
 LOOK_SECONDS = 1  # between two looks for those who are slower
 PEER_CONNECTIONS = MAX_CONNECTIONS // 4
 SPARE_CONNECTIONS = 20  # that are made free when all are taken, from those who waited longest in the midst of nothing
+WAITRESS_HEADERS = frozenset(["date", "server"])  # with which it leaves its own out, or says more
 PACE = "leanwsgi.pace"  # in environ: makes a body one that pauses
 
 
@@ -86,6 +88,7 @@ class Task(WSGITask):  # type: ignore[misc]
     """waitress's task, which can go on after a pause: its second `service` sends the rest."""
 
     body: _Paced | None = None
+    wrote_header = False
 
     def get_environment(self) -> WSGIEnvironment:
         environ: WSGIEnvironment = super().get_environment()
@@ -95,6 +98,26 @@ class Task(WSGITask):  # type: ignore[misc]
     def _pace(self, body: Iterable[bytes]) -> _Paced:
         self.body = _Paced(self, body)
         return self.body
+
+    def build_response_header(self) -> bytes:
+        """The head of the answer. Most need nothing of what waitress does for old clients, missing lengths and proxies."""
+        given = {name.lower() for name, _ in self.response_headers}
+        is_kept = self.version == "1.1" and self.request.headers.get("CONNECTION", "keep-alive").lower() == "keep-alive"
+        if not is_kept or "content-length" not in given or given & WAITRESS_HEADERS or not self.has_body:
+            head: bytes = super().build_response_header()
+            return head
+        lines = [f"HTTP/1.1 {self.status}", *(f"{name}: {value}" for name, value in self.response_headers)]
+        lines += [f"Date: {http_date(int(self.start_time))}", "", ""]
+        return "\r\n".join(lines).encode("latin-1")
+
+    def write(self, data: bytes) -> None:
+        """Head and body together, if that is all."""
+        is_all = self.complete and not self.wrote_header and 0 < len(data) < SEND_BYTES and len(data) == self.content_length
+        if not is_all or not self.has_body:
+            super().write(data)
+            return
+        self.channel.write_soon(self.build_response_header() + data)
+        self.wrote_header, self.content_bytes_written = True, len(data)
 
     def execute(self) -> None:
         if self.body is None:

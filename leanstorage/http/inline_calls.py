@@ -27,6 +27,7 @@ AWAY_SECONDS = 60  # for which calls to a class are a thread's, after one like t
 MAX_AWAY = 1000  # classes
 # `files` is another name of `_File`, and has rules of its own like the system classes, which begin with `_`.
 PATH = re.compile(r"/+1\.1/classes/(?!files(?:/|$))([A-Za-z][A-Za-z0-9_]*)(/[A-Za-z0-9]+)?")
+ME = re.compile(r"/+1\.1/users/me")  # apps ask it for every visitor who is logged in
 WRITES = {"POST": False, "PUT": True, "DELETE": True}  # whether the path ends in an id
 
 
@@ -55,6 +56,8 @@ class Quick:
         `length` is that of the body in bytes.
         """
         found = PATH.fullmatch(path)
+        if found is None and method == "GET" and ME.fullmatch(path):
+            return None if length > MAX_BODY_BYTES or self._is_away("") else "call"
         if found is None or length > MAX_BODY_BYTES or self._is_away(found.group(1)):
             return None
         if method == "GET":
@@ -149,6 +152,7 @@ class WaitingQuick(Quick):
 
 
 def _class_of(environ: WSGIEnvironment) -> str:
+    """The class of a call, "" for the user's own data."""
     found = PATH.fullmatch(environ["PATH_INFO"])
     return found.group(1) if found else ""
 

@@ -38,6 +38,9 @@ class QuickTest(ServiceTestCase):
             ("POST", "/1.1/classes/files", 10, False),
             ("DELETE", "/1.1/classes/files/1", 0, False),
             ("GET", "/1.1/login", 0, False),
+            ("GET", "/1.1/users/me", 0, True),
+            ("PUT", "/1.1/users/me", 10, False),
+            ("GET", "/1.1/users/someone", 0, False),
         ]
         for method, path, length, is_quick in cases:
             with self.subTest(method=method, path=path, length=length):

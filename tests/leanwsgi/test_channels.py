@@ -45,6 +45,13 @@ class Body:
         self.closed.append(self.left)
 
 
+class ByWaitress(channels.Task):
+    """Heads and writes as waitress makes them."""
+
+    build_response_header = waitress_server.WSGITask.build_response_header
+    write = waitress_server.WSGITask.write
+
+
 class PeerCase(unittest.TestCase):
     threads = 2
 
@@ -341,6 +348,74 @@ class ShareTest(PeerCase):
             with self.subTest(address=address, headers=headers, trusted=trusted):
                 self.assertEqual(shares.peer(address, trusted), peer)
                 self.assertEqual(shares.visitor(address, headers, trusted), visitor)
+
+
+class HeadTest(PeerCase):
+    ANSWERS = {  # path: status, headers, body
+        "/plain": ("200 OK", [("Content-Type", "text/plain"), ("content-length", "2"), ("X-Two", "1"), ("X-Two", "2")], [b"ok"]),
+        "/no-length": ("200 OK", [("Content-Type", "text/plain")], [b"ok"]),
+        "/no-length-in-two": ("200 OK", [], [b"o", b"k"]),
+        "/two": ("200 OK", [("Content-Length", "2")], [b"o", b"k"]),
+        "/empty": ("200 OK", [("Content-Length", "0")], [b""]),
+        "/empty-first": ("200 OK", [("Content-Length", "2")], [b"", b"ok"]),
+        "/too-long": ("200 OK", [("Content-Length", "2")], [b"okay"]),
+        "/too-short": ("200 OK", [("Content-Length", "9")], [b"ok"]),
+        "/none": ("204 No Content", [], [b""]),
+        "/none-with-length": ("204 No Content", [("Content-Length", "2")], [b"ok"]),
+        "/not-modified": ("304 Not Modified", [("ETag", '"x"')], [b""]),
+        "/missing": ("200 OK", [("Content-Length", "2")], [b""]),
+        "/served": ("200 OK", [("Content-Length", "2"), ("Server", "x")], [b"ok"]),
+        "/dated": ("200 OK", [("Content-Length", "2"), ("Via", "x"), ("Date", "today")], [b"ok"]),
+        "/split": ("200 OK", [("Content-Length", "2"), ("X-Evil", "a\r\nb: c")], [b"ok"]),
+        "/latin": ("200 OK", [("Content-Length", "2"), ("X-Name", "caf\xe9")], [b"ok"]),
+        "/large": ("200 OK", [("Content-Length", str(1 << 17))], [bytes(1 << 17)]),
+    }
+
+    def application(self, environ, start_response):
+        status, headers, body = self.ANSWERS[environ["PATH_INFO"]]
+        start_response(status, list(headers))
+        return body
+
+    def answer(self, path, method, version, sent):
+        """(first line, headers, body, whether the connection stays for one request more) of an answer."""
+        connection = self.connect()
+        connection.sendall(f"{method} {path} HTTP/{version}\r\nHost: x\r\n{sent}\r\nGET /plain HTTP/1.0\r\n\r\n".encode())
+        with connection.makefile("rb") as file:
+            first, headers = file.readline(), []
+            while (line := file.readline()) not in (b"\r\n", b""):
+                name, _, value = line.rstrip().partition(b": ")
+                headers.append((name.lower(), b"?" if name == b"Date" and value != b"today" else value))
+            rest = file.read()
+        at = rest.find(b"HTTP/1")
+        return first, sorted(headers), rest[: at if at >= 0 else None], at >= 0
+
+    def test_answer_is_that_of_waitress(self):
+        rows = [
+            (path, method, version, sent)
+            for path in self.ANSWERS
+            for method in ("GET", "HEAD")
+            for version, sent in (("1.1", ""), ("1.1", "Connection: close\r\n"), ("1.0", ""), ("1.0", "Connection: keep-alive\r\n"))
+        ]
+        found = []
+        with self.assertLogs("waitress"):  # too long, too short, split
+            for task in (channels.Task, ByWaitress):
+                self.start()
+                self.server.channel_class = type("Channel", (channels.Channel,), {"new_task": task})
+                found.append([self.answer(*row) for row in rows])
+        for row, ours, theirs in zip(rows, *found, strict=True):
+            with self.subTest(row):
+                self.assertEqual(ours, theirs)
+
+    def test_small_answer_is_one_piece(self):
+        self.start()
+        pieces = []
+        write_soon = channels.Channel.write_soon
+        with mock.patch.object(channels.Channel, "write_soon", lambda channel, data: pieces.append(data) or write_soon(channel, data)):
+            self.answer("/plain", "GET", "1.1", "")  # and once more, see `answer`
+            self.answer("/large", "GET", "1.1", "")
+        starts = [(piece[:5], piece[-2:]) for piece in pieces]
+        one = (b"HTTP/", b"ok")
+        self.assertEqual(starts, [one, one, (b"HTTP/", b"\r\n"), (bytes(5), bytes(2)), one])
 
 
 if __name__ == "__main__":
