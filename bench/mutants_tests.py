@@ -2,7 +2,7 @@
 
 Modules of security and data only: what is missing here is not in the sample of bench/mutants.py.
 """
-USERS = "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_passwords leanstorage.test_classes leanstorage.test_login leanstorage.test_users leanstorage.test_access"
+USERS = "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows leanstorage.test_passwords leanstorage.test_classes leanstorage.test_login leanstorage.test_users leanstorage.test_access"
 TAKEOUT = "leanstorage.test_takeout_import leanstorage.test_takeout_inputs leanstorage.test_takeout_repair leanstorage.test_takeout_commands"
 TAKEN_BACK = "leanstorage.test_takeout_export leanstorage.test_takeout_leave leanstorage.test_takeout_pull"
 SMS = "leanstorage.test_sms leanstorage.test_phones leanstorage.test_outside_sms"
@@ -34,24 +34,24 @@ TESTS = {
     "leanstorage/http/sms_routes.py": SMS,
     "leanstorage/http/*": "leanstorage.test_application leanstorage.test_strangers leanstorage.test_clients leanstorage.test_server",
     "leanstorage/keys.py": "leanstorage.test_environment leanstorage.test_reliability.StartTest leanengine.test_start.StopTest",
-    "leanstorage/resources/batch*.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_batch_save leanstorage.test_objects leanstorage.test_clients leanstorage.test_access leanstorage.test_application",
+    "leanstorage/resources/batch*.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows leanstorage.test_batch_save leanstorage.test_objects leanstorage.test_clients leanstorage.test_access leanstorage.test_application",
     "leanstorage/resources/dangers.py": "leanstorage.test_resources leanstorage.test_dangers",
-    "leanstorage/resources/*files.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_files leanstorage.test_clients leanstorage.test_access leanstorage.test_strangers leanstorage.test_sweep leanstorage.test_named_files",
-    "leanstorage/resources/friends.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_statuses leanstorage.test_users",
-    "leanstorage/resources/functions.py": "leanstorage.test_hooks leanstorage.test_waiting",
-    "leanstorage/resources/mail*.py": f"leanstorage.test_refusals leanstorage.test_resources {SMTP}",
-    "leanstorage/resources/objects.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_numbering leanstorage.test_class_settings leanstorage.test_objects leanstorage.test_hooks leanstorage.test_users leanstorage.test_access",
+    "leanstorage/resources/*files.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows leanstorage.test_files leanstorage.test_clients leanstorage.test_access leanstorage.test_strangers leanstorage.test_sweep leanstorage.test_named_files",
+    "leanstorage/resources/friends.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows leanstorage.test_statuses leanstorage.test_users",
+    "leanstorage/resources/functions.py": "leanstorage.test_flows leanstorage.test_refusals leanstorage.test_hooks leanstorage.test_waiting",
+    "leanstorage/resources/mail*.py": f"leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows {SMTP}",
+    "leanstorage/resources/objects.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows leanstorage.test_numbering leanstorage.test_class_settings leanstorage.test_objects leanstorage.test_hooks leanstorage.test_users leanstorage.test_access",
     "leanstorage/resources/roles.py": USERS,
-    "leanstorage/resources/scan.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_queries leanstorage.test_takeout_pull",
-    "leanstorage/resources/sms*.py": f"leanstorage.test_refusals leanstorage.test_resources {SMS}",
-    "leanstorage/resources/statuses.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_statuses leanstorage.test_users",
-    "leanstorage/resources/sweep.py": "leanstorage.test_sweep",
-    "leanstorage/resources/third_parties.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_providers leanstorage.test_sdks_sign_in",
+    "leanstorage/resources/scan.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows leanstorage.test_queries leanstorage.test_takeout_pull",
+    "leanstorage/resources/sms*.py": f"leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows {SMS}",
+    "leanstorage/resources/statuses.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows leanstorage.test_statuses leanstorage.test_users",
+    "leanstorage/resources/sweep.py": "leanstorage.test_flows leanstorage.test_sweep",
+    "leanstorage/resources/third_parties.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows leanstorage.test_providers leanstorage.test_sdks_sign_in",
     "leanstorage/resources/users.py": f"{USERS} leanstorage.test_clients leanstorage.test_strangers leanstorage.test_providers",
     "leanstorage/resources/*": f"{USERS} leanstorage.test_clients leanstorage.test_application leanstorage.test_strangers leanstorage.test_queries",
     "leanstorage/rules/acl.py": "leanstorage.test_at_limits leanstorage.test_rules leanstorage.test_access leanstorage.test_objects leanstorage.test_users",
     "leanstorage/rules/attempts.py": USERS,
-    "leanstorage/rules/call.py": "leanstorage.test_at_limits leanstorage.test_refusals leanstorage.test_resources leanstorage.test_application leanstorage.test_reliability leanstorage.test_access leanstorage.test_users",
+    "leanstorage/rules/call.py": "leanstorage.test_at_limits leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows leanstorage.test_application leanstorage.test_reliability leanstorage.test_access leanstorage.test_users",
     "leanstorage/rules/classes.py": f"{USERS} leanstorage.test_objects leanstorage.test_elsewhere",
     "leanstorage/rules/errors.py": "leanstorage.test_errors repository.test_docs.TroubleshootingTest leanstorage.test_application leanstorage.test_clients",
     "leanstorage/rules/index*.py": "leanstorage.test_indexes leanstorage.test_index_advice leanstorage.test_queries",

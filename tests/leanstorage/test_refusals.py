@@ -134,6 +134,7 @@ class RefusedTest(ServiceTestCase):
                 (1, "POST", "/files/n", {}, {}, "A file needs a url, or its bytes."),
                 (1, "POST", "/files/n", {"base64": "a"}, {}, "The base64 of a file is malformed."),
                 (1, "POST", "/files/n", {"base64": 5}, {}, "The base64 of a file is malformed."),
+                (1, "POST", "/files/n", {"base64": "data:a;base64,data:a;base64,AA=="}, {}, "The base64 of a file is malformed."),
                 (119, "PUT", "/files/abc", {"name": "n"}, {}, "A file cannot be changed."),
             )
         )

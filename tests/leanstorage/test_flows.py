@@ -1,0 +1,601 @@
+"""What calls do beside their answer: times that grow, counts that are kept, what others see, what happens meanwhile."""
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+import unittest
+from email.utils import parsedate_to_datetime
+from unittest import mock
+
+from leanstorage.blobs.folder import FolderBlobs
+from leanstorage.engine import hooks
+from leanstorage.resources import files, mail, mailer, names, objects, sms, sms_codes, sweep, users
+from leanstorage.rules.call import Call, Caller
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.store import now, StoreUnavailable
+from tests.leanstorage.service_support import KEYS, ServiceTestCase, pointer
+from tests.leanstorage.test_engine import Scripted
+from tests.leanstorage.test_hooks import HookCase
+from tests.leanstorage.test_sms import SmsTestCase
+
+
+class FlowCase(ServiceTestCase):
+    def call(self, body=None, **caller):
+        return Call(self.service, Caller(**caller), "POST", {}, {} if body is None else body, "http://127.0.0.1")
+
+    def refused(self, function, *arguments):
+        with self.assertRaises(StorageError) as caught:
+            function(*arguments)
+        return caught.exception.kind
+
+    def row(self, class_name, object_id):
+        return self.service.store.read(lambda transaction: transaction.get(class_name, object_id))
+
+    def set_row(self, class_name, object_id, **changes):
+        def work(transaction):
+            row = transaction.get(class_name, object_id)
+            for name, value in changes.items():
+                setattr(row, name, value)
+            transaction.update(class_name, row)
+
+        self.service.store.write(work)
+
+
+class TimesTest(FlowCase):
+    def test_change_is_one_millisecond_later_than_a_write_of_the_future(self):
+        me, star = self.user("timed", email="timed@example.org"), self.user("timed-star")
+        mine, token = f"/users/{me['objectId']}", me["sessionToken"]
+        todo = self.make("Timed", n=1)
+        friendship = f"{mine}/friendship/{star['objectId']}"
+        self.api("POST", friendship, {}, session=token)
+        [link] = self.service.store.read(lambda transaction: [row.id for row in transaction.page("_Followee", (0, 0), 10)])
+        future = now() + 10**7
+        for number, (class_name, object_id, act) in enumerate((
+            ("Timed", todo, lambda: self.api("PUT", f"/classes/Timed/{todo}", {"n": 2})),
+            ("_Followee", link, lambda: self.api("POST", friendship, {"a": 1}, session=token)),
+            ("_User", me["objectId"], lambda: self.api("PUT", mine, {"n": 2}, session=token)),
+            ("_User", me["objectId"], lambda: users.set_password(self.call(), me["objectId"], "pw")),
+            ("_User", me["objectId"], lambda: users.refresh_token(self.call(is_master=True), me["objectId"])),
+            ("_User", me["objectId"], lambda: self.service.store.write(lambda transaction: sms._mark_verified(transaction, transaction.get("_User", me["objectId"])))),
+        )):
+            with self.subTest(number):
+                self.set_row(class_name, object_id, updated=future)
+                act()
+                self.assertEqual(self.row(class_name, object_id).updated, future + 1)
+
+    def test_verified_address_is_a_change_of_its_time(self):
+        with mock.patch.multiple(self.service.options, verify_emails=True, public_url="https://storage.example"):
+            me = self.user("verified", email="verified@example.org")
+        [text] = [one["text"] for one in mail.outbox(self.service.store) if one["to"] == "verified@example.org"]
+        token = text.rpartition("/")[2]
+        future = now() + 10**7
+        self.set_row("_User", me["objectId"], updated=future)
+        self.assertEqual(self.raw("GET", f"/1.1/verifyEmail/{token}").status, 200)
+        row = self.row("_User", me["objectId"])
+        self.assertEqual((row.updated, row.body["emailVerified"]), (future + 1, True))
+
+    def test_list_without_rows_changed_now(self):
+        self.make("Listed", n=1)
+        before = now() // 1000 * 1000
+        for options in ({"where": {"n": 9}}, {"limit": 0}):
+            self.api("GET", "/classes/Listed", **options)
+            text = self.response.header("Last-Modified")
+            self.assertTrue(text.endswith(" GMT"))
+            moment = parsedate_to_datetime(text[:-8] + " GMT").timestamp() * 1000
+            self.assertLess(abs(moment - before), 60_000)
+
+
+class UsersTest(FlowCase):
+    def test_user_that_is_gone_meanwhile_is_211(self):
+        store = self.service.store
+        for function in (
+            lambda: users.set_password(self.call(), "gone", "pw"),
+            lambda: store.read(lambda transaction: users.whole_user(transaction, self.call(), "gone")),
+            lambda: store.read(lambda transaction: users.hook_user(transaction, self.call(), "gone")),
+        ):
+            self.assertIs(self.refused(function), Code.NO_USER)
+
+    def test_hidden_user_is_missing_to_others_and_not_to_itself_or_the_master(self):
+        me, other = self.user("hidden"), self.user("seeker")
+        self.api("PUT", f"/users/{me['objectId']}", {"ACL": {}}, session=me["sessionToken"])
+        path = f"/users/{me['objectId']}"
+        for session, code, deleted, password in ((other["sessionToken"], 1, 101, 211), (None, 1, 101, 211)):
+            with self.subTest(bool(session)):
+                self.code(code, "PUT", path, {"a": 1}, status=404, session=session)
+                self.code(code, "PUT", path, {"password": "new"}, status=404, session=session)
+                self.code(deleted, "DELETE", path, status=404, session=session)
+                self.code(password, "PUT", path + "/updatePassword", {"old_password": "pw", "new_password": "x"}, session=session)
+                self.code(password, "PUT", path + "/refreshSessionToken", session=session)
+        self.api("PUT", path + "/refreshSessionToken", master=True)
+        token = self.api("PUT", path + "/updatePassword", {"new_password": "other"}, master=True)["sessionToken"]
+        self.assertEqual(self.api("GET", "/users/me", session=token)["objectId"], me["objectId"])
+        self.api("PUT", path + "/refreshSessionToken", session=token)
+        self.api("POST", "/login", {"username": "hidden", "password": "other"})
+
+    def test_seen_user_is_changed_by_nobody_else(self):
+        me, other = self.user("seen"), self.user("watcher")
+        path = f"/users/{me['objectId']}"
+        for session, code in ((None, 206), (other["sessionToken"], 403)):
+            for arguments in (("PUT", path, {"a": 1}), ("PUT", path, {"password": "x"}), ("DELETE", path), ("PUT", path + "/refreshSessionToken"), ("PUT", path + "/updatePassword", {"old_password": "pw", "new_password": "x"})):
+                with self.subTest(arguments, code=code):
+                    self.code(code, *arguments, status=403, session=session)
+
+    def test_taken_name_is_not_hashed_for(self):
+        self.user("taken", email="taken@example.org")
+        with mock.patch("leanstorage.rules.passwords.hash_password", side_effect=AssertionError("hashed")):
+            self.code(202, "POST", "/users", {"username": "taken", "password": "pw"})
+        self.code(203, "POST", "/users", {"username": "free", "password": "pw", "email": "taken@example.org"})
+        self.user("free")
+
+    def test_password_of_1024_characters_logs_in_and_a_longer_one_never(self):
+        long = "p" * 1024
+        user = self.user("long")
+        self.api("PUT", f"/users/{user['objectId']}", {"password": long}, session=user["sessionToken"])
+        token = self.api("POST", "/login", {"username": "long", "password": long})["sessionToken"]
+        self.code(210, "POST", "/login", {"username": "long", "password": long + "x"})
+        path = f"/users/{user['objectId']}/updatePassword"
+        self.code(210, "PUT", path, {"old_password": long + "x", "new_password": "n"}, session=token)
+        self.api("PUT", path, {"old_password": long, "new_password": "n"}, session=token)
+
+    def test_accounts_belong_to_one_user_with_every_way_to_link_them(self):
+        with mock.patch.object(self.service.options, "trusted_providers", frozenset("*")):
+            first = self.api("POST", "/users", {"authData": {"p": {"uid": "1"}}}, 201)
+            second = self.api("POST", "/users", {"authData": {"q": {"uid": "2"}}}, 201)
+            self.assertRegex(first["username"], "^[a-z0-9]{25}$")
+            named = self.api("POST", "/users", {"username": "named", "password": "pw", "authData": {"r": {"uid": "3"}, "none": None}}, 201)
+            self.assertEqual((named["username"], set(named["authData"])), ("named", {"r"}))
+            self.api("POST", "/login", {"username": "named", "password": "pw"})
+            self.code(218, "POST", "/users", {"password": " ", "authData": {"s": {"uid": "4"}}})
+            self.code(208, "POST", "/users", {"authData": {"p": {"uid": "1"}, "q": {"uid": "2"}}})
+            self.code(208, "PUT", f"/users/{first['objectId']}", {"authData": {"q": {"uid": "2"}}}, session=first["sessionToken"])
+            self.code(211, "POST", "/users?failOnNotExist=true", {"authData": {"new": {"uid": "5"}}})
+            again = self.api("POST", "/users?failOnNotExist=true", {"authData": {"p": {"uid": "1"}, "t": {"uid": "6"}}}, 200)
+            self.assertEqual((again["objectId"], set(again["authData"])), (first["objectId"], {"p", "t"}))
+            self.api("PUT", f"/users/{first['objectId']}", {"authData": {"p": None}}, session=first["sessionToken"])
+            fresh = self.api("POST", "/users", {"authData": {"p": {"uid": "1"}}}, 201)
+            self.assertNotIn(fresh["objectId"], (first["objectId"], second["objectId"]))
+            union = {"unionid": "u", "platform": "w", "main_account": True}
+            main = self.api("POST", "/users", {"authData": {"w_1": {"uid": "7", **union}}}, 201)
+            for more, status in (({"main_account": False}, 200), ({}, 200)):
+                data = {"uid": f"8{status}{len(more)}", "unionid": "u", "platform": "w", **more}
+                self.assertEqual(self.api("POST", "/users", {"authData": {"w_2": data}}, status)["objectId"], main["objectId"])
+            self.api("DELETE", f"/users/{main['objectId']}", session=main["sessionToken"])
+            self.api("POST", "/users", {"authData": {"w_1": {"uid": "7", **union}}}, 201)
+
+    def test_names_of_a_deleted_user_are_free_again(self):
+        fields = {"email": "free@example.org", "mobilePhoneNumber": "13912349999"}
+        user = self.user("freed", **fields)
+        self.code(214, "POST", "/users", {"username": "other", "password": "pw", "mobilePhoneNumber": "+86 139 1234 9999"})
+        self.api("DELETE", f"/users/{user['objectId']}", session=user["sessionToken"])
+        again = self.user("freed", **fields)
+        self.api("PUT", f"/users/{again['objectId']}", {"email": None, "mobilePhoneNumber": None}, session=again["sessionToken"])
+        self.user("freed2", **fields)
+
+    def test_phone_is_claimed_in_each_spelling_once(self):
+        def work(transaction):
+            claims = (("12345678", "a", True), ("12345678", "a", False), ("+8612345678", "a", True), ("+8612345678", "b", False), ("12345678", "b", False), ("+1555123456", "b", True))
+            for value, user, is_free in claims:
+                with self.subTest(value, user=user):
+                    self.assertIs(names.claim(transaction, "mobilePhoneNumber", value, user), is_free)
+            self.assertEqual([names.owner(transaction, "mobilePhoneNumber", value) for value in ("12345678", "+86 1234-5678", "999999")], ["a", "a", None])
+            names.release(transaction, "mobilePhoneNumber", "123 456 78")
+            self.assertEqual(names.owner(transaction, "mobilePhoneNumber", "12345678"), "a")
+            names.release(transaction, "mobilePhoneNumber", "+8612345678")
+            self.assertIsNone(names.owner(transaction, "mobilePhoneNumber", "12345678"))
+            self.assertIsNone(names.owner(transaction, "username", "12345678"))
+
+        self.service.store.write(work)
+
+
+class HookTest(HookCase):
+    def test_login_hook_is_shown_the_accounts_of_the_user(self):
+        with mock.patch.object(self.service.options, "trusted_providers", frozenset("*")):
+            self.api("POST", "/users", {"username": "seen", "password": "pw", "authData": {"p": {"uid": "h1"}}}, 201)
+        self.engine.names = ["__on_login__User"]
+        self.engine.answers["/functions/_User/onLogin"] = lambda sent: (200, {})
+        self.service.engine = hooks.Engine(self.engine, KEYS)
+        self.api("POST", "/login", {"username": "seen", "password": "pw"})
+        self.assertEqual(self.engine.calls[-1][2]["object"]["authData"], {"p": {"uid": "h1"}})
+
+    def test_hooks_are_shown_the_rights_of_an_object(self):
+        rights = {"*": {"read": True, "write": True}, "u": {"write": True}}
+        for hook in ("beforeSave", "afterSave", "beforeUpdate", "afterUpdate", "beforeDelete", "afterDelete"):
+            self.on("Righted", hook, lambda sent: (200, sent["object"]))
+        for fields in ({"ACL": rights}, {}):
+            self.engine.calls.clear()
+            one = self.make("Righted", n=1, **fields)
+            self.api("PUT", f"/classes/Righted/{one}", {"n": 2})
+            self.api("DELETE", f"/classes/Righted/{one}")
+            with self.subTest(fields):
+                self.assertEqual([sent["object"].get("ACL") for _, _, sent in self.engine.calls], [fields.get("ACL")] * 6)
+
+    def test_object_that_an_after_hook_deletes_is_answered_by_its_id(self):
+        self.on("Fleeting", "afterSave", lambda sent: (self.api("DELETE", f"/classes/Fleeting/{sent['object']['objectId']}", master=True), (200, {}))[1])
+        value = self.api("POST", "/classes/Fleeting?fetchWhenSave=true", {"n": 1}, 201)
+        self.assertEqual(set(value), {"objectId"})
+
+    def test_first_body_of_a_save_says_which_hooks_are_left_out(self):
+        self.on("Twice", "afterSave", lambda sent: (200, {}))
+        ignoring = {"__ignore_hooks": ["afterSave"]}
+        for first, second, calls in ((ignoring, {}, 0), ({}, ignoring, 1)):
+            self.engine.calls.clear()
+            requests = [{"method": "POST", "path": "/1.1/classes/Twice", "body": {"__internalId": "t", **more}} for more in (first, second)]
+            requests[1]["body"]["n"] = {"__op": "Increment", "amount": 1}
+            self.api("POST", "/batch/save", {"requests": requests}, headers={"X-LC-Hook-Key": "hook"})
+            with self.subTest(calls):
+                self.assertEqual(len(self.engine.calls), calls)
+
+    def test_functions_call_each_other_five_levels_deep(self):
+        self.engine.answers["/functions/deep"] = lambda sent: (200, {"result": 1})
+        for depth, is_allowed in ((4, True), (5, False)):
+            headers = {"X-LC-Hook-Key": "hook", "X-LeanStorage-Depth": str(depth)}
+            with self.subTest(depth):
+                if is_allowed:
+                    self.api("POST", "/functions/deep", {}, headers=headers)
+                    self.assertEqual(self.engine.calls[-1][1]["X-LeanStorage-Depth"], "5")
+                else:
+                    self.assertIn("too deeply", self.code(142, "POST", "/functions/deep", {}, headers=headers))
+
+    def test_answer_of_a_function_that_is_no_object_is_502(self):
+        for answer in ([1], "x", None, 5):
+            self.engine.answers["/functions/odd"] = lambda sent, answer=answer: (200, answer)
+            with self.subTest(answer):
+                self.code(1, "POST", "/functions/odd", {}, status=502)
+        self.service.engine = hooks.Engine(Scripted((200, b"<html>")), KEYS)
+        self.code(1, "POST", "/functions/odd", {}, status=502)
+
+
+class ObjectsTest(FlowCase):
+    def test_relation_that_is_deleted_is_empty(self):
+        target, owner = self.make("Target", n=1), self.make("Owning", n=1)
+        path = f"/classes/Owning/{owner}"
+        members = {"$relatedTo": {"object": pointer("Owning", owner), "key": "r"}}
+        for operation, number in (("AddRelation", 1), ("RemoveRelation", 0), ("AddRelation", 1)):
+            self.api("PUT", path, {"r": {"__op": operation, "objects": [pointer("Target", target)]}})
+            self.assertEqual(len(self.find("Target", members)), number)
+        self.api("PUT", path, {"r": {"__op": "Delete"}})
+        self.assertEqual(self.find("Target", members), [])
+
+    def test_counts_of_an_empty_inbox_are_nothing(self):
+        token = self.user("lonely")["sessionToken"]
+        for options, wanted in (({"count": 1}, {"results": [], "end": True, "count": 0}), ({"limit": 0}, {"results": [], "end": True}), ({}, {"results": [], "end": True})):
+            with self.subTest(options):
+                self.assertEqual(self.api("GET", "/subscribe/statuses", session=token, **options), wanted)
+
+    def test_schema_shows_the_options_of_columns_that_there_are(self):
+        self.make("Optioned", n=1)
+
+        def work(transaction):
+            info = transaction.class_info("Optioned")
+            transaction.save_class("Optioned", {**info, "options": {"n": {"required": True}, "gone": {"hidden": True}}})
+
+        self.service.store.write(work)
+        schema = self.api("GET", "/schemas/Optioned", master=True)
+        self.assertEqual((schema["n"], "gone" in schema, schema["ACL"]), ({"type": "Number", "required": True}, False, {"type": "ACL"}))
+
+    def test_deletion_of_many_ends_with_its_time(self):
+        ids = [self.make("Many", n=number) for number in range(2)]
+        with mock.patch.object(objects, "BATCH_SECONDS", -1):
+            self.code(124, "DELETE", f"/classes/Many/{','.join(ids)}", status=503)
+        self.assertEqual(len(self.find("Many")), 2)
+
+
+class SmsTest(SmsTestCase):
+    def work(self, function):
+        return self.service.store.write(function)
+
+    def test_messages_are_counted_with_their_pause_and_their_day(self):
+        here = now()
+        with mock.patch("leanstorage.resources.sms_codes.now", return_value=here) as clock:
+            for ms, is_allowed in ((0, True), (999, False), (1000, True), (2000, True), (3000, False)):
+                clock.return_value = here + ms
+
+                def work(transaction):
+                    sms_codes._count(transaction, "k", 3, Code.SMS_TOO_OFTEN, 1000)
+
+                with self.subTest(ms):
+                    if is_allowed:
+                        self.work(work)
+                        self.assertEqual(self.work(lambda transaction: transaction.record("sms-count", "k"))["last"], here + ms)
+                    else:
+                        with self.assertRaises(StorageError):
+                            self.work(work)
+            found = self.work(lambda transaction: transaction.record("sms-count", "k"))
+            self.assertEqual(found, {"count": 3, "since": here, "last": here + 2000})
+            clock.return_value = here + 9000
+            for code in (Code.SMS_QUOTA, Code.SMS_TOO_OFTEN):
+                with self.assertRaises(StorageError) as caught:
+                    self.work(lambda transaction: sms_codes._count(transaction, "k", 3, code))  # noqa: B023 it runs at once
+                self.assertIs(caught.exception.kind, code)
+        expires = self.work(lambda transaction: transaction.execute_once("SELECT expires FROM records WHERE kind = 'sms-count' AND key = 'k'"))
+        self.assertEqual([row[0] for row in expires], [here + 86_400_000])
+
+    def test_code_lives_as_long_as_it_says(self):
+        for ttl, minutes in ((3, 3), (None, 10)):
+            with self.subTest(ttl), mock.patch("leanstorage.resources.sms_codes.now", return_value=now()) as clock:
+                self.wait_no_more()
+                self.ask("sms", "13900000001", **({} if ttl is None else {"ttl": ttl}))
+                expires = self.work(lambda transaction: transaction.execute_once("SELECT kind, expires FROM records WHERE kind IN ('sms', 'sms-at')"))
+                self.assertIn(("sms", clock.return_value + minutes * 60_000), [tuple(row) for row in expires])
+                self.assertIn(("sms-at", clock.return_value + minutes * 60_000), [tuple(row) for row in expires])
+
+    def test_guesses_of_a_code_are_counted_and_the_last_one_voids_it(self):
+        self.wait_no_more()
+        code = self.ask("sms", "13900000002")
+        key = "sms:+8613900000002"
+        for number in range(1, 6):
+            self.code(603, "POST", f"/verifySmsCode/{self.other_than(code)}", {"mobilePhoneNumber": "13900000002"})
+            record = self.work(lambda transaction: transaction.record("sms", key))
+            with self.subTest(number):
+                self.assertEqual(record and record["failures"], number if number < 5 else None)
+        self.code(603, "POST", f"/verifySmsCode/{code}", {"mobilePhoneNumber": "13900000002"})
+
+    def test_guesses_with_a_number_count_for_the_address_and_not_as_blind_ones(self):
+        self.wait_no_more()
+        code = self.ask("sms", "13900000003")
+        for body, kinds in (({"mobilePhoneNumber": "13900000003"}, {"address"}), ({}, {"address", "sms-count"})):
+            self.work(lambda transaction: [transaction.delete_record("address", "9.9.9.9"), transaction.delete_record("sms-count", "blind:9.9.9.9")])
+            headers = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"], "Content-Type": "application/json"}
+            self.raw("POST", f"/1.1/verifySmsCode/{self.other_than(code)}", json.dumps(body).encode(), headers, REMOTE_ADDR="9.9.9.9")
+            found = {kind for kind, key in (("address", "9.9.9.9"), ("sms-count", "blind:9.9.9.9")) if self.work(lambda transaction: transaction.record(kind, key))}  # noqa: B023
+            with self.subTest(body):
+                self.assertEqual(found, kinds)
+
+    def test_blind_guesses_end_with_their_number(self):
+        self.wait_no_more()
+        code = self.ask("sms", "13900000004")
+        blind = "sms-count", "blind:127.0.0.1"
+        for count, status in ((30, 429), (29, 200)):
+            self.work(lambda transaction: transaction.put_record(*blind, {"count": count, "since": now(), "last": 0}))  # noqa: B023
+            with self.subTest(count):
+                self.api("POST", f"/verifySmsCode/{code}", {}, status=status)
+
+    def test_code_of_another_phone_at_the_address_is_made_no_more(self):
+        self.wait_no_more()
+        with mock.patch("leanstorage.resources.sms_codes.secrets.randbelow", side_effect=[7, 7, 8]) as draws:
+            first = self.ask("sms", "13900000005")
+            second = self.ask("sms", "13900000006")
+        self.assertEqual((first, second, draws.call_args_list), ("000007", "000008", [mock.call(10**6)] * 3))
+
+    def test_code_that_was_not_sent_is_taken_back_and_stays_counted(self):
+        self.wait_no_more()
+        phone = "+8613900000007"
+        with mock.patch.object(self.service.sms, "send", return_value=False):
+            self.code(602, "POST", "/requestSmsCode", {"mobilePhoneNumber": phone})
+        counted = self.work(lambda transaction: transaction.record("sms-count", f"phone:{phone}"))
+        self.assertEqual((counted["count"], counted["last"]), (1, 0))
+        self.assertIsNone(self.work(lambda transaction: transaction.record("sms", f"sms:{phone}")))
+        self.ask("sms", phone)
+
+    def test_owner_of_a_number_is_asked_for_what_it_needs(self):
+        self.wait_no_more()
+        self.person("unproven", "13900000008", verified=False)
+        self.person("proven", "13900000009")
+        for purpose, phone, code in (("login", "13900000008", 215), ("reset", "13900000008", 215), ("login", "13900000010", 213), ("verify", "13900000010", 213)):
+            path = {"login": "/requestLoginSmsCode", "reset": "/requestPasswordResetBySmsCode", "verify": "/requestMobilePhoneVerify"}[purpose]
+            with self.subTest(purpose, phone=phone):
+                self.code(code, "POST", path, {"mobilePhoneNumber": phone})
+        self.api("POST", "/requestMobilePhoneVerify", {"mobilePhoneNumber": "13900000009"})
+        self.assertEqual(self.sent, [])
+        self.api("POST", "/requestMobilePhoneVerify", {"mobilePhoneNumber": "13900000008"})
+        self.assertEqual(len(self.sent), 1)
+
+
+    def test_sign_up_by_phone_sends_the_link_that_verifies_its_address(self):
+        self.wait_no_more()
+        body = {"mobilePhoneNumber": "13900000011", "smsCode": self.ask("sms", "13900000011"), "email": "phone@example.org"}
+        with mock.patch.multiple(self.service.options, verify_emails=True, public_url="https://storage.example"):
+            self.api("POST", "/usersByMobilePhone", body, 201)
+        self.assertEqual([one["to"] for one in mail.outbox(self.service.store)], ["phone@example.org"])
+
+
+class MailerTest(FlowCase):
+    def mailer(self, *outcomes):
+        """A Mailer whose thread the test is itself; each look meets the next outcome, an error or a deliver."""
+        left = list(outcomes)
+
+        @contextlib.contextmanager
+        def connected():
+            outcome = left.pop(0)
+            if not left:
+                made._is_ended = True
+                made._wanted.set()
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
+
+        with mock.patch("leanstorage.resources.mailer.threading.Thread") as thread:
+            made = mailer.Mailer(self.service, connected)
+        self.addCleanup(setattr, self.service, "wake_mailer", None)
+        self.assertEqual(thread.call_args.kwargs["daemon"], True)
+        return made
+
+    def test_server_that_is_away_is_said_once_each_time(self):
+        away, fine = mail.Unreachable("away"), lambda data, to: True
+        made = self.mailer(away, away, fine, away, fine)
+        said = []
+        for _ in range(5):
+            output = io.StringIO()
+            with contextlib.redirect_stderr(output):
+                made.send()
+            said.append(output.getvalue())
+        line = "the mail server cannot be used: away\n"
+        self.assertEqual(said, [line, "", "", line, ""])
+
+    def test_mailer_goes_on_after_every_failure(self):
+        made = self.mailer(StoreUnavailable("gone"), RuntimeError("a defect"), lambda data, to: True)
+        output = io.StringIO()
+        with mock.patch.object(mailer, "PERIOD_SECONDS", 0), contextlib.redirect_stderr(output):
+            made._run()
+        self.assertIn("a defect", output.getvalue())
+        self.assertNotIn("gone", output.getvalue())
+
+    def test_mailer_waits_until_it_is_woken(self):
+        made = self.mailer(*[lambda data, to: True] * 2)
+        self.service.wake_mailer()
+        with mock.patch.object(made._wanted, "wait", wraps=made._wanted.wait) as waits:
+            made._run()  # the second look would come after half a minute
+        self.assertEqual(waits.call_args_list, [mock.call(30)] * 2)
+        self.assertFalse(made._wanted.is_set())
+        self.assertEqual((mailer.PERIOD_SECONDS, mailer.PAUSE_MS), (30, 60_000))
+
+
+class SweeperTest(FlowCase):
+    def test_sweeper_ends_at_once_when_it_is_closed(self):
+        made = sweep.Sweeper(self.service)
+        self.addCleanup(made._ended.set)
+        self.assertTrue(made._thread.daemon)
+        made.close()
+        self.assertFalse(made._thread.is_alive())
+        self.assertEqual(sweep.PERIOD_SECONDS, 300)
+
+
+class DirectBlobs(FolderBlobs):
+    """A folder to which clients bring their bytes past the server, as they do to an object storage."""
+
+    def direct_upload(self):
+        name = f"direct-{len(list(self.folder.glob('direct-*'))) + self.given}"
+        self.given += 1
+        return name, f"http://elsewhere/{name}"
+
+    given = 0
+
+    def bring(self, url, data):
+        (self.folder / url.rpartition("/")[2]).write_bytes(data)
+
+    def staged(self, staged):
+        file = self.folder / staged
+        if not file.exists():
+            return None
+        data = file.read_bytes()
+        return len(data), hashlib.md5(data).hexdigest(), "v1"
+
+    def keep(self, staged, key, version=None):
+        if staged.startswith("direct-"):
+            assert version == "v1"
+            shutil.copy(self.folder / staged, self.path(key))
+        else:
+            super().keep(staged, key, version)
+
+    def drop(self, staged):
+        (self.folder / staged).unlink(missing_ok=True)
+
+    def read_url(self, key, method, content_type, disposition):
+        return f"http://elsewhere/{key}?{method}&{content_type}&{disposition}" if key.endswith(".far") else None
+
+
+class DirectTest(FlowCase):
+    """Uploads that go to an object storage directly."""
+
+    def setUp(self):
+        def empty(transaction):
+            for kind in ("direct", "upload"):
+                for key, _ in transaction.records(kind):
+                    transaction.delete_record(kind, key)
+
+        self.service.store.write(empty)
+        shutil.rmtree(self.folder / "direct", ignore_errors=True)
+        self.blobs = DirectBlobs(self.folder / "direct")
+        patch = mock.patch.object(self.service, "blobs", self.blobs)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def token(self, **meta):
+        token = self.api("POST", "/fileTokens", {"name": "a.txt", "metaData": meta}, 201)
+        self.assertEqual(token["provider"], "s3")
+        return token
+
+    def call_back(self, token, result=True, **more):
+        return self.api("POST", "/fileCallback", {"token": token["token"], "result": result}, **more)
+
+    def lying(self):
+        return sorted(path.name for path in self.blobs.folder.iterdir())
+
+    def records(self, kind):
+        return self.service.store.read(lambda transaction: [key for key, _ in transaction.records(kind)])
+
+    def is_there(self, token):
+        return self.raw("GET", "/" + token["key"]).status == 200
+
+    def test_bytes_that_were_brought_are_a_file_after_the_call_back(self):
+        token = self.token(size=5)
+        self.code(1, "POST", "/fileCallback", {"token": token["token"], "result": True})
+        self.blobs.bring(token["upload_url"], b"bytes")
+        self.call_back(token)
+        self.assertEqual(self.raw("GET", "/" + token["key"]).body, b"bytes")
+        self.assertEqual(self.lying(), [token["key"]])
+        self.assertEqual(self.records("direct"), [])
+        self.call_back(token)
+        self.assertEqual(self.get("_File", token["objectId"])["metaData"]["size"], 5)
+
+    def test_reader_before_the_call_back_finds_the_file(self):
+        token = self.token()
+        self.assertFalse(self.is_there(token))
+        self.blobs.bring(token["upload_url"], b"bytes")
+        self.assertTrue(self.is_there(token))
+
+    def test_bytes_that_were_not_announced_are_dropped(self):
+        for meta, data, code, status in (({"size": 5}, b"four", 1, 400), ({"size": 3}, b"four", 413, 413), ({"_checksum": "0" * 32}, b"four", 1, 400)):
+            token = self.token(**meta)
+            self.blobs.bring(token["upload_url"], data)
+            with self.subTest(meta):
+                self.code(code, "POST", "/fileCallback", {"token": token["token"], "result": True}, status=status)
+                self.assertFalse(self.is_there(token))
+                self.assertEqual([name for name in self.lying() if name.startswith("direct-")], [])
+        token = self.token(_checksum=hashlib.md5(b"four").hexdigest().upper())
+        self.blobs.bring(token["upload_url"], b"four")
+        self.call_back(token)
+        self.assertTrue(self.is_there(token))
+
+    def test_upload_as_large_as_allowed_is_taken_and_a_larger_one_is_not(self):
+        with mock.patch.object(self.service.options, "max_upload_bytes", 4):
+            for data, status in ((b"four", 200), (b"fives", 413)):
+                token = self.token()
+                self.blobs.bring(token["upload_url"], data)
+                with self.subTest(data):
+                    self.call_back(token, status=status)
+
+    def test_somebody_who_was_faster_is_no_error(self):
+        token = self.token()
+        self.blobs.bring(token["upload_url"], b"bytes")
+        with mock.patch.object(files, "_complete", side_effect=StorageError(Code.UNAUTHORIZED)):
+            self.call_back(token)
+        self.assertEqual(len([name for name in self.lying() if name.startswith("direct-")]), 1)
+
+    def test_call_back_of_a_failure_drops_what_was_brought(self):
+        token = self.token()
+        self.blobs.bring(token["upload_url"], b"bytes")
+        before = self.lying()
+        self.call_back(token, result=False)
+        self.assertLess(len(self.lying()), len(before))
+        self.assertFalse(self.is_there(token))
+        self.assertEqual((self.records("direct"), self.call_back(token, result=False)), ([], {}))
+        self.code(401, "POST", "/fileCallback", {"token": token["token"], "result": True}, status=401)
+
+    def test_sweep_makes_what_was_brought_and_forgets_what_never_came(self):
+        came, never, bad = self.token(), self.token(), self.token(size=9)
+        self.blobs.bring(came["upload_url"], b"bytes")
+        self.blobs.bring(bad["upload_url"], b"bytes")
+        here = now()
+        created = {key: one["created"] for key, one in self.service.store.read(lambda transaction: transaction.records("direct"))}
+        first = min(created.values())
+        for ms, left in ((299_999, 3), (300_000 + here - first, 2), (3_900_000, 2), (3_900_001 + here - first, 0)):
+            with self.subTest(ms), mock.patch("leanstorage.resources.files.now", return_value=first + ms):
+                files.sweep(self.service)
+                self.assertEqual(len(self.records("direct")), left)
+        self.assertTrue(self.is_there(came))
+        self.assertFalse(self.is_there(never))
+        self.assertFalse(self.is_there(bad))
+
+    def test_bytes_that_lie_elsewhere_are_read_there(self):
+        token = self.api("POST", "/fileTokens", {"name": "a.far"}, 201)
+        self.blobs.bring(token["upload_url"], b"bytes")
+        self.call_back(token)
+        answer = self.raw("GET", "/" + token["key"])
+        self.assertEqual((answer.status, answer.header("Cache-Control"), answer.header("Content-Length")), (302, "private, max-age=120", "0"))
+        self.assertTrue(answer.header("Location").startswith(f"http://elsewhere/{token['key']}?GET&"))
+
+
+if __name__ == "__main__":
+    unittest.main()
