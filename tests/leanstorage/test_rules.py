@@ -410,6 +410,9 @@ class WhereTest(RulesCase):
             ("$maxDistance", 11, (None, 10)),
             ("$maxDistance", -11, (None, -10)),
             ("$maxDistanceInKilometers", 10**400, (None, 10)),
+            ("$minDistanceInKilometers", -(10**400), (-10, None)),
+            ("$minDistanceInMiles", 39588, (10, None)),
+            ("$minDistanceInMiles", 39589, (10, None)),
         ):
             with self.subTest(name, value=value):
                 query, _ = where.parse_where("C", {"a": {"$nearSphere": POINT, name: value}})
