@@ -213,11 +213,30 @@ class ShapeTest(unittest.TestCase):
                 self.assertEqual(len(query_shape.shape(Query("C", order=order))["order"]), shown)
 
     def test_shape_goes_four_levels_down(self):
-        found = query_shape.shape(asked(nested(5, lambda inner: {"$or": [{"a": 1}, {"b": 2, **inner}]})))
-        for _ in range(4):
-            self.assertEqual(found["where" if "where" in found else "or"][0 if "where" in found else 0] != "more", True)
-            [found] = [one for one in (found["where"] if "where" in found else found["or"][1]) if isinstance(one, dict)]
-        self.assertEqual(found, {"or": [["more"]]})
+        def inside(levels, innermost):
+            for _ in range(levels):
+                innermost = {"$or": [innermost, {"x": 1}]}
+            found = query_shape.shape(asked(innermost))["where"]
+            for _ in range(levels):
+                found = found[0]["or"][0]
+            return found
+
+        query = {"$inQuery": {"className": "D", "where": {"b": 1}}}
+        select = {"$select": {"key": "k", "query": {"className": "D", "where": {"b": 1}}}}
+        for levels, innermost, wanted in (
+            (3, {"a": 1}, ["a eq"]),
+            (4, {"a": 1}, ["more"]),
+            (2, {"a": {"$ne": 1}}, [{"not": ["a eq"]}]),
+            (3, {"a": {"$ne": 1}}, [{"not": ["more"]}]),
+            (2, {"a": query}, [{"a in_query": {"class": "D", "where": ["b eq"]}}]),
+            (3, {"a": query}, [{"a in_query": {"class": "D", "where": ["more"]}}]),
+            (2, {"a": select}, [{"a select": {"class": "D", "where": ["b eq"]}}]),
+            (3, {"a": select}, [{"a select": {"class": "D", "where": ["more"]}}]),
+        ):
+            with self.subTest(innermost, levels=levels):
+                self.assertEqual(inside(levels, innermost), wanted)
+        both = query_shape.shape(asked({"a": {"$gt": 1, "$lt": 2}, "b": {"$gt": 3}}))
+        self.assertEqual(both["where"], ["a gt", "a lt", "b gt"])
 
     def test_key_and_line_have_their_longest(self):
         for length, shown in ((99, 99), (100, 100), (101, 100)):

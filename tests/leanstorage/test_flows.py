@@ -6,14 +6,15 @@ import json
 import shutil
 import unittest
 from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from unittest import mock
 
 from leanstorage.blobs.folder import FolderBlobs
 from leanstorage.engine import hooks
 from leanstorage.resources import files, mail, mailer, names, objects, sms, sms_codes, sweep, users
-from leanstorage.rules.call import Call, Caller
+from leanstorage.rules.call import Call, Caller, Options
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import now, StoreUnavailable
+from leanstorage.store import Later, now, StoreUnavailable
 from tests.leanstorage.service_support import KEYS, ServiceTestCase, pointer
 from tests.leanstorage.test_engine import Scripted
 from tests.leanstorage.test_hooks import HookCase
@@ -263,6 +264,21 @@ class ObjectsTest(FlowCase):
             with self.subTest(options):
                 self.assertEqual(self.api("GET", "/subscribe/statuses", session=token, **options), wanted)
 
+    def test_quick_call_leaves_a_file_to_a_thread(self):
+        quick = SimpleNamespace(is_quick=True, blobs=None)
+        self.assertRaises(Later, files.delete, Call(quick, Caller(), "DELETE", {}, {}, ""), "abc")
+
+    def test_codes_without_a_sender_are_119(self):
+        with self.assertRaises(StorageError) as caught:
+            sms_codes.issue(self.call(), "sms", "12345678")
+        self.assertEqual((caught.exception.kind, caught.exception.message), (Code.UNSUPPORTED_SMS, "SMS is not supported by this server. "))
+        self.assertIsNone(sms_codes.count_request(self.call()))
+
+    def test_hook_without_an_engine_is_refused(self):
+        with self.assertRaises(StorageError) as caught:
+            hooks.before(self.call(), "Todo", "beforeSave", {}, None)
+        self.assertIn("Application not found", caught.exception.message)
+
     def test_schema_shows_the_options_of_columns_that_there_are(self):
         self.make("Optioned", n=1)
 
@@ -388,6 +404,227 @@ class SmsTest(SmsTestCase):
         with mock.patch.multiple(self.service.options, verify_emails=True, public_url="https://storage.example"):
             self.api("POST", "/usersByMobilePhone", body, 201)
         self.assertEqual([one["to"] for one in mail.outbox(self.service.store)], ["phone@example.org"])
+
+
+class SavesTest(FlowCase):
+    """Saves of whole trees, devices, statements and statuses: what each stores, and who is asked."""
+
+    def save(self, *requests, **more):
+        return self.api("POST", "/batch/save", {"requests": list(requests)}, **more)
+
+    def request(self, path, method="POST", params=None, new=None, **body):
+        made = {"method": method, "path": f"/1.1/{path}", "body": body}
+        return made | ({} if params is None else {"params": params}) | ({} if new is None else {"new": new})
+
+    def test_what_is_answered_with_table(self):
+        one = self.make("Answered", n=1, tags=["a"], o={"x": 1})
+        path = f"classes/Answered/{one}"
+        increment, add = {"__op": "Increment", "amount": 1}, {"__op": "Add", "objects": ["b"]}
+        updated, made = {"objectId", "updatedAt"}, {"objectId", "createdAt"}
+        for request, wanted in (
+            (self.request(path, "PUT", n=5), updated),
+            (self.request(path, "POST", n=5), updated),
+            (self.request(path, "PUT", n=increment), updated | {"n"}),
+            (self.request(path, "PUT", **{"o.x": increment, "tags": add}), updated | {"o", "tags"}),
+            (self.request(path, "PUT", n={"__op": "Delete"}), updated),
+            (self.request(path, "PUT", params={"new": True}, n=1), updated | {"createdAt", "n", "tags", "o"}),
+            (self.request(path, "PUT", params={"new": "true"}, n=1), updated | {"createdAt", "n", "tags", "o"}),
+            (self.request(path, "PUT", params={"new": 2, "fetchWhenSave": "yes"}, n=1), updated),
+            (self.request(path, "PUT", params={"fetchWhenSave": True}, n=1), updated | {"createdAt", "n", "tags", "o"}),
+            (self.request(path, "PUT", new=True, n=1), updated | {"createdAt", "n", "tags", "o"}),
+            (self.request(path, "PUT", new="true", n=1), updated),
+            (self.request(path, "PUT", params=[], n=1), updated),
+            (self.request("classes/Answered", n=increment), made),
+            (self.request("classes/Answered", new=True, n=increment), made | {"updatedAt", "n"}),
+        ):
+            with self.subTest(request):
+                [value] = self.save(request).values()
+                self.assertEqual(set(value), wanted)
+
+    def test_condition_holds_for_the_object_that_is_saved(self):
+        one = self.make("Conditional", n=1)
+        path = f"classes/Conditional/{one}"
+        for where, status in (({"n": 1}, 200), ({"n": 2}, 400), ('{"n": 1}', 200), (None, 400)):
+            with self.subTest(where):
+                self.save(self.request(path, "PUT", params={"where": where}, a=1), status=status)
+        self.save(self.request("classes/Conditional", params={"where": {"n": 9}}, n=3))
+        twice = [self.request(path, "PUT", params={"where": {"n": 1}}, n=number) for number in (7, 8)]
+        self.save(*twice)
+        self.assertEqual(self.get("Conditional", one)["n"], 8)
+        inner = self.request("classes/Inner", params={"where": {"n": 8}}, __internalId="i")
+        outer = self.request(path, "PUT", params={"where": {"n": 8}}, __children=[{"className": "Inner", "cid": "i", "key": "inner"}])
+        self.assertEqual(len(self.save(inner, outer)), 2)
+        stored = self.make("Inner", n=1)
+        known = self.request(f"classes/Inner/{stored}", "PUT", params={"where": {"n": 8}}, a=1)
+        self.save(known, self.request(path, "PUT", params={"where": {"n": 8}}, a=1))
+        self.save(known, self.request(path, "PUT", params={"where": {"n": 7}}, a=1), status=400)
+        self.save(known, status=400)
+
+    def test_device_is_known_by_either_name(self):
+        first = self.api("POST", "/installations", {"deviceToken": "t", "installationId": "i", "n": 1}, 201)["objectId"]
+        for body, known in (({"deviceToken": "t"}, True), ({"installationId": "i"}, True), ({"deviceToken": "t", "installationId": "other"}, True), ({"deviceToken": "u", "installationId": ""}, False)):
+            with self.subTest(body):
+                value = self.api("POST", "/installations", {**body, "a": 1}, 200 if known else 201)
+                self.assertEqual((value["objectId"] == first, "updatedAt" in value), (known, known))
+        value = self.save(self.request("installations", deviceToken="t", b=2))
+        [value] = value.values()
+        self.assertEqual((value["objectId"], set(value)), (first, {"objectId", "createdAt", "updatedAt"}))
+        self.assertEqual(self.get("_Installation", first, master=True)["b"], 2)
+
+    def test_statement_writes_what_its_call_would(self):
+        def run(cql, *values, **more):
+            return self.api("GET", "/cloudQuery", cql=cql, pvalues=list(values), **more)
+
+        value = run("insert into Stated(n, t) values(?, 'x')", 5)
+        [made] = value["results"]
+        self.assertEqual((value["className"], made["n"], made["t"]), ("Stated", 5, "x"))
+        [changed] = run("update Stated set n = 6 where objectId = ?", made["objectId"])["results"]
+        self.assertEqual(changed["n"], 6)
+        self.code(104, "GET", "/cloudQuery", cql="delete from Stated where objectId = 'a-b'")
+        for cql, wanted in (
+            ("select count(*) from Stated", {"results": [], "className": "Stated", "count": 1}),
+            ("select count(*) from Stated where n > 6", {"results": [], "className": "Stated", "count": 0}),
+            ("select n from Stated limit 0", {"results": [], "className": "Stated"}),
+        ):
+            with self.subTest(cql):
+                self.assertEqual(run(cql), wanted)
+        value = run("select count(*), n from Stated")
+        self.assertEqual((value["count"], [set(row) for row in value["results"]]), (1, [{"n", "objectId", "createdAt", "updatedAt"}]))
+        self.assertEqual(run("delete from Stated where objectId = ?", made["objectId"]), {"results": [], "className": "Stated"})
+        self.assertEqual(self.find("Stated"), [])
+        self.code(101, "GET", "/cloudQuery", status=404, cql="select * from None")
+        self.code(403, "GET", "/cloudQuery", status=403, cql="select * from _User")
+
+    def test_line_that_is_taken_out_lowers_the_unread_ones_to_what_is_left(self):
+        me = self.user("reader")
+        query = {"className": "_User", "where": {"objectId": me["objectId"]}}
+        token, path = me["sessionToken"], "/subscribe/statuses/count"
+        for number in range(3):
+            self.api("POST", "/statuses", {"data": {"n": number}, "query": query}, 201, session=token)
+        self.assertEqual(self.api("GET", path, session=token), {"total": 3, "unread": 3})
+        self.api("DELETE", "/subscribe/statuses/inbox", {"messageId": 2}, session=token)
+        self.assertEqual(self.api("GET", path, session=token), {"total": 2, "unread": 2})
+        self.api("POST", "/subscribe/statuses/resetUnreadCount", {}, session=token)
+        self.assertEqual(self.api("GET", path, session=token), {"total": 2, "unread": 0})
+        self.api("DELETE", "/subscribe/statuses/inbox", session=token, messageId="1")
+        self.assertEqual(self.api("GET", path, session=token), {"total": 1, "unread": 0})
+        self.api("DELETE", "/subscribe/statuses/inbox", master=True, messageId="3", owner=pointer("_User", me["objectId"]))
+        self.assertEqual(self.api("GET", path, session=token), {"total": 0, "unread": 0})
+        other = self.user("other-reader")
+        self.code(403, "DELETE", "/subscribe/statuses/inbox", status=403, session=other["sessionToken"], messageId="3", owner=pointer("_User", me["objectId"]))
+
+    def test_inbox_is_shown_from_and_up_to_its_numbers(self):
+        me = self.user("paged")
+        query = {"className": "_User", "where": {"objectId": me["objectId"]}}
+        for number in range(1, 6):
+            self.api("POST", "/statuses", {"data": {"n": number}, "query": query}, 201, session=me["sessionToken"])
+        for options, shown, end in (
+            ({"limit": 5}, [5, 4, 3, 2, 1], True),
+            ({"limit": 4}, [5, 4, 3, 2], False),
+            ({"limit": 4, "skip": 1}, [4, 3, 2, 1], True),
+            ({"sinceId": 3}, [5, 4], True),
+            ({"maxId": 3}, [3, 2, 1], True),
+            ({"maxId": 3, "sinceId": 1, "limit": 1}, [3], False),
+            ({"maxId": 0}, [5, 4, 3, 2, 1], True),
+            ({"order": "messageId", "limit": 2}, [1, 2], False),
+            ({"order": "createdAt,x", "sinceId": 3}, [4, 5], True),
+            ({"limit": 1000}, [5, 4, 3, 2, 1], True),
+        ):
+            for lines in (200, 5, 2):
+                with self.subTest(options, lines=lines), mock.patch("leanstorage.resources.statuses.LINES", lines):
+                    value = self.api("GET", "/subscribe/statuses", session=me["sessionToken"], **options)
+                    self.assertEqual(([row["n"] for row in value["results"]], value["end"]), (shown, end))
+
+    def test_link_between_users_is_shown_with_its_options(self):
+        me, star, fan = (self.user(name) for name in ("mid", "star", "fan"))
+        for who, whom, kind in ((me, star, "a"), (fan, me, "b")):
+            self.api("POST", f"/users/self/friendship/{whom['objectId']}", {"kind": kind, "user": 1, "followee": 2, "ACL": {}}, session=who["sessionToken"])
+        path = f"/users/{me['objectId']}"
+        both = self.api("GET", f"{path}/followersAndFollowees", session=me["sessionToken"], count=1)
+        self.assertEqual((both["followers"][0]["follower"]["username"], both["followees"][0]["followee"]["username"]), ("fan", "star"))
+        self.assertEqual((both["followers_count"], both["followees_count"], both["followers"][0]["kind"]), (1, 1, "b"))
+        none = self.api("GET", f"{path}/followersAndFollowees", session=me["sessionToken"], limit=0)
+        self.assertEqual(none, {"followers": [], "followees": []})
+        self.assertEqual(self.api("GET", f"{path}/followers", session=me["sessionToken"], where={"kind": "a"})["results"], [])
+        listed = self.api("GET", f"{path}/followees", session=me["sessionToken"], include="user")["results"]
+        self.assertEqual((listed[0]["user"]["username"], listed[0]["followee"]["username"]), ("mid", "star"))
+        rights = {me["objectId"]: {"read": True, "write": True}, star["objectId"]: {"read": True, "write": True}}
+        [row] = self.api("GET", f"{path}/followees", session=me["sessionToken"], returnACL="true")["results"]
+        self.assertEqual(row["ACL"], rights)
+        self.api("DELETE", f"{path}/friendship/{star['objectId']}", session=me["sessionToken"])
+        self.assertEqual(self.api("GET", f"{path}/followees", session=me["sessionToken"])["results"], [])
+
+    def test_redirected_query_shows_the_class_that_a_column_points_to(self):
+        target = self.make("Pointed", n=1)
+        self.make("Pointing", p=pointer("Pointed", target), n=2)
+        value = self.api("GET", "/classes/Pointing", redirectClassNameForKey="p", count=1)
+        self.assertEqual((value["className"], [row["objectId"] for row in value["results"]], value["count"]), ("Pointed", [target], 1))
+        for key in ("n", "none"):
+            with self.subTest(key):
+                self.assertEqual(self.api("GET", "/classes/Pointing", redirectClassNameForKey=key), {"results": []})
+        self.assertEqual(self.api("GET", "/classes/Nowhere", redirectClassNameForKey="p"), {"results": []})
+        item = {"method": "GET", "path": "/1.1/classes/Pointing", "params": {"redirectClassNameForKey": ["p"]}}
+        [answer] = self.api("POST", "/batch", {"requests": [item]})
+        self.assertIn("redirectClassNameForKey must be a key", answer["error"]["error"])
+
+
+class MailTest(FlowCase):
+    options = Options(verify_emails=True, public_url="https://storage.example/")
+
+    def links(self, address):
+        return [one["text"].rpartition("/1.1")[2] for one in mail.outbox(self.service.store) if one["to"] == address]
+
+    def test_page_of_a_link_has_no_place_in_a_batch(self):
+        self.user("paged", email="paged@example.org")
+        self.api("POST", "/requestPasswordReset", {"email": "paged@example.org"})
+        [path] = [path for path in self.links("paged@example.org") if "/resetPassword/" in path]
+        [answer] = self.api("POST", "/batch", {"requests": [{"method": "GET", "path": "/1.1" + path}]})
+        self.assertEqual(answer["error"], {"code": 1, "error": "Not Found."})
+        self.assertIn(b"<form method=post>", self.raw("GET", "/1.1" + path).body)
+
+    def test_link_is_good_for_its_time_and_another_is_sent_after_a_minute(self):
+        self.user("again", email="again@example.org")
+        key = "verify:again@example.org"
+        here = now()
+        self.code(1, "POST", "/requestEmailVerify", {"email": "again@example.org"})
+        self.service.store.write(lambda transaction: transaction.delete_record("mailed", key))
+        with mock.patch("leanstorage.resources.mail.now", return_value=here):
+            self.assertEqual(self.api("POST", "/requestEmailVerify", {"email": "again@example.org"}), {})
+            self.assertEqual(self.api("POST", "/requestPasswordReset", {"email": "again@example.org"}), {})
+        self.code(205, "POST", "/requestEmailVerify", {"email": "unknown@example.org"})
+
+        def expires(kind):
+            return sorted(row[0] - here for row in self.service.store.read(lambda transaction: transaction.execute_once(f"SELECT expires FROM records WHERE kind = '{kind}'")))
+
+        self.assertIn(604_800_000, expires("link"))
+        self.assertIn(86_400_000, expires("link"))
+        self.assertIn(60_000, expires("mailed"))
+        self.assertIn(2_592_000_000, expires("outbox"))
+        texts = [one for one in mail.outbox(self.service.store) if one["to"] == "again@example.org"]
+        self.assertEqual([one["subject"] for one in texts].count("Reset your password"), 1)
+        self.assertTrue(all(one["text"].split(": ")[1].startswith("https://storage.example/1.1/") for one in texts))
+
+    def test_mail_that_cannot_be_sent_stops_no_sign_up_and_is_said_once(self):
+        output = io.StringIO()
+        with mock.patch.object(self.service.options, "public_url", None), contextlib.redirect_stderr(output):
+            for number in range(2):
+                self.user(f"unsent{number}", email=f"unsent{number}@example.org")
+        self.assertEqual(output.getvalue().count("no verification mail: Links in e-mails need"), 1)
+
+    def test_mailer_is_woken_by_a_link(self):
+        woken = []
+        with mock.patch.object(self.service, "wake_mailer", lambda: woken.append(1)):
+            self.user("waking", email="waking@example.org")
+        self.assertEqual(woken, [1])
+
+    def test_outbox_lists_what_is_done_and_what_is_not_by_time(self):
+        def put(transaction):
+            for ms, kind in ((30, mail.OUTBOX), (10, mail.DONE), (20, mail.OUTBOX), (40, mail.DONE), (10, mail.OUTBOX)):
+                transaction.put_record(kind, f"{ms:014d}-x", {"to": kind, "subject": "", "text": ""})
+
+        self.service.store.write(put)
+        found = [(one["time"][-4:], one["to"]) for one in mail.outbox(self.service.store) if one["id"].endswith("-x")]
+        self.assertEqual(found, [("010Z", mail.OUTBOX), ("020Z", mail.OUTBOX), ("030Z", mail.OUTBOX), ("040Z", mail.DONE)])
 
 
 class MailerTest(FlowCase):
@@ -547,6 +784,17 @@ class DirectTest(FlowCase):
         self.blobs.bring(token["upload_url"], b"four")
         self.call_back(token)
         self.assertTrue(self.is_there(token))
+
+    def test_empty_file_that_was_announced_is_made_by_its_call_back(self):
+        for error, status in ((None, 200), (StorageError(Code.UNAUTHORIZED), 200), (StorageError(Code.BAD_FILE_KEY), 400)):
+            token = self.token(size=0)
+            with self.subTest(error), contextlib.nullcontext() if error is None else mock.patch.object(files, "_complete", side_effect=error):
+                self.call_back(token, status=status)
+            self.assertIs(self.is_there(token), error is None)
+        self.assertEqual([name for name in self.lying() if name.startswith(".upload")], [])
+        other = self.token()
+        self.code(1, "POST", "/fileCallback", {"token": other["token"], "result": True})
+        self.assertEqual((self.api("POST", "/fileCallback", {}), self.api("POST", "/fileCallback", {"token": 5})), ({}, {}))
 
     def test_upload_as_large_as_allowed_is_taken_and_a_larger_one_is_not(self):
         with mock.patch.object(self.service.options, "max_upload_bytes", 4):

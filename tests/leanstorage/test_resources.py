@@ -4,7 +4,7 @@ import io
 import stat
 import tempfile
 import unittest
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -612,6 +612,11 @@ class StatusesTest(RulesCase):
 
 
 class ObjectsTest(RulesCase):
+    def test_rules_of_a_class_cannot_be_changed(self):
+        with self.assertRaises(FrozenInstanceError):
+            objects.PLAIN.admit = None
+        self.assertEqual((objects.PLAIN.admit(None, None, None, {"a": 1}), objects.PLAIN.store(None, None, None, None, {}), objects.PLAIN.forget(None, None)), ({"a": 1}, None, None))
+
     def test_condition_of_a_write_with_table(self):
         self.check(
             objects.condition,
