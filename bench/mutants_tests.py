@@ -41,6 +41,7 @@ TESTS = {
     "leanstorage/resources/functions.py": "leanstorage.test_flows leanstorage.test_refusals leanstorage.test_hooks leanstorage.test_waiting",
     "leanstorage/resources/mail*.py": f"leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows {SMTP}",
     "leanstorage/resources/objects.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows leanstorage.test_numbering leanstorage.test_class_settings leanstorage.test_objects leanstorage.test_hooks leanstorage.test_users leanstorage.test_access",
+    "leanstorage/resources/queries.py": f"leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows leanstorage.test_index_advice leanstorage.test_hidden_columns {USERS}",
     "leanstorage/resources/roles.py": USERS,
     "leanstorage/resources/scan.py": "leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows leanstorage.test_queries leanstorage.test_takeout_pull",
     "leanstorage/resources/sms*.py": f"leanstorage.test_refusals leanstorage.test_resources leanstorage.test_flows {SMS}",

@@ -836,6 +836,12 @@ class DirectTest(FlowCase):
         self.assertFalse(self.is_there(never))
         self.assertFalse(self.is_there(bad))
 
+    def test_notes_of_uploads_are_looked_at_once_each(self):
+        keys = sorted(self.token()["key"] for _ in range(5))
+        for page in (2, 5, 200):
+            with self.subTest(page), mock.patch.object(files, "PAGE", page):
+                self.assertEqual([key for key, _ in files._direct(self.service.store)], keys)
+
     def test_bytes_that_lie_elsewhere_are_read_there(self):
         token = self.api("POST", "/fileTokens", {"name": "a.far"}, 201)
         self.blobs.bring(token["upload_url"], b"bytes")
