@@ -290,6 +290,40 @@ class ObjectsTest(FlowCase):
         schema = self.api("GET", "/schemas/Optioned", master=True)
         self.assertEqual((schema["n"], "gone" in schema, schema["ACL"]), ({"type": "Number", "required": True}, False, {"type": "ACL"}))
 
+    def test_object_by_its_id_with_table(self):
+        one = self.make("Single", n=1, ACL={})
+        open_one = self.make("Single", n=2)
+        self.assertEqual(self.get("Single", one), {})
+        self.assertIsNone(self.response.header("Last-Modified"))
+        self.assertEqual(self.get("Single", one, master=True)["n"], 1)
+        self.assertEqual(self.get("Single", open_one, keys="-n").keys(), {"objectId", "createdAt", "updatedAt"})
+        self.assertTrue(self.response.header("Last-Modified").endswith(f"{self.row('Single', open_one).updated % 1000:03d} GMT"))
+        self.assertEqual(self.get("Single", "a_b"), {})
+        self.code(101, "GET", "/files/none", status=404)
+
+    def test_time_of_a_list_is_that_of_its_newest_row_or_for_the_master_of_the_class(self):
+        first, second = self.make("Dated", n=1), self.make("Dated", n=2)
+        self.set_row("Dated", first, updated=now() + 5000)
+        self.set_row("Dated", second, updated=now() + 1000)
+        newest = self.row("Dated", first).updated
+        self.find("Dated")
+        self.assertIn(f".{newest % 1000:03d} GMT", self.response.header("Last-Modified"))
+        self.assertEqual(self.find("Dated", limit=0, master=True), [])
+        self.assertTrue(self.response.header("Last-Modified"))
+
+    def test_class_is_closed_for_get_and_open_for_find_or_the_other_way_round(self):
+        one = self.make("Halved", n=1)
+        for closed, is_found, is_got in (("find", False, True), ("get", True, False)):
+            def work(transaction):
+                info = transaction.class_info("Halved")
+                transaction.save_class("Halved", {**info, "permissions": {closed: {"users": False, "names": []}}})  # noqa: B023 it runs at once
+
+            self.service.store.write(work)
+            with self.subTest(closed):
+                self.api("GET", "/classes/Halved", status=200 if is_found else 403)
+                self.api("GET", f"/classes/Halved/{one}", status=200 if is_got else 403)
+                self.assertTrue(self.service.store.read(lambda transaction: objects.is_readable(transaction, "Halved", transaction.get("Halved", one), ("*",))))
+
     def test_deletion_of_many_ends_with_its_time(self):
         ids = [self.make("Many", n=number) for number in range(2)]
         with mock.patch.object(objects, "BATCH_SECONDS", -1):
@@ -397,6 +431,57 @@ class SmsTest(SmsTestCase):
         self.api("POST", "/requestMobilePhoneVerify", {"mobilePhoneNumber": "13900000008"})
         self.assertEqual(len(self.sent), 1)
 
+
+    def test_code_of_a_new_number_is_its_askers_alone(self):
+        self.wait_no_more()
+        me, other = self.person("changer", "13900000020"), self.person("bystander", "13900000021")
+        self.code(206, "POST", "/requestChangePhoneNumber", {"mobilePhoneNumber": "13900000022"}, status=403)
+        self.code(214, "POST", "/requestChangePhoneNumber", {"mobilePhoneNumber": "13900000021"}, session=me["sessionToken"])
+        code = self.ask("change", "13900000022", session=me["sessionToken"])
+        body = {"mobilePhoneNumber": "13900000022", "code": code}
+        self.code(603, "POST", "/changePhoneNumber", body, session=other["sessionToken"])
+        self.wait_no_more()
+        code = self.ask("change", "13900000022", session=me["sessionToken"])
+        value = self.api("POST", "/changePhoneNumber", {**body, "code": code})
+        self.assertEqual((set(value), value["objectId"]), ({"updatedAt", "objectId"}, me["objectId"]))
+        found = self.api("GET", f"/users/{me['objectId']}", master=True)
+        self.assertEqual((found["mobilePhoneNumber"], found["mobilePhoneVerified"], found["updatedAt"]), ("13900000022", True, value["updatedAt"]))
+        self.wait_no_more()
+        self.assertEqual(self.ask("change", "13900000022", session=me["sessionToken"])[5:], self.sent[-1]["code"][5:])  # one's own may be proven anew
+
+    def test_number_that_is_verified_is_told_with_its_time(self):
+        self.wait_no_more()
+        me = self.person("provable", "13900000023", verified=False)
+        code = self.ask("verify", "13900000023")
+        value = self.api("POST", f"/verifyMobilePhone/{code}", {"mobilePhoneNumber": "13900000023"})
+        found = self.api("GET", f"/users/{me['objectId']}", master=True)
+        self.assertEqual(value, {"updatedAt": found["updatedAt"], "objectId": me["objectId"]})
+        self.assertIs(found["mobilePhoneVerified"], True)
+
+    def test_user_by_phone_is_named_by_its_number_or_else_at_random(self):
+        self.user("13900000024")
+        for phone, more, pattern in (("13900000025", {}, "^13900000025$"), ("13900000024", {}, "^[a-z0-9]{25}$"), ("13900000026", {"username": "chosen"}, "^chosen$")):
+            self.wait_no_more()
+            body = {"mobilePhoneNumber": phone, "smsCode": self.ask("sms", phone), "authData": {"x": {"id": "1"}}, **more}
+            value = self.api("POST", "/usersByMobilePhone", body, 201)
+            with self.subTest(phone):
+                self.assertRegex(value["username"], pattern)
+                self.assertEqual((value["mobilePhoneNumber"], value["mobilePhoneVerified"], "authData" in value, "smsCode" in value), (phone, True, False, False))
+            self.wait_no_more()
+            again = self.api("POST", "/usersByMobilePhone", {"mobilePhoneNumber": phone, "smsCode": self.ask("sms", phone)})
+            self.assertEqual((again["objectId"], again["sessionToken"]), (value["objectId"], value["sessionToken"]))
+        self.wait_no_more()
+        body = {"mobilePhoneNumber": "13900000027", "smsCode": self.ask("sms", "13900000027")}
+        self.code(218, "POST", "/usersByMobilePhone", {**body, "password": " "})
+        self.code(603, "POST", "/usersByMobilePhone", {**body, "smsCode": self.other_than(body["smsCode"])})
+        self.api("POST", "/usersByMobilePhone", {**body, "password": "pw", "username": "by-phone"}, 201)
+        self.api("POST", "/login", {"username": "by-phone", "password": "pw"})
+
+    def test_login_by_a_url_needs_a_code(self):
+        self.assertIn("A password in the URL", self.code(1, "GET", "/login?username=a&password=b", status=405))
+        self.code(212, "GET", "/login?smsCode=123456")
+        self.code(127, "GET", "/login?smsCode=123456&mobilePhoneNumber=1")
+        self.code(603, "GET", "/login?smsCode=123456&mobilePhoneNumber=13900000028")
 
     def test_sign_up_by_phone_sends_the_link_that_verifies_its_address(self):
         self.wait_no_more()

@@ -1,6 +1,7 @@
 """What the resources make of single values: the small functions that decide, called by themselves."""
 import contextlib
 import io
+import json
 import stat
 import tempfile
 import unittest
@@ -797,6 +798,26 @@ class BatchTimeTest(ServiceTestCase):
             found = self.answers(create, create, look)
         self.assertEqual(found, [{"error": {"code": 124, "error": "The request timed out on the server."}}] * 3)
         self.code(101, "GET", "/classes/Late", status=404)
+
+    def test_answers_of_a_batch_have_their_room_but_for_the_master(self):
+        one = self.make("Roomy", text="x" * 100)
+        look = {"method": "GET", "path": f"/1.1/classes/Roomy/{one}"}
+        [answer] = self.answers(look)
+        length = len(json.dumps(answer, separators=(",", ":"), ensure_ascii=False))
+        for room, more, refused in ((2 * length - 1, {}, [False, False, True]), (2 * length, {}, [False, False, False]), (length - 1, {}, [False, True, True]), (0, {"master": True}, [False] * 3)):
+            with self.subTest(room, more=more), mock.patch.object(batch, "MAX_FOUND", room):
+                found = self.answers(look, look, look, **more)
+                self.assertEqual(["error" in answer for answer in found], refused)
+                self.assertEqual({answer["error"]["code"] for answer in found if "error" in answer}, {102} if True in refused else set())
+
+    def test_creations_share_a_transaction_of_fifty(self):
+        self.make("Shared", n=1)
+        create = {"method": "POST", "path": "/1.1/classes/Shared", "body": {"n": 1}}
+        store = self.service.store
+        for number, writes in ((1, 1), (2, 1), (50, 1), (51, 2), (52, 2), (100, 2), (101, 3)):
+            with self.subTest(number), mock.patch.object(store, "write", wraps=store.write) as write:
+                self.assertTrue(all("success" in answer for answer in self.answers(*[create] * number)))
+                self.assertEqual(write.call_count, writes)
 
     def test_errors_of_the_store_are_answers_of_single_calls(self):
         timeout = QueryTimeout()
