@@ -659,6 +659,35 @@ class MailTest(FlowCase):
     def links(self, address):
         return [one["text"].rpartition("/1.1")[2] for one in mail.outbox(self.service.store) if one["to"] == address]
 
+    def test_options_of_a_batch_are_values_where_a_url_has_texts(self):
+        me = self.user("optioned")
+        one, _ = self.make("Opted", n=1, ACL={"*": {"read": True}}), self.make("Opted", n=2)
+        self.api("POST", f"/users/self/friendship/{me['objectId']}", {"kind": "a"}, session=me["sessionToken"])
+        for path, params, number in (
+            ("scan/classes/Opted", {"where": {"n": 1}, "returnACL": True}, 1),
+            ("scan/classes/Opted", {"where": {}, "limit": 1}, 1),
+            ("scan/classes/Opted", {"where": None, "limit": 0}, 2),
+            ("scan/classes/Opted", {"where": [{"n": 2}]}, 1),
+            ("classes/Opted", {"where": {"n": 1}, "returnACL": 1}, 1),
+            ("classes/Opted", {"limit": 1, "order": "-n"}, 1),
+            ("users/strictlyQuery", {"where": {"username": "optioned"}}, 1),
+            ("users/self/followers", {"where": {"kind": "a"}}, 1),
+            ("users/self/followers", {"where": {"kind": "b"}}, 0),
+            ("subscribe/statuses", {"where": {"a": 1}, "owner": pointer("_User", me["objectId"]), "count": True}, 0),
+        ):
+            master = path.startswith("scan")
+            request = {"method": "GET", "path": f"/1.1/{path}", "params": params}
+            with self.subTest(path, params=params):
+                [answer] = self.api("POST", "/batch", {"requests": [request]}, master=master, session=None if master else me["sessionToken"])
+                self.assertEqual(len(answer["success"]["results"]), number)
+                if params.get("returnACL"):
+                    self.assertEqual(answer["success"]["results"][0]["ACL"], {"*": {"read": True}})
+        for params, code in (({"scan_key": ["n"]}, 102), ({"scan_key": "n", "where": {"n": 1}}, 1), ({"scan_key": "-n", "where": {"n": 1}}, 1), ({"where": "{"}, 107), ({"where": 5}, 107), ({"cursor": 5}, 1)):
+            [answer] = self.api("POST", "/batch", {"requests": [{"method": "GET", "path": "/1.1/scan/classes/Opted", "params": params}]}, master=True)
+            with self.subTest(params):
+                self.assertEqual(answer["error"]["code"], code)
+        self.assertTrue(one)
+
     def test_page_of_a_link_has_no_place_in_a_batch(self):
         self.user("paged", email="paged@example.org")
         self.api("POST", "/requestPasswordReset", {"email": "paged@example.org"})
