@@ -12,6 +12,7 @@ from unittest import mock
 from leanstorage.blobs.folder import FolderBlobs
 from leanstorage.engine import hooks
 from leanstorage.resources import files, mail, mailer, names, objects, sms, sms_codes, sweep, users
+from leanstorage.rules import passwords
 from leanstorage.rules.call import Call, Caller, Options
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Later, now, StoreUnavailable
@@ -19,6 +20,12 @@ from tests.leanstorage.service_support import KEYS, ServiceTestCase, pointer
 from tests.leanstorage.test_engine import Scripted
 from tests.leanstorage.test_hooks import HookCase
 from tests.leanstorage.test_sms import SmsTestCase
+
+
+def setUpModule():
+    cheap = mock.patch.dict(passwords.SCRYPT, n=2**4)  # what a hash costs is tested in test_passwords.py
+    cheap.start()
+    unittest.addModuleCleanup(cheap.stop)
 
 
 class FlowCase(ServiceTestCase):

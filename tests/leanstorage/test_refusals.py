@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from leanstorage.resources import sessions
-from leanstorage.rules import attempts, call
+from leanstorage.rules import attempts, call, passwords
 from leanstorage.rules.call import Caller, Call, Options, Service, Traffic, Trouble
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.rules.values import parse_time
@@ -13,6 +13,12 @@ from tests.leanstorage.service_support import KEYS, ServiceTestCase, pointer
 
 HEADERS = {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"], "Content-Type": "application/json"}
 RIGHTS = {"*": {"read": True}}
+
+
+def setUpModule():
+    cheap = mock.patch.dict(passwords.SCRYPT, n=2**4)  # what a hash costs is tested in test_passwords.py
+    cheap.start()
+    unittest.addModuleCleanup(cheap.stop)
 
 
 class RefusedTest(ServiceTestCase):

@@ -21,6 +21,12 @@ from tests.leanstorage.test_rules import RulesCase
 NUMBER, TEXT = {"type": "Number"}, {"type": "String"}
 
 
+def setUpModule():
+    cheap = mock.patch.dict(passwords.SCRYPT, n=2**4)  # what a hash costs is tested in test_passwords.py
+    cheap.start()
+    unittest.addModuleCleanup(cheap.stop)
+
+
 class CallTest(RulesCase):
     def call(self, query=None, body=None, service=None, **caller):
         return Call(service, Caller(**caller), "GET", query or {}, {} if body is None else body, "http://a", own_url="http://own")
