@@ -132,7 +132,8 @@ class UsersTest(FlowCase):
     def test_taken_name_is_not_hashed_for(self):
         self.user("taken", email="taken@example.org")
         with mock.patch("leanstorage.rules.passwords.hash_password", side_effect=AssertionError("hashed")):
-            self.code(202, "POST", "/users", {"username": "taken", "password": "pw"})
+            for name, code in (("taken", 202), (" ", 217), ("", 200)):
+                self.code(code, "POST", "/users", {"username": name, "password": "pw"})
         self.code(203, "POST", "/users", {"username": "free", "password": "pw", "email": "taken@example.org"})
         self.user("free")
 
@@ -484,6 +485,15 @@ class SmsTest(SmsTestCase):
         self.api("POST", "/usersByMobilePhone", {**body, "password": "pw", "username": "by-phone"}, 201)
         self.api("POST", "/login", {"username": "by-phone", "password": "pw"})
 
+    def test_code_that_came_with_a_bad_password_is_still_good(self):
+        self.wait_no_more()
+        self.person("resetting", "13900000030")
+        path = f"/resetPasswordBySmsCode/{self.ask('reset', '13900000030')}"
+        for password, code in ((None, 201), ("", 201), (" ", 218), ("p" * 1025, 1)):
+            self.code(code, "PUT", path, {"mobilePhoneNumber": "13900000030", "password": password})
+        self.assertEqual(self.api("PUT", path, {"mobilePhoneNumber": "13900000030", "password": "fresh"}), {})
+        self.api("POST", "/login", {"mobilePhoneNumber": "13900000030", "password": "fresh"})
+
     def test_login_by_a_url_needs_a_code(self):
         self.assertIn("A password in the URL", self.code(1, "GET", "/login?username=a&password=b", status=405))
         self.code(212, "GET", "/login?smsCode=123456")
@@ -701,7 +711,11 @@ class MailTest(FlowCase):
         [path] = [path for path in self.links("paged@example.org") if "/resetPassword/" in path]
         [answer] = self.api("POST", "/batch", {"requests": [{"method": "GET", "path": "/1.1" + path}]})
         self.assertEqual(answer["error"], {"code": 1, "error": "Not Found."})
+        for password in (None, 5, " ", "p" * 1025):
+            self.code(201, "POST", path, {"password": password})
         self.assertIn(b"<form method=post>", self.raw("GET", "/1.1" + path).body)
+        self.api("POST", path, {"password": "p" * 1024})
+        self.api("POST", "/login", {"username": "paged", "password": "p" * 1024})
 
     def test_link_is_good_for_its_time_and_another_is_sent_after_a_minute(self):
         self.user("again", email="again@example.org")
