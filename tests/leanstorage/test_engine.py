@@ -445,7 +445,10 @@ class TransportTest(unittest.TestCase):
         for url, name in (("http://u:p@h:1/", "http://h:1"), ("http://h/a/", "http://h/a"), ("https://h", "https://h")):
             with self.subTest(url):
                 self.assertEqual(self.http(url).name, f"the engine at {name}")
-        self.assertFalse(self.http("http://h").session.trust_env)
+        session = self.http("http://h").session
+        self.assertFalse(session.trust_env)
+        for scheme in ("http", "https"):  # as many connections as threads may call at a time
+            self.assertEqual(session.get_adapter(f"{scheme}://h/").poolmanager.connection_pool_kw["maxsize"], 64)
 
     def test_engine_in_process_is_given_a_whole_request_and_closed(self):
         seen = {}
