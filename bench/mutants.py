@@ -123,9 +123,9 @@ def lines_of(mutation):
 
 
 def constant_of(mutation):
-    """The name of the module's constant that a mutation changes, or None."""
-    found = re.match(r"(\w+)(: [^=]+)? = ", (ROOT / mutation.path).read_text().splitlines()[mutation.statement - 1])
-    return found and found[1]
+    """A pattern of the name of the module's constant that a mutation changes, or of the names of one statement; or None."""
+    found = re.match(r"(\w+(?:, \w+)*)(: [^=]+)? = ", (ROOT / mutation.path).read_text().splitlines()[mutation.statement - 1])
+    return found and f"(?:{found[1].replace(', ', '|')})"
 
 
 def naming(module, constant):

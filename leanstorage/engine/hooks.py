@@ -149,13 +149,13 @@ class Engine:
         else:
             refused = "writes" if self._names is None else "writes that have hooks"
             line = f"{self.transport.name} {str(error) or 'cannot be reached'}: {refused} are refused"
-        print(line, file=sys.stderr, flush=True)
+        print(line, file=sys.stderr)
 
     def _ask(self) -> frozenset[str]:
         names = self._list(AFTER_SECONDS)
         if names is None:
             if self._names is None:
-                print(f"{self.transport.name} has no cloud functions and no hooks", file=sys.stderr, flush=True)
+                print(f"{self.transport.name} has no cloud functions and no hooks", file=sys.stderr)
             return frozenset()
         return names
 
@@ -317,7 +317,7 @@ def after(call: Call, class_name: str, hook: str, document: Document, user: Docu
     try:
         _ask(call, f"/1.1/functions/{class_name}/{hook}", body, AFTER_SECONDS, Code.HOOK_REFUSED)
     except StorageError as error:
-        print(f"{hook} of {class_name} failed: {error.message[:200]!r}", file=sys.stderr, flush=True)
+        print(f"{hook} of {class_name} failed: {error.message[:200]!r}", file=sys.stderr)
 
 
 def user_hook(call: Call, name: str, path: str, body: Document, code: Code) -> Document | None:

@@ -77,7 +77,7 @@ class Provider:
         """A line for the operator, not one for each log-in."""
         if time.monotonic() - self._said >= SAID_SECONDS:
             self._said = time.monotonic()
-            print(f"the third party {self.name} cannot be asked: {error}", file=sys.stderr, flush=True)
+            print(f"the third party {self.name} cannot be asked: {error}", file=sys.stderr)
 
 
 def text_of(data: Document, key: str) -> str:

@@ -176,4 +176,4 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _say(reason: str) -> None:
-    print(f"an SMS was not sent: {reason}", file=sys.stderr, flush=True)
+    print(f"an SMS was not sent: {reason}", file=sys.stderr)

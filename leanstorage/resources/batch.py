@@ -91,7 +91,7 @@ def _run_together(call: Call, requests: list[Json], deadline: float) -> list[Doc
     try:
         return call.service.store.write(work)
     except StoreUnavailable as error:  # it may be kept, so it is not made again
-        print(f"the store is not available: {error}", file=sys.stderr, flush=True)
+        print(f"the store is not available: {error}", file=sys.stderr)
         return [_failure(Code.UNAVAILABLE) for _ in requests]
     except Exception:
         return [_run_one(call, request, deadline) for request in requests]
@@ -121,7 +121,7 @@ def _run_one(call: Call, request: Json, deadline: float) -> Document:
     except QueryTimeout as error:
         return _failure(Code.QUERY_TIMEOUT, error.advice)
     except StoreUnavailable as error:
-        print(f"the store is not available: {error}", file=sys.stderr, flush=True)
+        print(f"the store is not available: {error}", file=sys.stderr)
         return _failure(Code.UNAVAILABLE)
     except Exception as error:  # one item's fault must not hide what the others did
         messages.log_exception(error, {"REQUEST_METHOD": "BATCH"})

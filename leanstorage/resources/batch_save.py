@@ -141,7 +141,7 @@ def _link(saves: dict[str, Save]) -> None:
     by_id = {save.object_id: save for save in saves.values()}
     for save in saves.values():
         for child in save.children:
-            class_name, cid, key = (child.get(name) for name in ("className", "cid", "key")) if isinstance(child, dict) else (0, 0, 0)
+            class_name, cid, key = (child.get(name) for name in ("className", "cid", "key")) if isinstance(child, dict) else (None, None, None)
             if not (isinstance(class_name, str) and isinstance(cid, str) and isinstance(key, str)):
                 raise StorageError(Code.BAD_JSON, detail="each of __children needs className, cid and key")
             other = saves.get(cid) or by_id.get(cid)

@@ -64,7 +64,7 @@ def verify_new_address(call: Call) -> None:
             _send_link(call.with_body({"email": email}), "verify", "verifyEmail", VERIFY_MS)
         except StorageError as error:
             if call.service.trouble.is_news(error.message):
-                print(f"no verification mail: {error.message}", file=sys.stderr, flush=True)
+                print(f"no verification mail: {error.message}", file=sys.stderr)
 
 
 def verify_email(call: Call, token: str) -> Answer:

@@ -42,7 +42,7 @@ class Mailer:
                 mail.hand_on_due(self._service.store, deliver, PAUSE_MS)
         except mail.Unreachable as error:
             if not self._is_down:
-                print(f"the mail server cannot be used: {error}", file=sys.stderr, flush=True)
+                print(f"the mail server cannot be used: {error}", file=sys.stderr)
             self._is_down = True
         else:
             self._is_down = False

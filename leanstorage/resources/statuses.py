@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from leanstorage.resources import objects, queries
 from leanstorage.rules import acl, classes, hidden, rendering, write
-from leanstorage.rules.where import bad, conjunction, parse_json, parse_limit, parse_skip, with_limits
+from leanstorage.rules.where import bad, conjunction, parse_json, parse_limit, parse_skip
 from leanstorage.rules.call import Answer, BATCH_SECONDS, Call, created, ok
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import Condition, Document, Json, now, Principals, Query, Row, Transaction
@@ -212,7 +212,7 @@ def _receivers(transaction: Transaction, call: Call, class_name: str, where: Jso
     pointing = str(key).split(",")[0]
     if info is not None and not call.caller.is_master:
         hidden.check_key(info, pointing)  # its values would be read from the receivers
-    rows = transaction.find(with_limits(query, {"limit": MAX_RECEIVERS}))
+    rows = transaction.find(replace(query, limit=MAX_RECEIVERS))
     if class_name == "_User":
         return [row.id for row in rows if acl.allows(row.acl, "read", principals)]
     values = [row.body.get(pointing) for row in rows]

@@ -97,6 +97,11 @@ class DatabaseTest(ServiceTestCase):
         findings = dangers.found(self.service.store, SAFE, {}, [], None, self.database)
         self.assertEqual((findings[0].level, findings[0].where), (1, "_Role"))
         self.assertIn("1 roles (loose)", findings[0].what)
+        for number, shown in ((3, "(loose, loose1, loose2)"), (4, "(loose, loose1, loose2, ...)")):
+            while len(self.find("_Role")) <= number:
+                self.api("POST", "/roles", {"name": f"loose{len(self.find('_Role')) - 1}", "ACL": ALL}, 201)
+            [what] = [one.what for one in dangers.found(self.service.store, SAFE, {}, [], None, self.database) if one.where == "_Role" and one.level == 1]
+            self.assertIn(f"{number} roles {shown}", what)
         self.close(findings[0].command)
         self.assertEqual(self.found("_Role"), set())
         self.code(403, "PUT", f"/roles/{role}", {"x": 1}, status=403)

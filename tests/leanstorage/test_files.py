@@ -168,13 +168,15 @@ class FilesTest(ServiceTestCase):
                 response = self.fetch(token, Range=text)
                 self.assertEqual((response.status, response.body), (status, body))
                 self.assertEqual(response.header("Content-Range"), content_range)
+                self.assertEqual((response.header("Content-Length"), response.header("Accept-Ranges")), (str(len(body)), "bytes"))
         first = self.fetch(token)
         unchanged = self.fetch(token, If_None_Match=first.header("ETag"))
         self.assertEqual((unchanged.status, unchanged.body, unchanged.header("Content-Type")), (304, b"", None))
         for name in ("ETag", "Cache-Control", "X-Content-Type-Options"):
             self.assertEqual(unchanged.header(name), first.header(name))
         self.assertEqual(first.header("Content-Type"), "text/plain")
-        self.assertEqual(self.fetch(token, "HEAD").body, b"")
+        head = self.fetch(token, "HEAD")
+        self.assertEqual((head.body, head.header("Content-Length"), head.header("Content-Disposition")), (b"", str(size), first.header("Content-Disposition")))
         self.assertIn("max-age", first.header("Cache-Control"))
 
     def test_files_that_could_run_are_downloads(self):

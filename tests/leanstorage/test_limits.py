@@ -5,10 +5,11 @@ limit is tested where the subject is.
 """
 import unittest
 
+from leanstorage.engine import hooks
 from leanstorage.http import application, server
 from leanstorage.resources import batch, batch_save, file_keys, files, friends, mail, mail_texts, mailer, names, objects, scan
-from leanstorage.resources import dangers, sms_codes, statuses, third_parties
-from leanstorage.rules import acl, attempts, call, classes, cql, errors, operations, passwords, patterns, rendering, uniques
+from leanstorage.resources import dangers, sms_codes, statuses, sweep, third_parties
+from leanstorage.rules import acl, attempts, call, classes, cql, errors, operations, passwords, patterns, query_shape, rendering, uniques
 from leanstorage.rules import where, write
 from leanstorage.takeout import puller
 
@@ -92,6 +93,46 @@ class ValuesTest(unittest.TestCase):
                 (server, "MAX_WAITING", 256),
                 (server, "MAX_WAITING_EACH", 64),
                 (server, "MAX_LOOP_QUERY", 4096),
+            )
+        )
+
+    def test_times_and_depths_of_hooks_are_exact(self):
+        self.check(
+            (
+                (hooks, "BEFORE_SECONDS", 10),
+                (hooks, "AFTER_SECONDS", 3),
+                (hooks, "FUNCTION_SECONDS", 14),
+                (hooks, "LIST_SECONDS", 60),
+                (hooks, "RETRY_SECONDS", 1),
+                (hooks, "MAX_DEPTH", 5),
+                (hooks, "MAX_THREADS", 64),
+                (hooks, "MARK_MS", 3_600_000),
+                (hooks, "PLAIN_CODES", (1, 142, 400)),
+            )
+        )
+
+    def test_what_is_looked_at_together_is_no_more_than_before(self):
+        self.check(
+            (
+                (dangers, "PAGE", 1000),
+                (dangers, "SHOWN", 3),
+                (files, "PAGE", 200),
+                (files, "CHUNK_BYTES", 65_536),
+                (mail, "PAGE", 200),
+                (statuses, "LINES", 200),
+                (sweep, "BATCH", 1000),
+                (uniques, "PAGE_ROWS", 200),
+                (call, "TROUBLE_SECONDS", 60),
+                (call, "MAX_TROUBLES", 20),
+                (patterns, "MAX_KEPT", 200_000),
+                (query_shape, "MAX_NODES", 20),
+                (query_shape, "MAX_LEVELS", 4),
+                (query_shape, "MAX_KEY", 100),
+                (query_shape, "MAX_TEXT", 4000),
+                (rendering, "QUICK_EXPANDED", 1000),
+                (rendering, "QUICK_EXPANDED_SIZE", 262_144),
+                (where, "MAX_REMEMBERED", 1000),
+                (where, "MAX_ANGLE", 10.0),
             )
         )
 

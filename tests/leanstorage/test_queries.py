@@ -662,6 +662,14 @@ class ScanTest(ServiceTestCase):
                 self.assertEqual(seen, order)
                 self.assertEqual(set(seen), ids)
 
+    def test_scan_goes_by_its_key_though_its_condition_is_near_something(self):
+        for longitude in (3, 1, 2):
+            self.make("ScannedNear", g={"__type": "GeoPoint", "latitude": 0, "longitude": longitude}, n=longitude)
+        where = {"g": {"$nearSphere": {"__type": "GeoPoint", "latitude": 0, "longitude": 0}}}
+        for key, wanted in (("-n", [3, 2, 1]), ("createdAt", [3, 1, 2])):
+            rows = self.api("GET", "/scan/classes/ScannedNear", master=True, where=where, scan_key=key)["results"]
+            self.assertEqual([row["n"] for row in rows], wanted)
+
     def test_scan_by_texts_too_long_for_a_cursor_shows_each_row_once(self):
         ids = [self.make("ScanLong", s=f"{n}" + "x" * 3000) for n in range(5)]
         seen, cursor = [], {}

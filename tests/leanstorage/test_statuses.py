@@ -4,6 +4,7 @@ import unittest
 from unittest import mock
 
 from leanstorage.resources import statuses
+from leanstorage.store import Row
 from tests.leanstorage.service_support import counted_records, ServiceTestCase, pointer
 
 
@@ -52,6 +53,18 @@ class InboxTest(InboxCase):
         body = {"data": {"n": 1}, "query": {"className": f"Fans{self.number}", "keys": "p"}}
         self.api("POST", "/statuses", body, 201, session=self.star["sessionToken"])
         self.assertEqual((self.shown(), self.counted(self.fan)), ([1], {"total": 1, "unread": 1}))
+
+    def test_more_followers_than_a_list_has_receive_it(self):
+        users = [f"{number:024x}" for number in range(1001)]
+        self.make("Crowd", who=pointer("_User", users[0]))
+        rows = [Row(f"c{user}", 1, 1, None, {"who": pointer("_User", user)}) for user in users[1:]]
+        self.service.store.write(lambda transaction: [transaction.insert("Crowd", row) for row in rows])
+        body = {"inboxType": "private", "data": {"n": 1}, "query": {"className": "Crowd", "keys": "who"}}
+        for limit, number in ((10_000, 1001), (3, 3)):
+            with self.subTest(limit=limit), mock.patch.object(statuses, "MAX_RECEIVERS", limit):
+                status = self.api("POST", "/statuses", body, 201, session=self.star["sessionToken"])["objectId"]
+                rights = self.get("_Status", status, master=True, returnACL="true")["ACL"]
+                self.assertEqual(len(rights.keys() - {self.star["objectId"]}), number)
 
     def test_options_of_a_query_hold(self):
         for n in range(6):
