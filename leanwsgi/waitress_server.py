@@ -8,6 +8,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -15,7 +16,7 @@ import waitress
 from waitress import wasyncore
 from waitress.channel import HTTPChannel as HTTPChannel
 from waitress.parser import HTTPRequestParser as HTTPRequestParser
-from waitress.parser import ParsingError
+from waitress.parser import ParsingError, TransferEncodingNotImplemented
 from waitress.task import ErrorTask as ErrorTask
 from waitress.task import ThreadedTaskDispatcher
 from waitress.task import WSGITask as WSGITask
@@ -27,6 +28,7 @@ SEND_BYTES = 1 << 16  # answers up to this go out in one piece, from the one thr
 LINGER_SECONDS = 5  # for requests that are being answered at the end
 PAUSE_SECONDS = 0.1  # after which a request that is not whole is not waited for at the end
 MAX_CONNECTIONS = 1000
+KNOWN_BYTES = 2048  # of headers that are worth remembering
 
 
 class Pool(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
@@ -177,13 +179,37 @@ class Trigger(trigger):  # type: ignore[misc]
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """waitress's parser, which raises on some malformed headers (a length of 5000 digits, `http://[`): here they are 400."""
+    """waitress's parser, which raises on some malformed headers (a length of 5000 digits, `http://[`): here they are 400.
+
+    A client sends the same headers again and again, and parsing them takes longer than all else here: they are remembered.
+    """
 
     def parse_header(self, header_plus: bytes) -> None:
+        line, _, block = header_plus.partition(b"\r\n")
+        is_small = len(block) <= KNOWN_BYTES and line.endswith(b" HTTP/1.1")
+        headers = _plain_headers(block, self.adj) if is_small else None
         try:
-            super().parse_header(header_plus)
+            if headers is None:
+                super().parse_header(header_plus)
+                return
+            length = headers.get("CONTENT_LENGTH")
+            super().parse_header(line + (f"\r\nContent-Length: {length}\r\n".encode("latin-1") if length else b"\r\n"))
+            self.headers.update(headers)
         except ValueError:
             raise ParsingError("Malformed request") from None
+
+
+@lru_cache(1000)
+def _plain_headers(block: bytes, adj: Any) -> dict[str, str] | None:
+    """Headers of HTTP/1.1, as waitress names them; None if they are malformed, or say more than the length of a body."""
+    request = HTTPRequestParser(adj)
+    try:
+        request.parse_header(b"GET / HTTP/1.1\r\n" + block)
+    except (ParsingError, TransferEncodingNotImplemented, ValueError):
+        return None
+    says_more = request.chunked or request.connection_close or request.expect_continue
+    headers: dict[str, str] = request.headers
+    return None if says_more else headers
 
 
 class _Entrance(wasyncore.dispatcher):  # type: ignore[misc]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 from leanstorage.blobs import Blobs
@@ -18,7 +19,7 @@ from leanwsgi.messages import address_block, MAX_JSON_DEPTH, Header
 
 MAX_HASHING = 4
 HOUR_SECONDS, DAY_SECONDS = 3600, 24 * 3600
-MAX_ADDRESSES = 200_000  # that are counted at a time; who has more of them is held by no count of each
+MAX_ADDRESSES = 200_000  # that are counted at a time; of more, the half with the smallest counts is forgotten
 FILE_BYTES = 4096  # that an uploaded file counts for at least
 TROUBLE_SECONDS = 60
 MAX_TROUBLES = 20  # different ones remembered
@@ -76,8 +77,11 @@ class Traffic:
         """Note a number of calls or bytes; return the address's total of this period, these included."""
         minute = int(time.monotonic() // self._seconds)
         with self._lock:
-            if minute != self._minute or len(self._counts) >= MAX_ADDRESSES:
+            if minute != self._minute:
                 self._minute, self._counts = minute, {}
+            elif len(self._counts) >= MAX_ADDRESSES and address not in self._counts:
+                most = sorted(self._counts.items(), key=itemgetter(1), reverse=True)  # a tenth of a second, seldom
+                self._counts = dict(most[: MAX_ADDRESSES // 2])
             self._counts[address] = total = self._counts.get(address, 0) + number
             return total
 

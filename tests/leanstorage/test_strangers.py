@@ -383,12 +383,12 @@ class CountingTest(ServiceTestCase):
             ]
         self.assertEqual(found, [201, 201, 429, 429])
 
-    def test_counts_of_very_many_addresses_are_forgotten(self):
+    def test_counts_of_very_many_addresses_leave_the_largest(self):
         traffic = Traffic(3600)
-        with mock.patch.object(rules_call, "MAX_ADDRESSES", 3):
-            for address in "abcd":
-                traffic.count(address, 1)
-        self.assertEqual(traffic.count("a", 0), 0)
+        with mock.patch.object(rules_call, "MAX_ADDRESSES", 4):
+            for address, number in [("busy", 9), ("a", 1), ("busier", 10), ("b", 1), ("busy", 1), ("c", 1)]:
+                traffic.count(address, number)
+        self.assertEqual([traffic.count(address, 0) for address in ("busy", "busier", "a", "c")], [10, 10, 0, 1])
 
     def test_address_with_a_zone_is_the_proxys(self):
         zones = [f"fe80::1%{number}" for number in range(3)]

@@ -10,6 +10,8 @@ import unittest
 from functools import partial
 from unittest import mock
 
+from waitress.adjustments import Adjustments
+
 from leanwsgi import waitress_server
 from leanwsgi.workers import listen
 from leanengine.server import create_server
@@ -38,7 +40,7 @@ class WaitressTest(unittest.TestCase):
                 (server, "accepting active_channels adj channel_class effective_port handle_accept in_connection_overflow _map trigger task_dispatcher"),
                 (server.adj, "asyncore_loop_timeout connection_limit max_request_body_size send_bytes"),
                 (channel, "connected handle_close handle_write last_activity request requests requests_lock service total_outbufs_len write_soon"),
-                (request, "command error get_body_stream headers parse_header path received version"),
+                (request, "chunked command connection_close error expect_continue get_body_stream headers parse_header path received version"),
                 (server.task_dispatcher, "add_task lock logger queue set_thread_count shutdown stop_count thread_exit_cv threads"),
                 (server.trigger, "_closed _physical_pull pull_trigger thunks"),
                 (waitress_server.wasyncore, "close_all dispatcher poll2"),
@@ -52,6 +54,61 @@ class WaitressTest(unittest.TestCase):
             finally:
                 channel.close()
                 server.trigger.close()
+
+
+class ParserTest(unittest.TestCase):
+    FIRST = (
+        b"GET / HTTP/1.1", b"POST /a%20b/?c=d#e HTTP/1.1", b"PUT //x HTTP/1.1", b"GET http://h:1/p HTTP/1.1", b"GET / HTTP/1.0", b"GET /",
+        b"get / HTTP/1.1", b"GET / HTTP/1.1 ", b"GET  / HTTP/1.1", b"G\rT / HTTP/1.1", b"\r\nGET / HTTP/1.1", b" HTTP/1.1", b"GET http://[ HTTP/1.1",
+    )
+    HEADERS = (
+        b"", b"Host: x", b"Host: x\r\nX-A: 1\r\nx-a:2\r\nX_A: 3", b"X-Wide: a\r\n  b", b" folded: first", b"No colon", b"Bare: a\nb", b"Bare: a\rb",
+        b"Blank : x", b"Content-Length: 3", b"Content-Length: 003", b"Content-Length: 0", b"Content-Length: 3\r\nContent-Length: 3",
+        b"Content-Length: -1", b"Content-Length:", b"Content-Length: 3x", b"Content-Length: " + b"9" * 5000, b"Content-Length: 99",
+        b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked\r\nContent-Length: 3", b"Transfer-Encoding:",
+        b"Expect: 100-continue\r\nContent-Length: 3", b"Connection: close", b"Connection: keep-alive", b"Connection: Close", b"X: \xff\x85",
+        b"X-Long: " + b"x" * 3000,
+    )
+
+    @staticmethod
+    def outcome(parser, data):
+        """What of a request the rest of waitress looks at, and how many bytes were taken."""
+        taken = [parser.received(data)]
+        while not parser.completed and sum(taken) < len(data):
+            taken.append(parser.received(data[sum(taken) :]))
+        names = "version command path query url_scheme headers chunked connection_close content_length error completed empty expect_continue request_uri"
+        found = {name: getattr(parser, name, None) for name in names.split()}
+        if parser.error:
+            found = {"error": type(parser.error).__name__, "version": parser.version, "completed": parser.completed}
+        return {**found, "taken": taken, "body": parser.get_body_stream().read()}
+
+    def test_request_is_parsed_as_waitress_does_whether_its_headers_are_known_or_not(self):
+        adj = Adjustments(max_request_body_size=50)
+        for first in self.FIRST:
+            for headers in self.HEADERS:
+                data = first + b"\r\n" + headers + (b"\r\n\r\n" if headers else b"\r\n") + b"3\r\nabc\r\n0\r\n\r\n"
+                with self.subTest(first=first, headers=headers[:80]):
+                    try:
+                        wanted = self.outcome(waitress_server.HTTPRequestParser(adj), data)
+                    except ValueError:  # what waitress does not foresee
+                        wanted = None
+                    for _ in range(2):
+                        found = self.outcome(waitress_server.Parser(adj), data)
+                        if wanted is None:
+                            self.assertEqual((found["error"], found["completed"]), ("BadRequest", True))
+                        else:
+                            self.assertEqual(found, wanted)
+
+    def test_headers_of_one_request_are_not_the_next_ones(self):
+        adj = Adjustments()
+        first, second = (waitress_server.Parser(adj) for _ in range(2))
+        for parser in (first, second):
+            parser.received(b"GET / HTTP/1.1\r\nHost: x\r\nX-Same: 1\r\n\r\n")
+            parser.headers["CONNECTION"] = "close"
+        self.assertEqual(sorted(second.headers), ["CONNECTION", "HOST", "X_SAME"])
+        third = waitress_server.Parser(adj)
+        third.received(b"GET / HTTP/1.1\r\nHost: x\r\nX-Same: 1\r\n\r\n")
+        self.assertEqual(third.headers, {"HOST": "x", "X_SAME": "1"})
 
 
 class PoolTest(unittest.TestCase):
