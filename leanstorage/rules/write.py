@@ -24,6 +24,7 @@ class Change:
     cleared: list[str] = field(default_factory=list)  # keys of relations to empty
     found: Found = field(default_factory=dict)
     written: list[str] = field(default_factory=list)  # top-level keys, in the client's order
+    text: str = ""  # of the body
 
 
 def clean(body: Document, creating: bool) -> Document:
@@ -67,10 +68,11 @@ def apply(
         else:
             _set(change, key, _new_value(change.body.get(key, MISSING), value, key, creating))
     try:
-        size = len(canonical_text(change.body).encode("utf-8"))
+        change.text = canonical_text(change.body)
     except ValueError:  # what was counted up beyond 4300 digits
         raise StorageError(Code.BAD_JSON, detail="a number has too many digits") from None
-    if size > MAX_OBJECT_BYTES:
+    # No character has more than four bytes.
+    if len(change.text) * 4 > MAX_OBJECT_BYTES and len(change.text.encode("utf-8")) > MAX_OBJECT_BYTES:
         raise StorageError(Code.OBJECT_TOO_LARGE, limit=MAX_OBJECT_BYTES)
     return change
 

@@ -148,10 +148,8 @@ class Transaction(Records):
     # Objects ----------------------------------------------------------------------------------------------------
 
     def get(self, class_name: str, object_id: str, lock: bool = False) -> Row | None:
-        text, params = build(
-            "SELECT id, created, updated, acl, body, seq, {} FROM objects WHERE class = ? AND id = ?",
-            self._belief(class_name),
-        )
+        belief, params = self._belief(class_name)
+        text = f"SELECT id, created, updated, acl, body, seq, {belief} FROM objects WHERE class = ? AND id = ?"
         found = self.execute(text + self.for_update(lock), [*params, class_name, object_id])
         if not found:
             return None
@@ -167,15 +165,15 @@ class Transaction(Records):
         )
         return {row[0]: _row(row) for row in self.fetch(text, params, is_bounded)}
 
-    def insert(self, class_name: str, row: Row) -> bool:
-        """Store a new object; return False, and store nothing, when its id is taken."""
-        text, params = build(
+    def insert(self, class_name: str, row: Row, text: str | None = None) -> bool:
+        """Store a new object; return False, and store nothing, when its id is taken. `text` is its body's, if that is known."""
+        belief, params = self._belief(class_name)
+        body = self.encode(row.body) if text is None else text
+        found = self.execute(
             "INSERT INTO objects (class, id, created, updated, acl, readers, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (class, id) DO NOTHING RETURNING {}",
-            self._belief(class_name),
+            f"ON CONFLICT (class, id) DO NOTHING RETURNING {belief}",
+            [class_name, row.id, row.created, row.updated, *self._rights(row.acl), body, *params],
         )
-        values = [class_name, row.id, row.created, row.updated, *self._rights(row.acl), self.encode(row.body)]
-        found = self.execute(text, [*values, *params])
         if found:
             self._settle(class_name, found[0][0])
         return bool(found)
@@ -220,11 +218,12 @@ class Transaction(Records):
         if done != len(rows):
             raise StoreUnavailable("another writer took an object's id")
 
-    def update(self, class_name: str, row: Row) -> None:
-        """Store a Row over what was there."""
+    def update(self, class_name: str, row: Row, text: str | None = None) -> None:
+        """Store a Row over what was there; `text` is its body's, if that is known."""
+        body = self.encode(row.body) if text is None else text
         self.change_late(
             "UPDATE objects SET updated = ?, acl = ?, readers = ?, body = ? WHERE class = ? AND id = ?",
-            [row.updated, *self._rights(row.acl), self.encode(row.body), class_name, row.id],
+            [row.updated, *self._rights(row.acl), body, class_name, row.id],
         )
 
     def delete(self, class_name: str, object_id: str, at: int) -> bool:
