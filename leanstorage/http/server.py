@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import partial
 from http import HTTPStatus
-from io import BytesIO
 from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
@@ -27,7 +26,6 @@ OVERHEAD_BYTES = 1 << 20
 UPLOADS = "/1.1/uploads/"
 MAX_WAITING = 256  # requests in the queue; the next ones are refused at once instead of waiting without end
 MAX_LOOP_QUERY = 4096  # bytes of a query string: a longer one may take long to parse, and the loop is everybody's
-SMALL_BYTES = 1 << 16  # of a body that is never kept on disk
 UNPREFIXED = ("CONTENT_LENGTH", "CONTENT_TYPE")  # headers as environ names them, all others with HTTP_ in front
 MAX_WAITING_EACH = 64  # of one visitor, who has a share of the threads already
 Written = tuple[HTTPChannel, BytesResponse | None]  # a channel, and the answer to its request
@@ -362,8 +360,6 @@ def _parser(small: Any, is_token: Callable[[str], bool]) -> type[waitress_server
 
         def parse_header(self, header_plus: bytes) -> None:
             super().parse_header(header_plus)
-            if 0 < self.content_length <= SMALL_BYTES and not self.chunked:
-                self.body_rcv = _SmallBody(self.content_length)
             if self.command not in ("PUT", "POST") or not self.path.startswith(UPLOADS):
                 self.adj = small
             elif not is_token(self.path.removeprefix(UPLOADS)):
@@ -383,39 +379,6 @@ def _parser(small: Any, is_token: Callable[[str], bool]) -> type[waitress_server
             return consumed
 
     return Parser
-
-
-class _SmallBody:
-    """A small body of a known length. waitress keeps any in a buffer that could become a file, which takes longer."""
-
-    completed = False
-    error = None
-
-    def __init__(self, length: int) -> None:
-        self._missing = length
-        self._data = b""
-        self._file: BytesIO | None = None
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def received(self, data: bytes) -> int:
-        taken = data[: self._missing]
-        self._data += taken
-        self._missing -= len(taken)
-        self.completed = not self._missing
-        return len(taken)
-
-    def getfile(self) -> BytesIO:
-        if self._file is None:
-            self._file = BytesIO(self._data)
-        return self._file
-
-    def getbuf(self) -> "_SmallBody":
-        return self
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class Refusal(Error):  # type: ignore[misc]

@@ -51,13 +51,16 @@ def apply(
 
     Raises 105, 111, 116, 123 and the errors of `operations` and `values.normalise`.
     """
-    change = Change(dict(body), rights, written=list(dict.fromkeys(key.split(".")[0] for key in fields)))
+    change = Change(dict(body), rights, written=list(dict.fromkeys([key.partition(".")[0] for key in fields])))
     own: set[str] = set()  # keys whose objects are copies already
     for key, value in fields.items():
-        if key == "ACL":
+        is_relation = key in columns and columns[key]["type"] == "Relation"
+        if isinstance(value, (str, int)) and not is_relation and key != "ACL" and "." not in key:
+            _set(change, key, value)  # as most are, and canonical as they are
+        elif key == "ACL":
             deleted = operations.is_operation(value) and value["__op"] == "Delete"
             change.acl = acl.of_client(None if deleted else value)
-        elif columns.get(key, {}).get("type") == "Relation":
+        elif is_relation:
             _apply_to_relation(change, key, value, columns[key])
         elif "." in key:
             _apply_inside(change, key, value, creating, own)
