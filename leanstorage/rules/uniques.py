@@ -20,10 +20,9 @@ Records = dict[tuple[str, str], str]  # (kind, key of the record) -> the keys of
 def records(class_name: str, info: Document, body: Mapping[str, Json] | None) -> Records:
     """The records that an object has for itself; none for None."""
     found: Records = {}
-    unique = (*info.get("unique", ()), *info.get("unique_begun", ()))
-    if body is None or not unique:
+    if body is None:
         return found
-    for keys in unique:
+    for keys in (*info.get("unique", ()), *info.get("unique_begun", ())):
         together = [body.get(key) for key in keys]
         if all(value is not None for value in together):
             digest = hashlib.sha256(canonical_text(together).encode("utf-8")).hexdigest()
@@ -40,9 +39,9 @@ def keep(
     new: Mapping[str, Json] | None,
 ) -> None:
     """Let an object's records follow its body, None where it was not or is no more. Raises 137 for what is taken."""
-    had, wanted = records(class_name, info, old), records(class_name, info, new)
-    if not had and not wanted:
+    if not info.get("unique") and not info.get("unique_begun"):
         return
+    had, wanted = records(class_name, info, old), records(class_name, info, new)
     for kind, key in sorted(had.keys() - wanted.keys()):
         if (transaction.record(kind, key) or {}).get("id") == object_id:
             transaction.delete_record(kind, key)
