@@ -98,7 +98,7 @@ class QuickTest(ServiceTestCase):
 
         other.write(closed)
         self.assertEqual(together({"n": 5}, {"n": 6}), [None, 403])
-        self.code(1, "POST", "/classes/Shared", {"n": 5}, status=403)
+        self.code(403, "POST", "/classes/Shared", {"n": 5}, status=403)
         self.assertEqual(len(self.api("GET", "/classes/Shared", master=True)["results"]), 11)
 
     def test_write_that_needs_a_thread_keeps_its_body(self):
