@@ -6,6 +6,7 @@ if __name__ == "__main__" and _signal.getsignal(_signal.SIGINT) is _signal.defau
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until a command runs, Ctrl-C ends it at once and without a word
 
 import argparse
+import gc
 import os
 import shlex
 import signal
@@ -42,6 +43,7 @@ from leanwsgi.workers import NO_SUCH_ADDRESS, listen, port_trouble, share
 
 
 DESCRIPTION = "A server for LeanCloud's storage API. `COMMAND --help` explains a command and its options."
+GARBAGE = 10_000  # new objects before circles among them are looked for: requests leave hardly any
 EPILOG = (
     "Environment: LEANSTORAGE_DATA is the folder of the data (default: data/ beside wsgi.py, else in the current "
     "folder). LEANCLOUD_APP_ID, LEANCLOUD_APP_KEY, LEANCLOUD_APP_MASTER_KEY and LEANCLOUD_APP_HOOK_KEY are the keys of "
@@ -292,6 +294,8 @@ def _run(service: Service, listening: socket.socket, threads: int, given: argpar
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C is for a script's background job
             signal.signal(number, lambda *_: server.stop())
+    gc.freeze()  # what the start has made stays: no need to look through it again and again
+    gc.set_threshold(GARBAGE)
     try:
         with signing_in.mailing(service, given):
             server.run()

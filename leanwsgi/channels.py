@@ -213,6 +213,19 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             go_on = self.server.add_task if self._paused is None else self.server.task_dispatcher.go_on
             go_on(self)
 
+    def send_soon(self, data: bytes) -> None:
+        """Send an answer from the loop, at once where the system takes it, which spares it the way through a buffer."""
+        sent = 0
+        if not self.total_outbufs_len:
+            try:
+                sent = self.send(data)
+            except OSError:
+                self.will_close = True
+                return
+            self.last_activity = time.time()
+        if sent < len(data) and self.connected:
+            self.write_soon(data[sent:])
+
     def _flush_outbufs_below_high_watermark(self) -> None:
         """waitress would have a thread wait here."""
 

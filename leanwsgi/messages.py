@@ -108,7 +108,7 @@ def content_length(environ: WSGIEnvironment, limit: int) -> int | None:
     text = environ.get("CONTENT_LENGTH") or ""
     if not text:
         return None if environ.get("wsgi.input_terminated") else 0
-    if not re.fullmatch(r"[0-9]{1,18}", text):
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
     length = int(text)
     if length > limit:

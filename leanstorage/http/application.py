@@ -8,6 +8,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -177,14 +178,11 @@ def authenticate(service: Service, environ: WSGIEnvironment, credentials: Docume
         raise StorageError(Code.UNAUTHORIZED)
     token = _sent(environ, credentials, SESSION_VARIABLES)
     user_id = service.store.read(lambda transaction: sessions.user_of(transaction, service, token)) if token else None
-    return Caller(
-        is_master=is_master,
-        user_id=user_id,
-        token=token,
-        has_hook_key=_has_hook_key(service, environ),
-        address=environ[ADDRESS],
-        is_production=_sent(environ, credentials, PROD_VARIABLES) not in ("0", "false"),
-    )
+    is_production = _sent(environ, credentials, PROD_VARIABLES) not in ("0", "false")
+    return _caller(is_master, user_id, token, _has_hook_key(service, environ), environ[ADDRESS], is_production)
+
+
+_caller = lru_cache(1000)(Caller)  # to make one takes longer than to find it
 
 
 def _has_key(service: Service, environ: WSGIEnvironment, credentials: Document) -> bool | None:
@@ -209,7 +207,7 @@ def _has_key(service: Service, environ: WSGIEnvironment, credentials: Document) 
 
 def _sent(environ: WSGIEnvironment, credentials: Document, names: Sequence[str]) -> str | None:
     for name in names:
-        value = environ.get(name) or credentials.get(name)
+        value = environ.get(name) or (credentials and credentials.get(name))
         if value:
             return str(value)
     return None

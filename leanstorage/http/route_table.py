@@ -17,6 +17,9 @@ class Methods(dict[str, Resource]):
     def __init__(self, template: str) -> None:
         super().__init__()
         self.template = template
+        # (place, name of a parameter or "", literal) of each segment behind the first, which is a literal.
+        parts = list(enumerate(template.split("/")))[2:]
+        self.parts = [(place, part[1:-1], "") if part.startswith("<") else (place, "", part) for place, part in parts]
 
 
 class RouteTable:
@@ -68,14 +71,13 @@ class RouteTable:
         if path in self._literal:
             yield self._literal[path], {}
         segments = path.split("/")
-        for template, methods in self._templates.get((segments[1] if len(segments) > 1 else "", len(segments)), ()):
+        for _, methods in self._templates.get((segments[1] if len(segments) > 1 else "", len(segments)), ()):
             parameters = {}
-            for wanted, segment in zip(template, segments):
-                if wanted.startswith("<"):
-                    if not segment:
-                        break
-                    parameters[wanted[1:-1]] = segment
-                elif wanted != segment:
+            for place, name, literal in methods.parts:
+                segment = segments[place]
+                if name and segment:
+                    parameters[name] = segment
+                elif name or segment != literal:
                     break
             else:
                 yield methods, parameters

@@ -170,7 +170,7 @@ def insert(
     row = Row(object_id or new_id(ms), ms, ms, change.acl, change.body)
     kept = rules.store(transaction, call, None, row, final)
     uniques.keep(transaction, class_name, info, row.id, None, row.body)
-    transaction.insert(class_name, row)
+    transaction.insert(class_name, row, _text(info, rules, change))
     _store_relations(transaction, class_name, row.id, change)
     return row, kept
 
@@ -273,9 +273,14 @@ def change(
     kept = rules.store(transaction, call, old, row, final)
     numbering.follow(transaction, class_name, info, [{key: row.body[key] for key in made.written if key in row.body}])
     uniques.keep(transaction, class_name, info, row.id, old.body, row.body)
-    transaction.update(class_name, row)
+    transaction.update(class_name, row, _text(info, rules, made))
     _store_relations(transaction, class_name, row.id, made)
     return row, made.written, kept
+
+
+def _text(info: Document, rules: Rules, change: write.Change) -> str | None:
+    """The text of a changed body, where neither rules nor numbers have changed it since."""
+    return change.text if rules.store is _nothing and not numbering.keys(info) else None
 
 
 def _permitted(

@@ -2,6 +2,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from operator import is_
 from wsgiref.handlers import format_date_time
 from leanstorage.rules import acl, classes, hidden, index_advice, passwords, rendering, values
@@ -202,12 +203,13 @@ def _is_open(transaction: Transaction, node: Condition, principals: Principals) 
     return any(classes.may(info, action, principals) for action in ("get", "find"))
 
 
+@lru_cache(8192)  # the objects that are read most are read again and again
 def _last_modified(ms: int | None) -> Sequence[Header]:
     """LeanCloud's own form: an HTTP date with milliseconds."""
     if ms is None:
         return ()
     seconds, rest = divmod(ms, 1000)
-    return [("Last-Modified", format_date_time(seconds).replace(" GMT", f".{rest:03d} GMT"))]
+    return (("Last-Modified", format_date_time(seconds).replace(" GMT", f".{rest:03d} GMT")),)
 
 
 def _add_tokens(transaction: Transaction, call: Call, users: list[Json]) -> None:

@@ -172,7 +172,9 @@ def relations(info: Document) -> dict[str, Document]:
 
 def with_defaults(info: Document, fields: Document) -> Document:
     """The fields of a new object with the defaults of the columns that it brings no value for."""
-    options = {key: one for key, one in info.get("options", {}).items() if not one.get("auto_increment")}
+    if not info.get("options"):
+        return fields
+    options = {key: one for key, one in info["options"].items() if not one.get("auto_increment")}
     return {**{key: one["default"] for key, one in options.items() if "default" in one and key not in fields}, **fields}
 
 

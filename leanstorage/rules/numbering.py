@@ -14,7 +14,8 @@ SECONDS = 3600.0  # that the search for the highest number may take, once, when 
 
 def keys(info: Document) -> list[str]:
     """The columns of a class that count, in the order in which their records are locked."""
-    return sorted(key for key, one in info.get("options", {}).items() if one.get("auto_increment"))
+    options = info.get("options")
+    return sorted(key for key, one in options.items() if one.get("auto_increment")) if options else []
 
 
 def may_count(class_name: str, column: Document | None) -> bool:

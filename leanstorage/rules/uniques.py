@@ -39,6 +39,8 @@ def keep(
     new: Mapping[str, Json] | None,
 ) -> None:
     """Let an object's records follow its body, None where it was not or is no more. Raises 137 for what is taken."""
+    if not info.get("unique") and not info.get("unique_begun"):
+        return
     had, wanted = records(class_name, info, old), records(class_name, info, new)
     for kind, key in sorted(had.keys() - wanted.keys()):
         if (transaction.record(kind, key) or {}).get("id") == object_id:

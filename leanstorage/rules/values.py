@@ -54,6 +54,7 @@ def check_object_id(object_id: Json) -> str:
     raise StorageError(Code.BAD_OBJECT_ID, id=object_id)
 
 
+@lru_cache(4096)  # clients write the same ones again and again
 def check_key(key: str) -> str:
     """Return a key that a client may write; raise 105."""
     if KEY_NAME.fullmatch(key) and len(key) <= 200 and (key == "ACL" or key.lower() not in _BUILT_IN_LOWER):
@@ -64,7 +65,12 @@ def check_key(key: str) -> str:
 @lru_cache(8192)  # the objects that are read most are read again and again
 def format_time(ms: int) -> str:
     """Milliseconds UTC as `YYYY-MM-DDTHH:MM:SS.mmmZ`; raise OverflowError outside of the years 1 to 9999."""
-    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")[:23] + "Z"
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(1024)  # what is written now has few of them
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
 
 
 def parse_time(text: Json) -> int:

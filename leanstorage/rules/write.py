@@ -24,6 +24,7 @@ class Change:
     cleared: list[str] = field(default_factory=list)  # keys of relations to empty
     found: Found = field(default_factory=dict)
     written: list[str] = field(default_factory=list)  # top-level keys, in the client's order
+    text: str = ""  # of the body
 
 
 def clean(body: Document, creating: bool) -> Document:
@@ -50,13 +51,16 @@ def apply(
 
     Raises 105, 111, 116, 123 and the errors of `operations` and `values.normalise`.
     """
-    change = Change(dict(body), rights, written=list(dict.fromkeys(key.split(".")[0] for key in fields)))
+    change = Change(dict(body), rights, written=list(dict.fromkeys([key.partition(".")[0] for key in fields])))
     own: set[str] = set()  # keys whose objects are copies already
     for key, value in fields.items():
-        if key == "ACL":
+        is_relation = key in columns and columns[key]["type"] == "Relation"
+        if isinstance(value, (str, int)) and not is_relation and key != "ACL" and "." not in key:
+            _set(change, key, value)  # as most are, and canonical as they are
+        elif key == "ACL":
             deleted = operations.is_operation(value) and value["__op"] == "Delete"
             change.acl = acl.of_client(None if deleted else value)
-        elif columns.get(key, {}).get("type") == "Relation":
+        elif is_relation:
             _apply_to_relation(change, key, value, columns[key])
         elif "." in key:
             _apply_inside(change, key, value, creating, own)
@@ -67,10 +71,11 @@ def apply(
         else:
             _set(change, key, _new_value(change.body.get(key, MISSING), value, key, creating))
     try:
-        size = len(canonical_text(change.body).encode("utf-8"))
+        change.text = canonical_text(change.body)
     except ValueError:  # what was counted up beyond 4300 digits
         raise StorageError(Code.BAD_JSON, detail="a number has too many digits") from None
-    if size > MAX_OBJECT_BYTES:
+    # No character has more than four bytes.
+    if len(change.text) * 4 > MAX_OBJECT_BYTES and len(change.text.encode("utf-8")) > MAX_OBJECT_BYTES:
         raise StorageError(Code.OBJECT_TOO_LARGE, limit=MAX_OBJECT_BYTES)
     return change
 

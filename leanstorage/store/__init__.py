@@ -170,8 +170,8 @@ class Transaction(Protocol):
         """{id: Row} of those that exist; raise AnswerTooLarge for too much, if it `is_bounded`."""
         ...
 
-    def insert(self, class_name: str, row: Row) -> bool:
-        """Store a new object; return False, and store nothing, when its id is taken."""
+    def insert(self, class_name: str, row: Row, text: str | None = None) -> bool:
+        """Store a new object; return False, and store nothing, when its id is taken. `text` is its body's, if that is known."""
         ...
 
     def taken(self, class_name: str, object_ids: Iterable[str]) -> dict[str, int]:
@@ -194,8 +194,8 @@ class Transaction(Protocol):
         """
         ...
 
-    def update(self, class_name: str, row: Row) -> None:
-        """Store a Row over what was there."""
+    def update(self, class_name: str, row: Row, text: str | None = None) -> None:
+        """Store a Row over what was there; `text` is its body's, if that is known."""
         ...
 
     def delete(self, class_name: str, object_id: str, at: int) -> bool:
@@ -407,7 +407,8 @@ def type_of(value: Json) -> dict[str, str] | None:
     return {"type": kind}
 
 
-_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+# What comes from JSON holds no circles; to look for them takes a third of the time.
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":"))
 
 
 def canonical_text(value: Json) -> str:

@@ -1,11 +1,15 @@
 """What transactions of this process keep for later ones."""
+import time
 from collections.abc import Callable
 from typing import Any
 
 from leanstorage.store import Document, Query, Result, Stale
+from leanstorage.store.choice import top_conditions
 from leanstorage.store.fragments import Fragment
 
 MAX_STATEMENTS = 1000  # that are remembered
+MAX_LOOKS = 1000
+LOOK_SECONDS = 60  # for which a look in vain is remembered
 
 
 class Seen:
@@ -14,6 +18,8 @@ class Seen:
     def __init__(self) -> None:
         self.classes: dict[str, tuple[str, Document]] = {}  # name -> (info as it is stored, info)
         self.statements: dict[Any, tuple[Query, Document, Fragment]] = {}  # with what each was made of
+        self.newest: dict[int, tuple[Query, Document, Query | None]] = {}  # likewise: what stages.first_newest returned
+        self.looks = Looks()
 
 
 def settle(attempt: Callable[[Seen | None], Result], seen: Seen) -> Result:
@@ -24,3 +30,33 @@ def settle(attempt: Callable[[Seen | None], Result], seen: Seen) -> Result:
         except Stale:
             pass
     return attempt(None)
+
+
+class Looks:
+    """Kinds of queries that found too little among the newest rows of their class, for a minute each.
+
+    In a small class such queries then look at everything at once. In a large one that could take seconds.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[Any, tuple[float, bool]] = {}  # until when it is remembered, whether the class is small
+
+    def is_needless(self, query: Query) -> bool:
+        return self._known(_kind(query)) is True
+
+    def in_vain(self, query: Query, is_small: Callable[[str], bool]) -> None:
+        """Note a look; `is_small(class)` is asked only where that is not known."""
+        kind = _kind(query)
+        if self._known(kind) is None:
+            if len(self._kinds) >= MAX_LOOKS:
+                self._kinds.clear()
+            self._kinds[kind] = (time.monotonic() + LOOK_SECONDS, is_small(query.class_name))
+
+    def _known(self, kind: Any) -> bool | None:
+        until, is_small = self._kinds.get(kind, (0.0, False))
+        return is_small if time.monotonic() < until else None
+
+
+def _kind(query: Query) -> Any:
+    """What queries have in common that differ only in their values."""
+    return query.class_name, tuple([(node.op, node.path) for node in top_conditions(query.where)])

@@ -23,6 +23,12 @@ from leanstorage.store.fragments import TRUE, Fragment, bind, build, quoted
 from leanstorage.store.records import Records
 from leanstorage.store.stages import Resolver, nearer, past_skipped
 
+Known = tuple[str, Document]  # the info of a class as it is stored, and decoded
+INSERT = (
+    "INSERT INTO objects (class, id, created, updated, acl, readers, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (class, id) DO NOTHING"
+)
+
 
 def _row(found: tuple[Any, ...]) -> Row:
     """The Row of the columns id, created, updated, acl, body, seq."""
@@ -34,19 +40,22 @@ class Transaction(Records):
 
     Nearly every call needs the info of a class, which hardly ever changes. So it comes from `seen`, what transactions of
     this process saw last, and statements that run anyway check that it is current. What none of them checked is checked
-    at the end of `run`.
+    at the end of `run`. `checked` is what works of one transaction, in which nobody else writes, tell each other of that.
     """
 
     compiler: "type[Compiler]"  # the dialect's
     # After these there is nothing to ask.
     failures: tuple[type[Exception], ...] = (Stale, StoreUnavailable, QueryTimeout)
 
-    def __init__(self, connection: Any, query_seconds: float, seen: Seen | None = None) -> None:
+    def __init__(
+        self, connection: Any, query_seconds: float, seen: Seen | None = None, checked: dict[str, Known] | None = None
+    ) -> None:
         self.connection = connection
         self.query_seconds = query_seconds
         self._seen = seen
         self._infos: dict[str, Document | None] = {}  # class name -> its info as this transaction has it
-        self._believed: dict[str, str] = {}  # class name -> info as it is stored, if it still is
+        self._believed: dict[str, Known] = {}  # class name -> its info as it is stored, if it still is
+        self._checked = {} if checked is None else checked  # class name -> its info as it is stored, which nobody changes
         self._certain: set[str] = set()  # classes that this transaction has read, changed or asked about
 
     def run(self, work: "Callable[[Transaction], Result]") -> Result:
@@ -62,7 +71,7 @@ class Transaction(Records):
         return result
 
     def _verify(self) -> None:
-        for name, text in list(self._believed.items()):
+        for name, (text, _) in list(self._believed.items()):
             found = self.execute("SELECT info FROM classes WHERE name = ?", [name])
             self._settle(name, bool(found) and found[0][0] == text)
 
@@ -74,13 +83,13 @@ class Transaction(Records):
             if self._seen:
                 self._seen.classes.pop(name, None)
             raise Stale(name)
-        del self._believed[name]
+        self._checked[name] = self._believed.pop(name)
         self._certain.add(name)
 
     def _belief(self, name: str) -> Fragment:
         """A column that tells whether a cached class is current."""
-        text = self._believed.get(name)
-        return TRUE if text is None else (f"(SELECT c.info = ? FROM classes c WHERE c.name = {quoted(name)})", [text])
+        known = self._believed.get(name)
+        return TRUE if known is None else (f"(SELECT c.info = ? FROM classes c WHERE c.name = {quoted(name)})", [known[0]])
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -109,11 +118,15 @@ class Transaction(Records):
                 return self._infos[name]
             known = self._seen and self._seen.classes.get(name)
             if known:
-                self._believed[name], self._infos[name] = known
+                self._infos[name] = known[1]
+                if self._checked.get(name) is known:
+                    self._certain.add(name)
+                else:
+                    self._believed[name] = known
                 return known[1]
         found = self.execute("SELECT info FROM classes WHERE name = ?" + self.for_update(lock), [name])
         text = found[0][0] if found else None
-        self._settle(name, self._believed.get(name) == text)
+        self._settle(name, self._believed.get(name, (None,))[0] == text)
         info = None
         if text is not None:
             info = self.decode(text)
@@ -131,6 +144,7 @@ class Transaction(Records):
             [name, self.encode(info), deleted],
         )
         self._believed.pop(name, None)
+        self._checked.pop(name, None)
         self._certain.add(name)
         self._infos[name] = info
 
@@ -148,10 +162,8 @@ class Transaction(Records):
     # Objects ----------------------------------------------------------------------------------------------------
 
     def get(self, class_name: str, object_id: str, lock: bool = False) -> Row | None:
-        text, params = build(
-            "SELECT id, created, updated, acl, body, seq, {} FROM objects WHERE class = ? AND id = ?",
-            self._belief(class_name),
-        )
+        belief, params = self._belief(class_name)
+        text = f"SELECT id, created, updated, acl, body, seq, {belief} FROM objects WHERE class = ? AND id = ?"
         found = self.execute(text + self.for_update(lock), [*params, class_name, object_id])
         if not found:
             return None
@@ -167,15 +179,14 @@ class Transaction(Records):
         )
         return {row[0]: _row(row) for row in self.fetch(text, params, is_bounded)}
 
-    def insert(self, class_name: str, row: Row) -> bool:
-        """Store a new object; return False, and store nothing, when its id is taken."""
-        text, params = build(
-            "INSERT INTO objects (class, id, created, updated, acl, readers, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (class, id) DO NOTHING RETURNING {}",
-            self._belief(class_name),
-        )
-        values = [class_name, row.id, row.created, row.updated, *self._rights(row.acl), self.encode(row.body)]
-        found = self.execute(text, [*values, *params])
+    def insert(self, class_name: str, row: Row, text: str | None = None) -> bool:
+        """Store a new object; return False, and store nothing, when its id is taken. `text` is its body's, if that is known."""
+        body = self.encode(row.body) if text is None else text
+        values = [class_name, row.id, row.created, row.updated, *self._rights(row.acl), body]
+        if class_name not in self._believed:
+            return bool(self.change(INSERT, values))
+        belief, params = self._belief(class_name)
+        found = self.execute(f"{INSERT} RETURNING {belief}", [*values, *params])
         if found:
             self._settle(class_name, found[0][0])
         return bool(found)
@@ -213,18 +224,18 @@ class Transaction(Records):
         Raises StoreUnavailable, to be tried again, when another writer took one meanwhile.
         """
         done = self.change_many(
-            "INSERT INTO objects (class, id, created, updated, acl, readers, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (class, id) DO NOTHING",
+            INSERT,
             [(class_name, row[0], row[1], row[2], *self._rights(row[3]), row[4]) for row in rows],
         )
         if done != len(rows):
             raise StoreUnavailable("another writer took an object's id")
 
-    def update(self, class_name: str, row: Row) -> None:
-        """Store a Row over what was there."""
+    def update(self, class_name: str, row: Row, text: str | None = None) -> None:
+        """Store a Row over what was there; `text` is its body's, if that is known."""
+        body = self.encode(row.body) if text is None else text
         self.change_late(
             "UPDATE objects SET updated = ?, acl = ?, readers = ?, body = ? WHERE class = ? AND id = ?",
-            [row.updated, *self._rights(row.acl), self.encode(row.body), class_name, row.id],
+            [row.updated, *self._rights(row.acl), body, class_name, row.id],
         )
 
     def delete(self, class_name: str, object_id: str, at: int) -> bool:

@@ -5,12 +5,20 @@ import time
 import unittest
 from contextlib import redirect_stderr
 from unittest import mock
+from wsgiref.util import setup_testing_defaults
 
 from leanstorage.http import inline_calls
-from leanstorage.store import StoreUnavailable
+from leanstorage.store import open_store, StoreUnavailable
 from tests.leanstorage.service_support import KEYS, QuickApplication, SERVER, ServiceTestCase
 
 THERE = "8.8.8.8"
+
+
+def environ_of(method, path, body):
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
+    environ |= {"HTTP_X_LC_ID": KEYS["id"], "HTTP_X_LC_KEY": KEYS["key"], "REMOTE_ADDR": "127.0.0.1"}
+    setup_testing_defaults(environ)
+    return environ
 
 
 class QuickTest(ServiceTestCase):
@@ -65,6 +73,36 @@ class QuickTest(ServiceTestCase):
         group.commit()
         self.assertEqual((status, json.loads(body)["code"], dict(headers).get("X-Request-Id")), (503, 503, "abc"))
         self.assertNotIn("Location", dict(headers))
+
+    @unittest.skipIf(SERVER, "PostgreSQL's writes come in no groups")
+    def test_class_that_changes_amid_the_writes_of_a_group_or_between_groups_is_seen(self):
+        def together(*bodies):
+            """The statuses of creates in one group, None for one that is left to a thread."""
+            group = self.application.quick.open_group()
+            try:
+                answers = [group.write(environ_of("POST", "/1.1/classes/Shared", json.dumps(body).encode())) for body in bodies]
+            finally:
+                group.commit()
+            return [answer and answer[0] for answer in answers]
+
+        self.make("Shared", n=1)
+        for number in range(2):
+            new = f"new{number}"
+            self.assertEqual(together({"n": 2}, {"n": 3}, {"n": "text"}, {"n": 4}, {new: "text"}), [201, 201, 400, 201, 201])
+            self.assertEqual(together({new: "text"}, {new: 5}), [None, 400])  # the first is left to a thread, as the class has changed
+            self.code(111, "POST", "/classes/Shared", {new: 5})
+            self.assertEqual(together({new: "text"}, {new: 5}), [201, 400])
+        other = open_store(self.database)  # another process
+        self.addCleanup(other.close)
+
+        def closed(transaction):
+            info = transaction.class_info("Shared", lock=True)
+            transaction.save_class("Shared", {**info, "permissions": {"create": {"users": False, "names": []}}})
+
+        other.write(closed)
+        self.assertEqual(together({"n": 5}, {"n": 6}), [None, 403])
+        self.code(403, "POST", "/classes/Shared", {"n": 5}, status=403)
+        self.assertEqual(len(self.api("GET", "/classes/Shared", master=True)["results"]), 11)
 
     def test_write_that_needs_a_thread_keeps_its_body(self):
         object_id = self.make("Whole", word="abc")

@@ -2,12 +2,14 @@
 import math
 import random
 import unittest
+from unittest import mock
 
 import regex
 
 from leanstorage.rules import indexes, patterns
-from leanstorage.store import Row, grid, stages
+from leanstorage.store import Condition, grid, memory, Query, Row, stages
 from leanstorage.store.fragments import behind
+from leanstorage.store.memory import Looks
 from tests.leanstorage.model import angle
 from tests.leanstorage.service_support import ServiceTestCase
 
@@ -61,6 +63,29 @@ class PrefixTest(unittest.TestCase):
         for prefix, wanted in (("a", "b"), ("a\U0010ffff", "b"), ("\U0010ffff", None), ("\ud7ff", "\ue000"), ("", None)):
             with self.subTest(prefix=ascii(prefix)):
                 self.assertEqual(behind(prefix), wanted)
+
+
+class LooksTest(unittest.TestCase):
+    def test_look_in_vain_is_needless_for_the_same_kind_of_query_on_a_small_class(self):
+        looks, asked = Looks(), []
+
+        def query(class_name="A", key="n", value=1):
+            return Query(class_name, Condition("eq", (key,), value))
+
+        def is_small(class_name):
+            asked.append(class_name)
+            return class_name == "A"
+
+        self.assertFalse(looks.is_needless(query()))
+        for class_name in ("A", "A", "Large", "Large"):
+            looks.in_vain(query(class_name), is_small)
+        self.assertEqual(asked, ["A", "Large"])  # which takes some time, and is asked once
+        for wanted, other in ((True, query()), (True, query(value=2)), (False, query(key="m")), (False, query("Large"))):
+            with self.subTest(query=other):
+                self.assertEqual(looks.is_needless(other), wanted)
+        with mock.patch.object(memory, "LOOK_SECONDS", -1):
+            looks.in_vain(query(key="m"), is_small)
+        self.assertFalse(looks.is_needless(query(key="m")))  # it was long ago
 
 
 class GridTest(unittest.TestCase):
@@ -119,9 +144,12 @@ class StagesTest(ServiceTestCase):
         self.assertEqual(self.ids({"n": 3}, limit=20, skip=30), [many - 307 - 10 * n for n in range(20)])
         self.assertEqual(self.ids({"n": 3}, master=False, limit=20), [many - 7 - 10 * n for n in range(20)])
         self.assertEqual(self.ids({"n": 2}, master=False, limit=20), [])
-        self.assertEqual(self.ids({"n": 77}, limit=20), [5, 4, 3, 2, 1, 0])
-        self.assertEqual(self.ids({"l": 77}, limit=20), [0])
-        self.assertEqual(self.ids({"l": {"$all": [1, 76]}}, limit=20), [1])
+        for is_again in (False, True):  # what was in vain among the newest rows is remembered
+            with self.subTest(is_again=is_again):
+                self.assertEqual(self.ids({"n": 77}, limit=20), [5, 4, 3, 2, 1, 0])
+                self.assertEqual(self.ids({"l": 77}, limit=20), [0])
+                self.assertEqual(self.ids({"l": {"$all": [1, 76]}}, limit=20), [1])
+        self.assertEqual(self.ids({"n": 3}, limit=20), [many - 7 - 10 * n for n in range(20)])
 
     def test_rows_behind_many_that_are_skipped_are_those_of_the_order(self):
         many = 2 * stages.NEWEST

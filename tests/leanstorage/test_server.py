@@ -1,7 +1,9 @@
 import contextlib
 import io
 import json
+import os
 import socket
+import struct
 import threading
 import time
 import unittest
@@ -92,6 +94,9 @@ class ServerTest(unittest.TestCase):
         hook.assert_not_called()
 
 
+LARGE = os.urandom(1 << 20) * 20
+
+
 class Group:
     def __init__(self, quick):
         self.quick = quick
@@ -143,6 +148,8 @@ class Quick:
             raise RuntimeError("a defect")
         if path == "/later":
             return None
+        if path == "/large":
+            return HTTPStatus.OK, [], LARGE
         return HTTPStatus.OK, [("X-From", "a\nb" if path == "/header" else "loop")], path.encode()
 
     def open_group(self):
@@ -177,6 +184,44 @@ class LoopTest(unittest.TestCase):
     def test_call_that_is_answered_in_a_later_turn_is_answered_by_the_loop(self):
         for _ in range(3):
             self.assertEqual(self.ask("GET", "soon"), "loop")
+
+    def test_answer_of_the_loop_that_the_system_takes_in_parts_is_whole_and_others_go_on(self):
+        with socket.create_connection(("127.0.0.1", int(self.url.split(":")[2][:-1]))) as connection:
+            for _ in range(2):  # the second one waits until the first is read
+                connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual(self.ask("GET", "quick"), "loop")
+            connection.settimeout(20)
+            found = bytearray()
+            while found.count(b"HTTP/1.1 200 OK\r\n") < 2 or len(found) < 2 * len(LARGE) + 2 * (found.index(b"\r\n\r\n") + 4):
+                found += connection.recv(1 << 20)
+        head = found.index(b"\r\n\r\n") + 4
+        for start in (head, 2 * head + len(LARGE)):
+            self.assertTrue(found[start : start + len(LARGE)] == LARGE)
+
+    def test_who_hangs_up_before_the_answer_hurts_nobody(self):
+        for path in (b"large", b"soon", b"quick"):
+            with socket.create_connection(("127.0.0.1", int(self.url.split(":")[2][:-1]))) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it is reset
+                connection.sendall(b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+            self.assertEqual(self.ask("GET", "quick"), "loop")
+
+    def test_environ_of_the_loop_is_a_part_of_waitress_own(self):
+        differences = []
+
+        def both(channel, own=server._environ):
+            theirs = server._Task(channel, channel.requests[0]).get_environment()
+            found = own(channel)
+            differences.extend((key, value, theirs.get(key)) for key, value in found.items() if key != "wsgi.input" and theirs.get(key) != value)
+            differences.extend(key for key in theirs if key.startswith(("HTTP_", "CONTENT_")) and key not in found)
+            return found
+
+        with mock.patch.object(server, "_environ", both):
+            for path in ("a", "//b/c?d=e&f=%20", "%2e%e4%b8%ad?x", "a//b"):
+                for headers in ({}, {"X-A": "1", "Content-Type": "text/x", "Expect": "x"}):
+                    self.ask("GET", path, headers=headers)
+                    self.ask("POST", path, headers=headers, data=b"abc")
+                    self.ask("POST", path, headers=headers, data=iter([b"abc", b"d"]))
+        self.assertEqual(differences, [])
 
     def raw(self, data):
         """What the server sends for `data` until it closes the connection or is silent."""

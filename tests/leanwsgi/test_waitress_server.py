@@ -60,6 +60,9 @@ class ParserTest(unittest.TestCase):
     FIRST = (
         b"GET / HTTP/1.1", b"POST /a%20b/?c=d#e HTTP/1.1", b"PUT //x HTTP/1.1", b"GET http://h:1/p HTTP/1.1", b"GET / HTTP/1.0", b"GET /",
         b"get / HTTP/1.1", b"GET / HTTP/1.1 ", b"GET  / HTTP/1.1", b"G\rT / HTTP/1.1", b"\r\nGET / HTTP/1.1", b" HTTP/1.1", b"GET http://[ HTTP/1.1",
+        b"PUT /1.1/classes/A_b-c.d~e/1f?where={\"a\":[1]}&b=http://h/?/%2f HTTP/1.1", b"DELETE /a/ HTTP/1.1", b"GET /a//b HTTP/1.1", b"GET /a? HTTP/1.1",
+        b"GET /?a?b HTTP/1.1", b"GET /a;b:c@d HTTP/1.1", b"GET /a?b#c HTTP/1.1", b"GET /a?\x7f HTTP/1.1", b"GET /a?\xe9 HTTP/1.1", b"GET /a\tb HTTP/1.1",
+        b"HEAD /a?b c HTTP/1.1", b"GET-X /a HTTP/1.1", b"GET a HTTP/1.1", b"GET ?a HTTP/1.1",
     )
     HEADERS = (
         b"", b"Host: x", b"Host: x\r\nX-A: 1\r\nx-a:2\r\nX_A: 3", b"X-Wide: a\r\n  b", b" folded: first", b"No colon", b"Bare: a\nb", b"Bare: a\rb",

@@ -20,6 +20,7 @@ from leanstorage.store import (
 )
 from leanstorage.store.fragments import Fragment, build
 from leanstorage.store.choice import served_keys
+from leanstorage.store.memory import Looks, MAX_STATEMENTS
 from leanstorage.store.paths import values_at
 from leanstorage.store.stages import first_newest
 from leanstorage.store.transaction import Transaction
@@ -29,6 +30,7 @@ from leanstorage.store.postgresql.wire import Connection
 
 REGEX_SECONDS = 1  # of one match
 FETCHED = 1000  # rows at a time
+SMALL = 20_000  # objects
 LOOP_BYTES = 1 << 20  # of documents; what is larger would keep a loop from its other calls
 
 
@@ -74,14 +76,38 @@ class PostgresqlTransaction(Transaction):
 
     def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
         query = self._resolved(self._matched(query))
-        indexes = self.known(query.class_name).get("indexes", [])
-        newest = first_newest(query, served_keys(query.where, indexes), self.known)
-        found = super()._select(newest, more) if newest else []
-        if newest is None or len(found) < (query.limit or 0):
+        newest, looks = self._newest(query), self._seen.looks if self._seen else Looks()
+        is_whole, found = False, list[tuple[Any, ...]]()
+        if newest is not None and not looks.is_needless(query):
+            found = super()._select(newest, more)
+            is_whole = len(found) >= (query.limit or 0)
+            if not is_whole:
+                looks.in_vain(query, self._is_small)
+        if not is_whole:
             found = super()._select(query, more)
         if self.connection.wire.wait is not None and sum([len(row[4]) for row in found]) > LOOP_BYTES:
             raise Later
         return found
+
+    def _newest(self, query: Query) -> Query | None:
+        """What first_newest makes of a query; remembered for one that comes again, while its class is what it was."""
+        info = self.known(query.class_name)
+        memory = self._seen.newest if self._seen and query.comes_again else {}
+        kept = memory.get(id(query))
+        if kept is not None and kept[0] is query and kept[1] is info:
+            return kept[2]
+        newest = first_newest(query, served_keys(query.where, info.get("indexes", [])), self.known)
+        if len(memory) >= MAX_STATEMENTS:
+            memory.clear()
+        if newest is not None:
+            newest = replace(newest, comes_again=query.comes_again)
+        memory[id(query)] = (query, info, newest)
+        return newest
+
+    def _is_small(self, class_name: str) -> bool:
+        """Whether all objects of a class can be looked at in a few milliseconds."""
+        found = self.execute("SELECT count(*) FROM (SELECT FROM objects WHERE class = ? LIMIT ?) o", [class_name, SMALL + 1])
+        return bool(found[0][0] <= SMALL)
 
     def count(self, query: Query) -> int:
         return super().count(self._matched(query))

@@ -341,6 +341,7 @@ class SqliteGroup:
     def __init__(self, connection: _Connection, turn: threading.Lock, seconds: float, seen: Seen) -> None:
         self._connection, self._turn = connection, turn
         self._seconds, self._seen = seconds, seen
+        self._checked: dict[str, Any] = {}  # classes, by the works so far
 
     def begin(self) -> None:
         """Begin a work. Raises StoreUnavailable when the whole group is undone."""
@@ -348,7 +349,7 @@ class SqliteGroup:
 
     def run(self, work: Callable[[Transaction], Result]) -> Result:
         """`work(transaction)`; raises Stale, see Transaction.run."""
-        return QuickTransaction(self._connection, self._seconds, self._seen).run(work)
+        return QuickTransaction(self._connection, self._seconds, self._seen, self._checked).run(work)
 
     def end(self, is_kept: bool) -> None:
         """End a work, undone unless `is_kept`. Raises StoreUnavailable when the whole group is undone."""
