@@ -55,8 +55,7 @@ def guard_session(session: CookieSessionMiddleware) -> WSGIApplication:
         before = _logged_in()
 
         def start(status: str, headers: list[messages.Header], exc_info: Any = None) -> Any:
-            is_private = any(key.lower() == "cache-control" and "no-store" in value for key, value in headers)
-            if is_private and not is_excluded:
+            if not is_excluded and _is_private(headers):
                 after = _logged_in()
                 if after is None:
                     if sent is not None:  # dead, malformed or logged out
@@ -74,6 +73,11 @@ def guard_session(session: CookieSessionMiddleware) -> WSGIApplication:
     return guarded
 
 
+def _is_private(headers: list[messages.Header]) -> bool:
+    """Whether no cache may keep an answer."""
+    return messages.PRIVATE in headers or any(key.lower() == "cache-control" and "no-store" in value for key, value in headers)
+
+
 def _logged_in() -> tuple[str, str] | None:
     """(user id, session token) of this thread's user, or None."""
     user = leancloud.User.get_current()
@@ -88,6 +92,8 @@ def _pair(name: str, inner: str) -> str:
 
 def _sent_cookie(name: str, header: str) -> str | None:
     """Our cookie's value, "" if it is there twice: somebody planted one, so neither counts."""
+    if name not in header:
+        return None
     found = [value for key, _, value in (part.partition("=") for part in header.split(";")) if key.strip() == name]
     if len(found) > 1:
         return ""

@@ -106,7 +106,8 @@ class Task(WSGITask):  # type: ignore[misc]
         if not is_kept or "content-length" not in given or given & WAITRESS_HEADERS or not self.has_body:
             head: bytes = super().build_response_header()
             return head
-        lines = [f"HTTP/1.1 {self.status}", *(f"{name}: {value}" for name, value in self.response_headers)]
+        lines = [f"HTTP/1.1 {self.status}"]
+        lines += [f"{name}: {value}" for name, value in self.response_headers]
         lines += [f"Date: {http_date(int(self.start_time))}", "", ""]
         return "\r\n".join(lines).encode("latin-1")
 
