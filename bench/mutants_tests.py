@@ -76,7 +76,7 @@ TESTS = {
     "leanstorage/takeout/leave.py": "leanstorage.test_takeout_leave",
     "leanstorage/takeout/migration.py": "leanstorage.test_takeout_migration",
     "leanstorage/takeout/pull*.py": "leanstorage.test_takeout_pull leanstorage.test_takeout_leave",
-    "leanstorage/takeout/remote*.py": "leanstorage.test_takeout_pull leanstorage.test_takeout_leave",
+    "leanstorage/takeout/remote*.py": "leanstorage.test_takeout_remote leanstorage.test_takeout_pull leanstorage.test_takeout_leave",
     "leanstorage/takeout/recode.py": f"leanstorage.test_values {TAKEOUT}",
     "leanstorage/takeout/*": f"{TAKEOUT} {TAKEN_BACK}",
 }
