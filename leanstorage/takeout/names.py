@@ -23,7 +23,7 @@ def class_of(name: str) -> str:
     stem = name.split(".")[0].removesuffix("_all")
     if _CLASS.fullmatch(stem):
         return stem
-    stem = _BEFORE.sub("", stem, count=1)
+    stem = _BEFORE.sub("", stem)
     while not _CLASS.fullmatch(stem) and (found := _BEHIND.search(stem)):
         stem = stem[: found.start()]
     return stem.removesuffix("_all")
