@@ -7,7 +7,7 @@ TAKEOUT = "leanstorage.test_takeout_rows leanstorage.test_takeout_import leansto
 TAKEN_BACK = "leanstorage.test_takeout_export leanstorage.test_takeout_leave leanstorage.test_takeout_pull"
 SMS = "leanstorage.test_sms leanstorage.test_phones leanstorage.test_outside_sms"
 SMTP = "leanstorage.test_smtp leanstorage.test_users leanstorage.test_strangers leanstorage.test_access"
-STORE = "leanstorage.test_store leanstorage.test_objects leanstorage.test_users leanstorage.test_elsewhere leanstorage.test_queries leanstorage.test_indexes"
+STORE = "leanstorage.test_store_parts leanstorage.test_store leanstorage.test_objects leanstorage.test_users leanstorage.test_elsewhere leanstorage.test_queries leanstorage.test_indexes"
 TESTS = {
     "handlers.py": "app.test_handlers leanengine.test_sdk app.test_wsgi",
     "todos.py": "app.test_handlers app.test_wsgi",
@@ -66,6 +66,7 @@ TESTS = {
     "leanstorage/rules/values.py": "leanstorage.test_values leanstorage.test_objects leanstorage.test_access leanstorage.test_users",
     "leanstorage/rules/where.py": "leanstorage.test_access leanstorage.test_queries leanstorage.test_objects",
     "leanstorage/rules/*": "leanstorage.test_objects leanstorage.test_access leanstorage.test_users leanstorage.test_queries",
+    "leanstorage/store/*tallies.py": "leanstorage.test_tallies leanstorage.test_access",
     "leanstorage/store/postgresql/*": f"{STORE} leanstorage.test_waiting leanstorage.test_database_trouble",
     "leanstorage/store/__init__.py": f"leanstorage.test_values {STORE}",
     "leanstorage/store/*": f"{STORE} leanstorage.test_query_plans",
