@@ -24,7 +24,7 @@ TESTS = {
     "leanengine/users.py": "app.test_handlers leanengine.test_cache leanengine.test_sdk",
     "leanwsgi/messages.py": "leanwsgi.test_messages app.test_handlers leanstorage.test_application leanengine.test_cloud_code",
     "leanwsgi/static_files.py": "leanwsgi.test_messages app.test_handlers",
-    "leanwsgi/waitress_server.py": "leanwsgi.test_waitress_server leanengine.test_server leanstorage.test_server leanstorage.test_inline_calls",
+    "leanwsgi/waitress_server.py": "leanwsgi.test_waitress_server leanwsgi.test_channels leanengine.test_server leanstorage.test_server leanstorage.test_inline_calls",
     "leanstorage/blobs/folder.py": "leanstorage.test_files leanstorage.test_sweep leanstorage.test_reliability",
     "leanstorage/engine/hooks.py": "leanstorage.test_hooks leanstorage.test_hook_marks leanstorage.test_access leanstorage.test_auth_hook",
     "leanstorage/http/inline_calls.py": "leanstorage.test_inline_calls leanstorage.test_waiting leanstorage.test_server",
