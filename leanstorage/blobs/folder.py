@@ -62,6 +62,7 @@ class FolderBlobs:
         try:
             os.link(staged, name)
             os.replace(name, self.path(key))
+            name.unlink(missing_ok=True)  # it stays where the key has these bytes already
             folder = os.open(self.folder, os.O_RDONLY)
             try:
                 os.fsync(folder)

@@ -1,0 +1,466 @@
+"""The parts of the server that need no connection: routes, turns, counts of requests, their log, which calls are quick; and folders of files."""
+
+import errno
+import io
+import itertools
+import json
+import os
+import stat
+import tempfile
+import threading
+import unittest
+from contextlib import redirect_stderr
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+from leanstorage.blobs import folder as folders
+from leanstorage.http import inline_calls, observer, request_log, turns
+from leanstorage.http.observer import Observer
+from leanstorage.http.request_log import Line
+from leanstorage.http.route_table import RouteTable
+from leanstorage.rules.call import Call
+from leanstorage.store import StoreUnavailable
+from leanwsgi.messages import HTTPError
+
+
+class RouteTableTest(unittest.TestCase):
+    ROUTES = [(method, template, f"{method} {template}") for method, template in (
+        ("GET", "/classes/<class_name>"), ("POST", "/classes/<class_name>"), ("GET", "/classes/<class_name>/<id>"), ("PUT", "/users/<id>"),
+        ("GET", "/users/me"), ("GET", "/users"), ("GET", "/users/<id>/friendship"), ("GET", "/users/<id>/<other>"), ("GET", "/files/<path:path>"), ("POST", "/users/strict/<id>"),
+    )]  # fmt: skip
+
+    def test_literal_beats_a_parameter_and_parameters_are_never_empty(self):
+        table = RouteTable(self.ROUTES)
+        for method, path, template, parameters in (
+            ("GET", "/classes/Post", "/classes/<class_name>", {"class_name": "Post"}),
+            ("HEAD", "/classes/Post", "/classes/<class_name>", {"class_name": "Post"}),
+            ("GET", "/classes/Post/a1", "/classes/<class_name>/<id>", {"class_name": "Post", "id": "a1"}),
+            ("GET", "/users/me", "/users/me", {}),
+            ("PUT", "/users/me", "/users/<id>", {"id": "me"}),
+            ("GET", "/users", "/users", {}),
+            ("GET", "/users/a/friendship", "/users/<id>/friendship", {"id": "a"}),
+            ("GET", "/users/a/b", "/users/<id>/<other>", {"id": "a", "other": "b"}),
+            ("POST", "/users/strict/b", "/users/strict/<id>", {"id": "b"}),
+            ("GET", "/users/strict/b", "/users/<id>/<other>", {"id": "strict", "other": "b"}),
+            ("GET", "/files/a/b.png", "/files/<path:path>", {"path": "a/b.png"}),
+            ("GET", "/files/a", "/files/<path:path>", {"path": "a"}),
+        ):
+            with self.subTest(method, path=path):
+                wanted = "GET" if method == "HEAD" else method
+                self.assertEqual(table.find(method, path), (f"{wanted} {template}", parameters, template))
+                self.assertEqual(table.match(method, path), (f"{wanted} {template}", parameters))
+
+    def test_path_without_a_route_is_404_and_without_the_method_405(self):
+        table = RouteTable(self.ROUTES)
+        for method, path, status, allow in (
+            ("GET", "/nothing", 404, None),
+            ("GET", "/classes/", 404, None),
+            ("GET", "/classes/Post/", 404, None),
+            ("GET", "/classes/Post/a/b", 404, None),
+            ("GET", "/files/", 404, None),
+            ("GET", "/files//a", 404, None),
+            ("GET", "", 404, None),
+            ("GET", "users", 404, None),
+            ("DELETE", "/classes/Post", 405, "GET, HEAD, OPTIONS, POST"),
+            ("GET", "/users/a", 405, "OPTIONS, PUT"),
+            ("POST", "/users/me", 405, "GET, HEAD, OPTIONS, PUT"),
+        ):
+            with self.subTest(method, path=path), self.assertRaises(HTTPError) as caught:
+                table.find(method, path)
+            self.assertEqual((caught.exception.status, dict(caught.exception.headers).get("Allow")), (status, allow))
+
+
+class Channel:
+    def __init__(self, name, visitor, connected=True):
+        self.name, self._visitor, self.connected = name, visitor, connected
+        self.requests_lock = threading.Lock()
+        self.requests = [mock.Mock(), mock.Mock()]
+
+    def visitor(self):
+        return self._visitor
+
+
+class TurnsTest(unittest.TestCase):
+    def filled(self, spelling, at_once=False):
+        """Turns with the channels of `a1 a2 b1`: visitor and number; `-` before one that is closed, `?` for nobody's."""
+        self.channels = {}
+        found = turns.Turns(at_once)
+        for name in spelling.split():
+            key = name.strip("-")
+            self.channels[key] = Channel(key, None if key[0] == "?" else key[0], not name.startswith("-"))
+            found.add(self.channels[key])
+        return found
+
+    def names(self, found):
+        return [one.name for one in found.taken()]
+
+    def test_visitors_are_taken_in_turn_and_the_rest_keeps_its_place(self):
+        clock = itertools.count()
+        for at_once in (False, True):
+            with self.subTest(at_once=at_once), mock.patch.object(turns.time, "monotonic", lambda: 0.0):
+                self.assertEqual(self.names(self.filled("a1 a2 a3 b1 ?1 ?2 c1", at_once)), ["a1", "b1", "?1", "?2", "c1", "a2", "a3"])
+        with mock.patch.object(turns.time, "monotonic", lambda: next(clock) * 0.011):
+            found = self.filled("a1 a2 b1 c1")
+            self.assertEqual(len(found), 4)
+            self.assertEqual([self.names(found), len(found)], [["a1", "b1"], 2])
+            self.assertEqual([self.names(found), len(found), bool(found)], [["c1", "a2"], 0, False])
+
+    def test_turn_lasts_until_its_time_is_over(self):
+        for seconds, names in ((0.02, ["a1", "b1"]), (0.021, ["a1"])):
+            times = iter([0.0, seconds, 1.0])
+            with self.subTest(seconds), mock.patch.object(turns.time, "monotonic", lambda: next(times)):  # noqa: B023
+                self.assertEqual(self.names(self.filled("a1 b1 c1")), names)
+
+    def test_visitor_has_so_many_calls_under_way(self):
+        with mock.patch.object(turns, "MAX_UNDER_WAY", 2), mock.patch.object(turns.time, "monotonic", lambda: 0.0):
+            found = self.filled("a1 a2 a3 a4 b1")
+            self.assertEqual((self.names(found), len(found), bool(found)), (["a1", "b1", "a2"], 2, False))
+            found.add(self.channels["b1"])
+            self.assertEqual((bool(found), self.names(found)), (True, ["b1"]))
+            found.done(self.channels["a1"])
+            found.done(self.channels["a1"])  # once is enough
+            self.assertEqual((bool(found), self.names(found), bool(found)), (True, ["a3"], False))
+            for name in ("a2", "a3"):
+                found.done(self.channels[name])
+            self.assertEqual(self.names(found), ["a4"])
+            found = self.filled("a1 a2 a3", at_once=True)
+            self.assertEqual(self.names(found), ["a1", "a2", "a3"])
+
+    def test_closed_channels_are_dropped_with_their_requests(self):
+        found = self.filled("-a1 a2")
+        requests = list(self.channels["a1"].requests)
+        self.assertEqual(self.names(found), ["a2"])
+        self.assertEqual((self.channels["a1"].requests, [one.close.call_count for one in requests]), ([], [1, 1]))
+        self.assertEqual(len(self.channels["a2"].requests), 2)
+
+
+class ObserverTest(unittest.TestCase):
+    def setUp(self):
+        self.lines = []
+        self.log = SimpleNamespace(slow_ms=None, add=self.lines.append, close=lambda: self.lines.append("closed"))
+
+    def answered(self, body=b"12345", headers=(), status=200, log=True, seconds=0.5, **environ):
+        self.observer = Observer(self.log if log else None)
+        with mock.patch.object(observer.time, "perf_counter", lambda: 100.0 + seconds), mock.patch.object(observer.time, "time", lambda: 7.0):
+            self.observer.answered({"REQUEST_METHOD": "GET", observer.ARRIVED: 100.0, **environ}, status, headers, body)
+        return self.observer
+
+    def test_times_are_counted_up_to_each_limit(self):
+        times = observer.Times()
+        for seconds in (0.0, 0.001, 0.0011, 0.005, 15.0, 15.1):
+            times.add(seconds)
+        self.assertEqual((times.counts, round(times.seconds, 4)), ([2, 2, 0, 0, 0, 0, 0, 1, 1], 30.1071))
+
+    def test_answers_are_counted_by_method_route_and_status(self):
+        route = ("/classes/<class_name>", {"class_name": "Post"})
+        found = self.answered(**{observer.ROUTE: route})
+        with mock.patch.object(observer.time, "perf_counter", lambda: 101.0):
+            for method in ("GET", "BREW"):
+                found.answered({"REQUEST_METHOD": method, observer.ARRIVED: 100.0, observer.ROUTE: route}, 200, [], b"1")
+            found.answered({"REQUEST_METHOD": "GET"}, 404, [], b"")
+        counts = {key: (sum(times.counts), times.seconds) for key, times in found.requests.items()}
+        self.assertEqual(counts, {("GET", route[0], 200): (2, 1.5), ("OTHER", route[0], 200): (1, 1.0), ("GET", "-", 404): (1, 0.0)})
+        self.assertEqual(found.bytes_sent, 7)
+
+    def test_size_is_that_of_the_body_or_what_its_header_says(self):
+        for body, headers, environ, size in (
+            (b"12345", [("Content-Length", "9")], {}, 5),
+            (b"12345", [], {"REQUEST_METHOD": "HEAD"}, 0),
+            (iter([b"1"]), [("A", "1"), ("Content-Length", "9")], {}, 9),
+            (iter([b"1"]), [("A", "1")], {}, 0),
+        ):
+            with self.subTest(headers, environ=environ):
+                self.assertEqual(self.answered(body, headers, **environ).bytes_sent, size)
+
+    def test_line_says_what_was_answered_and_to_whom(self):
+        call = mock.Mock(spec=Call, caller=SimpleNamespace(user_id="u1"), method="POST", query={}, body={"a": 1})
+        environ = {observer.CALL: call, observer.ROUTE: ("/classes/<class_name>", {"class_name": "Post"}), observer.ADDRESS: "1.2.3.4", observer.REQUEST_ID: "r1"}
+        for slow_ms, shape in ((None, None), (500, "body={a:?}"), (501, None)):
+            with self.subTest(slow_ms):
+                self.log.slow_ms = slow_ms
+                self.answered(**environ)
+                self.assertEqual(self.lines[-1], Line(7.0, "GET", "/classes/<class_name>", "Post", 200, 500.0, 5, "1.2.3.4", "u1", "r1", shape))
+        self.answered()
+        self.assertEqual(self.lines[-1][1:5] + self.lines[-1][7:10], ("GET", "-", "-", 200, "-", "-", "-"))
+        self.lines.clear()
+        self.answered(log=False)
+        self.assertEqual(self.lines, [])
+
+    def test_class_is_told_by_the_route(self):
+        for route, parameters, name in (
+            ("/users/<id>", {}, "_User"),
+            ("/files", {}, "_File"),
+            ("/classes/<class_name>", {"class_name": "a b"}, "-"),
+            ("/classes/<class_name>", {"class_name": "a" * 100}, "a" * 100),
+            ("/classes/<class_name>", {"class_name": "a" * 101}, "-"),
+            ("/date", {}, "-"),
+            ("-", {}, "-"),
+        ):
+            with self.subTest(route, parameters=parameters):
+                self.assertEqual(observer._class_name(route, parameters), name)
+
+    def test_what_was_turned_away_and_calls_to_the_engine_are_counted(self):
+        found = Observer(self.log)
+        with mock.patch.object(observer.time, "time", lambda: 7.0):
+            for method in ("GET", "BREW", "GET"):
+                found.turned_away(400, method, "1.2.3.4", "r1")
+        self.assertEqual(found.refused, {400: 3})
+        self.assertEqual(self.lines[1], Line(7.0, "-", "-", "-", 400, 0.0, 0, "1.2.3.4", "-", "r1"))
+        self.assertEqual(self.lines[0].method, "GET")
+        for seconds in (1.0, 2.0):
+            found.engine_called("function", "ok", seconds)
+        found.engine_called("function", "failed", 4.0)
+        self.assertEqual({key: times.seconds for key, times in found.engine.items()}, {("function", "ok"): 3.0, ("function", "failed"): 4.0})
+        found.close()
+        self.assertEqual(self.lines[-1], "closed")
+        quiet = Observer()
+        quiet.turned_away(400, "GET", "1.2.3.4", "r1")
+        quiet.close()
+        self.assertEqual(quiet.refused, {400: 1})
+
+
+class RequestLogTest(unittest.TestCase):
+    LINE = Line(86_400.0625, "GET", "/classes/<class_name>", "Post", 200, 12.345, 7, "1.2.3.4", "u1", "r1")
+
+    def written(self, *lines, **options):
+        """The pieces that are written."""
+        with tempfile.TemporaryFile() as file:
+            log = request_log.RequestLog(file, **options)
+            log._ended.set()
+            log._thread.join()
+            for line in lines:
+                log.add(line)
+            pieces = []
+            with mock.patch.object(log, "_put", lambda piece: pieces.append(bytes(piece))):
+                log._write()
+            return pieces
+
+    def test_lines_are_text_or_json(self):
+        text = "1970-01-02T00:00:00.062Z GET /classes/<class_name> Post 200 12.3ms 7B 1.2.3.4 u1 r1"
+        fields = {"time": "1970-01-02T00:00:00.062Z", "method": "GET", "route": "/classes/<class_name>", "class": "Post", "status": 200, "ms": 12.3, "bytes": 7, "address": "1.2.3.4", "user": "u1", "request": "r1"}
+        for shape, slow_text, slow in ((None, "", {}), ("where={a:?}", " slow where={a:?}", {"slow": "where={a:?}"}), ('{"class":"A"}', ' slow {"class":"A"}', {"slow": {"class": "A"}})):
+            with self.subTest(shape):
+                line = self.LINE._replace(shape=shape)
+                self.assertEqual(self.written(line), [f"{text}{slow_text}\n".encode()])
+                [piece] = self.written(line, format="json")
+                self.assertEqual(json.loads(piece), {**fields, **slow})
+                self.assertNotIn(b", ", piece)
+        self.assertEqual(self.written(self.LINE._replace(class_name="中\ud800")), [text.replace("Post", "中?").encode() + b"\n"])
+
+    def test_only_slow_requests_are_logged_where_nothing_else_is_wanted(self):
+        for is_access, shape, count in ((True, None, 1), (False, None, 0), (False, "-", 1)):
+            self.assertEqual(len(self.written(self.LINE._replace(shape=shape), is_access=is_access)), count)
+
+    def test_pieces_are_as_long_as_a_pipe_keeps_whole(self):
+        size = len(self.written(self.LINE)[0])
+        for limit, counts in ((size * 2, [2, 1]), (size * 2 - 1, [1, 1, 1]), (size - 1, [1, 1, 1]), (size * 3, [3])):
+            with self.subTest(limit - size), mock.patch.object(request_log, "WRITE_BYTES", limit):
+                self.assertEqual([piece.count(b"\n") for piece in self.written(*[self.LINE] * 3)], counts)
+
+    def test_lines_beyond_the_limit_are_dropped_and_counted(self):
+        with mock.patch.object(request_log, "MAX_LINES", 2):
+            [piece] = self.written(*[self.LINE] * 5)
+            self.assertEqual(piece.splitlines()[2:], [b"3 lines of the request log were dropped: nobody read them"])
+            [piece] = self.written(*[self.LINE] * 3, format="json")
+            self.assertEqual(json.loads(piece.splitlines()[2]), {"dropped": 1})
+            [piece] = self.written(*[self.LINE] * 2)
+            self.assertEqual(piece.count(b"\n"), 2)
+
+    def test_shape_of_a_value_is_bounded(self):
+        for value, shape in (
+            ({"a": 1, "b": {"$gt": 5}}, "{a:?,b:{$gt:?}}"),
+            ({"a.b": 1, "x y": 1, "é": 1, "$or": [], "": 1}, "{a.b:?,?:?,?:?,$or:[0],?:?}"),
+            ({"k" * 60: 1, "k" * 61: 1}, "{" + "k" * 60 + ":?,?:?}"),
+            ([1, {}], "[2]"),
+            ([{"a": 1}, 2, 3], "[3 {a:?}]"),
+            ({f"k{number:02}": 1 for number in range(30)}, "{" + ",".join(f"k{number:02}:?" for number in range(30)) + "}"),
+            ({f"k{number:02}": 1 for number in range(31)}, "{" + ",".join(f"k{number:02}:?" for number in range(30)) + ",...}"),
+        ):
+            with self.subTest(shape):
+                self.assertEqual(request_log._shape(value), shape)
+        for levels, end in ((10, "?"), (11, "...")):
+            value, shape = 1, end
+            for _ in range(levels):
+                value, shape = {"a": value}, "{a:%s}" % shape
+            self.assertEqual(request_log._shape(value), shape)
+        value, shape = 1, "?"
+        for _ in range(5):
+            value, shape = [{"a": value}], "[1 {a:%s}]" % shape
+        self.assertEqual(request_log._shape(value), shape)
+        self.assertEqual(request_log._shape({"a": value}), "{a:%s}" % shape.replace("?", "..."))
+
+    def test_shape_of_a_call_names_its_query_and_its_body(self):
+        def shape(method="POST", query=None, body=None, class_name="Post"):
+            return request_log.shape(mock.Mock(spec=Call, method=method, query=query or {}, body=body), class_name)
+
+        for options, expected in (
+            ({}, "-"),
+            ({"query": {"where": '{"a": 1}', "limit": "5", "session_token": "x"}}, "where={a:?} limit"),
+            ({"query": {"where": "{"}}, "where=?"),
+            ({"query": {"where": {"a": 1}}}, "where={a:?}"),
+            ({"body": {"a": 1}}, "body={a:?}"),
+            ({"body": [1]}, "-"),
+            ({"body": {f"{'k' * 50}{number}": 1 for number in range(20)}}, None),
+            ({"method": "GET", "query": {"where": "{"}}, "where=?"),
+            ({"method": "GET", "query": {"where": '{"a": 1}'}, "class_name": ""}, "where={a:?}"),
+            ({"method": "GET", "query": {"limit": "5"}}, "limit"),
+        ):
+            with self.subTest(options):
+                found = shape(**options)
+                self.assertEqual(found if expected else len(found), expected or 500)
+        for query in ({"where": '{"a": 1}'}, {"count": "1"}):
+            self.assertTrue(shape("GET", query).startswith('{"class":"Post"'), query)
+        self.assertEqual(request_log.shape(None), "-")
+
+
+class QuickTest(unittest.TestCase):
+    def setUp(self):
+        self.quick = object.__new__(inline_calls.Quick)
+        self.quick._away, self.quick._suspects = {}, {}
+
+    def test_calls_to_plain_classes_are_quick(self):
+        for method, path, length, kind in (
+            ("GET", "/1.1/classes/Post", 0, "call"),
+            ("GET", "//1.1/classes/Post/a1", 0, "call"),
+            ("POST", "/1.1/classes/Post", 1 << 16, "write"),
+            ("POST", "/1.1/classes/Post", (1 << 16) + 1, None),
+            ("POST", "/1.1/classes/Post/a1", 0, None),
+            ("PUT", "/1.1/classes/Post/a1", 0, "write"),
+            ("PUT", "/1.1/classes/Post", 0, None),
+            ("DELETE", "/1.1/classes/Post/a1", 0, "write"),
+            ("DELETE", "/1.1/classes/Post", 0, None),
+            ("HEAD", "/1.1/classes/Post", 0, None),
+            ("GET", "/1.1/classes/_User", 0, None),
+            ("GET", "/1.1/classes/files", 0, None),
+            ("GET", "/1.1/classes/files/a1", 0, None),
+            ("GET", "/1.1/classes/filesystem", 0, "call"),
+            ("GET", "/1.1/classes/Post/a1/b", 0, None),
+            ("GET", "/1.1/users", 0, None),
+        ):
+            with self.subTest(method, path=path):
+                self.assertEqual(self.quick.kind(method, path, length), kind)
+
+    def call(self, seconds, used=0.0, name="Post"):
+        """A call that takes so long, and so much of the processor."""
+        environ = {"PATH_INFO": f"/1.1/classes/{name}"}
+        clocks = mock.patch.multiple(inline_calls.time, perf_counter=lambda: self.clock, thread_time=lambda: self.used, monotonic=lambda: self.clock)
+        with clocks:
+            begun = self.quick.begun(environ)
+            self.clock += seconds
+            self.used += used
+            self.quick.ended(environ, begun)
+            return begun[1] is not None, self.quick.kind("GET", environ["PATH_INFO"], 0)
+
+    def test_second_call_that_keeps_everybody_waiting_is_the_last_for_a_minute(self):
+        self.clock, self.used = 1000.0, 0.0
+        self.assertEqual(self.call(0.05, 0.05), (False, "call"))
+        self.assertEqual(self.call(0.051, 0.051), (False, "call"))
+        self.assertEqual(self.call(0.1, 0.049), (True, "call"))  # another program had the processor
+        self.assertEqual(self.call(0.1, 0.1, "Other"), (False, "call"))
+        self.assertEqual(self.call(0.1, 0.051), (True, None))
+        self.clock += 59
+        self.assertEqual(self.call(0, 0)[1], None)
+        self.clock += 2
+        self.assertEqual(self.call(0, 0), (False, "call"))
+
+    def test_classes_that_are_remembered_are_bounded(self):
+        self.clock, self.used = 1000.0, 0.0
+        with mock.patch.object(inline_calls, "MAX_AWAY", 2):
+            for name in ("A", "B"):
+                self.call(0.1, name=name)
+            self.assertEqual(set(self.quick._suspects), {"A", "B"})
+            self.call(0.1, name="C")
+            self.assertEqual(set(self.quick._suspects), {"C"})
+            self.quick._away.update(dict.fromkeys("AB", 2000.0))
+            self.call(0.1, 0.1, name="C")
+            self.assertEqual(set(self.quick._away), {"C"})
+
+    def test_classes_that_an_engine_may_hook_are_asked_for(self):
+        engine = SimpleNamespace(may_hook=lambda name: name == "Hooked")
+        for engine_, path, is_hooked in (
+            (None, "/1.1/classes/Hooked", False),
+            (engine, "/1.1/classes/Hooked", True),
+            (engine, "/1.1/classes/Post/a1", False),
+            (engine, "/1.1/users", True),
+        ):
+            self.assertIs(inline_calls._is_hooked(engine_, {"PATH_INFO": path}), is_hooked)
+
+
+class FolderTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="blobs-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name) / "deep" / "files"
+        self.blobs = folders.FolderBlobs(self.folder)
+
+    def test_names_lead_nowhere_else_and_are_short_enough(self):
+        for key, name in (("a.png", "a.png"), ("a/b", "a%2Fb"), ("../a", None), (".a", None), ("a" * 200, "a" * 200), ("a" * 201, None), ("/" * 66, "%2F" * 66), ("/" * 67, None)):
+            with self.subTest(key[:9], length=len(key)):
+                path = self.blobs.path(key)
+                self.assertEqual(path.parent, self.folder)
+                if name:
+                    self.assertEqual(path.name, name)
+                else:
+                    self.assertRegex(path.name, r"\Asha256-[0-9a-f]{64}\Z")
+        self.assertEqual(stat.S_IMODE(self.folder.stat().st_mode), 0o700)
+        folders.FolderBlobs(self.folder)  # which is there already
+
+    def test_bytes_are_staged_kept_read_and_deleted(self):
+        staged, size, digest = self.blobs.write([b"ab", b"c"])
+        self.assertEqual((size, digest, stat.S_IMODE(os.stat(staged).st_mode)), (3, "900150983cd24fb0d6963f7d28e17f72", 0o600))
+        self.assertEqual((self.blobs.size("k"), self.blobs.open("k")), (None, None))
+        for _ in range(2):
+            self.blobs.keep(staged, "k")
+        self.blobs.drop(staged)
+        self.blobs.drop(staged)
+        file, size = self.blobs.open("k")
+        with file:
+            self.assertEqual((file.read(), size, self.blobs.size("k")), (b"abc", 3, 3))
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["k"])
+        for _ in range(2):
+            self.blobs.delete("k")
+        self.assertIsNone(self.blobs.size("k"))
+        self.assertEqual((self.blobs.direct_upload(), self.blobs.staged("x"), self.blobs.read_url("k", "GET", "a", "b")), (None, None, None))
+
+    def test_upload_that_fails_leaves_nothing(self):
+        def broken(error):
+            yield b"x"
+            raise error
+
+        for error, raised in ((ValueError("x"), ValueError), (OSError(errno.ENOSPC, "full"), StoreUnavailable)):
+            with self.subTest(error=error), self.assertRaises(raised):
+                self.blobs.write(broken(error))
+            self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_folder_that_is_not_there_is_told_from_a_missing_file(self):
+        self.folder.rmdir()
+        for call in (lambda: self.blobs.size("k"), lambda: self.blobs.open("k"), lambda: self.blobs.keep("x", "k"), lambda: self.blobs.check(), lambda: self.blobs.write([])):
+            with self.assertRaises(StoreUnavailable):
+                call()
+        with self.assertRaisesRegex(ValueError, "a file cannot be written"):
+            self.blobs.check_start()
+
+    def test_full_disk_is_said_and_no_reason_to_stop(self):
+        for number, is_fatal in ((errno.ENOSPC, False), (errno.EDQUOT, False), (errno.EACCES, True)):
+            with self.subTest(number), mock.patch.object(folders.os, "open", side_effect=OSError(number, "no")), redirect_stderr(io.StringIO()) as said:
+                if is_fatal:
+                    self.assertRaises(ValueError, self.blobs.check_start)
+                else:
+                    self.blobs.check_start()
+                self.assertEqual("files cannot be kept for now" in said.getvalue(), not is_fatal)
+        self.blobs.check_start()
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_only_what_was_staged_a_day_ago_is_swept(self):
+        now = 1_000_000.0
+        for name, age in ((".upload-old", 86_401), (".upload-new", 86_400), ("k", 10**6)):
+            (self.folder / name).write_bytes(b"x")
+            os.utime(self.folder / name, (now - age, now - age))
+        with mock.patch.object(folders.time, "time", lambda: now):
+            self.blobs.sweep()
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), [".upload-new", "k"])
+
+
+if __name__ == "__main__":
+    unittest.main()
