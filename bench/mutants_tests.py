@@ -68,7 +68,7 @@ TESTS = {
     "leanstorage/rules/where.py": "leanstorage.test_access leanstorage.test_queries leanstorage.test_objects",
     "leanstorage/rules/*": "leanstorage.test_objects leanstorage.test_access leanstorage.test_users leanstorage.test_queries",
     "leanstorage/store/*tallies.py": "leanstorage.test_tallies leanstorage.test_access",
-    "leanstorage/store/postgresql/*": f"{STORE} leanstorage.test_waiting leanstorage.test_database_trouble",
+    "leanstorage/store/postgresql/*": f"leanstorage.test_postgresql_parts {STORE} leanstorage.test_waiting leanstorage.test_database_trouble",
     "leanstorage/store/__init__.py": f"leanstorage.test_values {STORE}",
     "leanstorage/store/*": f"{STORE} leanstorage.test_query_plans",
     "leanstorage/takeout/budget.py": "leanstorage.test_takeout_parts leanstorage.test_takeout_pull",
