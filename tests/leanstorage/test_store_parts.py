@@ -5,7 +5,8 @@ import unittest
 from unittest import mock
 
 from leanstorage.store import Condition, Group, Not, Query, QueryTimeout, Row, Stale, TRUE
-from leanstorage.store import choice, decode_bodies, fragments, grid, memory, newer_layout, paths, stages, type_of
+from leanstorage.store import choice, decode_bodies, fragments, grid, indexing, memory, newer_layout, paths, stages, tallies, type_of
+from leanstorage.store.sqlite.compiler import SqliteCompiler
 
 
 def where(*nodes):
@@ -241,6 +242,134 @@ class RowsTest(unittest.TestCase):
 
     def test_newer_layout_says_both_numbers(self):
         self.assertIn("has layout 3 and this program knows 1", str(newer_layout(3, 1)))
+
+
+class CompilerTest(unittest.TestCase):
+    INFO = {
+        "columns": {
+            "s": {"type": "String"}, "n": {"type": "Number"}, "o": {"type": "Object"}, "l": {"type": "Array"}, "r": {"type": "Relation", "className": "A"},
+            "p": {"type": "Pointer", "className": "A"}, "g": {"type": "GeoPoint"},
+        },
+        "indexes": [["n"], ["ACL"], ["ACL", "s"]],
+    }  # fmt: skip
+
+    def setUp(self):
+        self.compiler = SqliteCompiler(lambda name: self.INFO)
+
+    def test_order_ends_with_that_of_creation(self):
+        created, updated, seq = ("o.created", []), ("o.updated", []), ("o.seq", [])
+        for order, expected in (
+            ((), [(created, False, False), (seq, False, False)]),
+            ((("createdAt", True),), [(created, True, False), (seq, True, False)]),
+            ((("updatedAt", False),), [(updated, False, False), (seq, False, False)]),
+            ((("objectId", True),), [(("o.id", []), True, False)]),
+            ((("createdAt", False), ("objectId", True)), [(created, False, False), (("o.id", []), True, False)]),
+        ):
+            with self.subTest(order=order):
+                found = self.compiler._order_keys("C", tuple(((name,), descending) for name, descending in order), "o")
+                self.assertEqual(found, expected)
+        found = self.compiler._order_keys("C", ((("n",), True),), "o")
+        self.assertEqual(([one[1:] for one in found[:-2]], found[-2:]), ([(True, True)] * (len(found) - 2), [(created, True, False), (seq, True, False)]))
+        inner = self.compiler._order_keys("C", ((("createdAt", "x"), False),), "o")
+        self.assertTrue(inner[0][2])
+
+    def test_conditions_on_what_every_object_has(self):
+        never, always = fragments.FALSE, fragments.TRUE
+        for column, op, operand, expected in (
+            ("o.id", "eq", "a", ("o.id = ?", ["a"])),
+            ("o.id", "eq", 5, never),
+            ("o.created", "eq", 5, ("o.created = ?", [5])),
+            ("o.created", "eq", "a", never),
+            ("o.created", "gte", 5, ("o.created >= ?", [5])),
+            ("o.created", "lt", None, never),
+            ("o.id", "gt", "a", ("o.id > ?", ["a"])),
+            ("o.id", "exists", True, always),
+            ("o.id", "exists", False, never),
+            ("o.created", "in", [5, "a", 6], ("(o.created = ? OR o.created = ?)", [5, 6])),
+            ("o.id", "prefix", "a", ("(o.id >= ? AND o.id < ?)", ["a", "b"])),
+            ("o.created", "prefix", "a", never),
+            ("o.created", "regex", ("a", 0), never),
+            ("o.created", "select", (("k",), Query("C")), never),
+            ("o.id", "size", 1, never),
+        ):
+            with self.subTest(column, op=op, operand=operand):
+                self.assertEqual(self.compiler._built_in(Condition(op, ("x",), operand), column), expected)
+
+    def test_arrays_may_stand_on_the_way_to_a_field(self):
+        for path, number in (("n", 0), ("l", 0), ("ACL.x", 0), ("s.x", 0), ("r.x", 0), ("o.x", 0), ("o.x.y", 1), ("l.x", 1), ("l.x.y", 2), ("none.x", 1), ("l.x.y.z", 3), ("l.x.y.z.w", None), ("o.x.y.z.w", None)):
+            with self.subTest(path):
+                found = self.compiler.arrays_before("C", tuple(path.split(".")), "o")
+                self.assertEqual(found if found is None else len(found), number)
+
+    def test_columns_indexes_and_what_was_made_of_which_class(self):
+        self.assertEqual([self.compiler.type_of_column("C", tuple(path.split("."))) for path in ("n", "none", "o.x")], ["Number", None, None])
+        self.assertEqual((self.compiler.indexes("C"), self.compiler.tallies("C")), (self.INFO["indexes"], [["ACL"], ["ACL", "s"]]))
+        self.assertTrue(self.compiler.knows("C", self.INFO))
+        self.assertFalse(self.compiler.knows("C", dict(self.INFO)))
+        self.assertFalse(self.compiler.knows("D", self.INFO))
+        self.compiler.type_of_column("D", ("n",))
+        self.assertFalse(self.compiler.knows("C", self.INFO))
+
+    def test_few_is_told_by_a_count_up_to_a_limit(self):
+        self.assertTrue(self.compiler.is_few(Query("C"), "n", eq("n"), "w", "objects w"))
+        for number, is_few in ((2999, True), (3000, False)):
+            asked = []
+
+            def counted(statement, number=number, asked=asked):
+                asked.append(statement)
+                return number
+
+            compiler = SqliteCompiler(lambda name: self.INFO, counted)
+            compiler.matching(Query("C"), "w")
+            self.assertIs(compiler.is_few(Query("C"), "n", eq("n"), "w", "objects w"), is_few)
+            [(text, params)] = asked
+            self.assertIn("LIMIT 3000", text)
+
+    def test_statement_has_a_limit_where_one_is_asked_for(self):
+        what = ("o.id", [])
+        for options, is_limited, is_ordered in (({}, False, True), ({"limit": 5}, True, True), ({"skip": 5}, True, True), ({"limit": 0}, True, True)):
+            with self.subTest(options):
+                text, params = SqliteCompiler(lambda name: self.INFO).select(Query("C", **options), what)
+                self.assertEqual(("LIMIT" in text, "ORDER BY" in text), (is_limited, is_ordered))
+        text, _ = SqliteCompiler(lambda name: self.INFO).select(Query("C"), what, is_ordered=False)
+        self.assertNotIn("ORDER BY", text)
+
+    def test_only_keys_that_an_index_can_hold_are_indexed(self):
+        for keys, outcome in (
+            (["n"], "Number"),
+            (["n", "s"], "Number"),
+            (["s", "n"], "String"),
+            (["l"], "Array"),
+            (["g"], "GeoPoint"),
+            (["n", "s", "p", "n"], "Number"),
+            (["n", "s", "p", "n", "s"], "an index has 1 to 4 keys"),
+            ([], "an index has 1 to 4 keys"),
+            (["o"], "o cannot be indexed: it is of type Object"),
+            (["r"], "r cannot be indexed: it is of type Relation"),
+            (["none"], "none cannot be indexed: it is not a column of this class"),
+            (["g", "n"], "g is of type GeoPoint: its index can have no other key"),
+            (["n", "l"], "l is of type Array: its index can have no other key"),
+        ):
+            with self.subTest(keys):
+                try:
+                    found = indexing.check_keys(self.compiler, "C", keys)
+                except ValueError as error:
+                    found = str(error)
+                self.assertEqual(found, outcome)
+        for keys, outcome in (
+            (["ACL"], None),
+            (["ACL", "n"], None),
+            (["ACL", "n", "s"], "an index that counts has ACL and at most one other key"),
+            (["ACL", "l"], "l cannot be counted: it is of type Array"),
+            (["ACL", "none"], "none cannot be counted: it is not a column of this class"),
+        ):
+            with self.subTest(keys):
+                try:
+                    found = tallies.check_keys(self.compiler, "C", keys)
+                except ValueError as error:
+                    found = str(error)
+                self.assertEqual(found, outcome)
+        self.assertEqual([tallies.is_tally(keys) for keys in (["ACL"], ["ACL", "n"], ["n", "ACL"], [])], [True, True, False, False])
 
 
 class ResolverTest(unittest.TestCase):
