@@ -1,4 +1,5 @@
 """The store contract: one suite that every store has to pass. Mixed into a TestCase that sets `self.store`."""
+import math
 import threading
 from unittest import mock
 
@@ -193,6 +194,28 @@ class StoreContract:
         self.write(lambda transaction: transaction.delete("Gone", "g", 7))
         self.assertEqual(self.read(listing), ([], 8))
         self.assertEqual(self.read(lambda transaction: transaction.listing(Query("Never"))), ([], None))
+
+    def test_nearest_points_are_found_beyond_the_first_circle(self):
+        info = {"columns": {"p": {"type": "GeoPoint"}}, "permissions": {}, "default_acl": None}
+
+        def work(transaction):
+            transaction.save_class("Near", info)
+            for name, latitude in (("far", 20.0), ("here", 0.001), ("near", 0.5), ("middle", 2.0)):
+                point = {"__type": "GeoPoint", "latitude": latitude, "longitude": 0.0}
+                transaction.insert("Near", Row(name, 1, 1, None, {"p": point}))
+
+        self.write(work)
+        self.store.build_index("Near", ["p"])
+        self.write(lambda transaction: transaction.save_class("Near", {**info, "indexes": [["p"]]}))
+        for greatest in (None, math.radians(2.5), math.radians(1)):
+            near = Condition("near", ("p",), (0.0, 0.0, None, greatest))
+            expected = ["here", "near", "middle", "far"][: {None: 4, math.radians(2.5): 3, math.radians(1): 2}[greatest]]
+            for limit in (1, 2, 3, 4, 5):
+                with self.subTest(greatest=greatest, limit=limit):
+                    self.assertEqual(self.ids("Near", near, near=(("p",), 0.0, 0.0), limit=limit), expected[:limit])
+            self.assertEqual(self.read(lambda transaction: transaction.count(Query("Near", near, limit=1))), len(expected))  # noqa: B023
+        within = Condition("near", ("p",), (0.0, 0.0, math.radians(1), math.radians(2.5)))
+        self.assertEqual(self.ids("Near", within), ["middle"])
 
     def test_relations_are_counted_and_listed_in_order(self):
         pairs = [("o1", "a"), ("o1", "b"), ("o2", "a")]

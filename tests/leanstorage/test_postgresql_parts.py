@@ -10,7 +10,7 @@ from unittest import mock
 try:
     import psycopg
     from psycopg_pool import PoolTimeout
-    from leanstorage.store.postgresql import compiler, hosts, opening, tallies, transaction, waiting, wire
+    from leanstorage.store.postgresql import compiler, hosts, indexes, opening, tallies, transaction, waiting, wire
     from leanstorage.store.postgresql import store as postgresql
     from leanstorage.store.postgresql.transaction import PostgresqlTransaction
 except ImportError:  # the app needs none
@@ -164,6 +164,53 @@ class WireTest(PartsTestCase):
                 one.run_passing(text)
         self.assertEqual(self.done, ["a", "run a0", "run a0", "b", "run a0", "c", "close a0", "b", "d"])
         self.assertEqual(list(one._passing), ["b", "d"])
+
+
+class IndexesTest(PartsTestCase):
+    def commands(self, call, parts=(), is_valid=True, version=140_000):
+        """The commands that are sent."""
+        sent = []
+
+        def command(text):
+            sent.append(text.decode())
+            return text
+
+        def rows(text):
+            if b"pg_inherits" in text:
+                return list(parts)
+            return [(is_valid,)] if b"indisvalid" in text else []
+
+        call(SimpleNamespace(wire=SimpleNamespace(command=command, rows=rows), info=SimpleNamespace(server_version=version)))
+        return [one for one in sent if not one.startswith("SELECT")]
+
+    def test_index_is_made_beside_writers_with_figures_for_the_planner(self):
+        make = lambda connection: indexes.make_index(connection, "index_a", "(x)", "(y)")  # noqa: E731
+        one, figures = "CREATE INDEX CONCURRENTLY IF NOT EXISTS index_a ON objects (x)", "CREATE STATISTICS IF NOT EXISTS figures_a ON (y) FROM objects"
+        self.assertEqual(self.commands(make), [one, figures, "ANALYZE objects"])
+        self.assertEqual(self.commands(make, version=139_999), [one, "ANALYZE objects"])
+        self.assertEqual(self.commands(make, is_valid=False), ["DROP INDEX CONCURRENTLY index_a", one, figures, "ANALYZE objects"])
+        self.assertEqual(self.commands(lambda connection: indexes.make_index(connection, "index_a", "(x)", "")), [one, "ANALYZE objects"])
+        self.assertEqual(
+            self.commands(make, [(5, "o5"), (6, "o6")]),
+            [
+                "CREATE INDEX IF NOT EXISTS index_a ON ONLY objects (x)",
+                "CREATE INDEX CONCURRENTLY IF NOT EXISTS index_a_5 ON o5 (x)", "ALTER INDEX index_a ATTACH PARTITION index_a_5",
+                "CREATE INDEX CONCURRENTLY IF NOT EXISTS index_a_6 ON o6 (x)", "ALTER INDEX index_a ATTACH PARTITION index_a_6",
+                "CREATE STATISTICS IF NOT EXISTS figures_a_5 ON (y) FROM o5", "CREATE STATISTICS IF NOT EXISTS figures_a_6 ON (y) FROM o6",
+                "ANALYZE objects",
+            ],
+        )  # fmt: skip
+
+    def test_dropped_index_leaves_no_figures(self):
+        drop = lambda connection: indexes.drop_index(connection, "index_a")  # noqa: E731
+        self.assertEqual(self.commands(drop), ["DROP INDEX CONCURRENTLY IF EXISTS index_a", "DROP STATISTICS IF EXISTS figures_a"])
+        self.assertEqual(
+            self.commands(drop, [(5, "o5"), (6, "o6")]),
+            ["DROP INDEX IF EXISTS index_a", "DROP STATISTICS IF EXISTS figures_a_5", "DROP STATISTICS IF EXISTS figures_a_6"],
+        )
+
+    def test_name_of_figures_is_made_of_the_beginning_alone(self):
+        self.assertEqual(indexes._statistics("index_index_a", ""), "figures_index_a")
 
 
 class ReasonTest(PartsTestCase):
@@ -432,6 +479,33 @@ class WaitingTest(PartsTestCase):
             self.store._give_up_the_silent()
         self.assertEqual([one.closed for one in connections], [True] * 3)
         self.assertEqual((len(self.distrusted), sorted(self.outcomes), self.loop.watched, self.store._lent), (2, ["a", "b"], {}, {}))
+
+    def test_connection_that_cannot_be_had_is_tried_again_after_a_while(self):
+        given = iter([PoolTimeout("none"), psycopg.OperationalError("gone"), Lent(5)])
+
+        def lend(*limits):
+            self.assertEqual(limits, (0.5, 3))
+            found = next(given)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        waited, started = [], []
+        self.store._store.lend = lend
+        self.store._closing = mock.Mock(is_set=lambda: False, wait=waited.append)
+        with mock.patch.object(waiting.threading, "Thread", lambda target, **options: started.append(options) or SimpleNamespace(start=target)):
+            with mock.patch.object(waiting.random, "uniform", lambda least, most: least + most):
+                waiting.WaitingStore._borrow(self.store)
+        self.assertEqual((waited, started), ([4.5, 4.5], [{"name": "borrow", "daemon": True}]))
+        self.assertEqual((len(self.store._coming), len(self.loop.waiting)), (1, 1))
+        self.loop.waiting.pop()()
+        self.assertEqual((self.store._coming, list(self.store._lent), list(self.loop.watched)), ([], [5], [5]))
+        late = Lent(6)
+        self.store._store.lend = lambda *limits: late
+        self.store._closing = mock.Mock(is_set=mock.Mock(side_effect=[False, True]))
+        with mock.patch.object(waiting.threading, "Thread", lambda target, **options: SimpleNamespace(start=target)):
+            waiting.WaitingStore._borrow(self.store)
+        self.assertEqual((late.closed, self.loop.waiting), (True, []))
 
     def test_end_closes_what_is_idle_and_what_is_coming(self):
         self.add(5, 6)

@@ -4,21 +4,25 @@ import base64
 import io
 import json
 import math
+import shutil
 import stat
 import tempfile
+import time
 import unittest
 from collections import Counter
+from contextlib import redirect_stderr
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+from leanstorage.__main__ import parser
 from leanstorage.rules import classes
 from leanstorage.rules.errors import StorageError
 from leanstorage.rules.values import pointer
 from leanstorage.rules.write import MAX_OBJECT_BYTES
 from leanstorage.store import open_store, Query, Row, StoreUnavailable
-from leanstorage.takeout import budget, checklist, convert, credentials, declarations, importer, inboxes, leave, load
-from leanstorage.takeout import mongo_json, origin, pull, pull_estimate, pull_files, pull_relations, puller, raw_rows
+from leanstorage.takeout import budget, checklist, commands, convert, credentials, declarations, exporter, file_import, importer
+from leanstorage.takeout import inboxes, leave, load, migration, mongo_json, origin, pull, pull_estimate, pull_files, pull_relations, puller, raw_rows
 from leanstorage.takeout import remote, repair, report as reports, rewrite, rewrites, schema_notes
 from leanstorage.takeout.convert import Job, Prepared
 from leanstorage.takeout.formats import Content
@@ -1500,6 +1504,237 @@ class LeaveTest(StoreTestCase):
             listed = [line for line in said if line.startswith("classes: ")]
             self.assertEqual([line.partition("c28, ")[2] for line in listed], [more] if more else [])
             self.assertEqual(said[1], "No API shows the following. Copy it from the console before the app is destroyed:")
+
+
+class ExporterTest(StoreTestCase):
+    def fill(self, count=5):
+        def work(transaction):
+            columns = {"n": {"type": "Number"}, "r": {"type": "Relation", "className": "A"}}
+            transaction.save_class("A", {"columns": columns, "permissions": {}, "default_acl": None, "options": {"n": {"required": True}}})
+            rows = [(f"a{n}", 5 + n // 2, 9, {"u": {"read": True}} if n else None, f'{{"n":{n}}}') for n in range(count)]
+            transaction.insert_many("A", rows)
+            transaction.relate_many("A", "r", "A", [(f"a{n}", f"a{m}") for n in range(2) for m in range(3)])
+
+        self.write(work)
+
+    def export(self, folder="out", size=1000):
+        out, stream = io.StringIO(), io.StringIO()
+        with mock.patch.object(exporter, "PAGE_ROWS", size):
+            self.assertEqual(exporter.run(self.folder / folder, self.database, {"master_key": "m" * 24}, out, stream), 0)
+        return out.getvalue().splitlines(), stream.getvalue()
+
+    def test_pages_of_every_size_are_the_same_export(self):
+        self.fill()
+        whole, _ = self.export()
+        self.assertRegex(whole[0], r"\AA: 5 objects, digest [0-9a-f]{32}\Z")
+        self.assertRegex(whole[1], r"\AA.r: 6 members, digest [0-9a-f]{32}\Z")
+        self.assertRegex(whole[2], r"\Aexported 5 objects of 1 classes and 6 members of relations, digest [0-9a-f]{32}; \d+\.\d s, \d+ rows/s, peak memory \d+ MB\Z")
+        for size in (1, 2, 3, 5, 6):
+            with self.subTest(size):
+                found, _ = self.export(f"out{size}", size)
+                self.assertEqual(found[:2], whole[:2])
+                for name in ("A.0.jsonl", "_Join.r.A.0.jsonl", "A_schema.json"):
+                    self.assertEqual((self.folder / f"out{size}" / name).read_text(), (self.folder / "out" / name).read_text())
+        self.assertEqual(sorted(path.name for path in (self.folder / "out").iterdir()), ["A.0.jsonl", "A_schema.json", "_Join.r.A.0.jsonl"])
+        for path in (self.folder / "out").iterdir():
+            self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+        self.assertEqual(stat.S_IMODE((self.folder / "out").stat().st_mode), 0o700)
+        header, first, second, *_ = (self.folder / "out" / "A.0.jsonl").read_text().splitlines()
+        self.assertEqual(header, '#filetype:JSON-streaming {"type":"Class","class":"A"}')
+        self.assertEqual([json.loads(one)["ACL"] for one in (first, second)], [{"*": {"read": True, "write": True}}, {"u": {"read": True}}])
+        self.assertEqual(json.loads(first)["r"], {"__type": "Relation", "className": "A"})
+        schema = json.loads((self.folder / "out" / "A_schema.json").read_text())
+        self.assertEqual((schema["options"], schema.keys() & {"indexes", "unique"}), ({"n": {"required": True}}, set()))
+
+    def test_folder_in_use_and_an_empty_store_are_refused(self):
+        self.assertRaisesRegex(ValueError, "the database is empty", self.export)
+        self.assertFalse((self.folder / "out").exists())
+        (self.folder / "out").mkdir()
+        self.fill()
+        self.export()
+        self.assertRaisesRegex(FileExistsError, "is not empty", self.export)
+
+    def test_digest_is_that_of_a_set(self):
+        one, other, twice = exporter.Digest(), exporter.Digest(), exporter.Digest()
+        for text in "ab":
+            one.add(text)
+        for text in "ba":
+            other.add(text)
+        for text in "aa":
+            twice.add(text)
+        self.assertEqual(str(one), str(other))
+        self.assertNotEqual(str(twice), str(exporter.Digest()))
+        self.assertEqual(str(exporter.Digest()), "0" * 32)
+        large = exporter.Digest()
+        large._sum = 2**256 + 2**255
+        self.assertEqual(str(large), "8" + "0" * 31)
+
+    def test_progress_is_told_now_and_then(self):
+        self.fill()
+        clock = iter(range(0, 10_000, 3))
+        with mock.patch.object(exporter.time, "monotonic", lambda: next(clock)):
+            _, said = self.export(size=2)
+        self.assertEqual(said.splitlines(), ["A: 4 objects"])
+
+    def test_secrets_are_those_of_their_scheme(self):
+        for password, expected in (
+            ({"scheme": "scrypt", "salt": "s", "hash": "h"}, {"scryptPassword": "s$h"}),
+            ({"scheme": "bcrypt", "hash": "h"}, {"bcryptPassword": "h"}),
+            ({"scheme": "leancloud", "salt": "s", "hash": "h"}, {"password": "h", "salt": "s"}),
+            (None, {}),
+        ):
+            self.assertEqual(exporter._secrets({"password": password}, SECRET), expected)
+
+    def test_file_that_is_not_complete_has_another_name(self):
+        path = self.folder / "x.json"
+        with self.assertRaises(ValueError):
+            with exporter._File(path) as file:
+                file.write("half")
+                raise ValueError
+        self.assertFalse(path.exists())
+        self.assertTrue((self.folder / "x.json.partial").exists())
+
+
+class MigrationTest(StoreTestCase):
+    def test_progress_is_a_line_in_five_seconds(self):
+        stream = io.StringIO()
+        with mock.patch.object(migration.time, "monotonic") as clock:
+            clock.return_value = 100.0
+            progress = migration.Progress(stream)
+            for now in (105.0, 105.1, 110.1, 110.2):
+                clock.return_value = now
+                progress.show(str(now))
+            progress.say("said")
+            clock.return_value = 115.2
+            progress.show("no")
+        self.assertEqual(stream.getvalue().splitlines(), ["105.1", "110.2", "said"])
+
+    def test_what_is_copied_and_compared_is_told(self):
+        def fill(transaction):
+            transaction.save_class("A", {"columns": {}, "permissions": {}, "default_acl": None})
+            transaction.insert_many("A", [(f"a{n}", -5, 1, None, "{}") for n in range(5)])
+            transaction.relate_many("A", "r", "A", [("a1", f"a{n}") for n in range(3)])
+            transaction.put_records([("k", str(n), n, 10**14) for n in range(3)])
+
+        self.write(fill)
+        said, out = [], io.StringIO()
+        target = open_store(f"sqlite:///{self.folder / 'b.db'}")
+        self.addCleanup(target.close)
+        progress = SimpleNamespace(show=said.append, say=said.append)
+        with mock.patch.object(migration, "PIECE", 2):
+            self.assertEqual(migration.copy(self.store, target, out, progress), 0)
+        copied = [f"A: {n} objects copied" for n in (2, 4, 5)] + [f"{n} members of relations copied" for n in (2, 3)] + [f"{n} records copied" for n in (2, 3)]
+        compared = ["A: 2 compared", "A: 4 compared", "relations: 2 compared", "records: 2 compared"]
+        self.assertEqual(said, [*copied, *compared, *compared])
+        self.assertRegex(out.getvalue(), r"objects of A: 5, digest [0-9a-f]{32}\n")
+        self.assertIsNone(target.read(lambda transaction: transaction.record(migration.KIND, migration.KEY)))
+        target.write(lambda transaction: transaction.put_record("k", "9", 1))
+        with self.assertRaisesRegex(ValueError, "the database of --to is not empty"):
+            migration.copy(self.store, target, out, progress)
+
+
+class FileImportTest(StoreTestCase):
+    def found(self, names, files, **row):
+        """The file that is taken for a row, by its path; `names` are those of all rows."""
+        for name in files:
+            path = self.folder / "d" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+        self.files = file_import._Found(self.folder / "d", Counter(names))
+        path = self.files.take(row)
+        return path and path.relative_to(self.folder / "d").as_posix()
+
+    def test_file_is_known_by_its_key_the_end_of_it_or_a_name_that_is_its_alone(self):
+        for number, (names, files, row, expected) in enumerate((
+            ([], ["a/b.png"], {"key": "a/b.png"}, "a/b.png"),
+            ([], ["a%2Fb.png"], {"key": "a/b.png"}, "a%2Fb.png"),
+            ([], ["a%20b.png"], {"key": "a b.png"}, "a%20b.png"),
+            ([], ["deep/b.png"], {"key": "a/b.png"}, "deep/b.png"),
+            ([], ["d1/b.png", "d2/b.png"], {"key": "a/b.png"}, None),
+            (["n.png"], ["n.png"], {"key": "k", "name": "n.png"}, "n.png"),
+            (["n.png", "n.png"], ["n.png"], {"key": "k", "name": "n.png"}, None),
+            (["n 1.png"], ["n%201.png"], {"key": "k", "name": "n 1.png"}, "n%201.png"),
+            ([], [".k"], {"key": ".k"}, None),
+            ([], ["other"], {"key": "k"}, None),
+        )):
+            with self.subTest(files, row=row):
+                self.folder = self.folder.parent / f"{self.folder.name.split('-n')[0]}-n{number}"
+                self.addCleanup(shutil.rmtree, self.folder, True)
+                self.assertEqual(self.found(names, files, **row), expected)
+                self.assertEqual(self.files.left(), len([name for name in files if not name.startswith(".")]) - (expected is not None))
+        self.found(["n"], ["n"], key="n")
+        self.assertIsNone(self.files.take({"key": "k", "name": "n"}))  # it is taken
+
+
+class CommandsTest(unittest.TestCase):
+    def options(self, *arguments):
+        with redirect_stderr(io.StringIO()):
+            return parser().parse_args(arguments)
+
+    def test_options_are_what_they_say_and_as_often_as_they_may_be(self):
+        url = "http://x"
+        for arguments, expected in (
+            (["import", "a", "b"], {"export": ["a", "b"], "class_name": None, "dry_run": False, "rotate_sessions": False, "refused": None, "repair": False, "rewrite_urls": [], "makes": True}),
+            (["import", "a", "--class", "C", "--dry-run", "--rotate-sessions", "--refused", "r", "--repair", "--rewrite-urls", "x", "--rewrite-urls", "y"], {"class_name": "C", "dry_run": True, "rotate_sessions": True, "refused": "r", "repair": True, "rewrite_urls": ["x", "y"]}),
+            (["pull", "--from", url], {"source": url, "database": None, "files": None, "private_host": [], "max_calls": None, "wait": False, "parallel": 4, "classes": [], "delete": False, "refused": None, "makes": True}),
+            (["pull", "--from", url, "--files"], {"files": ""}),
+            (["pull", "--from", url, "--files", "/f", "--private-host", "a", "--private-host", "b", "--max-calls", "7", "--wait", "--parallel", "32"], {"files": "/f", "private_host": ["a", "b"], "max_calls": 7, "wait": True, "parallel": 32}),
+            (["pull", "--from", url, "--class", "A", "--class", "B", "--delete"], {"classes": ["A", "B"], "delete": True}),
+            (["leave", "--from", url], {"export": None, "again": False, "email": None, "refused": None, "makes": True}),
+            (["leave", "--from", url, "--export", "e", "--again", "--email", "a@b"], {"export": "e", "again": True, "email": "a@b"}),
+            (["import-files", "d"], {"folder": "d", "refused": None, "makes": False}),
+            (["export", "d"], {"folder": "d", "makes": False}),
+            (["migrate", "--from", "sqlite:////a", "--to", "sqlite:////b"], {"source": "sqlite:////a", "target": "sqlite:////b", "makes": False}),
+            (["rewrite", "a=b", "c=d"], {"urls": ["a=b", "c=d"], "classes": [], "apply": False, "makes": False}),
+            (["rewrite", "a=b", "--class", "A", "--class", "B", "--apply"], {"classes": ["A", "B"], "apply": True}),
+            (["adopt-keys"], {"makes": False, "database": None}),
+        ):
+            with self.subTest(arguments):
+                found = vars(self.options(*arguments))
+                self.assertEqual({name: found[name] for name in expected}, expected)
+
+    def test_options_that_are_missing_or_no_number_are_refused(self):
+        for arguments in (
+            ["import"],
+            ["pull"],
+            ["leave"],
+            ["import-files"],
+            ["export"],
+            ["rewrite"],
+            ["migrate", "--from", "sqlite:////a"],
+            ["migrate", "--to", "sqlite:////a"],
+            ["migrate", "--from", "x", "--to", "sqlite:////a"],
+            ["migrate", "--from", "sqlite:////a", "--to", "x"],
+            ["pull", "--from", "http://x", "--parallel", "0"],
+            ["pull", "--from", "http://x", "--parallel", "33"],
+            ["pull", "--from", "http://x", "--database", "x"],
+            ["pull", "--from", "http://x", "--files", "http://x"],
+            *(["pull", "--from", "http://x", "--max-calls", text] for text in ("0", "-1", "x", "\u00b2", "1" * 10, "")),
+        ):
+            with self.subTest(arguments), self.assertRaises(SystemExit) as caught:
+                self.options(*arguments)
+            self.assertEqual(caught.exception.code, 2)
+        self.assertEqual(commands._calls("9" * 9), 999_999_999)
+
+    def test_every_option_says_what_it_is_and_every_value_has_a_name(self):
+        subparsers = next(action for action in parser()._actions if action.choices)
+        told = {action.dest: action.help for action in subparsers._choices_actions}
+        for name in ("import", "pull", "leave", "import-files", "export", "migrate", "rewrite", "adopt-keys"):
+            self.assertTrue(told[name], name)
+            for action in subparsers.choices[name]._actions:
+                with self.subTest(name, action=action.dest):
+                    self.assertTrue(action.help)
+                    self.assertTrue(action.nargs == 0 or action.metavar)
+
+    def test_file_of_refused_rows_has_a_name_of_its_own(self):
+        epoch = time.gmtime(0)
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(commands.time, "gmtime", lambda: epoch):
+            data = Path(folder)
+            for name in ("refused-19700101-000000.jsonl", "refused-19700101-000000-1.jsonl", "refused-19700101-000000-2.jsonl"):
+                found = commands._refused_path(SimpleNamespace(refused=None), data)
+                self.assertEqual(found, data / name)
+                found.touch()
+            self.assertEqual(commands._refused_path(SimpleNamespace(refused="r"), data), Path("r"))
 
 
 if __name__ == "__main__":
