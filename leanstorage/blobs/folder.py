@@ -125,7 +125,7 @@ class FolderBlobs:
         except StoreUnavailable as error:
             if getattr(error.__cause__, "errno", None) not in FULL:
                 raise ValueError(str(error)) from None
-            print(f"files cannot be kept for now: {error}", file=sys.stderr, flush=True)
+            print(f"files cannot be kept for now: {error}", file=sys.stderr)
 
     def _unavailable(self, error: OSError) -> StoreUnavailable:
         return StoreUnavailable(f"a file cannot be written: {error.strerror}: {self.folder}")

@@ -1,6 +1,7 @@
 """The parts of the server that need no connection: routes, turns, counts of requests, their log, which calls are quick; and folders of files."""
 
 import errno
+import gzip
 import io
 import itertools
 import json
@@ -10,17 +11,19 @@ import tempfile
 import threading
 import unittest
 from contextlib import redirect_stderr
+from http import HTTPStatus
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
 from leanstorage.blobs import folder as folders
-from leanstorage.http import inline_calls, observer, request_log, turns
+from leanstorage.http import application, inline_calls, observer, request_log, server, turns
 from leanstorage.http.observer import Observer
 from leanstorage.http.request_log import Line
 from leanstorage.http.route_table import RouteTable
 from leanstorage.rules.call import Call
-from leanstorage.store import StoreUnavailable
+from leanstorage.rules.errors import Code, StorageError
+from leanstorage.store import AnswerTooLarge, MAX_FOUND, QueryTimeout, StoreUnavailable
 from leanwsgi.messages import HTTPError
 
 
@@ -385,6 +388,153 @@ class QuickTest(unittest.TestCase):
             (engine, "/1.1/users", True),
         ):
             self.assertIs(inline_calls._is_hooked(engine_, {"PATH_INFO": path}), is_hooked)
+
+
+class DispatcherTest(unittest.TestCase):
+    def setUp(self):
+        self.pool = server.Dispatcher()
+        self.refused = []
+        self.pool._refusing = SimpleNamespace(add_task=self.refused.append, set_thread_count=lambda count: self.refused.append(count), shutdown=lambda *limits: self.refused.append(limits))
+
+    def add(self, visitor="v", requests=1):
+        task = SimpleNamespace(visitor=lambda: visitor, requests=[SimpleNamespace(error=None)] * requests)
+        self.pool.add_task(task)
+        return task
+
+    def test_requests_beyond_the_queue_are_refused_with_a_time_to_come_again(self):
+        self.assertTrue(self.pool._is_shared)
+        with mock.patch.object(server, "MAX_WAITING", 2):
+            self.add()
+            self.add()
+            self.assertEqual((len(self.pool.queue), self.refused), (2, []))
+            task = self.add()
+            self.assertEqual((len(self.pool.queue), self.refused), (2, [task]))
+            self.assertEqual((task.requests[0].error.code, dict(task.requests[0].error.to_response()[1])["Retry-After"]), (503, "1"))
+            self.add(requests=0)  # of a connection that has gone
+            self.assertEqual(len(self.pool.queue), 3)
+
+    def test_visitor_has_so_many_requests_in_the_queue(self):
+        with mock.patch.object(server, "MAX_WAITING_EACH", 2):
+            self.pool._set_aside["v"].extend([1])
+            self.add()
+            self.assertEqual(self.refused, [])
+            self.pool._set_aside["v"].extend([2])
+            task = self.add()
+            self.add("other")
+            self.assertEqual((self.refused, len(self.pool.queue)), ([task], 2))
+
+    def test_thread_that_refuses_is_there_while_others_are(self):
+        with mock.patch.object(server.waitress_server.Pool, "set_thread_count"), mock.patch.object(server.waitress_server.Pool, "shutdown", return_value=True):
+            for count in (8, 0):
+                self.pool.set_thread_count(count)
+            self.assertTrue(self.pool.shutdown(False, 7))
+        self.assertEqual(self.refused, [1, 0, (False, 7)])
+
+    def test_plain_requests_are_those_that_the_loop_may_answer(self):
+        def is_plain(requests=1, buffered=0, **changes):
+            request = SimpleNamespace(**{"error": None, "version": "1.1", "query": "", "headers": {}, **changes})
+            return server._is_plain(SimpleNamespace(requests=[request] * requests, total_outbufs_len=buffered), request)
+
+        for options, expected in (
+            ({}, True),
+            ({"error": "x"}, False),
+            ({"version": "1.0"}, False),
+            ({"requests": 2}, False),
+            ({"query": "x" * 4096}, True),
+            ({"query": "x" * 4097}, False),
+            ({"buffered": 1}, False),
+            ({"headers": {"CONNECTION": "Keep-Alive"}}, True),
+            ({"headers": {"CONNECTION": "close"}}, False),
+        ):
+            with self.subTest(str(options)[:40]):
+                self.assertIs(is_plain(**options), expected)
+
+    def test_answer_as_bytes_has_no_header_that_is_another(self):
+        with mock.patch.object(server.time, "time", lambda: 0.0):
+            data = server._http(HTTPStatus.OK, [("A", "b")], b"{}")
+        self.assertEqual(data, b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 2\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n{}")
+        for value in ("a\nb", "a\rb", "a\r\nb"):
+            with self.subTest(value), self.assertRaises(ValueError):
+                server._http(HTTPStatus.OK, [("A", value)], b"")
+
+    def test_refusal_is_an_answer_that_clients_can_read(self):
+        status, headers, body = server.Refusal(Code.TOO_LARGE, [("Retry-After", "5")], limit=7).to_response()
+        self.assertEqual(status, f"{Code.TOO_LARGE.status.value} {Code.TOO_LARGE.status.phrase}")
+        self.assertEqual(json.loads(body)["code"], Code.TOO_LARGE.number)
+        self.assertIn("7", json.loads(body)["error"])
+        self.assertEqual(dict(headers), {"Content-Length": str(len(body)), "Content-Type": "application/json;charset=utf-8", "Access-Control-Allow-Origin": "*", "Retry-After": "5"})
+
+    def test_watched_file_is_read_by_somebody_else(self):
+        files, called, thunks = {}, [], []
+        watch = server._Watch(files, SimpleNamespace(pull_trigger=thunks.append))
+        watch.watch(5, lambda: called.append(1))
+        for event in (files[5].handle_read_event, files[5].handle_close):
+            event()
+        self.assertEqual((called, files[5].readable(), files[5].writable(), files[5].accepting), ([1, 1], True, False, False))
+        files[5].handle_expt_event()
+        files[5].close()
+        with redirect_stderr(io.StringIO()) as said:
+            files[5].handle_error()
+            self.assertEqual(said.getvalue(), "")
+            try:
+                raise RuntimeError("odd")
+            except RuntimeError:
+                files[5].handle_error()
+        self.assertIn("odd", said.getvalue())
+        for _ in range(2):
+            watch.unwatch(5)
+        watch.soon("work")
+        self.assertEqual((files, thunks), ({}, ["work"]))
+
+
+class ExplainTest(unittest.TestCase):
+    def explained(self, error):
+        service = SimpleNamespace(options=SimpleNamespace(max_body_bytes=77), trouble=SimpleNamespace(is_news=lambda text: self.news.append(text) or len(self.news) == 1))
+        with redirect_stderr(io.StringIO()) as said:
+            status, headers, body = application.explain(service, error, {"REQUEST_METHOD": "GET"})
+        self.said = said.getvalue()
+        return status.value, json.loads(body), dict(headers)
+
+    def test_errors_become_codes_and_only_what_nobody_foresaw_is_logged(self):
+        self.news = []
+        slow = QueryTimeout()
+        slow.advice = " An index would help."
+        for error, code, text in (
+            (StorageError(Code.NO_CLASS), Code.NO_CLASS, Code.NO_CLASS.text),
+            (HTTPError(HTTPStatus.NOT_FOUND, "x"), Code.NO_ROUTE, Code.NO_ROUTE.text),
+            (HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "x"), Code.WRONG_METHOD, Code.WRONG_METHOD.text),
+            (HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "x"), Code.TOO_LARGE, Code.TOO_LARGE.text.format(limit=77)),
+            (HTTPError(HTTPStatus.BAD_REQUEST, "the detail"), Code.BAD_JSON, Code.BAD_JSON.text.format(detail="the detail")),
+            (AnswerTooLarge(), Code.ANSWER_TOO_LARGE, Code.ANSWER_TOO_LARGE.text.format(limit=MAX_FOUND)),
+            (QueryTimeout(), Code.QUERY_TIMEOUT, Code.QUERY_TIMEOUT.text),
+            (slow, Code.QUERY_TIMEOUT, Code.QUERY_TIMEOUT.text + " An index would help."),
+        ):
+            with self.subTest(error=error):
+                status, body, headers = self.explained(error)
+                self.assertEqual((status, body), (code.status.value, {"code": code.number, "error": text}))
+                self.assertEqual((self.said, headers.get("Retry-After")), ("", None))
+        self.assertEqual(self.explained(HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "x", headers=[("Allow", "GET")]))[2]["Allow"], "GET")
+
+    def test_store_that_is_not_there_is_told_once_and_another_failure_each_time(self):
+        self.news = []
+        for said in ("the store is not available: gone\n", ""):
+            status, body, headers = self.explained(StoreUnavailable("gone"))
+            self.assertEqual((status, body["code"], headers["Retry-After"], self.said), (503, Code.UNAVAILABLE.number, "1", said))
+        for _ in range(2):
+            status, body, headers = self.explained(ZeroDivisionError("odd"))
+            self.assertEqual((status, body["code"], headers.get("Retry-After")), (500, Code.INTERNAL.number, None))
+            self.assertIn("ZeroDivisionError", self.said)
+
+    def test_answer_is_packed_from_a_size_on_for_who_takes_it(self):
+        with mock.patch.object(application, "GZIP_BYTES", 12):
+            for accepted, text, is_packed in (("gzip", "1234567890", True), ("gzip", "123456789", False), ("", "1234567890", False)):
+                status, headers, body = application._json_answer({"HTTP_ACCEPT_ENCODING": accepted}, 201, [("A", "b")], [int(text)])
+                found = dict(headers)
+                self.assertEqual((found.get("Content-Encoding"), found.get("Vary")), ("gzip", "Accept-Encoding") if is_packed else (None, None))
+                self.assertEqual(json.loads(gzip.decompress(body) if is_packed else body), [int(text)])
+                self.assertEqual((status, found["A"], found["Cache-Control"], found["X-Content-Type-Options"]), (201, "b", "no-cache,no-store", "nosniff"))
+        status, headers, body = application._json_answer({}, 200, [("A", "b")], "<p>中")
+        self.assertEqual((status, headers, body), (200, [("A", "b"), ("X-Content-Type-Options", "nosniff")], "<p>中".encode()))
 
 
 class FolderTest(unittest.TestCase):

@@ -297,6 +297,37 @@ class RetriesTest(PartsTestCase):
                     self.assertRaises(StoreUnavailable, store.write, None)
                 self.assertEqual(([round(one, 4) for one in waited], self.noted.count("check"), self.noted.count("distrust")), (slept, checks, int(isinstance(outcomes[-1], wire.NoAnswer))))
 
+    def test_limits_of_a_connection_are_those_of_its_purpose(self):
+        store = object.__new__(postgresql.PostgresqlStore)
+        store._query_seconds, store._connect_seconds, store._conninfo, store._pool = 5, 7, "url", mock.MagicMock()
+        with mock.patch.object(postgresql, "set_json_loads"), mock.patch.object(postgresql.Connection, "connect") as connect:
+            lent = connect.return_value
+            for seconds, limit, answer in ((None, "'5000'", 6), (0.25, "'250'", 1.25), (0, "'0'", 1)):
+                with self.subTest(seconds):
+                    store._configure(lent, seconds)
+                    sent = lent.wire.command.call_args.args[0].decode()
+                    self.assertIn(f"('statement_timeout', {limit})", sent)
+                    self.assertIn("('lock_timeout', '3000'), ('work_mem', '32MB'), ('jit', 'off')", sent)
+                    self.assertEqual(lent.wire.answer_seconds, answer)
+            self.assertIs(store.lend(0.5, 3), lent)
+            self.assertEqual(lent.wire.answer_seconds, 3)
+            connect.assert_called_once_with("url", autocommit=True, connect_timeout=7)
+            store._pool.connection.return_value.__enter__.return_value.wire.command.assert_called_once_with(b"SELECT 1")
+            with mock.patch.object(store, "_configure", side_effect=psycopg.OperationalError), self.assertRaises(psycopg.OperationalError):
+                store.lend(0.5, 3)
+            lent.close.assert_called_once_with()
+        with mock.patch.object(store, "lend") as lend:
+            with store._patient() as connection:
+                self.assertIs(connection, lend.return_value)
+            lend.assert_called_once_with(0, 86_400)
+            for error, expected in ((psycopg.OperationalError("lost"), StoreUnavailable), (psycopg.ProgrammingError("odd"), ValueError)):
+                with self.assertRaises(expected), store._patient():
+                    raise error
+            with store.snapshot(9) as snapshot:
+                self.assertIs(snapshot._connection, lend.return_value)
+            lend.assert_called_with(9, 9)
+            lend.return_value.wire.command.assert_called_once_with(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
     def test_connections_as_old_as_a_silent_one_are_retired_once(self):
         store = object.__new__(postgresql.PostgresqlStore)
         store._conninfo, store._distrusted, store._pool = "host=a,b port=1,2", 0.0, mock.Mock()

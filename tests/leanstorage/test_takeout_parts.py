@@ -29,6 +29,17 @@ from leanstorage.takeout.formats import Content
 from leanstorage.takeout.remote import RemoteError
 
 SECRET = b"s" * 32
+
+
+class Piped(io.StringIO):
+    """An output to a pipe: what it is not told to send on stays in it."""
+
+    sent = ""
+
+    def flush(self):
+        self.sent = self.getvalue()
+
+
 AT, ISO = 1_568_868_348_354, "2019-09-19T04:45:48.354Z"
 
 
@@ -1022,6 +1033,11 @@ class ReportTest(StoreTestCase):
                     report.end("B")
                     self.assertEqual(self.out.getvalue(), text)
 
+    def test_last_line_is_sent_on_at_once(self):
+        out = Piped()
+        reports.Report("x", io.StringIO(), out).close()
+        self.assertTrue(out.sent.startswith("read 0, ") and out.sent == out.getvalue(), out.sent)
+
     def test_objects_that_are_here_are_counted(self):
         self.write(lambda transaction: transaction.save_class("A", {"columns": {}, "permissions": {}, "default_acl": None}))
         self.write(lambda transaction: transaction.insert("A", Row("a", 1, 1, None, {})))
@@ -1518,9 +1534,10 @@ class ExporterTest(StoreTestCase):
         self.write(work)
 
     def export(self, folder="out", size=1000):
-        out, stream = io.StringIO(), io.StringIO()
+        out, stream = Piped(), io.StringIO()
         with mock.patch.object(exporter, "PAGE_ROWS", size):
             self.assertEqual(exporter.run(self.folder / folder, self.database, {"master_key": "m" * 24}, out, stream), 0)
+        self.assertEqual(out.sent, out.getvalue())
         return out.getvalue().splitlines(), stream.getvalue()
 
     def test_pages_of_every_size_are_the_same_export(self):
@@ -1617,7 +1634,7 @@ class MigrationTest(StoreTestCase):
             transaction.put_records([("k", str(n), n, 10**14) for n in range(3)])
 
         self.write(fill)
-        said, out = [], io.StringIO()
+        said, out = [], Piped()
         target = open_store(f"sqlite:///{self.folder / 'b.db'}")
         self.addCleanup(target.close)
         progress = SimpleNamespace(show=said.append, say=said.append)
@@ -1626,7 +1643,7 @@ class MigrationTest(StoreTestCase):
         copied = [f"A: {n} objects copied" for n in (2, 4, 5)] + [f"{n} members of relations copied" for n in (2, 3)] + [f"{n} records copied" for n in (2, 3)]
         compared = ["A: 2 compared", "A: 4 compared", "relations: 2 compared", "records: 2 compared"]
         self.assertEqual(said, [*copied, *compared, *compared])
-        self.assertRegex(out.getvalue(), r"objects of A: 5, digest [0-9a-f]{32}\n")
+        self.assertRegex(out.sent, r"objects of A: 5, digest [0-9a-f]{32}\n(.*\n)+the copy is equal; \d\.\d s\n\Z")
         self.assertIsNone(target.read(lambda transaction: transaction.record(migration.KIND, migration.KEY)))
         target.write(lambda transaction: transaction.put_record("k", "9", 1))
         with self.assertRaisesRegex(ValueError, "the database of --to is not empty"):
