@@ -487,6 +487,154 @@ class DispatcherTest(unittest.TestCase):
         self.assertEqual((files, thunks), ({}, ["work"]))
 
 
+class Made(SimpleNamespace):
+    """A thing with these attributes, which is equal to itself alone."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+
+class LoopTest(unittest.TestCase):
+    """Calls on the loop, with channels and a database that are made up."""
+
+    def setUp(self):
+        self.pooled, self.pulled, self.answered, self.sent = [], [], [], []
+        self.quick = mock.Mock(answers_at_once=True)
+        pool = mock.Mock(add_task=self.pooled.append, go_on=self.pooled.append)
+        observed = SimpleNamespace(answered=lambda environ, status, headers, body: self.answered.append(status))
+        self.loop = server.Loop(pool, self.quick, observed)
+        self.addCleanup(self.loop._committer.shutdown)
+        self.loop._committer = mock.Mock(submit=lambda work, *arguments: self.submitted.append((work, arguments)), shutdown=lambda **options: None)
+        self.submitted = []
+        self.server = SimpleNamespace(trigger=SimpleNamespace(pull_trigger=lambda *thunk: self.pulled.append(thunk)))
+        patch = mock.patch.object(server, "_environ", lambda channel: {"REQUEST_METHOD": channel.requests[0].command})
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.loop._loop_thread = threading.get_ident()
+
+    def channel(self, kind="call", requests=1, connected=True, **changes):
+        def request():
+            fields = {"error": None, "version": "1.1", "query": "", "headers": {}, "command": "get", "path": "/x", "environ": {}, **changes}
+            return SimpleNamespace(**fields, close=lambda: None, get_body_stream=lambda: SimpleNamespace(seek=lambda place: self.sent.append(("seek", place))))
+
+        found = Made(requests=[request() for _ in range(requests)], total_outbufs_len=0, connected=connected, requests_lock=threading.RLock(), visitor=lambda: None)
+        found.write_soon = lambda data: self.sent.append(data.partition(b"\r\n")[0])
+        found.handle_write = lambda: self.sent.append("written")
+        found.handle_close = lambda: self.sent.append("closed")
+        self.quick.kind.return_value = kind
+        return found
+
+    def test_quick_calls_and_writes_are_the_loops_and_all_others_a_threads(self):
+        for options, calls, writes, pooled in (
+            ({}, 1, 0, 0),
+            ({"kind": "write"}, 0, 1, 0),
+            ({"kind": None}, 0, 0, 1),
+            ({"error": "malformed"}, 0, 0, 1),
+        ):
+            with self.subTest(options):
+                self.loop._calls, self.loop._writes = turns.Turns(), turns.Turns()
+                self.pooled.clear()
+                self.loop.add_task(self.channel(**options, headers={"CONTENT_LENGTH": "7"}))
+                self.assertEqual((len(self.loop._calls), len(self.loop._writes), len(self.pooled)), (calls, writes, pooled))
+        self.quick.kind.assert_called_with("GET", "/x", 7)
+        self.loop._loop_thread = None  # asked on another thread
+        self.loop.add_task(self.channel())
+        self.assertEqual(len(self.pooled), 2)
+
+    def test_turn_comes_again_while_there_is_something_that_it_may_do(self):
+        times = iter(range(100))
+        with mock.patch.object(turns.time, "monotonic", lambda: next(times)):  # a call takes longer than a turn
+            self.quick.call.side_effect = lambda environ, answered: answered((HTTPStatus.OK, [], b"{}"))
+            for _ in range(2):
+                self.loop.add_task(self.channel())
+            for pulled in (1, 1):
+                self.loop.turn(self.server)
+                self.assertEqual(len(self.pulled), pulled)
+            self.assertEqual(([one for one in self.sent if one != "written"], self.answered), ([b"HTTP/1.1 200 OK"] * 2, [200, 200]))
+            for _ in range(3):
+                self.loop.add_task(self.channel("write"))
+            self.loop.turn(self.server)
+            self.assertEqual((len(self.submitted), len(self.loop._writes), len(self.pulled)), (1, 2, 1))  # that waits for the commit
+            self.loop.turn(self.server)
+            self.assertEqual((len(self.submitted), len(self.pulled)), (1, 1))
+            self.loop._is_committing = False
+            self.quick.open_group.return_value = None
+            self.loop.turn(self.server)
+            self.assertEqual((len(self.pooled), len(self.pulled)), (1, 2))
+        self.assertEqual(self.quick.turn.call_count, 5)
+
+    def test_group_is_committed_and_its_answers_go_out_or_are_refusals(self):
+        kept, refusal = (HTTPStatus.CREATED, [], b"{}"), (HTTPStatus.SERVICE_UNAVAILABLE, [], b"{}")
+        for error in (None, StoreUnavailable("full")):
+            with self.subTest(error=error):
+                self.submitted.clear()
+                self.sent.clear()
+                self.pooled.clear()
+                group = mock.Mock()
+                group.write.side_effect = [kept, None, ZeroDivisionError("odd")]
+                group.commit.side_effect = error
+                group.refusal.return_value = refusal
+                self.quick.open_group.return_value = group
+                for _ in range(3):
+                    self.loop.add_task(self.channel("write"))
+                with redirect_stderr(io.StringIO()) as said:
+                    self.loop.turn(self.server)
+                self.assertIn("ZeroDivisionError", said.getvalue())
+                self.assertEqual((self.sent, self.loop._is_committing), ([], True))
+                [(work, arguments)] = self.submitted
+                work(*arguments)
+                self.pulled.pop()[0]()
+                line = b"HTTP/1.1 503 Service Unavailable" if error else b"HTTP/1.1 201 Created"
+                self.assertEqual(self.sent, [line, "written", ("seek", 0), ("seek", 0)])
+                self.assertEqual((len(self.pooled), self.loop._is_committing, group.refusal.call_count), (2, False, 1 if error else 0))
+
+    def test_call_that_fails_is_a_threads_and_the_loop_goes_on(self):
+        self.quick.call.side_effect = ZeroDivisionError("odd")
+        channel = self.channel()
+        self.loop.add_task(channel)
+        with redirect_stderr(io.StringIO()) as said:
+            self.loop.turn(self.server)
+        self.assertEqual((self.pooled, self.sent), ([channel], [("seek", 0)]))
+        self.assertIn("ZeroDivisionError", said.getvalue())
+
+        def answered_first(environ, answered):
+            answered((HTTPStatus.OK, [], b"{}"))
+            raise ZeroDivisionError
+
+        self.quick.call.side_effect = answered_first
+        self.loop.add_task(self.channel())
+        with redirect_stderr(io.StringIO()):
+            self.loop.turn(self.server)
+        self.assertEqual((len(self.pooled), self.sent[1:]), (1, [b"HTTP/1.1 200 OK", "written"]))
+
+    def test_answer_that_cannot_be_sent_ends_one_connection_alone(self):
+        with redirect_stderr(io.StringIO()) as said:
+            self.loop._give(self.channel(), (HTTPStatus.OK, [("A", "b\nc")], b""))
+            self.assertEqual((self.sent, len(self.pooled)), ([("seek", 0)], 1))
+            channel = self.channel()
+            channel.write_soon = mock.Mock(side_effect=OSError("gone"))
+            self.loop._give(channel, (HTTPStatus.OK, [], b""))
+            self.assertEqual(self.sent[1:], ["closed"])
+        self.assertIn("line break", said.getvalue())
+        gone = self.channel(connected=False)
+        self.loop._give(gone, (HTTPStatus.OK, [], b""))
+        self.assertEqual((self.sent[2:], gone.requests), ([], []))
+        following = self.channel(requests=2)
+        self.loop._give(following, (HTTPStatus.OK, [], b""))
+        self.assertEqual((len(following.requests), len(self.loop._calls)), (1, 1))
+
+    def test_end_waits_for_the_commit_and_then_for_the_pool(self):
+        ended = []
+        self.loop._committer.shutdown = lambda wait: ended.append(("commit", wait))
+        self.quick.stop = lambda: ended.append("quick")
+        self.loop._pool.shutdown = lambda *limits: ended.append(limits)
+        self.loop.shutdown(False, 7)
+        self.assertEqual(ended, [("commit", True), "quick", (False, 7)])
+        self.loop.go_on("channel")
+        self.assertEqual(self.pooled, ["channel"])
+        self.loop.set_thread_count(3)
+        self.loop._pool.set_thread_count.assert_called_once_with(3)
+
+
 class ExplainTest(unittest.TestCase):
     def explained(self, error):
         service = SimpleNamespace(options=SimpleNamespace(max_body_bytes=77), trouble=SimpleNamespace(is_news=lambda text: self.news.append(text) or len(self.news) == 1))
