@@ -3,7 +3,7 @@
 Modules of security and data only: what is missing here is not in the sample of bench/mutants.py.
 """
 USERS = "leanstorage.test_passwords leanstorage.test_classes leanstorage.test_login leanstorage.test_users leanstorage.test_access"
-TAKEOUT = "leanstorage.test_takeout_rows leanstorage.test_takeout_parts leanstorage.test_takeout_import leanstorage.test_takeout_inputs leanstorage.test_takeout_repair leanstorage.test_takeout_commands"
+TAKEOUT = "leanstorage.test_takeout_rows leanstorage.test_takeout_convert leanstorage.test_takeout_load leanstorage.test_takeout_report leanstorage.test_takeout_pages leanstorage.test_takeout_import leanstorage.test_takeout_inputs leanstorage.test_takeout_repair leanstorage.test_takeout_commands"
 TAKEN_BACK = "leanstorage.test_takeout_export leanstorage.test_takeout_leave leanstorage.test_takeout_pull"
 SMS = "leanstorage.test_sms leanstorage.test_phones leanstorage.test_outside_sms"
 SMTP = "leanstorage.test_smtp leanstorage.test_users leanstorage.test_strangers leanstorage.test_access"
@@ -71,13 +71,14 @@ TESTS = {
     "leanstorage/store/postgresql/*": f"leanstorage.test_postgresql_parts {STORE} leanstorage.test_waiting leanstorage.test_database_trouble",
     "leanstorage/store/__init__.py": f"leanstorage.test_values {STORE}",
     "leanstorage/store/*": f"{STORE} leanstorage.test_query_plans leanstorage.test_tallies",
-    "leanstorage/takeout/budget.py": "leanstorage.test_takeout_parts leanstorage.test_takeout_pull",
-    "leanstorage/takeout/checklist.py": "leanstorage.test_takeout_parts leanstorage.test_takeout_leave",
-    "leanstorage/takeout/commands.py": f"leanstorage.test_takeout_parts leanstorage.test_options {TAKEOUT}",
-    "leanstorage/takeout/export*.py": f"leanstorage.test_takeout_parts {TAKEN_BACK} leanstorage.test_takeout_commands",
-    "leanstorage/takeout/leave.py": "leanstorage.test_takeout_parts leanstorage.test_takeout_leave",
-    "leanstorage/takeout/migration.py": "leanstorage.test_takeout_parts leanstorage.test_takeout_migration",
-    "leanstorage/takeout/pull*.py": "leanstorage.test_takeout_parts leanstorage.test_takeout_pull leanstorage.test_takeout_leave",
+    "leanstorage/takeout/budget.py": "leanstorage.test_takeout_report leanstorage.test_takeout_pull",
+    "leanstorage/takeout/checklist.py": "leanstorage.test_takeout_report leanstorage.test_takeout_leave",
+    "leanstorage/takeout/commands.py": f"leanstorage.test_takeout_report leanstorage.test_options {TAKEOUT}",
+    "leanstorage/takeout/export*.py": f"leanstorage.test_takeout_load {TAKEN_BACK} leanstorage.test_takeout_commands",
+    "leanstorage/takeout/leave.py": "leanstorage.test_takeout_report leanstorage.test_takeout_leave",
+    "leanstorage/takeout/migration.py": "leanstorage.test_takeout_load leanstorage.test_takeout_migration",
+    "leanstorage/takeout/public_hosts.py": "leanstorage.test_public_hosts leanstorage.test_takeout_remote",
+    "leanstorage/takeout/pull*.py": "leanstorage.test_takeout_pages leanstorage.test_takeout_pull leanstorage.test_takeout_leave",
     "leanstorage/takeout/remote*.py": "leanstorage.test_takeout_remote leanstorage.test_takeout_pull leanstorage.test_takeout_leave",
         "leanstorage/takeout/recode.py": f"leanstorage.test_values {TAKEOUT}",
     "leanstorage/takeout/*": f"{TAKEOUT} {TAKEN_BACK}",
