@@ -166,6 +166,81 @@ class WireTest(PartsTestCase):
         self.assertEqual(list(one._passing), ["b", "d"])
 
 
+class CompilerTest(PartsTestCase):
+    INFO = {"columns": {"s": {"type": "String"}, "n": {"type": "Number"}, "d": {"type": "Date"}}, "indexes": [["s"], ["n"], ["s", "n"]]}
+
+    def setUp(self):
+        self.compiler = compiler.PostgresqlCompiler(lambda name: self.INFO, lambda statement: 0)
+        self.item = self.compiler.field("C", ("s",), "o")
+
+    def test_text_that_an_index_holds_whole_needs_no_second_look(self):
+        one = self.compiler
+        for length, is_whole in ((149, True), (150, False), (151, False)):
+            text = "x" * length
+            with self.subTest(length):
+                for sql, params in (
+                    one.indexed_equal(self.item, "String", text),
+                    one.indexed_compare(self.item, "String", ">", text),
+                    one.indexed_in(self.item, "String", ["a", text]),
+                ):
+                    self.assertEqual((" AND " in sql, len(params)), (not is_whole, 1 if is_whole else 2))
+                    cut = params[0][1] if isinstance(params[0], list) else params[0]
+                    self.assertEqual(cut, text[:150])
+                self.assertIs(one.is_tallied({"type": "String"}, text), is_whole)
+        sql, _ = one.indexed_compare(self.item, "String", ">", "x" * 150)
+        self.assertIn(">= ?", sql)
+        for length, count in ((150, 2), (151, 4)):
+            self.assertEqual(len(one.indexed_prefix(self.item, "x" * length)[1]), count)
+        self.assertTrue(one.is_tallied({"type": "Number"}, 5))
+        self.assertFalse(one.is_tallied({"type": "Number"}, "x"))
+        self.assertFalse(one.is_tallied({"type": "Number"}, None))
+        for kind, value in (("Number", 5), ("Date", {"__type": "Date", "iso": "2020"})):
+            item = one.field("C", ("n",), "o")
+            self.assertEqual(one.indexed_equal(item, kind, value), one.simple_compare(item, kind, "=", value))
+            self.assertEqual(one.indexed_compare(item, kind, "<", value), one.simple_compare(item, kind, "<", value))
+            self.assertEqual(one._indexed_in(item, kind, [value]), one.simple_in(item, kind, [value]))
+
+    def test_long_list_is_a_table_to_join(self):
+        for count, is_joined in ((100, False), (101, True)):
+            sql, params = self.compiler.indexed_in(self.compiler.field("C", ("n",), "o"), "Number", list(range(count)))
+            self.assertEqual(("unnest(?::jsonb[])" in sql, "ANY" in sql, len(params[0])), (is_joined, not is_joined, count))
+
+    def test_limit_stands_in_the_text_and_a_place_to_begin_is_a_parameter(self):
+        for limit, skip, expected in ((None, 0, ("", [])), (5, 0, (" LIMIT 5", [])), (0, 0, (" LIMIT 0", [])), (5, 3, (" LIMIT 5 OFFSET ?::bigint", [3])), (None, 3, (" OFFSET ?::bigint", [3]))):
+            self.assertEqual(self.compiler.limits(limit, skip), expected)
+
+    def test_names_that_are_numbers_lead_into_objects_alone(self):
+        for path, is_plain in ((("a", "b"), True), (("ACL", "1"), True), (("a", "0"), False), (("a", " +1"), False), (("a", "1x"), True), (("a", "x1"), True), (("a", "\u0661"), True)):
+            with self.subTest(path):
+                plain, usual = self.compiler.plain_field("C", path, "o"), self.compiler.field("C", path, "o")
+                self.assertEqual(plain == usual, is_plain)
+        text, params = self.compiler.plain_field("C", ("a", "0", "b", "c"), "o")["text"]
+        self.assertEqual((text, params), ("(((o.body #> ?::text[]) -> '0') #> ?::text[])", [["a"], ["b", "c"]]))
+
+    def test_values_are_sorted_by_their_type_where_a_column_may_have_several(self):
+        for path, count in ((("n",), 1), (("d",), 1), (("s",), 2), (("none",), 3), (("s", "x"), 3)):
+            self.assertEqual(len(self.compiler.sort_keys("C", path, "o")), count)
+
+    def test_few_objects_are_found_by_a_range_before_anything_else_is_looked_at(self):
+        most, among = Condition("gt", ("n",), 5), Condition("in", ("n",), [1, 2])
+        for where, options, is_first in (
+            (most, {"limit": 5}, True),
+            (most, {}, False),
+            (most, {"limit": 5, "near": (("p",), 1.0, 1.0)}, False),
+            (among, {"limit": 5}, False),
+            (Group("and", (Condition("eq", ("s",), "x"), most)), {"limit": 5}, True),
+        ):
+            with self.subTest(where=where, options=options):
+                query = Query("C", where, **options)
+                one = compiler.PostgresqlCompiler(lambda name: self.INFO, lambda statement: 0)
+                one.matching(query, "o")
+                self.assertEqual("OFFSET 0" in one.source(query, "o")[0], is_first)
+        many = compiler.PostgresqlCompiler(lambda name: self.INFO, lambda statement: 3000)
+        query = Query("C", most, limit=5)
+        many.matching(query, "o")
+        self.assertEqual(many.source(query, "o"), ("objects o", []))
+
+
 class IndexesTest(PartsTestCase):
     def commands(self, call, parts=(), is_valid=True, version=140_000):
         """The commands that are sent."""

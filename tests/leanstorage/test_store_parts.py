@@ -6,6 +6,7 @@ from unittest import mock
 
 from leanstorage.store import Condition, Group, Not, Query, QueryTimeout, Row, Stale, TRUE
 from leanstorage.store import choice, decode_bodies, fragments, grid, indexing, memory, newer_layout, paths, stages, tallies, type_of
+from leanstorage.store.sqlite import compiler as sqlite_compiler
 from leanstorage.store.sqlite.compiler import SqliteCompiler
 
 
@@ -370,6 +371,72 @@ class CompilerTest(unittest.TestCase):
                     found = str(error)
                 self.assertEqual(found, outcome)
         self.assertEqual([tallies.is_tally(keys) for keys in (["ACL"], ["ACL", "n"], ["n", "ACL"], [])], [True, True, False, False])
+
+
+class SqliteTest(unittest.TestCase):
+    INFO = {
+        "columns": {name: {"type": kind} for name, kind in (("a", "Number"), ("b", "Number"), ("c", "Number"), ("l", "Array"))},
+        "indexes": [["ACL"], ["ACL", "a"], ["l"], ["a"], ["b"], ["a", "c"], ["c"]],
+    }
+
+    def index_of(self, where, few=0, **options):
+        compiler = SqliteCompiler(lambda name: self.INFO, lambda statement: few)
+        query = Query("C", where, **options)
+        compiler.matching(query, "o")
+        return tuple(compiler._index_of(query, "o"))
+
+    def test_index_is_the_one_that_serves_best(self):
+        more, among, many = Condition("gt", ("b",), 1), Condition("in", ("b",), [1, 2]), 3000
+        by_b, by_time = ((("b",), True),), ((("createdAt",), True),)
+        for node, options, expected in (
+            (eq("a"), {}, ("a",)),
+            (where(eq("a"), eq("c")), {}, ("a", "c")),
+            (where(eq("a"), eq("objectId", "x")), {}, ()),
+            (where(eq("a"), Condition("related", (), ("A", "x", "k"))), {}, ()),
+            (eq("l"), {}, ()),
+            (eq("x"), {}, ()),
+            (more, {}, ("b",)),
+            (more, {"few": many}, ("b",)),
+            (more, {"few": many, "limit": 5}, ()),
+            (more, {"few": many - 1, "limit": 5}, ("b",)),
+            (more, {"few": many, "limit": 5, "order": by_time}, ()),
+            (more, {"few": many, "limit": 5, "order": by_b}, ("b",)),
+            (more, {"few": many, "limit": 5, "order": ((("x",), False),)}, ("b",)),
+            (among, {"few": many, "limit": 5}, ()),
+            (TRUE, {"limit": 5, "order": by_b}, ("b",)),
+            (TRUE, {"order": by_b}, ()),
+            (eq("createdAt", 5), {"limit": 5, "order": by_b}, ()),
+            (eq("updatedAt", 5), {"limit": 5, "order": by_b}, ()),
+            (TRUE, {"limit": 5, "order": ((("b", "x"), True),)}, ()),
+            (more, {"few": many, "limit": 5, "near": (("p",), 1.0, 1.0)}, ("b",)),
+        ):
+            with self.subTest(node=node, options=options):
+                self.assertEqual(self.index_of(node, **options), expected)
+
+    def test_numbers_fit_into_64_bits(self):
+        for value, kind in ((2**63 - 1, int), (-(2**63) + 1, int), (2**63, float), (-(2**63), float), (True, bool), (1.5, float)):
+            [found] = sqlite_compiler.number(value)[1]
+            self.assertIs(type(found), kind)
+
+    def test_angle_between_two_points(self):
+        for here, there, expected in (((0, 0), (0, 90), math.pi / 2), ((0, 0), (0, 180), math.pi), ((90, 5), (-90, 7), math.pi), ((10, 20), (10, 20), 0), ((60, 0), (60, 180), math.pi / 3), ((0, 10), (0, -20), math.pi / 6)):
+            self.assertAlmostEqual(sqlite_compiler.angle(*here, *there), expected, 12)
+        self.assertIsNone(sqlite_compiler.angle(None, 1, 1, 1))
+        self.assertIsNone(sqlite_compiler.angle(1, None, 1, 1))
+
+    def test_what_a_path_reaches_is_bounded_in_size_and_time(self):
+        never = lambda: False  # noqa: E731
+        self.assertEqual(sqlite_compiler.reached_text(never, '[{"b":1},{"b":[2]},{}]', '["b"]', True), "[[1],[[2]],[2],[]]")
+        self.assertEqual(sqlite_compiler.reached_text(never, '[{"b":[2]}]', '["b"]', False), "[[[2]]]")
+        self.assertEqual(sqlite_compiler.reached_text(never, None, '["b"]', True), "[[]]")
+        for limit, is_refused in ((6, False), (5, True)):
+            with self.subTest(limit), mock.patch.object(sqlite_compiler, "MAX_REACHED", limit):
+                reach = lambda: sqlite_compiler.reached_text(never, '[{"b":1},{"b":2}]', '["b"]', True)  # noqa: E731
+                if is_refused:
+                    self.assertRaises(TimeoutError, reach)
+                else:
+                    self.assertEqual(reach(), "[[1],[2]]")
+        self.assertRaises(TimeoutError, sqlite_compiler.reached_text, lambda: True, "1", "[]", True)
 
 
 class ResolverTest(unittest.TestCase):
