@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import hashlib
 import io
 import itertools
 import json
@@ -683,6 +684,156 @@ class ExplainTest(unittest.TestCase):
                 self.assertEqual((status, found["A"], found["Cache-Control"], found["X-Content-Type-Options"]), (201, "b", "no-cache,no-store", "nosniff"))
         status, headers, body = application._json_answer({}, 200, [("A", "b")], "<p>中")
         self.assertEqual((status, headers, body), (200, [("A", "b"), ("X-Content-Type-Options", "nosniff")], "<p>中".encode()))
+
+
+class CallerTest(unittest.TestCase):
+    """Who calls, by headers or by what the body holds."""
+
+    KEYS = {"id": "theid", "key": "thekey", "master_key": "themaster", "hook_key": "thehook"}
+
+    def service(self, **options):
+        return SimpleNamespace(keys=self.KEYS, options=SimpleNamespace(**{"sign_max_age_s": None, "andx_key": None, "public_url": "", "max_body_bytes": 1 << 20, "max_json_depth": 100, **options}))
+
+    def has_key(self, credentials=None, **headers):
+        names = {"id": "HTTP_X_LC_ID", "key": "HTTP_X_LC_KEY", "sign": "HTTP_X_LC_SIGN", "master": "HTTP_X_AVOSCLOUD_MASTER_KEY"}
+        environ = {names[name]: value for name, value in headers.items()}
+        return application._has_key(self.service(), environ, credentials or {})
+
+    def test_caller_is_known_by_the_id_and_a_key(self):
+        for headers, expected in (
+            ({"id": "theid", "key": "thekey"}, False),
+            ({"id": "theid", "key": "themaster,master"}, True),
+            ({"id": "theid", "key": "thekey,master"}, None),
+            ({"id": "theid", "key": "themaster"}, None),
+            ({"id": "other", "key": "thekey"}, None),
+            ({"key": "thekey"}, None),
+            ({"id": "theid"}, None),
+            ({"id": "theid", "master": "themaster"}, True),
+            ({"id": "theid", "master": "thekey"}, None),
+            ({"id": "theid", "key": "x", "master": "themaster"}, True),
+            ({"id": "theid", "key": "thekey", "master": "x"}, None),
+            ({"id": "theid", "key": "x,master", "master": "themaster"}, None),
+        ):
+            with self.subTest(headers):
+                self.assertIs(self.has_key(**headers), expected)
+        self.assertIs(self.has_key({"HTTP_X_LC_ID": "theid", "HTTP_X_LC_KEY": "thekey"}), False)
+        self.assertIs(self.has_key({"HTTP_X_LC_KEY": "themaster,master"}, id="theid", key="thekey"), False)  # a header comes first
+
+    def test_signature_is_that_of_a_key_and_of_its_time(self):
+        def sign(key, ms, kind=""):
+            return f"{hashlib.md5(f'{ms}{key}'.encode()).hexdigest()},{ms}{kind}"
+
+        with mock.patch.object(application, "now", lambda: 100_000):
+            for text, options, expected in (
+                (sign("thekey", 5), {}, (False, True)),
+                (sign("themaster", 5, ",master"), {}, (True, True)),
+                (sign("thekey", 5, ",master"), {}, (True, False)),
+                (sign("themaster", 5), {}, (False, False)),
+                (sign("android", 5, ",ax-sig-1"), {"andx_key": "android"}, (False, True)),
+                (sign("", 5, ",ax-sig-1"), {}, (False, False)),
+                (sign("thekey", 5, ",other"), {}, (False, False)),
+                (sign("thekey", 5, ",master,x"), {}, (False, False)),
+                (sign("thekey", "5x"), {}, (False, False)),
+                (sign("thekey", "1" * 20), {}, (False, True)),
+                (sign("thekey", "1" * 21), {}, (False, False)),
+                ("x", {}, (False, False)),
+                (sign("thekey", 90_000), {"sign_max_age_s": 10}, (False, True)),
+                (sign("thekey", 89_999), {"sign_max_age_s": 10}, (False, False)),
+                (sign("thekey", 110_001), {"sign_max_age_s": 10}, (False, False)),
+            ):
+                with self.subTest(text, options=options):
+                    self.assertEqual(application._check_signature(self.service(**options), text), expected)
+                    if not options:
+                        self.assertEqual(self.has_key(id="theid", sign=text), expected[0] if expected[1] else None)
+
+    def test_depth_of_hooks_is_believed_of_who_may_know(self):
+        for text, caller, depth in (("3", {"has_hook_key": True}, 3), ("3", {"is_master": True}, 3), ("3", {}, 0), ("1000", {"is_master": True}, 0), ("x", {"is_master": True}, 0), (None, {"is_master": True}, 0)):
+            environ = {} if text is None else {application.DEPTH_VARIABLE: text}
+            caller = SimpleNamespace(**{"has_hook_key": False, "is_master": False, **caller})
+            self.assertEqual(application._depth(environ, caller), depth)
+
+    def test_urls_are_the_public_one_or_that_of_the_request(self):
+        environ = {"HTTP_HOST": "a.example.com:80", "SERVER_NAME": "s", "SERVER_PORT": "3000", "wsgi.url_scheme": "https", "SCRIPT_NAME": "/x"}
+        for changes, options, api, own in (
+            ({}, {}, "https://a.example.com:80/x", "http://127.0.0.1:3000/x"),
+            ({"HTTP_HOST": ""}, {}, "https://s:3000/x", "http://127.0.0.1:3000/x"),
+            ({"HTTP_HOST": "[::1]:5"}, {}, "https://[::1]:5/x", "http://127.0.0.1:3000/x"),
+            ({}, {"public_url": "https://p/y/"}, "https://p/y", "https://p/y"),
+        ):
+            with self.subTest(changes, options=options):
+                found = {**environ, **changes}
+                self.assertEqual((application._api_url(self.service(**options), found), application._own_url(self.service(**options), found)), (api, own))
+        for host in ("a b", "a:123456", "a/b", "a\n"):
+            with self.subTest(host), self.assertRaises(StorageError):
+                application._api_url(self.service(), {**environ, "HTTP_HOST": host})
+
+    def form(self, body, path="/1.1/classes/A", query=None, **options):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        environ = {"CONTENT_LENGTH": str(len(data)), "wsgi.input": io.BytesIO(data), "PATH_INFO": path, "CONTENT_TYPE": "text/plain"}
+        return application._read_form(self.service(**options), environ, query or {})
+
+    def test_form_of_old_browsers_has_method_and_credentials_in_its_body(self):
+        for body, path, expected in (
+            ({"_method": "PUT", "_ApplicationId": "i", "n": 1, "__type": "x", "_x": 2}, "/1.1/classes/A/a", ({"q": "1"}, {"n": 1, "__type": "x"}, "PUT")),
+            ({"_method": "get", "where": "{}"}, "/1.1/classes/A", ({"q": "1", "where": "{}"}, {}, "GET")),
+            ({"_method": "GET", "username": "u"}, "//1.1/login", ({"q": "1"}, {"username": "u"}, "POST")),
+            ({"_method": "GET", "username": "u"}, "/1/login", ({"q": "1"}, {"username": "u"}, "POST")),
+            ({"_method": "PATCH", "n": 1}, "/1.1/classes/A", ({"q": "1"}, {"n": 1}, "POST")),
+            (b"", "/1.1/classes/A", ({"q": "1"}, {}, "POST")),
+            (b" null", "/1.1/classes/A", None),
+            (b"[1]", "/1.1/classes/A", None),
+        ):
+            with self.subTest(body=body):
+                query, found, credentials, method = self.form(body, path, {"q": "1"})
+                if expected is not None:
+                    self.assertEqual((query, found, method), expected)
+                else:
+                    self.assertEqual((query, found.data, credentials, method), ({"q": "1"}, body, {}, "POST"))
+        self.assertEqual(self.form({"_ApplicationId": "i", "_ApplicationKey": None})[2], {"HTTP_X_LC_ID": "i"})
+
+    def test_form_of_a_stranger_is_read_a_little_way(self):
+        for size, status in ((1 << 16, None), ((1 << 16) + 1, 401)):
+            body = json.dumps({"a": ""})[:-2] + "x" * (size - 9) + '"}'
+            body = body.encode()[: size - 2] + b'"}'
+            self.assertEqual(len(body), size)
+            try:
+                self.form(body)
+                found = None
+            except StorageError as error:
+                found = error.status.value
+            self.assertEqual(found, status)
+        with self.assertRaises(HTTPError) as caught:
+            self.form(b"{" + b" " * 100, max_body_bytes=50)
+        self.assertEqual(caught.exception.status, 413)
+
+    def test_bytes_of_a_call_are_counted_for_who_sends_them(self):
+        for length, address, counted in (("5", "a", 5), ("0", "a", None), (None, "a", None), ("5", None, None), ("x", "a", None), ("9" * 18, "a", int("9" * 18)), ("9" * 19, "a", None), ("\u00b2", "a", None)):
+            environ = {} if length is None else {"CONTENT_LENGTH": length}
+            with self.subTest(length, address=address), mock.patch.object(application, "counted_address", return_value=address), mock.patch.object(application, "limit_bytes") as limit:
+                application._limit_bytes("service", environ, "caller")
+                self.assertEqual([call.args for call in limit.call_args_list], [("service", "a", counted)] if counted else [])
+                self.assertEqual(environ.get(application.SENT), ("a", counted) if counted else None)
+
+    def test_bodies_are_read_by_method_and_kind(self):
+        def read(method, data, kind=""):
+            return application._read(self.service(), {"CONTENT_LENGTH": str(len(data)), "wsgi.input": io.BytesIO(data), "CONTENT_TYPE": kind}, method, 1000)
+
+        for method, data, kind, expected in (
+            ("GET", b"null", "", {}),
+            ("HEAD", b"{", "", {}),
+            ("DELETE", b"", "", {}),
+            ("DELETE", b'{"a":1}', "", {"a": 1}),
+            ("POST", b"", "", {}),
+            ("POST", b"null", "", {}),
+            ("POST", b"[1]", "", [1]),
+            ("POST", b"a=%E4%B8%AD&b=", "application/x-www-form-urlencoded; charset=utf-8", {"a": "中", "b": ""}),
+        ):
+            with self.subTest(method, data=data):
+                self.assertEqual(read(method, data, kind), expected)
+        with self.assertRaises(StorageError):
+            read("POST", b"a=%00", "application/x-www-form-urlencoded")
+        for kind, expected in (("image/png", "image/png"), ("application/x-www-form-urlencoded", ""), (None, "")):
+            self.assertEqual(application._raw({} if kind is None else {"CONTENT_TYPE": kind}, b"x"), (expected, b"x"))
 
 
 class FolderTest(unittest.TestCase):
