@@ -31,7 +31,7 @@ TESTS = {
     "leanstorage/http/server.py": "leanstorage.test_store_limits leanstorage.test_limits leanstorage.test_http_parts leanstorage.test_server leanstorage.test_admin leanstorage.test_application leanstorage.test_strangers leanstorage.test_reliability",
     "leanstorage/http/observer.py": "leanstorage.test_store_limits leanstorage.test_limits leanstorage.test_http_parts leanstorage.test_admin leanstorage.test_server",
     "leanstorage/http/request_log.py": "leanstorage.test_store_limits leanstorage.test_limits leanstorage.test_http_parts leanstorage.test_request_log leanstorage.test_application",
-    "leanstorage/http/sms_routes.py": SMS,
+    "leanstorage/http/sms_routes.py": f"leanstorage.test_http_parts {SMS}",
     "leanstorage/http/turns.py": "leanstorage.test_store_limits leanstorage.test_limits leanstorage.test_http_parts leanstorage.test_turns leanstorage.test_server",
     "leanstorage/http/*": "leanstorage.test_store_limits leanstorage.test_limits leanstorage.test_http_parts leanstorage.test_application leanstorage.test_strangers leanstorage.test_clients leanstorage.test_server",
     "leanstorage/keys.py": "leanstorage.test_environment leanstorage.test_reliability.StartTest leanengine.test_start.StopTest",

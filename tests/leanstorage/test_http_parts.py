@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from leanstorage.blobs import folder as folders
-from leanstorage.http import application, inline_calls, observer, request_log, server, turns
+from leanstorage.http import application, inline_calls, observer, refused, request_log, server, sms_routes, turns
 from leanstorage.http.observer import Observer
 from leanstorage.http.request_log import Line
 from leanstorage.http.route_table import RouteTable
@@ -834,6 +834,43 @@ class CallerTest(unittest.TestCase):
             read("POST", b"a=%00", "application/x-www-form-urlencoded")
         for kind, expected in (("image/png", "image/png"), ("application/x-www-form-urlencoded", ""), (None, "")):
             self.assertEqual(application._raw({} if kind is None else {"CONTENT_TYPE": kind}, b"x"), (expected, b"x"))
+
+
+class RefusedTest(unittest.TestCase):
+    def refused(self, function, **call):
+        """(code, text) of what a resource function refuses with."""
+        with self.assertRaises(StorageError) as caught:
+            function(SimpleNamespace(**{"has_sms": False, "query": {}, "json_body": lambda: {}, **call}), code="1")
+        return caught.exception.code, caught.exception.message
+
+    def test_what_is_not_there_is_refused_by_its_name(self):
+        for routes in (refused.ROUTES, sms_routes.ROUTES):
+            for method, template, function in routes:
+                if template != "/login":
+                    with self.subTest(method, template=template):
+                        code, text = self.refused(function)
+                        self.assertTrue(text and "{" not in text and code in (1, 119, 213, 603), (code, text))
+        self.assertEqual(self.refused(refused.refuse("Flying"))[1], "Flying is not supported by this server.")
+        self.assertEqual(len(refused._every("/x", "X")), 4)
+
+    def test_log_in_by_url_is_refused_by_what_it_has(self):
+        for query, feature in (({"smsCode": "1"}, "SMS login"), ({"password": "x"}, "A password in the URL")):
+            self.assertEqual(self.refused(sms_routes.refuse_login, query=query), (1, f"{feature} is not supported by this server."))
+
+    def test_phone_of_nobody_is_told_first(self):
+        function = sms_routes.needs_known_phone("SMS")
+        for phone, owner, expected in (("138", "u1", Code.UNSUPPORTED), ("138", None, Code.UNKNOWN_PHONE), ("", "u1", Code.UNKNOWN_PHONE), (5, "u1", Code.UNKNOWN_PHONE)):
+            service = SimpleNamespace(store=SimpleNamespace(read=lambda work: work("transaction")))
+            with self.subTest(phone), mock.patch.object(sms_routes.names, "owner", return_value=owner):
+                code, text = self.refused(function, json_body=lambda: {"mobilePhoneNumber": phone}, service=service)  # noqa: B023
+                self.assertEqual((code, text), (expected.number, expected.text.format(feature="SMS")))
+
+    def test_who_can_be_sent_a_code_is_answered(self):
+        function = sms_routes._or("request_code", refused.refuse("SMS"))
+        with mock.patch("leanstorage.resources.sms.request_code", return_value="answer") as answer:
+            call = SimpleNamespace(has_sms=True)
+            self.assertEqual(function(call, code="1"), "answer")
+            answer.assert_called_once_with(call, code="1")
 
 
 class FolderTest(unittest.TestCase):
