@@ -39,6 +39,7 @@ class StoreTestCase(unittest.TestCase):
         self.folder = Path(folder.name)
         self.database = f"sqlite:///{self.folder / 'a.db'}"
         self.store = open_store(self.database)
+        self.store._writer.execute("PRAGMA synchronous = OFF")  # nothing here is to outlive the machine
         self.addCleanup(self.store.close)
 
     def write(self, work):

@@ -6,10 +6,13 @@ import unittest
 from unittest import mock
 
 from leanstorage.rules.values import pointer
-from leanstorage.rules.write import MAX_OBJECT_BYTES
 from leanstorage.takeout import convert, credentials, declarations
 from leanstorage.takeout import mongo_json
 from leanstorage.takeout import repair, rewrites, schema_notes
+from leanstorage.takeout.formats import Content
+from leanstorage.takeout.sources import Member
+from leanstorage.takeout import load, raw_rows, wishes
+from leanstorage.takeout import report as reports
 from leanstorage.takeout.convert import Job, Prepared
 from tests.leanstorage.takeout_support import AT, ISO, SECRET, converted
 
@@ -111,9 +114,9 @@ class ConvertTest(unittest.TestCase):
 
     def test_largest_object_is_taken_and_a_larger_one_is_not(self):
         for character, width in (("x", 1), ("中", 3)):
-            room = (MAX_OBJECT_BYTES - len('{"t":""}')) // width
-            for length, reason in ((room, None), (room + 1, f"the object is larger than {MAX_OBJECT_BYTES} bytes")):
-                with self.subTest(character, length=length):
+            room = (998 - len('{"t":""}')) // width
+            for length, reason in ((room, None), (room + 1, "the object is larger than 998 bytes")):
+                with self.subTest(character, length=length), mock.patch.object(convert, "MAX_OBJECT_BYTES", 998):
                     prepared = Prepared()
                     try:
                         convert._row(Job("Post", "rows", "json", SECRET), {"objectId": "a1", "t": character * length}, prepared, 0, 0)
@@ -240,6 +243,25 @@ class ConvertTest(unittest.TestCase):
         ):
             with self.subTest(class_name, document=document):
                 self.assertEqual(convert.unique_names(class_name, document), expected)
+
+
+class DefaultsTest(unittest.TestCase):
+    def test_nothing_is_done_that_was_not_asked_for(self):
+        job = Job("Post", "rows", "json", SECRET)
+        self.assertEqual((job.rotate_sessions, job.is_repairing, job.is_live, job.dates, job.rewrites.pairs), (False, False, False, frozenset(), ()))
+        found = Prepared()
+        self.assertEqual((found.rows, found.pairs, found.lines, found.refused, found.types, found.undated, found.newest, found.is_repairing, found.moved, found.notes), ([], [], [], [], set(), set(), 0, False, [], {}))
+        self.assertIsNot(found.rows, Prepared().rows)
+        wished = wishes.NONE
+        self.assertEqual((wished.is_repairing, wished.class_name, wished.only, wished.delete_missing, wished.max_calls, wished.is_patient, wished.rewrites.pairs), (False, None, (), False, None, False, ()))
+        outcome = load.Outcome()
+        self.assertEqual((outcome.imported, outcome.skipped, outcome.refused, outcome.notes, outcome.moved), (0, 0, [], [], []))
+        content = Content("rows")
+        self.assertEqual((content.class_name, content.key, content.target, content.encoding, content.dates, content.schemas, content.settings, content.pieces), ("", "", None, "json", frozenset(), {}, {}, ()))
+        member = Member("l", "n", None, None)
+        self.assertEqual((member.is_named, member.encoding, raw_rows.Batch([], [], 0, 0).moved), (False, "utf-8", 0))
+        tally = reports.Tally()
+        self.assertEqual((tally.read, tally.imported, tally.skipped, tally.refused, tally.notes, tally.examples, tally.aside, tally.listed), (0, 0, 0, 0, {}, [], {}, []))
 
 
 class RepairTest(unittest.TestCase):

@@ -306,14 +306,18 @@ class LeaveTest(StoreTestCase):
 
 
 class CommandsTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.parser = parser()
+
     def options(self, *arguments):
         with redirect_stderr(io.StringIO()):
-            return parser().parse_args(arguments)
+            return self.parser.parse_args(arguments)
 
     def test_options_are_what_they_say_and_as_often_as_they_may_be(self):
         url = "http://x"
         for arguments, expected in (
-            (["import", "a", "b"], {"export": ["a", "b"], "class_name": None, "dry_run": False, "rotate_sessions": False, "refused": None, "repair": False, "rewrite_urls": [], "makes": True}),
+            (["import", "a", "b"], {"export": ["a", "b"], "class_name": None, "dry_run": False, "rotate_sessions": False, "refused": None, "repair": False, "rewrite_urls": [], "makes": True, "database": None}),
             (["import", "a", "--class", "C", "--dry-run", "--rotate-sessions", "--refused", "r", "--repair", "--rewrite-urls", "x", "--rewrite-urls", "y"], {"class_name": "C", "dry_run": True, "rotate_sessions": True, "refused": "r", "repair": True, "rewrite_urls": ["x", "y"]}),
             (["pull", "--from", url], {"source": url, "database": None, "files": None, "private_host": [], "max_calls": None, "wait": False, "parallel": 4, "classes": [], "delete": False, "refused": None, "makes": True}),
             (["pull", "--from", url, "--files"], {"files": ""}),
@@ -321,10 +325,10 @@ class CommandsTest(unittest.TestCase):
             (["pull", "--from", url, "--class", "A", "--class", "B", "--delete"], {"classes": ["A", "B"], "delete": True}),
             (["leave", "--from", url], {"export": None, "again": False, "email": None, "refused": None, "makes": True}),
             (["leave", "--from", url, "--export", "e", "--again", "--email", "a@b"], {"export": "e", "again": True, "email": "a@b"}),
-            (["import-files", "d"], {"folder": "d", "refused": None, "makes": False}),
-            (["export", "d"], {"folder": "d", "makes": False}),
+            (["import-files", "d"], {"folder": "d", "refused": None, "makes": False, "database": None, "files": None}),
+            (["export", "d"], {"folder": "d", "makes": False, "database": None}),
             (["migrate", "--from", "sqlite:////a", "--to", "sqlite:////b"], {"source": "sqlite:////a", "target": "sqlite:////b", "makes": False}),
-            (["rewrite", "a=b", "c=d"], {"urls": ["a=b", "c=d"], "classes": [], "apply": False, "makes": False}),
+            (["rewrite", "a=b", "c=d"], {"urls": ["a=b", "c=d"], "classes": [], "apply": False, "makes": False, "database": None}),
             (["rewrite", "a=b", "--class", "A", "--class", "B", "--apply"], {"classes": ["A", "B"], "apply": True}),
             (["adopt-keys"], {"makes": False, "database": None}),
         ):
@@ -356,7 +360,7 @@ class CommandsTest(unittest.TestCase):
         self.assertEqual(commands._calls("9" * 9), 999_999_999)
 
     def test_every_option_says_what_it_is_and_every_value_has_a_name(self):
-        subparsers = next(action for action in parser()._actions if action.choices)
+        subparsers = next(action for action in self.parser._actions if action.choices)
         told = {action.dest: action.help for action in subparsers._choices_actions}
         for name in ("import", "pull", "leave", "import-files", "export", "migrate", "rewrite", "adopt-keys"):
             self.assertTrue(told[name], name)
