@@ -195,6 +195,19 @@ class StoreContract:
         self.assertEqual(self.read(listing), ([], 8))
         self.assertEqual(self.read(lambda transaction: transaction.listing(Query("Never"))), ([], None))
 
+    def test_dotted_keys_reach_into_arrays_and_patterns_into_texts(self):
+        self.fill("Deep", row("d1", l=[{"b": 1}, {"b": [2, 3]}], s="abc"), row("d2", l={"b": 2}, s="xbz"), row("d3", l=[], s=5))
+        for node, expected in (
+            (Condition("eq", ("l", "b"), 1), ["d1"]),
+            (Condition("eq", ("l", "b"), 2), ["d1", "d2"]),
+            (Condition("eq", ("l", "1", "b"), [2, 3]), ["d1"]),
+            (Condition("size", ("l", "b"), 2), ["d1"]),
+            (Condition("regex", ("s",), ("^a|z$", 0)), ["d1", "d2"]),
+            (Condition("regex", ("l", "b"), ("a", 0)), []),
+        ):
+            with self.subTest(node=node):
+                self.assertEqual(sorted(self.ids("Deep", node)), expected)
+
     def test_nearest_points_are_found_beyond_the_first_circle(self):
         info = {"columns": {"p": {"type": "GeoPoint"}}, "permissions": {}, "default_acl": None}
 
