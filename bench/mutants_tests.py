@@ -16,7 +16,7 @@ TESTS = {
     "leanengine/cache.py": "leanengine.test_limits leanengine.test_parts leanengine.test_cache app.test_handlers",
     "leanengine/cloud_code.py": "leanengine.test_limits leanengine.test_cloud_code",
     "leanengine/https.py": "leanengine.test_parts leanengine.test_https app.test_wsgi.ProcessTest",
-    "leanengine/local.py": "leanengine.test_local leanengine.test_start",
+    "leanengine/local.py": "leanengine.test_parts leanengine.test_local leanengine.test_start",
     "leanengine/middleware.py": "leanengine.test_limits leanengine.test_parts leanengine.test_middleware leanengine.test_https leanengine.test_session app.test_handlers app.test_wsgi.ProcessTest",
     "leanengine/sdk.py": "leanengine.test_limits leanengine.test_parts leanengine.test_sdk app.test_handlers",
     "leanengine/session.py": "leanengine.test_limits leanengine.test_parts leanengine.test_session leanengine.test_middleware app.test_handlers",

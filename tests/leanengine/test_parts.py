@@ -11,10 +11,10 @@ import leancloud
 import redis
 import requests
 
-from leanengine import cache, https, middleware, sdk, session, settings, users
+from leanengine import cache, https, local, middleware, sdk, session, settings, users
 from leanwsgi.messages import HTTPError
 from tests.leanengine.sdk_support import Forget, user
-from tests.support import call
+from tests.support import call, needs_storage
 
 
 def answering(body=b"x", status="200 OK", headers=(("Content-Type", "text/plain"),)):
@@ -490,6 +490,48 @@ class UsersTest(Forget):
             else:
                 self.assertRaises(ValueError, users._check_whole, someone, previous)
                 self.assertIs(leancloud.User.get_current(), previous)
+
+
+@needs_storage
+class LocalTest(unittest.TestCase):
+    """What stands in for a platform, with a storage and a Redis that are made up."""
+
+    def services(self, needs_redis=True, redis_error=None, storage_error=None, app_env="development"):
+        from leanstorage import embedded
+
+        self.storage, self.redis = mock.Mock(url="http://storage"), mock.Mock(url="redis://local")
+        with (
+            mock.patch.object(embedded, "load_keys", return_value={"LEANCLOUD_APP_ID": "i"}),
+            mock.patch.object(embedded, "start_storage", side_effect=storage_error, return_value=self.storage),
+            mock.patch.object(local.local_redis, "start_redis", side_effect=redis_error, return_value=self.redis) as self.started,
+        ):
+            return local.LocalServices(SimpleNamespace(data="/data", app_env=app_env), needs_redis)
+
+    def test_services_are_told_and_end_together(self):
+        missing = local.local_redis.NoRedis("there is none")
+        for options, cache_line, url in (
+            ({}, "cache: embedded Redis", "redis://local"),
+            ({"needs_redis": False}, "cache: Redis", None),
+            ({"redis_error": missing}, "cache: off (there is none)", None),
+        ):
+            with self.subTest(options):
+                found = self.services(**options)
+                self.assertEqual((found.report, found.redis_url), (["storage: embedded, in /data", cache_line], url))
+                self.assertEqual(found.keys, {"LEANCLOUD_APP_ID": "i", "LEANCLOUD_API_SERVER": "http://storage"})
+                self.assertEqual((self.started.called, found.revive_redis), (options.get("needs_redis", True), self.redis.revive if url else None))
+                found.attach("application")
+                self.storage.attach.assert_called_once_with("application")
+                with found:
+                    pass
+                self.assertEqual((self.storage.close.call_count, self.redis.close.call_count), (1, 1 if url else 0))
+        for app_env, is_told in (("stage", True), ("production", True), ("development", False)):
+            self.assertEqual(f"(in {app_env}: " in self.services(app_env=app_env).report[0], is_told)
+
+    def test_data_that_cannot_be_used_ends_with_one_line(self):
+        for options in ({"storage_error": OSError("full")}, {"storage_error": ValueError("damaged")}, {"redis_error": OSError("no")}):
+            with self.subTest(options), self.assertRaisesRegex(SystemExit, r"\ALEANSTORAGE_DATA /data cannot be used: "):
+                self.services(**options)
+            self.assertEqual(self.storage.close.call_count, 1 if "redis_error" in options else 0)
 
 
 class SettingsTest(unittest.TestCase):
