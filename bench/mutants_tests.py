@@ -9,10 +9,10 @@ SMS = "leanstorage.test_sms leanstorage.test_phones leanstorage.test_outside_sms
 SMTP = "leanstorage.test_smtp leanstorage.test_users leanstorage.test_strangers leanstorage.test_access"
 STORE = "leanstorage.test_store_parts leanstorage.test_store_limits leanstorage.test_store leanstorage.test_objects leanstorage.test_users leanstorage.test_elsewhere leanstorage.test_queries leanstorage.test_indexes"
 TESTS = {
-    "handlers.py": "app.test_parts app.test_handlers leanengine.test_sdk app.test_wsgi",
-    "todos.py": "app.test_parts app.test_handlers app.test_wsgi",
+    "handlers.py": "app.test_handlers leanengine.test_sdk app.test_wsgi",
+    "todos.py": "app.test_handlers app.test_wsgi",
     "wsgi.py": "app.test_handlers leanengine.test_settings app.test_wsgi",
-    "router.py": "app.test_parts app.test_router app.test_handlers",
+    "router.py": "app.test_router app.test_handlers",
     "leanengine/cache.py": "leanengine.test_limits leanengine.test_parts leanengine.test_cache app.test_handlers",
     "leanengine/cloud_code.py": "leanengine.test_limits leanengine.test_cloud_code",
     "leanengine/https.py": "leanengine.test_parts leanengine.test_https app.test_wsgi.ProcessTest",
