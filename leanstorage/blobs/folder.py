@@ -14,7 +14,6 @@ from urllib.parse import quote
 from leanstorage.blobs import write_hashed
 from leanstorage.store import StoreUnavailable
 
-CHUNK_BYTES = 1 << 16
 FULL = (errno.ENOSPC, errno.EDQUOT)
 ABANDONED_SECONDS = 24 * 60 * 60  # a staged file of this age was left by a process that died
 

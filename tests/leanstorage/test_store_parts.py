@@ -413,6 +413,16 @@ class SqliteTest(unittest.TestCase):
             with self.subTest(node=node, options=options):
                 self.assertEqual(self.index_of(node, **options), expected)
 
+    def test_index_of_several_keys_is_asked_how_many_it_finds_by_its_first(self):
+        more = Condition("gt", ("b",), 1)
+        for indexes, node, few, expected in (
+            ([["b", "c"]], more, 3000, ()),
+            ([["b", "c"]], more, 2999, ("b", "c")),
+            ([["a", "b"]], where(eq("a"), more), 3000, ("a", "b")),
+        ):
+            with self.subTest(indexes, few=few), mock.patch.dict(self.INFO, indexes=indexes):
+                self.assertEqual(self.index_of(node, few, limit=5), expected)
+
     def test_numbers_fit_into_64_bits(self):
         for value, kind in ((2**63 - 1, int), (-(2**63) + 1, int), (2**63, float), (-(2**63), float), (True, bool), (1.5, float)):
             [found] = sqlite_compiler.number(value)[1]

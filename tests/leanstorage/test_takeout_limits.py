@@ -55,6 +55,7 @@ class ValuesTest(unittest.TestCase):
             (report, "SHOWN_REFUSALS", 5),
             (schema_notes, "SHOWN_NAMES", 20),
             (schema_notes, "MAX_NAME", 100),
+            (sources, "CHUNK_BYTES", 1_048_576),
             (sources, "TAR_BLOCK", 512),
             (sources, "MAX_TAR_NOTE", 1_048_576),
             (sources, "MAX_ZIP_MEMBERS", 100_000),
