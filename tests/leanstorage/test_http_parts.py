@@ -24,7 +24,7 @@ from leanstorage.http.request_log import Line
 from leanstorage.http.route_table import RouteTable
 from leanstorage.rules.call import Call
 from leanstorage.rules.errors import Code, StorageError
-from leanstorage.store import AnswerTooLarge, MAX_FOUND, QueryTimeout, StoreUnavailable
+from leanstorage.store import AnswerTooLarge, Later, MAX_FOUND, QueryTimeout, Stale, StoreUnavailable
 from leanwsgi.messages import HTTPError
 
 
@@ -379,6 +379,37 @@ class QuickTest(unittest.TestCase):
             self.quick._away.update(dict.fromkeys("AB", 2000.0))
             self.call(0.1, 0.1, name="C")
             self.assertEqual(set(self.quick._away), {"C"})
+
+    def test_what_would_write_or_take_long_is_a_threads(self):
+        self.assertRaises(Later, inline_calls._wait, None)
+        taken = []
+        with mock.patch.object(inline_calls, "take_back", lambda service, environ: taken.append(environ)), mock.patch.object(inline_calls, "respond") as respond:
+            for error in (Later(), QueryTimeout(), Stale("A")):
+                respond.side_effect = error
+                self.assertIsNone(inline_calls._answer("service", {"a": 1}))
+            self.assertEqual(taken, [{"a": 1}] * 3)
+            respond.side_effect = None
+            respond.return_value = (HTTPStatus.OK, [("A", "b")], b"x")
+            with mock.patch.object(inline_calls, "name_request", lambda service, environ, headers: [*headers, ("N", "n")]):
+                self.assertEqual(inline_calls._answer("service", {}), (200, [("A", "b"), ("N", "n")], b"x"))
+                respond.side_effect = ZeroDivisionError
+                with mock.patch.object(inline_calls, "explain", return_value=(HTTPStatus.GONE, [], b"")):
+                    self.assertEqual(inline_calls._answer("service", {}), (410, [("N", "n")], b""))
+
+    def test_trouble_of_the_smallest_read_is_told(self):
+        def read(error):
+            def work(_):
+                if error:
+                    raise error
+
+            return work
+
+        gone = StoreUnavailable("gone")
+        for error, expected in ((None, None), (QueryTimeout(), None), (Stale("A"), None), (gone, gone)):
+            self.assertIs(inline_calls._trouble(read(error)), expected)
+        found = inline_calls._trouble(read(Later()))
+        self.assertIsInstance(found, StoreUnavailable)
+        self.assertEqual(str(found), "no connection is free")
 
     def test_classes_that_an_engine_may_hook_are_asked_for(self):
         engine = SimpleNamespace(may_hook=lambda name: name == "Hooked")

@@ -149,6 +149,7 @@ class ReportTest(StoreTestCase):
                         report.advance("A", 1, 1, 0, 1)
                         shown.append(len(self.out.getvalue()) > before)
                     self.assertEqual(shown, [is_terminal, False, True, True])
+                    self.assertIn(" 40 %, ", self.out.getvalue().splitlines()[-1])
                     report.end("A")
                     text = self.out.getvalue()
                     self.assertTrue(text.endswith("\n") and text.splitlines()[-1].endswith("A: 4 rows, 0 rows/s" if not is_terminal else "A: 4 rows, 9 rows/s"), text)
