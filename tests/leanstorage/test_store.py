@@ -1,3 +1,4 @@
+import contextlib
 import shutil
 import sqlite3
 import stat
@@ -339,6 +340,17 @@ class PostgresqlTest(StoreContract, unittest.TestCase):
 
     def number(self, object_id):
         return self.store.read(lambda transaction: transaction.get("Late", object_id)).body["n"]
+
+    def test_read_leaves_no_transaction_open(self):
+        store = open_store(self.url)
+        self.addCleanup(store.close)
+        for call in (store.read, store.write, store.read):
+            call(lambda transaction: transaction.record("a", "b"))
+            with store._pool.connection() as connection:
+                self.assertEqual(connection.info.transaction_status, psycopg.pq.TransactionStatus.IDLE)
+        with contextlib.closing(store.lend(1, 1)) as connection:
+            store.read_on(connection, lambda transaction: transaction.record("a", "b"))
+            self.assertEqual(connection.info.transaction_status, psycopg.pq.TransactionStatus.IDLE)
 
     def test_database_is_opened_beside_a_writer_that_holds_its_tables(self):
         with psycopg.connect(self.url) as writer:
