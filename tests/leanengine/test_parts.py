@@ -553,6 +553,12 @@ class SettingsTest(unittest.TestCase):
                 with self.subTest(function.__name__, text=text):
                     self.assertEqual(self.read(function, text), expected)
 
+    def test_credentials_that_cannot_be_read_stop_the_start_with_one_line(self):
+        for error in (OSError("no"), ValueError("odd")):
+            with mock.patch.object(settings.setting_values, "with_credentials", side_effect=error), self.assertRaisesRegex(SystemExit, r"\ACREDENTIALS_DIRECTORY: (no|odd)\Z"):
+                settings.read_environment({})
+        self.assertEqual(settings.read_environment({"A": "b"}), {"A": "b"})
+
     def test_proxy_is_trusted_as_suits_the_environment(self):
         for environment, trusted in (
             ({}, {"127.0.0.1", "::1"}),

@@ -344,8 +344,9 @@ class PostgresqlTest(StoreContract, unittest.TestCase):
     def test_read_leaves_no_transaction_open(self):
         store = open_store(self.url)
         self.addCleanup(store.close)
-        for call in (store.read, store.write, store.read):
-            call(lambda transaction: transaction.record("a", "b"))
+        look = lambda transaction: transaction.record("a", "b")  # noqa: E731
+        for call, work in ((store.read, look), (store.write, look), (store.read, look), (store.write, lambda transaction: None), (store.read, look)):
+            call(work)
             with store._pool.connection() as connection:
                 self.assertEqual(connection.info.transaction_status, psycopg.pq.TransactionStatus.IDLE)
         with contextlib.closing(store.lend(1, 1)) as connection:

@@ -12,6 +12,8 @@ from unittest import mock
 from leanstorage.rules import classes
 from leanstorage.rules.errors import StorageError
 from leanstorage.store import open_store, Row, StoreUnavailable
+from leanstorage.blobs.folder import FolderBlobs
+from leanstorage.takeout import report as reports
 from leanstorage.takeout import convert, exporter, file_import, importer
 from leanstorage.takeout import inboxes, load, migration, origin, raw_rows
 from leanstorage.takeout import rewrite, rewrites
@@ -546,6 +548,27 @@ class MigrationTest(StoreTestCase):
 
 
 class FileImportTest(StoreTestCase):
+    def test_progress_and_figures_are_told(self):
+        def fill(transaction):
+            transaction.save_class("_File", {"columns": {}, "permissions": {}, "default_acl": None})
+            rows = [("f1", '{"key":"k1","name":"n"}'), ("f2", '{"key":"k2","name":"n"}'), ("f3", '{"key":5}'), ("f4", '{"key":""}'), ("f5", "{}"), ("f6", '{"key":"k6"}')]
+            transaction.insert_many("_File", [(name, 1, 1, None, body) for name, body in rows])
+
+        self.write(fill)
+        folder = self.folder / "d"
+        folder.mkdir()
+        for name in ("k1", "other"):
+            (folder / name).write_bytes(b"x" * 5)
+        blobs, out = FolderBlobs(self.folder / "files"), io.StringIO()
+        blobs.keep(blobs.write([b"y"])[0], "k6")
+        report = reports.Report(self.folder / "refused", out, out)
+        self.assertEqual(file_import.run(folder, self.database, blobs, "x", report=report), 0)
+        text = out.getvalue()
+        self.assertRegex(text, r"\Afiles: 3 rows, \d+ rows/s\n")
+        self.assertRegex(text, r"\nfiles +3 +1 +2 +0\n")
+        self.assertIn("note: 1 files of the folder belong to no row that lacks its bytes\n", text)
+        self.assertIn("1 files are not in the folder and still without bytes\n        k2 (n): not found\n", text)
+        self.assertEqual(blobs.size("k1"), 5)
     def found(self, names, files, **row):
         """The file that is taken for a row, by its path; `names` are those of all rows."""
         for name in files:
