@@ -10,6 +10,7 @@ with its change, unless it stands with its reason in bench/mutants_equivalent.tx
 for this work in place or want pytest, and none draws a sample by a seed.
 """
 import argparse
+import ast
 import contextlib
 import difflib
 import json
@@ -24,6 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -103,10 +105,10 @@ class Copy:
                 if is_it and total < MOST_SECONDS:
                     chosen.append(test)
                     total += seconds
-        if not chosen:  # a line that runs when it is imported, or in a process of its own
+        if not chosen or runs_on_import(mutation):  # or in a process of its own: no test is known to reach it
             for name in near:
                 for test, (seconds, _) in self.reached(name).items():
-                    if total < MOST_SECONDS:
+                    if total < MOST_SECONDS and test not in chosen:
                         chosen.append(test)
                         total += seconds
         return chosen, 5 * total + BASE_SECONDS
@@ -115,11 +117,26 @@ class Copy:
 def lines_of(mutation):
     """The lines whose tests could notice a mutation: its own, and for a constant of the module those that name it."""
     lines = set(range(mutation.statement, mutation.line + 1))
+    for function in functions(mutation.path):
+        if function.lineno <= mutation.line < function.body[0].lineno:  # a default: whoever calls it may notice
+            lines |= set(range(function.lineno, function.end_lineno + 1))
     constant = constant_of(mutation)
     if constant:
         texts = (ROOT / mutation.path).read_text().splitlines()
         lines |= {number for number, text in enumerate(texts, 1) if re.search(rf"\b{constant}\b", text)}
     return lines
+
+
+@cache
+def functions(path):
+    """The functions of a module, methods and inner ones among them."""
+    tree = ast.parse((ROOT / path).read_text())
+    return [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def runs_on_import(mutation):
+    """Whether a mutation lies in no function's body: tests that import its module themselves are not those that notice it."""
+    return not any(function.body[0].lineno <= mutation.line <= function.end_lineno for function in functions(mutation.path))
 
 
 def constant_of(mutation):

@@ -355,16 +355,12 @@ _JSON = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _depth(value: Any) -> int:
+    """How many arrays and objects stand within each other."""
     level: list[Any] = [value]
     deepest = 0
-    while level:
+    while level := [one for one in level if isinstance(one, (dict, list))]:
         deepest += 1
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, (dict, list))
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
+        level = [child for parent in level for child in (parent.values() if isinstance(parent, dict) else parent)]
     return deepest
 
 

@@ -14,7 +14,6 @@ from urllib.parse import quote
 from leanstorage.blobs import write_hashed
 from leanstorage.store import StoreUnavailable
 
-CHUNK_BYTES = 1 << 16
 FULL = (errno.ENOSPC, errno.EDQUOT)
 ABANDONED_SECONDS = 24 * 60 * 60  # a staged file of this age was left by a process that died
 
@@ -62,6 +61,7 @@ class FolderBlobs:
         try:
             os.link(staged, name)
             os.replace(name, self.path(key))
+            name.unlink(missing_ok=True)  # it stays where the key has these bytes already
             folder = os.open(self.folder, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -124,7 +124,7 @@ class FolderBlobs:
         except StoreUnavailable as error:
             if getattr(error.__cause__, "errno", None) not in FULL:
                 raise ValueError(str(error)) from None
-            print(f"files cannot be kept for now: {error}", file=sys.stderr, flush=True)
+            print(f"files cannot be kept for now: {error}", file=sys.stderr)
 
     def _unavailable(self, error: OSError) -> StoreUnavailable:
         return StoreUnavailable(f"a file cannot be written: {error.strerror}: {self.folder}")

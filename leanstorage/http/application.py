@@ -325,9 +325,7 @@ def _read_form(service: Service, environ: WSGIEnvironment, query: Document) -> t
     method = "POST"
     if data.strip() and not data.lstrip().startswith(b"{"):
         return query, _raw(environ, data), {}, method
-    body = _decoded(service, data)
-    if not isinstance(body, dict):
-        return query, body, {}, method
+    body = _decoded(service, data)  # of a `{`, or of nothing: an object
     credentials = {header: body[key] for key, header in BODY_CREDENTIALS.items() if body.get(key) is not None}
     asked = str(body.get("_method", "POST")).upper()
     if LOGIN.fullmatch(environ.get("PATH_INFO", "")) and asked == "GET":

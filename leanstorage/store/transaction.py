@@ -259,7 +259,7 @@ class Transaction(Records):
         found = self._select(query, times)
         if not found:
             return [], self.last_write(query.class_name)
-        return list(map(_row, found)), max(found[0][7] or 0, found[0][8] or 0) or None
+        return list(map(_row, found)), max(found[0][7], found[0][8] or 0) or None
 
     def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []

@@ -33,13 +33,13 @@ def tell(database: str, say: Callable[[str], object]) -> None:
         names = store.read(lambda transaction: transaction.class_names())
     finally:
         store.close()
-    shown = [name for name in names if not name.startswith("_")][:MAX_SHOWN]
+    own = [name for name in names if not name.startswith("_")]
     say("")
     say("No API shows the following. Copy it from the console before the app is destroyed:")
     for what, how in OWN:
         say(f"[ ] {what}: {how.format(program=PROGRAM)}")
     for what in ELSEWHERE:
         say(f"[ ] {what}")
-    if shown:
-        say(f"classes: {', '.join(shown)}{', ...' if len(shown) == MAX_SHOWN else ''}")
+    if own:
+        say(f"classes: {', '.join(own[:MAX_SHOWN])}{', ...' if len(own) > MAX_SHOWN else ''}")
     say('Do not press "stop service" in the console before you have compared everything here.')

@@ -148,7 +148,7 @@ def _write_rows(
             after = (rows[-1].created, rows[-1].seq)
             if time.monotonic() - shown > PLAIN_SECONDS:
                 shown = time.monotonic()
-                print(f"{name}: {count} objects", file=stream, flush=True)
+                print(f"{name}: {count} objects", file=stream)
 
 
 def _page(

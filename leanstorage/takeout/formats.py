@@ -65,7 +65,8 @@ def contents(member: Member, class_name: str | None = None) -> Iterator[Content]
         return
     head = _readable(member)
     if not head.strip():
-        if member.stream.read(len(member.stream.head) + 1) != member.stream.head:
+        member.stream.read(len(member.stream.head))
+        if member.stream.read(1):
             raise SourceError(f"{member.label}: neither JSON nor BSON")
         yield Content("nothing")
     elif name.endswith((".csv", ".tsv")):

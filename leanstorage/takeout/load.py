@@ -268,8 +268,8 @@ def _with_right_types(
         return rows, bool(new)
     before = len(columns)
     for key, column in new.items():
-        if column["type"] == "Relation":  # declared by stubs, which are no part of a row
-            columns.setdefault(key, column)
+        if column["type"] == "Relation" and len(columns) < classes.MAX_COLUMNS:  # declared by stubs, which are no part of a row
+            columns[key] = column
     kept = []
     if prepared.is_repairing:
         rows = _repaired(columns, rows, outcome)

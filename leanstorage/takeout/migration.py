@@ -213,4 +213,4 @@ class Progress:
 
     def say(self, text: str) -> None:
         self._shown = time.monotonic()
-        print(text, file=self._stream, flush=True)
+        print(text, file=self._stream)

@@ -33,7 +33,7 @@ def class_of(name: str) -> str:
 
 
 def without_date(name: str) -> str:
-    return _BEFORE.sub("", name, count=1)
+    return _BEFORE.sub("", name)
 
 
 def is_like_a_class(name: str) -> bool:

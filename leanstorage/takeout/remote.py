@@ -166,7 +166,7 @@ class Remote:
             with self._patiently(lambda: self._opened(url, host, asked), host) as answer:
                 if answer.status_code != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                     file.truncate(0)
-                    start = 0
+                    start = file.seek(0)
                 length = answer.headers.get("Content-Length")
                 try:
                     for chunk in answer.iter_content(CHUNK_BYTES):

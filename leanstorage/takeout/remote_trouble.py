@@ -11,7 +11,7 @@ from leanstorage.takeout.sources import printable
 ARCHIVED = "activate the app in LeanCloud's console, wait until it answers, and run the same command again"
 QUOTA = "the calls of this day may be used up (the free edition has 30,000): run the same command again tomorrow"
 KEYS = "the API refused the app id or the master key: set LEANCLOUD_APP_ID and LEANCLOUD_APP_MASTER_KEY as the console has them"
-MAX_TEXT = 300
+READ_BYTES = 1200  # of an answer that is no JSON
 
 
 def no_answer(error: requests.RequestException, url: str) -> str | None:
@@ -55,10 +55,10 @@ def archived(value: Json, data: bytes) -> str | None:
     """What a 504 says of an app that was archived; None for that of a proxy, which may pass."""
     text = value.get("error") if isinstance(value, dict) else None
     if not isinstance(text, str):
-        text = data[: 4 * MAX_TEXT].decode("utf-8", "replace")
+        text = data[:READ_BYTES].decode("utf-8", "replace")
         if "<" in text or re.search(r"gateway|upstream|time-?out", text, re.IGNORECASE):
             return None
-    text = printable(" ".join(text.split()))[:MAX_TEXT]
+    text = printable(" ".join(text.split()))
     return f"the API says: {text} ({ARCHIVED})" if text else None
 
 

@@ -170,7 +170,7 @@ class Report:
     def say(self, text: str) -> None:
         with self._lock:
             self._clear()
-            print(text, file=self._stream, flush=True)
+            print(text, file=self._stream)
 
     def end(self, name: str) -> None:
         """What began under this name is done."""
@@ -262,7 +262,7 @@ class Report:
             self._stream.write(f"\r\x1b[K{text}" + ("\n" if is_last else ""))
             self._stream.flush()
         else:
-            print(text, file=self._stream, flush=True)
+            print(text, file=self._stream)
 
     def _clear(self) -> None:
         if self._is_terminal:

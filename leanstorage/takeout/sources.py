@@ -184,7 +184,7 @@ class _Gunzip:
 
     def __init__(self, raw: Stream, label: str) -> None:
         self._counted = _Counted(raw)
-        self._stream = gzip.GzipFile(fileobj=self._counted, mode="rb")
+        self._stream = gzip.GzipFile(fileobj=self._counted)
         self._label = label
         self._out = 0
 

@@ -161,5 +161,25 @@ class ApplicationTest(unittest.TestCase):
         return contextlib.redirect_stderr(io.StringIO())
 
 
+class ConflictsTest(unittest.TestCase):
+    def test_routes_that_cannot_be_told_apart_are_refused(self):
+        for templates in (
+            ["x"],
+            ["/a", "/a"],
+            ["/<a>", "/<a>"],
+            ["/<a>", "/<b>/c"],
+            ["/<a>/<a>"],
+            ["/<a:path>/b"],
+            ["/<a:path>", "/<b:path>"],
+            ["/<a:path>", "/<a:path>"],
+            ["/a<b>"],
+            ["/<A>"],
+            ["/a>"],
+        ):
+            with self.subTest(templates), self.assertRaises(RouteConflict):
+                Router([("GET", template, id) for template in templates])
+        Router([(method, template, id) for method in ("GET", "PUT") for template in ("/a", "/<a>", "/<a>/b", "/<c:path>", "/")])
+
+
 if __name__ == "__main__":
     unittest.main()

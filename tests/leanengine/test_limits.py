@@ -1,7 +1,7 @@
 """The app's limits of guesses, times and sizes, each written out a second time: a slip of the finger is noticed."""
 import unittest
 
-from leanengine import cloud_code, middleware, sdk, session, users
+from leanengine import cache, cloud_code, middleware, sdk, session, users
 
 
 class ValuesTest(unittest.TestCase):
@@ -19,7 +19,13 @@ class ValuesTest(unittest.TestCase):
             (cloud_code, "UNKNOWN_BYTES", 65_536),
             (cloud_code, "MAX_CLASSES", 1000),
             (middleware, "MAX_PATH", 8192),
+            (middleware, "GZIP_BYTES", 1024),
+            (cache, "RETRY_SECONDS", 5),
+            (sdk, "CONNECT_SECONDS", 2),
             (sdk, "READ_SECONDS", 4),
+            (sdk, "LOST_SECONDS", 2),
+            (sdk, "UPLOAD_SECONDS", 60),
+            (sdk, "BUSY_CODES", {124, 141, 502, 503}),
             (sdk, "ANSWER_SECONDS", 12),
             (sdk, "REFUSED_CODE", 401),
             (sdk, "LOCK_SECONDS", 900),

@@ -1,7 +1,11 @@
 """The store contract: one suite that every store has to pass. Mixed into a TestCase that sets `self.store`."""
+import math
 import threading
+from unittest import mock
 
-from leanstorage.store import Condition, Group, Not, Query, Row
+from leanstorage.store import AnswerTooLarge, Condition, Group, Not, Query, Row, StoreUnavailable
+from leanstorage.store import transaction as transaction_module
+from leanstorage.store.sqlite import store as sqlite
 
 
 class Refused(Exception):
@@ -131,6 +135,148 @@ class StoreContract:
         self.assertEqual(self.read(lambda transaction: transaction.count_records("listed")), 7)
         self.assertTrue(self.write(lambda transaction: transaction.delete_record("kind", "old")))
         self.assertFalse(self.write(lambda transaction: transaction.delete_record("kind", "old")))
+
+    def test_records_of_several_keys_and_those_that_expire(self):
+        far = 2**60
+        self.write(lambda transaction: transaction.delete_expired("", 1000))
+        rows = [("x", "a", 1), ("x", "b", 2, far), ("x", "old", 3, 1), ("y", "a", 4), ("y", "old", 5, 1)]
+        self.write(lambda transaction: transaction.put_records(rows))
+        for call, expected in (
+            (lambda transaction: transaction.records_of("x", ["a", "b", "old", "none", "a"]), {"a": 1, "b": 2}),
+            (lambda transaction: transaction.records_of("x", []), {}),
+            (lambda transaction: transaction.first_records("x", 2), [("a", 1), ("b", 2)]),
+            (lambda transaction: transaction.count_records("x"), 2),
+            (lambda transaction: transaction.all_records(("x", "a"), 3), [("x", "b", 2, far), ("x", "old", 3, 1), ("y", "a", 4, None)]),
+            (lambda transaction: transaction.expired_records("x"), [("old", 3)]),
+            (lambda transaction: transaction.expired_records("x", 0), []),
+        ):
+            self.assertEqual(self.read(call), expected)
+        self.write(lambda transaction: transaction.put_records([("x", "b", 6), ("x", "a", 7, 1)]))
+        self.assertEqual(self.read(lambda transaction: transaction.records("x")), [("b", 6)])
+        self.assertEqual(self.write(lambda transaction: transaction.delete_expired("y", 1)), 1)
+        self.assertEqual(self.write(lambda transaction: transaction.delete_expired("y", 9)), 1)
+        self.assertEqual(self.write(lambda transaction: transaction.delete_expired("x", 9)), 1)
+        self.write(lambda transaction: transaction.put_records([("z", f"{n:03}", n, 1) for n in range(101)]))
+        self.assertEqual(len(self.read(lambda transaction: transaction.expired_records("z"))), 100)
+
+    def test_objects_are_listed_by_creation_and_told_by_their_places(self):
+        before = self.read(lambda transaction: transaction.last_seq())
+        self.assertIsNone(self.read(lambda transaction: transaction.last_write("Page")))
+        self.fill("Page", row("p1", created=5), row("p2", created=4), row("p3", created=5, acl={"*": {"read": True}}))
+        self.fill("Page2")
+        taken = self.read(lambda transaction: transaction.taken("Page", ["p1", "p3", "none", "p1"]))
+        self.assertEqual(list(taken), ["p1", "p3"])
+        self.assertTrue(before < taken["p1"] < taken["p3"] == self.read(lambda transaction: transaction.last_seq()))
+        for after, limit, expected in (((0, 0), 9, ["p2", "p1", "p3"]), ((0, 0), 2, ["p2", "p1"]), ((5, taken["p1"]), 9, ["p3"])):
+            found = self.read(lambda transaction: transaction.page("Page", after, limit))  # noqa: B023
+            self.assertEqual([one.id for one in found], expected)
+        self.assertEqual([(one.created, one.updated, one.seq, one.acl, one.body) for one in found], [(5, 5, taken["p3"], {"*": {"read": True}}, {"n": 0})])
+        self.assertEqual(self.read(lambda transaction: transaction.last_write("Page")), 5)
+        self.assertIsNone(self.read(lambda transaction: transaction.last_write("Page2")))
+        self.assertLessEqual({"Page", "Page2"}, set(self.read(lambda transaction: transaction.class_names())))
+        rows = [("p4", 1, 7, None, '{"n":4}'), ("p5", 1, 1, {"u": {"read": True}}, "{}")]
+        self.write(lambda transaction: transaction.insert_many("Page", rows))
+        found = self.read(lambda transaction: transaction.get_many("Page", ["p4", "p5"]))
+        self.assertEqual([(one.id, one.created, one.updated, one.acl, one.body) for one in found.values()], [("p4", 1, 7, None, {"n": 4}), ("p5", 1, 1, {"u": {"read": True}}, {})])
+        with self.assertRaises(StoreUnavailable):
+            self.write(lambda transaction: transaction.insert_many("Page", rows))
+        counts = self.read(lambda transaction: (transaction.open_objects([]), transaction.open_objects(['%"*"%'])))
+        self.assertEqual([found["Page"] for found in counts], [3, 4])
+
+    def test_class_whose_object_was_deleted_last_says_when(self):
+        self.fill("Gone", row("g", created=5))
+        listing = lambda transaction: transaction.listing(Query("Gone"))  # noqa: E731
+        rows, at = self.read(listing)
+        self.assertEqual(([one.id for one in rows], at), (["g"], 5))
+        self.write(lambda transaction: transaction.insert("Gone", row("h", created=6)))
+        self.write(lambda transaction: transaction.delete("Gone", "h", 8))
+        self.assertEqual(self.read(listing)[1], 8)
+        self.write(lambda transaction: transaction.delete("Gone", "g", 7))
+        self.assertEqual(self.read(listing), ([], 8))
+        self.assertEqual(self.read(lambda transaction: transaction.listing(Query("Never"))), ([], None))
+
+    def test_dotted_keys_reach_into_arrays_and_patterns_into_texts(self):
+        self.fill("Deep", row("d1", l=[{"b": 1}, {"b": [2, 3]}], s="abc"), row("d2", l={"b": 2}, s="xbz"), row("d3", l=[], s=5))
+        for node, expected in (
+            (Condition("eq", ("l", "b"), 1), ["d1"]),
+            (Condition("eq", ("l", "b"), 2), ["d1", "d2"]),
+            (Condition("eq", ("l", "1", "b"), [2, 3]), ["d1"]),
+            (Condition("size", ("l", "b"), 2), ["d1"]),
+            (Condition("regex", ("s",), ("^a|z$", 0)), ["d1", "d2"]),
+            (Condition("regex", ("l", "b"), ("a", 0)), []),
+        ):
+            with self.subTest(node=node):
+                self.assertEqual(sorted(self.ids("Deep", node)), expected)
+
+    def test_nearest_points_are_found_beyond_the_first_circle(self):
+        info = {"columns": {"p": {"type": "GeoPoint"}}, "permissions": {}, "default_acl": None}
+
+        def work(transaction):
+            transaction.save_class("Near", info)
+            for name, latitude in (("far", 20.0), ("here", 0.001), ("near", 0.5), ("middle", 2.0)):
+                point = {"__type": "GeoPoint", "latitude": latitude, "longitude": 0.0}
+                transaction.insert("Near", Row(name, 1, 1, None, {"p": point}))
+
+        self.write(work)
+        self.store.build_index("Near", ["p"])
+        self.write(lambda transaction: transaction.save_class("Near", {**info, "indexes": [["p"]]}))
+        for greatest in (None, math.radians(2.5), math.radians(1)):
+            near = Condition("near", ("p",), (0.0, 0.0, None, greatest))
+            expected = ["here", "near", "middle", "far"][: {None: 4, math.radians(2.5): 3, math.radians(1): 2}[greatest]]
+            for limit in (1, 2, 3, 4, 5):
+                with self.subTest(greatest=greatest, limit=limit):
+                    self.assertEqual(self.ids("Near", near, near=(("p",), 0.0, 0.0), limit=limit), expected[:limit])
+            self.assertEqual(self.read(lambda transaction: transaction.count(Query("Near", near, limit=1))), len(expected))  # noqa: B023
+        within = Condition("near", ("p",), (0.0, 0.0, math.radians(1), math.radians(2.5)))
+        self.assertEqual(self.ids("Near", within), ["middle"])
+
+    def test_relations_are_counted_and_listed_in_order(self):
+        pairs = [("o1", "a"), ("o1", "b"), ("o2", "a")]
+        self.assertEqual(self.write(lambda transaction: transaction.relate_many("R", "k", "T", pairs)), 3)
+        self.assertEqual(self.write(lambda transaction: transaction.relate_many("R", "k", "T", [*pairs, ("o2", "b")])), 1)
+        everything = [("o1", "T", "a"), ("o1", "T", "b"), ("o2", "T", "a"), ("o2", "T", "b")]
+        for after, limit, expected in ((("", "", ""), 9, everything), (("o1", "T", "a"), 2, everything[1:3])):
+            found = self.read(lambda transaction: transaction.relation_page("R", "k", after, limit))  # noqa: B023
+            self.assertEqual([tuple(one) for one in found], expected)
+        found = self.read(lambda transaction: transaction.all_relations(("R", "k", "o1", "T", "b"), 2))
+        self.assertEqual([tuple(one) for one in found], [("R", "k", *one) for one in everything[2:]])
+        self.fill("R", row("o1"))
+        self.write(lambda transaction: transaction.delete("R", "o1", 9))
+        self.assertEqual(self.read(lambda transaction: transaction.members("R", "k", "o1", "T")), [])
+
+    def test_part_that_raises_leaves_no_trace_and_the_rest_stays(self):
+        def work(transaction):
+            transaction.put_record("part", "a", 1)
+            try:
+                with transaction.savepoint():
+                    transaction.put_record("part", "b", 2)
+                    transaction.save_class("Part", {"columns": {}, "permissions": {}, "default_acl": None})
+                    raise Refused
+            except Refused:
+                pass
+            with transaction.savepoint():
+                transaction.put_record("part", "c", 3)
+            return transaction.class_info("Part")
+
+        self.assertIsNone(self.write(work))
+        self.assertEqual(self.read(lambda transaction: transaction.records("part")), [("a", 1), ("c", 3)])
+
+    def test_what_may_be_read_is_bounded_for_clients_alone(self):
+        self.fill("Wide", *(row(f"w{n}", text="x" * 60) for n in range(2)))
+        size = sum(len(one.text) for one in self.read(lambda transaction: transaction.find(Query("Wide"))))
+        for limit, is_refused in ((size, False), (size - 1, True)):
+            with self.subTest(limit), mock.patch.object(transaction_module, "MAX_FOUND", limit), mock.patch.object(sqlite, "MAX_FOUND", limit):
+                for call, is_bounded in (
+                    (lambda transaction: transaction.find(Query("Wide", principals=("*",))), True),
+                    (lambda transaction: transaction.find(Query("Wide")), False),
+                    (lambda transaction: transaction.get_many("Wide", ["w0", "w1"], is_bounded=True), True),
+                    (lambda transaction: transaction.get_many("Wide", ["w0", "w1"]), False),
+                ):
+                    if is_refused and is_bounded:
+                        with self.assertRaises(AnswerTooLarge):
+                            self.read(call)
+                    else:
+                        self.assertEqual(len(self.read(call)), 2)
 
     def test_long_body_is_stored_changed_and_read_whole(self):
         """Longer than what a database's connection takes at once."""

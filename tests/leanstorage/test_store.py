@@ -1,3 +1,4 @@
+import contextlib
 import shutil
 import sqlite3
 import stat
@@ -15,7 +16,7 @@ try:
 except ImportError:  # the app needs none
     psycopg = None
 
-from leanstorage.store import QueryTimeout, StoreUnavailable, open_store
+from leanstorage.store import Condition, Query, QueryTimeout, StoreUnavailable, open_store
 from leanstorage.store.sqlite import store as sqlite_store
 from leanstorage.store.sqlite.store import SqliteStore
 from tests.leanstorage import service_support
@@ -168,6 +169,140 @@ class SqliteTest(StoreContract, unittest.TestCase):
         self.assertEqual(self.ids("Foo"), ["b"])
 
 
+    def test_connections_for_reading_are_kept_up_to_a_number(self):
+        def nested(depth):
+            return self.read(lambda transaction: nested(depth - 1) if depth else None)
+
+        for depth, kept in ((0, 1), (1, 2), (4, 3)):
+            with mock.patch.object(sqlite_store, "IDLE_READERS", 3):
+                nested(depth)
+            self.assertEqual(len(self.store._readers), kept)
+        self.store.close()
+        self.assertEqual(len(self.store._readers), 0)
+
+    def test_quick_reads_are_bounded_in_rows_and_bytes(self):
+        self.fill("Foo", *(row(f"a{n}", n, created=n) for n in range(3)))
+        size = sum(len(one.text) for one in self.read(lambda transaction: transaction.find(Query("Foo"))))
+        for limits, is_refused in (
+            ({"QUICK_ROWS": 3}, False),
+            ({"QUICK_ROWS": 2}, True),
+            ({"QUICK_BYTES": size}, False),
+            ({"QUICK_BYTES": size - 1}, True),
+        ):
+            with self.subTest(limits), mock.patch.multiple(sqlite_store, **limits):
+                find = lambda transaction: transaction.find(Query("Foo"))  # noqa: E731
+                if is_refused:
+                    with self.assertRaises(QueryTimeout):
+                        self.store.read(find, 1)
+                else:
+                    self.assertEqual(len(self.store.read(find, 1)), 3)
+                self.assertEqual(len(self.store.read(lambda transaction: transaction.class_names(), 1)), 1)
+        pattern = Query("Foo", Condition("regex", ("text",), ("a", 0)))
+        with self.assertRaises(QueryTimeout):
+            self.store.read(lambda transaction: transaction.find(pattern), 1)
+        self.assertEqual(self.read(lambda transaction: transaction.find(pattern)), [])
+
+    def test_errors_of_the_database_are_the_contracts(self):
+        for error, expected in (
+            (sqlite3.DatabaseError("file is not a database"), StoreUnavailable),
+            (sqlite3.OperationalError("interrupted"), QueryTimeout),
+            (sqlite3.OperationalError("user-defined function raised exception"), QueryTimeout),
+            *((sqlite3.OperationalError(f"it is {word}"), StoreUnavailable) for word in ("locked", "busy", "full", "disk I/O", "unable to open", "readonly")),
+            (sqlite3.OperationalError("no such column"), sqlite3.OperationalError),
+            (sqlite3.IntegrityError("locked"), sqlite3.IntegrityError),
+            (ValueError("locked"), ValueError),
+        ):
+            with self.subTest(error=error), self.assertRaises(expected) as caught:
+                with sqlite_store._translated:
+                    raise error
+            self.assertIs(type(caught.exception), expected)
+
+    def test_pattern_has_the_time_that_the_statement_has_left_and_a_second_at_most(self):
+        connection = mock.Mock(end=10.0)
+        for now, text, expected in ((0.0, "xab", 1), (9.5, "xab", 0.5), (9.0, "xb", 1), (0.0, 5, None), (0.0, None, None)):
+            with self.subTest(now=now, text=text), mock.patch.object(sqlite_store.time, "monotonic", lambda: now), mock.patch.object(sqlite_store.regex, "compile") as made:  # noqa: B023
+                made.return_value.search.return_value = object() if text == "xab" else None
+                self.assertIs(sqlite_store._search(connection, "a", 0, text), text == "xab")
+                if expected:
+                    made.return_value.search.assert_called_once_with(text, timeout=expected, concurrent=True)
+                else:
+                    self.assertFalse(made.called)
+        with mock.patch.object(sqlite_store.time, "monotonic", lambda: 10.0), self.assertRaises(TimeoutError):
+            sqlite_store._search(connection, "a", 0, "a")
+
+    def test_statement_has_its_time_and_no_later_one_is_stopped_by_it(self):
+        self.fill("Foo", *(row(f"a{n}", n) for n in range(200)))
+        many = "SELECT count(*) FROM objects a, objects b, objects c"
+
+        def work(transaction):
+            with sqlite_store._time_budget(transaction.connection, -1):
+                self.assertLess(transaction.connection.end, time.monotonic())
+                with self.assertRaises(QueryTimeout):
+                    transaction.execute(many)
+            self.assertEqual(transaction.connection.end, float("inf"))
+            return transaction.execute(many)
+
+        self.assertEqual(self.read(work), [(200**3,)])
+
+    def test_so_many_works_are_committed_together(self):
+        commits, real = [], sqlite_store._execute
+
+        def noting(connection, text, params=()):
+            commits.extend([text] if text == "COMMIT" else [])
+            return real(connection, text, params)
+
+        jobs = [sqlite_store._Job(lambda transaction, name=name: transaction.put_record("k", name, 1)) for name in "abc"]
+        self.store._waiting.extend(jobs)
+        with mock.patch.object(sqlite_store, "MAX_TOGETHER", 3), mock.patch.object(sqlite_store, "_execute", noting):
+            self.store._commit_waiting()
+            self.assertEqual((len(commits), [job.is_done for job in jobs]), (1, [True] * 3))
+            self.store._waiting.extend(sqlite_store._Job(lambda transaction: None) for _ in range(4))
+            self.store._commit_waiting()
+            self.assertEqual(len(self.store._waiting), 1)
+            self.store._commit_waiting()
+        self.assertEqual((len(commits), len(self.read(lambda transaction: transaction.records("k")))), (3, 3))
+
+    def test_group_is_not_opened_while_somebody_waits_and_its_turn_ends_with_it(self):
+        job = sqlite_store._Job(lambda transaction: None)
+        self.store._waiting.append(job)
+        self.assertIsNone(self.store.open_group(1))
+        self.store._waiting.clear()
+        for _ in range(2):
+            group = self.store.open_group(1)
+            self.assertIsNone(self.store.open_group(1))
+            for is_kept in (True, False):
+                group.begin()
+                group.run(lambda transaction: transaction.put_record("g", str(is_kept), 1))  # noqa: B023
+                group.end(is_kept)
+            group.commit()
+        self.assertEqual(self.read(lambda transaction: transaction.records("g")), [("True", 1)])
+        with closing(sqlite3.connect(self.folder / "x.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            self.assertIsNone(self.store.open_group(1))
+            other.execute("ROLLBACK")
+        self.write(lambda transaction: transaction.put_record("g", "later", 1))
+
+    def test_file_that_is_gone_or_replaced_is_not_written_to(self):
+        path = self.folder / "x.db"
+        for change, text in ((lambda: path.rename(self.folder / "y.db"), "is gone: put it back"), (lambda: path.write_bytes(b""), "was replaced: start again")):
+            change()
+            for call in (lambda: self.read(lambda transaction: None), lambda: self.write(lambda transaction: None)):
+                with self.subTest(text), self.assertRaisesRegex(StoreUnavailable, text):
+                    call()
+            self.assertIsNone(self.store.open_group(1))
+        path.unlink()
+        (self.folder / "y.db").rename(path)
+        self.write(lambda transaction: None)
+
+    def test_bulk_work_has_a_larger_cache_and_maps_no_file(self):
+        def settings(store):
+            return [store._writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("cache_size", "mmap_size", "wal_autocheckpoint")]
+
+        self.assertEqual(settings(self.store), [-2000, 256 << 20, 1000])
+        with closing(SqliteStore(self.folder / "deep" / "bulk.db", bulk=True)) as store:
+            self.assertEqual(settings(store), [-24_000, 0, 8000])
+
+
 @unittest.skipUnless(service_support.SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
 class PostgresqlTest(StoreContract, unittest.TestCase):
     @classmethod
@@ -205,6 +340,18 @@ class PostgresqlTest(StoreContract, unittest.TestCase):
 
     def number(self, object_id):
         return self.store.read(lambda transaction: transaction.get("Late", object_id)).body["n"]
+
+    def test_read_leaves_no_transaction_open(self):
+        store = open_store(self.url)
+        self.addCleanup(store.close)
+        look = lambda transaction: transaction.record("a", "b")  # noqa: E731
+        for call, work in ((store.read, look), (store.write, look), (store.read, look), (store.write, lambda transaction: None), (store.read, look)):
+            call(work)
+            with store._pool.connection() as connection:
+                self.assertEqual(connection.info.transaction_status, psycopg.pq.TransactionStatus.IDLE)
+        with contextlib.closing(store.lend(1, 1)) as connection:
+            store.read_on(connection, lambda transaction: transaction.record("a", "b"))
+            self.assertEqual(connection.info.transaction_status, psycopg.pq.TransactionStatus.IDLE)
 
     def test_database_is_opened_beside_a_writer_that_holds_its_tables(self):
         with psycopg.connect(self.url) as writer:

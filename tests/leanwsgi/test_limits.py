@@ -20,6 +20,7 @@ class ValuesTest(unittest.TestCase):
             (channels, "SPARE_CONNECTIONS", 20),
             (waitress_server, "MAX_CONNECTIONS", 1000),
             (waitress_server, "LINGER_SECONDS", 5),
+            (waitress_server, "SEND_BYTES", 65_536),
         ):
             with self.subTest(module=module.__name__, name=name):
                 self.assertEqual(getattr(module, name), value)

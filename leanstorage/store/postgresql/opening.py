@@ -52,7 +52,6 @@ def _say_few(who: str, number: int, wanted: int, setting: str) -> None:
     print(
         f"{who} gives {number} of the {wanted} connections that each process wants: calls will wait for each other ({setting})",
         file=sys.stderr,
-        flush=True,
     )
 
 

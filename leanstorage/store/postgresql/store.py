@@ -99,8 +99,7 @@ class PostgresqlStore:
         self._connect_seconds = CONNECT_SECONDS if are_several(url) else WAIT_SECONDS  # for each host
         self._pool = ConnectionPool(  # of threads; the loop's connections are not among them
             lambda: self._conninfo,
-            min_size=1,
-            max_size=MAX_CONNECTIONS,
+            min_size=1,  # and no more before it is known how many there may be
             timeout=WAIT_SECONDS,
             reconnect_timeout=RECONNECT_SECONDS,
             configure=self._configure,
