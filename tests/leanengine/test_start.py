@@ -16,6 +16,8 @@ from unittest import mock
 import psutil
 
 from leanengine import local_redis, start
+from leanengine.local import LocalServices
+from leanengine.settings import read_settings
 from leanwsgi import workers
 from tests.support import (
     ROOT,
@@ -87,10 +89,13 @@ class StopTest(FolderTestCase):
             for data in ("file", "file/below", "no_database", *damaged, "/proc/x"):
                 data = Path(folder) / data
                 with self.subTest(data.name):
-                    said = self.stopped(LEANSTORAGE_DATA=str(data))
+                    with self.assertRaises(SystemExit) as end:  # Python says its text on stderr, and ends with 1
+                        LocalServices(read_settings({"LEANSTORAGE_DATA": str(data)}), needs_redis=True)
+                    said = f"{end.exception}\n"
                     self.assertRegex(said, rf"\ALEANSTORAGE_DATA {data} cannot be used: [^\n]+\n\Z")
                     self.assertEqual("keys.json" in said, data.name in damaged)
                     self.assertEqual(redis_servers(data), [])
+            self.assertEqual(self.stopped(LEANSTORAGE_DATA=str(data)), said)
 
     def test_arguments_are_answered_with_one_line(self):
         for arguments in (["--help"], ["--port", "3005"]):
