@@ -43,7 +43,7 @@ on(document, "click", (event) => {
 on(document, "input", ({ target }) => {
   if (target === field) change({ draft: field.value });
   else if (target.matches("#todos textarea")) {
-    state.edits[idOf(target)].text = target.value; // not a new object: the row is not drawn again
+    state.edits[idOf(target)].text = target.value; // not a new object: the row is not redrawn
     change();
   }
 });

@@ -21,7 +21,7 @@ export function sendFile(id, file = state.uploads[id].file) {
     removed: state.removed.filter((one) => one.id !== id || !one.isFile),
   });
   const progress = (part) => {
-    if (state.uploads[id]) state.uploads[id].part = part; // not a new object: the row is not drawn again
+    if (state.uploads[id]) state.uploads[id].part = part; // not a new object: the row is not redrawn
     change();
   };
   return attempt(() => upload(path, file, begun, progress), (attachment) => {

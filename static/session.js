@@ -71,7 +71,7 @@ export const leave = () => attempt(() => call("DELETE", "/api/session"), () => {
   say(word("loggedOut"));
 });
 
-// Fetch page by page; shown once it is no shorter than what is shown.
+// Page by page; shown once no shorter than what is shown.
 export function refresh() {
   const turn = ++refreshes;
   const seen = writes;
@@ -86,7 +86,7 @@ export function refresh() {
   return fetchFrom([], "");
 }
 
-// Unchanged todos stay the same objects: their rows are not drawn again.
+// Unchanged todos stay the same objects: their rows are not redrawn.
 function show(todos, next) {
   const before = new Map(state.todos.map((todo) => [todo.id, todo]));
   const merged = todos.map((todo) => {

@@ -34,7 +34,7 @@ export function drawWith(render) {
 export function change(changes) {
   Object.assign(state, changes);
   const { draft, edits, entries, removed, user } = state;
-  // Unsent things outlive the page and the session, for their user and in this tab alone.
+  // Unsent things outlive the page and the session, in this tab.
   if (user) sessionStorage.setItem(user.id, JSON.stringify({ draft, edits, entries: entries.map(({ file, ...entry }) => entry), removed }));
   draw();
 }

@@ -120,10 +120,11 @@ export function commit(isUrgent) {
 }
 
 function destroy(one) {
-  const { id, isFile } = one;
+  const { id, isFile, isOld } = one;
   const todo = find(id);
   const forget = () => change({ removed: state.removed.filter((other) => other !== one) });
-  return attempt(() => todo && (!isFile || todo.attachment) && call("DELETE", path(id) + (isFile ? "/attachment" : "")), () => {
+  return attempt(() => todo && (!isFile || todo.attachment) && call("DELETE", path(id) + (isFile ? "/attachment" : ""))
+    .catch((error) => { if (!isOld || error.status !== 404) throw error; }), () => {
     written({ todos: isFile ? patchTodo(id, { attachment: null }) : without(state.todos, id) });
     forget();
   }, () => {

@@ -58,7 +58,7 @@ function newRow(id) {
 function drawList() {
   const { edits, entries, todos, uploads } = state;
   const shown = new Map([...entries.toReversed(), ...todos].filter(isShown).slice(0, state.limit).map((item) => [item.id, item]));
-  for (const [id, row] of rows) if (!shown.has(id)) row.remove(); // but kept: another filter shows it again
+  for (const [id, row] of rows) if (!shown.has(id)) row.remove(); // but kept for another filter
   if (!shown.size) rows.clear();
   let place = list.firstChild;
   for (const [id, item] of shown) {
@@ -73,7 +73,7 @@ function drawList() {
   }
 }
 
-// The focus stays in its row, or goes to the row that took its place.
+// The focus stays in its row, or goes to the one in its place.
 function keepFocus(draw) {
   const active = document.activeElement;
   const row = list.contains(active) ? active.closest("li") : null;
@@ -128,6 +128,6 @@ function drawAttachment(place, { name, url, size, mimeType }, content) {
   link.href = url;
   link.ariaLabel = link.title = link.firstChild.textContent = name;
   if (!/^image.(png|jpeg|gif|webp)$/.test(mimeType)) return;
-  const src = `${url}?${encodeURIComponent(name + size)}`; // or the browser would show the one before
+  const src = `${url}?${encodeURIComponent(name + size)}`; // else the browser shows the one before
   link.replaceChildren(Object.assign(new Image(32, 32), { loading: "lazy", alt: "", src }));
 }

@@ -394,6 +394,22 @@ class ListTest(BrowserCase):
         self.shows(page, "three", "two", "one")
         self.assertEqual((writes, self.stored(page)), ([], ["three", "two", "one"]))
 
+    def test_deletion_that_the_page_sends_again_and_finds_done_is_no_error(self):
+        before = self.signed_up("leaver")
+        self.add(before, "milk")
+        [todo] = before.request.get(self.url("/api/todos")).json()["todos"]
+        page = self.tab(before.context, "/no/such/page")
+        page.evaluate(
+            "removed => sessionStorage.setItem(localStorage.user, JSON.stringify({removed}))",
+            [{"id": todo["id"], "isFile": False, "name": "milk", "isSent": True}],
+        )
+        gone = {"status": 404, "json": {"error": "gone", "code": 101}}
+        page.route("**/api/todos/*", lambda route: route.fulfill(**gone))
+        page.goto(self.url())
+        until(lambda: page.evaluate("JSON.parse(sessionStorage[localStorage.user]).removed.length === 0"))
+        self.says(page, "")
+        self.expect(self.items(page)).to_have_count(0)
+
     def test_message_appears_where_one_is_looking(self):
         page = self.signed_up("looker")
         self.add(page, *(f"todo {i}" for i in range(20)))
