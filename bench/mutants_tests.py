@@ -27,6 +27,7 @@ TESTS = {
     "leanwsgi/waitress_server.py": "leanwsgi.test_limits leanwsgi.test_waitress_server leanwsgi.test_channels leanengine.test_server leanstorage.test_server leanstorage.test_inline_calls",
     "leanstorage/blobs/folder.py": "leanstorage.test_store_limits leanstorage.test_limits leanstorage.test_http_parts leanstorage.test_files leanstorage.test_sweep leanstorage.test_reliability",
     "leanstorage/engine/hooks.py": "leanstorage.test_engine leanstorage.test_hooks leanstorage.test_hook_marks leanstorage.test_access leanstorage.test_auth_hook",
+    "leanstorage/engine/http_transport.py": "leanstorage.test_hooks leanstorage.test_auth_hook",
     "leanstorage/http/inline_calls.py": "leanstorage.test_store_limits leanstorage.test_limits leanstorage.test_http_parts leanstorage.test_inline_calls leanstorage.test_waiting leanstorage.test_server",
     "leanstorage/http/server.py": "leanstorage.test_store_limits leanstorage.test_limits leanstorage.test_http_parts leanstorage.test_server leanstorage.test_admin leanstorage.test_application leanstorage.test_strangers leanstorage.test_reliability",
     "leanstorage/http/observer.py": "leanstorage.test_store_limits leanstorage.test_limits leanstorage.test_http_parts leanstorage.test_admin leanstorage.test_server",

@@ -57,7 +57,7 @@ def watch(folder: Path, known: Times, environment: Mapping[str, str]) -> None:
 
 def _trouble(folder: Path, environment: Mapping[str, str]) -> str:
     """What keeps the code in `folder` from starting, "" for nothing."""
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); import wsgi"]
+    command = [sys.executable, "-c", f"import gc, sys; gc.disable(); sys.path.insert(0, {str(folder)!r}); import wsgi"]
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=START_SECONDS)
     except subprocess.TimeoutExpired:

@@ -1,4 +1,5 @@
 """`python wsgi.py`: what happens before the app is composed, and how it is served until it ends."""
+import gc
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ class Process:
             print("wsgi.py takes no arguments: settings are environment variables, see docs/configuration.md", file=sys.stderr)
             sys.exit(2)
         self._code = reload.times_at_start(self._folder)
+        gc.disable()  # what is imported stays: looking for garbage in it takes a seventh of the start
 
     def listen(self, settings: Settings) -> None:
         """Take the port before anything is started; SystemExit with one line if that is not possible."""
@@ -68,6 +70,8 @@ class Process:
             if is_development and processes == 1:
                 signal.signal(signal.SIGUSR1, self._stop)
                 reload.watch(self._folder, self._code, self._environment)
+            gc.freeze()  # nor is it looked at later
+            gc.enable()
             print(f"listening on http://{where}:{settings.port} ({settings.app_env}{how})", *report, sep="\n", flush=True)
             share(processes, run, self._sockets) if processes > 1 else run()
         except KeyboardInterrupt:

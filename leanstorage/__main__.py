@@ -24,7 +24,7 @@ from leanstorage.rules import classes, fingerprint
 from leanstorage import VERSION, access, class_settings, index_command, keys as key_files, signing_in
 from leanstorage.rules.call import LOOPBACK_HOSTS, Service
 from leanstorage.rules.errors import StorageError
-from leanstorage.engine.hooks import HttpTransport
+from leanstorage.engine.hooks import Transport
 from leanstorage.environment import variables
 from leanstorage.mailing import add_outbox
 from leanstorage.operator import class_report, commands as operator_commands
@@ -225,7 +225,7 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
     settings = service_options(options)
 
     def opened() -> Service:
-        transport = HttpTransport(options.engine) if options.engine else None
+        transport = _engine(options.engine) if options.engine else None
         service = open_service(keys, database_url(options, data), files_place(options, data), transport, settings)
         return signing_in.equip(service, options)
 
@@ -263,6 +263,12 @@ def serve(options: argparse.Namespace, data: Path, keys: dict[str, str]) -> int:
             traceback.print_exc()
             return 1
     return 0
+
+
+def _engine(url: str) -> Transport:
+    from leanstorage.engine.http_transport import HttpTransport
+
+    return HttpTransport(url)
 
 
 def _run(service: Service, listening: socket.socket, threads: int, given: argparse.Namespace) -> None:

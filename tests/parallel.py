@@ -22,11 +22,16 @@ MODULE_SECONDS = 300  # after which a module counts as hung
 SLOWEST = (
     "tests.app.test_browser",
     "tests.app.test_wsgi",
-    "tests.leanstorage.test_reliability",
     "tests.repository.test_docs_commands",
-    "tests.leanstorage.test_queries",
-    "tests.repository.test_recipes",
+    "tests.leanengine.test_start",
+    "tests.leanstorage.test_admin",
+    "tests.leanstorage.test_reliability",
     "tests.leanengine.test_reload",
+    "tests.leanstorage.test_takeout_pull",
+    "tests.repository.test_recipes",
+    "tests.leanstorage.test_takeout_export",
+    "tests.leanstorage.test_takeout_leave",
+    "tests.leanstorage.test_queries",
 )
 REPOSITORY = "tests.repository."
 LAST = "tests.test_zz_left_behind"  # at the end of every worker

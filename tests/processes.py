@@ -1,11 +1,9 @@
 """The app and the storage as processes of their own, over real HTTP."""
-import subprocess
 from pathlib import Path
 
 import requests
 
-from leanengine.settings import PLATFORM_VARIABLES
-from tests.support import ROOT, clean_environment, free_port, python, running, until
+from tests.support import free_port, python, running, until
 
 # A storage's keys, as the environment of its process has them.
 KEYS = {
@@ -71,17 +69,9 @@ class storage:
             self.arguments += ["--engine", f"http://127.0.0.1:{self.engine_port}"]
 
     def __enter__(self):
-        environment = clean_environment(LEANSTORAGE_DATA=self.data)
-        lines = subprocess.run(
-            python("-m", "leanstorage", "env", "--port", str(self.port)),
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
-        found = dict(line.removeprefix("export ").split("=", 1) for line in lines)
-        keys = {variable: found[variable] for variable in PLATFORM_VARIABLES}
+        from leanstorage import embedded
+
+        keys = {**embedded.load_keys(self.data), "LEANCLOUD_API_SERVER": f"http://127.0.0.1:{self.port}"}
         self.start_again()
         return keys, self.engine_port
 

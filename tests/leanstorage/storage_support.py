@@ -3,20 +3,37 @@
 import http.client
 import io
 import json
+import os
 import shutil
+import subprocess
 import tempfile
 import unittest
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
+from unittest import mock
 from urllib.parse import urlencode, urlsplit
 
 from leanstorage import keys as key_files
+from leanstorage.__main__ import main
 from leanstorage.rules.call import Options
 from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.server import Server
 from leanstorage.http.application import create_application, open_service
 from leanstorage.resources import files
 from leanwsgi.workers import listen
+from tests.support import clean_environment
+
+
+def run_here(*arguments, **environment):
+    """What `python -m leanstorage` does, without a process of its own: for commands that end by themselves."""
+    output, errors = io.StringIO(), io.StringIO()
+    with mock.patch.dict(os.environ, clean_environment(**environment), clear=True), redirect_stdout(output), redirect_stderr(errors):
+        try:
+            status = main(arguments)
+        except SystemExit as end:
+            status = end.code
+    return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
 
 
 class Dripping(io.BytesIO):

@@ -302,7 +302,7 @@ class MetricsTest(AdminCase):
             ("POST", "/1.1/login", "/login", {"username": "x", "password": "y"}),
         ]
         with ThreadPoolExecutor(8) as pool:
-            return Counter(pool.map(ask, rows * 25))
+            return Counter(pool.map(ask, rows[:-1] * 25 + rows[-1:] * 5))  # a password takes 50 ms
 
     def test_every_line_is_what_prometheus_reads_and_each_histogram_adds_up(self):
         port = free_port()

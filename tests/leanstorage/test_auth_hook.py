@@ -7,6 +7,7 @@ import unittest
 from pathlib import Path
 
 from leanstorage.engine import hooks
+from leanstorage.engine.http_transport import HttpTransport
 from leanstorage.outside.providers import provider_of
 from tests.leanstorage.service_support import KEYS, ServiceTestCase
 from tests.leanstorage.third_party_server import APP, SECRET, ThirdParties
@@ -50,7 +51,7 @@ class AuthHookTest(ServiceTestCase):
         self.addCleanup(process.kill)
         port = process.stdout.readline().strip()
         self.assertRegex(port, "^[0-9]+$", process.poll() is None or process.stderr.read())
-        self.service.engine = hooks.Engine(hooks.HttpTransport(f"http://127.0.0.1:{port}"), KEYS)
+        self.service.engine = hooks.Engine(HttpTransport(f"http://127.0.0.1:{port}"), KEYS)
         self.addCleanup(setattr, self.service, "engine", None)
         ids = {"LEANSTORAGE_AUTH_LC_WEAPP_ID": APP, "LEANSTORAGE_AUTH_LC_WEAPP_SECRET": SECRET}
         self.service.providers = {"lc_weapp": provider_of(f"lc_weapp=weapp@{third.url}", ids).ask}

@@ -11,7 +11,7 @@ import sys
 import unittest
 from pathlib import Path
 
-from leanstorage.engine.hooks import HttpTransport
+from leanstorage.engine.http_transport import HttpTransport
 from tests.leanstorage import engine_checks
 from tests.leanstorage.storage_support import StorageTestCase
 from tests.leanstorage.test_python import SDKS, VERSIONS

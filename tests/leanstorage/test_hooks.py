@@ -12,6 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 from leanstorage.engine import hooks
 from leanstorage.rules import rendering
 from leanstorage.engine.hooks import EngineDown, EngineTimeout
+from leanstorage.engine.http_transport import HttpTransport
 from leanwsgi.leancloud_wire import HOOK_PREFIXES
 from tests.leanstorage.service_support import KEYS, ServiceTestCase, pointer
 
@@ -208,7 +209,7 @@ class HooksTest(HookCase):
         server = http.server.HTTPServer(("127.0.0.1", 0), Other)
         threading.Thread(target=server.serve_forever).start()
         url = f"127.0.0.1:{server.server_port}"
-        self.service.engine = hooks.Engine(hooks.HttpTransport(f"http://user:secret@{url}/"), KEYS)
+        self.service.engine = hooks.Engine(HttpTransport(f"http://user:secret@{url}/"), KEYS)
         output = io.StringIO()
         try:
             with redirect_stderr(output):
@@ -385,7 +386,7 @@ class TransportTest(unittest.TestCase):
         self.addCleanup(in_process.close)
         server = make_server("127.0.0.1", 0, engine, handler_class=_Silent)
         self.addCleanup(server.server_close)
-        over_http = hooks.HttpTransport(f"http://127.0.0.1:{server.server_port}")
+        over_http = HttpTransport(f"http://127.0.0.1:{server.server_port}")
         self.addCleanup(over_http.close)
         thread = threading.Thread(target=server.handle_request)
         thread.start()

@@ -4,7 +4,7 @@ import shutil
 import unittest
 from pathlib import Path
 
-from leanstorage.engine.hooks import HttpTransport
+from leanstorage.engine.http_transport import HttpTransport
 from tests.leanstorage import engine_checks
 from tests.leanstorage.storage_support import StorageTestCase
 from tests.support import ROOT, free_port, running, until

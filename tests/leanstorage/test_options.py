@@ -11,6 +11,7 @@ from leanstorage import __main__ as command_line
 from leanstorage import VERSION
 from leanstorage.__main__ import parser
 from leanstorage.options import service_options
+from tests.leanstorage.storage_support import run_here
 from tests.processes import KEYS
 from tests.support import ROOT, clean_environment, python
 
@@ -88,6 +89,16 @@ UNFIT = (
 )
 
 
+def serve(data, *arguments):
+    command, environment = python("-m", "leanstorage", "serve", "--port", "0", *arguments), clean_environment(LEANSTORAGE_DATA=data, **KEYS)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
+
+
+def serve_here(data, *arguments):
+    """For what is refused before anything is opened."""
+    return run_here("serve", "--port", "0", *arguments, LEANSTORAGE_DATA=data, **KEYS)
+
+
 class RefusedTest(unittest.TestCase):
     def test_option_that_cannot_be_meant_stops_the_start_with_one_line_that_names_it(self):
         for option, value in REFUSED:
@@ -120,20 +131,18 @@ class RefusedTest(unittest.TestCase):
 
     def test_place_that_cannot_be_used_stops_the_start_with_one_line(self):
         rows = (
-            (["--host", "nonsense.invalid"], "--host must be an address of this machine"),
-            (["--host", "192.0.2.1"], "--host must be an address of this machine"),
-            (["--database", "sqlite:////"], "unable to open database file: sqlite:////"),
-            (["--database", f"sqlite:///{__file__}"], f"file is not a database: sqlite:///{__file__}"),
-            (["--database", "postgresql://u:secret@127.0.0.1:1/x"], "the database cannot be opened: "),
-            (["--files", "/dev/null/x"], "/dev/null/x"),
-            (["--files", "/proc"], "a file cannot be written"),
-            (["--admin", "nonsense.invalid:9"], "--admin"),
+            (serve_here, ["--host", "nonsense.invalid"], "--host must be an address of this machine"),
+            (serve_here, ["--host", "192.0.2.1"], "--host must be an address of this machine"),
+            (serve_here, ["--database", "sqlite:////"], "unable to open database file: sqlite:////"),
+            (serve_here, ["--database", f"sqlite:///{__file__}"], f"file is not a database: sqlite:///{__file__}"),
+            (serve, ["--database", "postgresql://u:secret@127.0.0.1:1/x"], "the database cannot be opened: "),
+            (serve, ["--files", "/dev/null/x"], "/dev/null/x"),
+            (serve, ["--files", "/proc"], "a file cannot be written"),
+            (serve, ["--admin", "nonsense.invalid:9"], "--admin"),
         )
-        for arguments, expected in rows:
+        for run, arguments, expected in rows:
             with self.subTest(arguments), tempfile.TemporaryDirectory() as data:
-                command = python("-m", "leanstorage", "serve", "--port", "0", *arguments)
-                environment = clean_environment(LEANSTORAGE_DATA=data, **KEYS)
-                done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
+                done = run(data, *arguments)
                 self.assertEqual((done.returncode, done.stdout), (1, ""))
                 self.assertRegex(done.stderr, r"\Acannot start: [^\n]+\n\Z")
                 self.assertIn(expected, done.stderr)
@@ -141,10 +150,7 @@ class RefusedTest(unittest.TestCase):
 
     def test_folder_of_the_data_that_is_none_stops_the_start_with_one_line(self):
         for place, expected in (("http://x", "LEANSTORAGE_DATA must be a folder"), ("/dev/null/x", "/dev/null/x"), (__file__, __file__)):
-            done = subprocess.run(
-                python("-m", "leanstorage", "serve", "--port", "0"),
-                cwd=ROOT, env=clean_environment(LEANSTORAGE_DATA=place, **KEYS), capture_output=True, text=True, timeout=30,
-            )
+            done = serve_here(place)
             with self.subTest(place):
                 self.assertEqual((done.returncode, done.stdout), (1, ""))
                 self.assertRegex(done.stderr, r"\Acannot start: [^\n]+\n\Z")

