@@ -607,6 +607,7 @@ class CqlTest(RulesCase):
                 (["select * from C x"], Code.CQL_SYNTAX, "line 1, column 17"),
                 (["select * from C\nwhere a ="], Code.CQL_SYNTAX, "line 2, column 10"),
                 (["select * from 5"], Code.CQL_SYNTAX, "line 1, column 15"),
+                (["\nselect * from 5"], Code.CQL_SYNTAX, "line 2, column 15"),
                 (["select * C"], Code.CQL_SYNTAX, "line 1, column 10"),
                 (["select"], Code.CQL_SYNTAX),
             ),

@@ -54,6 +54,14 @@ class InboxTest(InboxCase):
         self.api("POST", "/statuses", body, 201, session=self.star["sessionToken"])
         self.assertEqual((self.shown(), self.counted(self.fan)), ([1], {"total": 1, "unread": 1}))
 
+    def test_pointer_to_anything_but_a_user_receives_nothing(self):
+        for class_name in ("Todo", "_User"):
+            self.make(f"Mixed{self.number}", **{f"p{class_name}": pointer(class_name, self.fan["objectId"])})
+        for key, number in (("pTodo", 0), ("p_User", 1)):
+            body = {"data": {"n": 1}, "query": {"className": f"Mixed{self.number}", "keys": key}}
+            self.api("POST", "/statuses", body, 201, session=self.star["sessionToken"])
+            self.assertEqual(self.counted(self.fan)["total"], number)
+
     def test_more_followers_than_a_list_has_receive_it(self):
         users = [f"{number:024x}" for number in range(1001)]
         self.make("Crowd", who=pointer("_User", users[0]))
