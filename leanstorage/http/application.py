@@ -179,7 +179,8 @@ def authenticate(service: Service, environ: WSGIEnvironment, credentials: Docume
     token = _sent(environ, credentials, SESSION_VARIABLES)
     user_id = service.store.read(lambda transaction: sessions.user_of(transaction, service, token)) if token else None
     is_production = _sent(environ, credentials, PROD_VARIABLES) not in ("0", "false")
-    return _caller(is_master, user_id, token, _has_hook_key(service, environ), environ[ADDRESS], is_production)
+    make = Caller if token else _caller  # a token may be long, and is not kept
+    return make(is_master, user_id, token, _has_hook_key(service, environ), environ[ADDRESS], is_production)
 
 
 _caller = lru_cache(1000)(Caller)  # to make one takes longer than to find it

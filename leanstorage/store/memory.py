@@ -39,7 +39,7 @@ class Looks:
     """
 
     def __init__(self) -> None:
-        self._kinds: dict[Any, tuple[float, bool]] = {}  # until when it is remembered, whether the class is small
+        self._kinds: dict[int, tuple[float, bool]] = {}  # until when it is remembered, whether the class is small
 
     def is_needless(self, query: Query) -> bool:
         return self._known(_kind(query)) is True
@@ -52,11 +52,11 @@ class Looks:
                 self._kinds.clear()
             self._kinds[kind] = (time.monotonic() + LOOK_SECONDS, is_small(query.class_name))
 
-    def _known(self, kind: Any) -> bool | None:
+    def _known(self, kind: int) -> bool | None:
         until, is_small = self._kinds.get(kind, (0.0, False))
         return is_small if time.monotonic() < until else None
 
 
-def _kind(query: Query) -> Any:
-    """What queries have in common that differ only in their values."""
-    return query.class_name, tuple([(node.op, node.path) for node in top_conditions(query.where)])
+def _kind(query: Query) -> int:
+    """What queries have in common that differ only in their values, as a number: a query may have thousands of keys."""
+    return hash((query.class_name, tuple([(node.op, node.path) for node in top_conditions(query.where)])))
