@@ -761,7 +761,7 @@ class ContentTest(unittest.TestCase):
     def test_place_in_a_list_comes_back_and_no_other_text_does(self):
         for ms in (0, 1, 999, 1_700_000_000_123):
             time = datetime.fromtimestamp(ms / 1000, UTC)
-            text = todos._place(SimpleNamespace(created_at=time, id="a1"))
+            text = todos._place({"createdAt": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "objectId": "a1"})
             self.assertEqual(todos.opened_place(text), (time, "a1"))
             self.assertNotIn("=", text)
         for text in ("x", "é", "MS5hL2I", "YS5hMQ", "LmEx", "MTIzNDU2Nzg5MDEyMzQ1LmEx"):
@@ -824,7 +824,7 @@ class EdgesTest(unittest.TestCase):
         ):
             with self.subTest(query):
                 self.assertEqual(refused(lambda: handlers._list_options(query)), expected)  # noqa: B023
-        text = todos._place(SimpleNamespace(created_at=datetime(2020, 1, 1, tzinfo=UTC), id="a1"))
+        text = todos._place({"createdAt": "2020-01-01T00:00:00.000Z", "objectId": "a1"})
         self.assertEqual(handlers._list_options({"before": text})[2], (text, (datetime(2020, 1, 1, tzinfo=UTC), "a1")))
 
     def test_greeting_takes_a_text(self):

@@ -482,14 +482,14 @@ class UsersTest(Forget):
     def test_answer_without_id_session_or_name_is_no_user(self):
         for object_id, token, name, is_whole in (("u", "t", "n", True), ("", "t", "n", False), ("u", "", "n", False), ("u", "t", "", False)):
             someone = SimpleNamespace(id=object_id, get_session_token=lambda: token, get=lambda key: name)  # noqa: B023
-            leancloud.User.set_current(None)
-            previous = user()
+            current = user()
+            leancloud.User.set_current(current)
             if is_whole:
-                users._check_whole(someone, previous)
-                self.assertIsNone(leancloud.User.get_current())
+                users._check_whole(someone)
+                self.assertIs(leancloud.User.get_current(), current)
             else:
-                self.assertRaises(ValueError, users._check_whole, someone, previous)
-                self.assertIs(leancloud.User.get_current(), previous)
+                self.assertRaises(ValueError, users._check_whole, someone)
+                self.assertIsNone(leancloud.User.get_current())
 
 
 @needs_storage

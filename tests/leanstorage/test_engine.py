@@ -14,6 +14,7 @@ from unittest import mock
 
 from leanstorage.engine import hooks
 from leanstorage.engine.hooks import EngineDown, EngineTimeout
+from leanstorage.engine.http_transport import HttpTransport
 from leanstorage.rules.call import Call, Caller
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import now
@@ -415,7 +416,7 @@ class TransportTest(unittest.TestCase):
         return f"http://127.0.0.1:{server.server_port}"
 
     def http(self, url):
-        transport = hooks.HttpTransport(url)
+        transport = HttpTransport(url)
         self.addCleanup(transport.close)
         return transport
 

@@ -549,8 +549,8 @@ class LoopTest(unittest.TestCase):
             return SimpleNamespace(**fields, close=lambda: None, get_body_stream=lambda: SimpleNamespace(seek=lambda place: self.sent.append(("seek", place))))
 
         found = Made(requests=[request() for _ in range(requests)], total_outbufs_len=0, connected=connected, requests_lock=threading.RLock(), visitor=lambda: None)
-        found.write_soon = lambda data: self.sent.append(data.partition(b"\r\n")[0])
-        found.handle_write = lambda: self.sent.append("written")
+        found.send_soon = lambda data: self.sent.append(data.partition(b"\r\n")[0])
+        found.writable, found.handle_write = lambda: True, lambda: self.sent.append("written")
         found.handle_close = lambda: self.sent.append("closed")
         self.quick.kind.return_value = kind
         return found
@@ -643,7 +643,7 @@ class LoopTest(unittest.TestCase):
             self.loop._give(self.channel(), (HTTPStatus.OK, [("A", "b\nc")], b""))
             self.assertEqual((self.sent, len(self.pooled)), ([("seek", 0)], 1))
             channel = self.channel()
-            channel.write_soon = mock.Mock(side_effect=OSError("gone"))
+            channel.send_soon = mock.Mock(side_effect=OSError("gone"))
             self.loop._give(channel, (HTTPStatus.OK, [], b""))
             self.assertEqual(self.sent[1:], ["closed"])
         self.assertIn("line break", said.getvalue())

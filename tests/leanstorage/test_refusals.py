@@ -384,7 +384,7 @@ class TrafficTest(ServiceTestCase):
         with mock.patch.object(call, "MAX_ADDRESSES", 2):
             traffic = Traffic(3600)
             self.assertEqual([traffic.count(name, 1) for name in "aab"], [1, 2, 1])
-            self.assertEqual([traffic.count(name, 1) for name in "ca"], [1, 1])
+            self.assertEqual([traffic.count(name, 1) for name in "cba"], [1, 1, 3])  # who has less is forgotten
         self.assertEqual(Traffic()._seconds, 60)
         service = Service(None, None, None, {}, b"")
         self.assertEqual([one._seconds for one in (service.traffic, service.sign_ups, service.mails, service.sent)], [60, 3600, 3600, 86_400])

@@ -86,15 +86,18 @@ class RewritesTest(StoreTestCase):
             ('"https://A.com/p?q"', '"https://b.com/x/p?q"', 1),
             ('"http://a.com.cn"', '"http://a.com.cn"', 0),
             ('"http://a.com. "', '"https://b.com/x. "', 1),
-            ('"http://a.com:80"', '"http://a.com:80"', 0),
+            ('"http://a.com:80"', '"https://b.com/x"', 1),
+            ('"http://a.com:81"', '"http://a.com:81"', 0),
             ('"http://a.com-b"', '"http://a.com-b"', 0),
             ('"ftp://a.com"', '"ftp://a.com"', 0),
             ('"http://a.com http://a.com"', '"https://b.com/x https://b.com/x"', 2),
         ):
             with self.subTest(text):
                 self.assertEqual(wanted.apply(text), (expected, number))
-        both = rewrites.parse(["http://a.com=http://b.com", "http://b.com=http://c.com"])
-        self.assertEqual(both.apply("http://a.com http://b.com"), ("http://c.com http://c.com", 3))
+        both = rewrites.parse(["http://a.com=http://b.com", "http://c.com=http://d.com"])
+        self.assertEqual(both.apply("http://a.com http://c.com"), ("http://b.com http://d.com", 2))
+        with self.assertRaisesRegex(ValueError, "http://b.com would be rewritten, too"):
+            rewrites.parse(["http://a.com=http://b.com", "http://b.com=http://c.com"])
         for text in ("http://a.com", "http://a.com=", "=http://a.com", "a.com=b.com", "http://a.com=http://b.com?x"):
             with self.subTest(text), self.assertRaisesRegex(ValueError, "a rewrite is OLD=NEW"):
                 rewrites.parse([text])
@@ -152,7 +155,7 @@ class LoadTest(StoreTestCase):
         self.assertEqual(self.bodies("Post")["a"], {"n": 3})
 
     def test_id_that_occurs_twice_in_an_export_is_refused(self):
-        twice = "its objectId occurs twice in this export"
+        twice = "its objectId occurs twice in this export, with other values"
         self.assertEqual(self.figures(self.load(self.row("a", n=1), self.row("a", n=2))), (1, 0, [(1, twice)], []))
         seq = self.read(lambda transaction: transaction.last_seq())
         self.assertEqual(self.figures(self.load(self.row("a", n=2), start_seq=seq - 1)), (0, 0, [(0, twice)], []))
