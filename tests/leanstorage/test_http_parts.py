@@ -204,6 +204,12 @@ class ObserverTest(unittest.TestCase):
             with self.subTest(route, parameters=parameters):
                 self.assertEqual(observer._class_name(route, parameters), name)
 
+    def test_long_paths_of_strangers_are_not_remembered(self):
+        observer._checked.cache_clear()
+        for name in ("a" * 101, "中" * 101, "a b" * 80_000):
+            self.assertEqual(observer._class_name("/classes/<class_name>", {"class_name": name}), "-")
+        self.assertEqual(observer._checked.cache_info().currsize, 0)
+
     def test_what_was_turned_away_and_calls_to_the_engine_are_counted(self):
         found = Observer(self.log)
         with mock.patch.object(observer.time, "time", lambda: 7.0):
