@@ -554,7 +554,8 @@ class LoopTest(unittest.TestCase):
             fields = {"error": None, "version": "1.1", "query": "", "headers": {}, "command": "get", "path": "/x", "environ": {}, **changes}
             return SimpleNamespace(**fields, close=lambda: None, get_body_stream=lambda: SimpleNamespace(seek=lambda place: self.sent.append(("seek", place))))
 
-        found = Made(requests=[request() for _ in range(requests)], total_outbufs_len=0, connected=connected, requests_lock=threading.RLock(), visitor=lambda: None)
+        fields = {"total_outbufs_len": 0, "connected": connected, "requests_lock": threading.RLock(), "visitor": lambda: None, "request": None}
+        found = Made(requests=[request() for _ in range(requests)], **fields)
         found.send_soon = lambda data: self.sent.append(data.partition(b"\r\n")[0])
         found.writable, found.handle_write = lambda: True, lambda: self.sent.append("written")
         found.handle_close = lambda: self.sent.append("closed")
