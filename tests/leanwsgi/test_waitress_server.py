@@ -39,8 +39,8 @@ class WaitressTest(unittest.TestCase):
             rows = (
                 (server, "accepting active_channels adj channel_class effective_port handle_accept in_connection_overflow _map trigger task_dispatcher"),
                 (server.adj, "asyncore_loop_timeout connection_limit max_request_body_size send_bytes"),
-                (channel, "connected handle_close handle_write last_activity request requests requests_lock service total_outbufs_len write_soon"),
-                (request, "chunked command connection_close error expect_continue get_body_stream headers parse_header path received version"),
+                (channel, "connected handle_close handle_write last_activity request requests requests_lock send send_continue sent_continue service total_outbufs_len writable write_soon"),
+                (request, "chunked command connection_close error expect_continue get_body_stream headers headers_finished parse_header path received version"),
                 (server.task_dispatcher, "add_task lock logger queue set_thread_count shutdown stop_count thread_exit_cv threads"),
                 (server.trigger, "_closed _physical_pull pull_trigger thunks"),
                 (waitress_server.wasyncore, "close_all dispatcher poll2"),
