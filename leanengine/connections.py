@@ -140,6 +140,8 @@ class Connections:
 
 def _has_ended(connection: HTTPConnection) -> bool:
     """Whether the server has closed a waiting connection, or said something that nobody asked for."""
+    if isinstance(connection.sock, ssl.SSLSocket) and connection.sock.pending():  # decrypted, so the system has it no more
+        return True
     poll = select.poll()
     poll.register(connection.sock, select.POLLIN)
     return bool(poll.poll(0))
@@ -147,6 +149,8 @@ def _has_ended(connection: HTTPConnection) -> bool:
 
 def _read(answer: HTTPResponse) -> requests.Response:
     """An answer with its body, decompressed."""
+    if answer.status < 200:  # the real one follows, and would be taken for that of the next request
+        raise HTTPException(f"only an announcement of an answer: {answer.status}")
     response = requests.Response()
     response.status_code, response.reason = answer.status, answer.reason
     response.headers = CaseInsensitiveDict()

@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
+from http.cookiejar import Cookie, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlencode
+from urllib.request import Request
 
 import leancloud
 import requests
@@ -112,11 +114,19 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
                 self._retry_at = time.monotonic() + LOST_SECONDS if is_lost else None
 
 
-class StorageSession(requests.Session):  # type: ignore[misc]
-    """A session that makes plain requests itself, and leaves all others to requests.
+class _KeepsNone(DefaultCookiePolicy):
+    """Storage's cookies are not kept: one session asks for all visitors."""
 
-    Storage's cookies are not kept: one session asks for all visitors.
-    """
+    def set_ok(self, cookie: Cookie, request: Request) -> bool:
+        return False
+
+
+class StorageSession(requests.Session):  # type: ignore[misc]
+    """A session that makes plain requests itself, and leaves all others to requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cookies.set_policy(_KeepsNone())
 
     def request(self, method: str, url: str, params: Any = None, data: Any = None, headers: Any = None, **options: Any) -> requests.Response:
         method = method.upper()

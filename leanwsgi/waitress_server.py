@@ -32,7 +32,7 @@ SEND_BYTES = 1 << 16  # answers up to this go out in one piece, from the one thr
 LINGER_SECONDS = 5  # for requests that are being answered at the end
 PAUSE_SECONDS = 0.1  # after which a request that is not whole is not waited for at the end
 MAX_CONNECTIONS = 1000
-KNOWN_BYTES = 2048  # of headers that are worth remembering
+KNOWN_BYTES, KNOWN_LINES = 2048, 50  # of headers that are worth remembering: a thousand of them take 10 MB at most
 SMALL_BYTES = 1 << 16  # of a body that is never kept on disk
 # A path without escapes and empty parts, and a query of printable characters.
 PLAIN_LINE = re.compile(rb"([A-Z]+) ((/(?:[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*/?)?)(?:\?([!\"$-~]*))?) HTTP/1\.1")
@@ -194,7 +194,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         line, _, block = header_plus.partition(b"\r\n")
-        is_small = len(block) <= KNOWN_BYTES and line.endswith(b" HTTP/1.1")
+        # `GET HTTP/1.1` is of no version: it asks for the path `HTTP/1.1`.
+        is_small = len(block) <= KNOWN_BYTES and line.endswith(b" HTTP/1.1") and line.count(b" ") > 1 and block.count(b"\n") <= KNOWN_LINES
         headers = _plain_headers(block, self.adj) if is_small else None
         try:
             if headers is None:

@@ -111,7 +111,7 @@ def _checked(name: str) -> str:
 
 def _class_name(route: str, parameters: dict[str, str]) -> str:
     name = parameters.get("class_name") or CLASSES.get(route.split("/", 2)[1] if "/" in route else "", "")
-    return _checked(name)
+    return _checked(name) if len(name) <= 100 else "-"  # a path may be long, and is not kept
 
 
 def _length(headers: Sequence[Header]) -> int:

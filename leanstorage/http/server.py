@@ -223,6 +223,8 @@ class Loop:
             channel.requests.pop(0).close()
             if channel.requests:
                 self.add_task(channel)
+            elif channel.connected and _waits_to_go_on(channel):
+                channel.send_continue()
         if channel.connected and channel.writable():
             channel.handle_write()
 
@@ -242,6 +244,12 @@ def _is_plain(channel: HTTPChannel, request: HTTPRequestParser) -> bool:
         and not channel.total_outbufs_len
         and request.headers.get("CONNECTION", "keep-alive").lower() == "keep-alive"
     )
+
+
+def _waits_to_go_on(channel: HTTPChannel) -> bool:
+    """Whether a client that has sent a head waits for `100 Continue`, which had to wait for the answer before it."""
+    request = channel.request
+    return request is not None and request.expect_continue and request.headers_finished and not channel.sent_continue
 
 
 def _written(group: Group, channel: HTTPChannel) -> BytesResponse | None:

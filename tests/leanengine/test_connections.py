@@ -1,5 +1,6 @@
 """Connections to storage, against servers that send any bytes."""
 import gzip
+import io
 import socket
 import ssl
 import subprocess
@@ -166,6 +167,15 @@ class ConnectionsTest(unittest.TestCase):
                 self.assertEqual(self.ask(peer).json(), {"own": 1})
                 self.assertEqual(peer.opened, opened)
 
+    def test_answer_behind_an_announcement_is_not_the_next_ones(self):
+        for status in (101, 102, 103):
+            announced = b"HTTP/1.1 %d Early Hints\r\nLink: </a>\r\n\r\n" % status
+            with self.subTest(status), self.peer(announced, answer(b'{"own": 1}')) as peer:
+                with self.assertRaises(requests.ConnectionError):
+                    self.ask(peer, "POST", body=b"{}")
+                self.assertEqual(self.ask(peer).json(), {"own": 1})
+                self.assertEqual(peer.opened, 2)
+
     def test_connection_that_the_server_closed_is_replaced_before_a_write(self):
         with self.peer(answer(), answer(b'{"own": 1}'), last=(0,)) as peer:
             self.ask(peer)
@@ -243,7 +253,8 @@ class ConnectionsTest(unittest.TestCase):
             few._put(("http", "127.0.0.1", peer.port), second)
             self.assertEqual((first.sock is None, second.sock is None), (False, True))
 
-    def test_certificate_is_checked_for_its_name(self):
+    def certified(self):
+        """A server's side of TLS for `localhost`, and the certificate's file."""
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         certificate, key = folder / "cert.pem", folder / "key.pem"
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]
@@ -251,6 +262,19 @@ class ConnectionsTest(unittest.TestCase):
         subprocess.run(command, check=True, capture_output=True)
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate, key)
+        return tls, certificate
+
+    def test_bytes_that_were_decrypted_with_an_answer_are_not_the_next_one(self):
+        """http.client reads 8192 bytes, and TLS has read all that was sent in one piece."""
+        tls, certificate = self.certified()
+        first = answer().ljust(io.DEFAULT_BUFFER_SIZE, b"x") + answer(b'{"stray": 1}')
+        with mock.patch.object(requests.certs, "where", lambda: str(certificate)), self.peer(first, answer(b'{"own": 1}'), tls=tls) as peer:
+            url = f"https://localhost:{peer.port}/"
+            found = [self.connections.ask("GET", url, "", {}, None, LIMITS).json() for _ in range(2)]
+        self.assertEqual((found, peer.opened), ([{}, {"own": 1}], 2))
+
+    def test_certificate_is_checked_for_its_name(self):
+        tls, certificate = self.certified()
         for trusted, host, is_right in ((None, "localhost", False), (certificate, "localhost", True), (certificate, "127.0.0.1", False)):
             where = mock.patch.object(requests.certs, "where", lambda: str(trusted)) if trusted else nullcontext()  # noqa: B023 it runs at once
             with self.subTest(trusted=bool(trusted), host=host), self.peer(answer(), answer(), tls=tls) as peer, where:

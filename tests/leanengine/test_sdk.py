@@ -156,11 +156,14 @@ class StorageSessionTest(unittest.TestCase):
             sent.append(asked)
             return http(b'{"results": []}').replace(b"\r\n", b"\r\nSet-Cookie: whose=theirs\r\n", 1)
 
-        with broken_storage(answer):
-            for _ in range(2):
-                leancloud.Query("Todo").find()
-        self.assertEqual(len(sent), 2)
-        self.assertNotIn(b"theirs", sent[1])
+        for name, upload in (("by the session", "abc"), ("by requests", io.BytesIO(b"abc"))):
+            with self.subTest(name), broken_storage(answer):
+                client.session.put(f"{os.environ['LEANCLOUD_API_SERVER']}/x", data=upload)
+                for _ in range(2):
+                    leancloud.Query("Todo").find()
+                self.assertEqual(len(client.session.cookies), 0)
+        self.assertEqual(len(sent), 6)
+        self.assertNotIn(b"theirs", b"".join(sent))
 
     def test_hook_of_the_sdk_sees_the_answer(self):
         seen = []

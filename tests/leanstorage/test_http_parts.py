@@ -204,6 +204,12 @@ class ObserverTest(unittest.TestCase):
             with self.subTest(route, parameters=parameters):
                 self.assertEqual(observer._class_name(route, parameters), name)
 
+    def test_long_paths_of_strangers_are_not_remembered(self):
+        observer._checked.cache_clear()
+        for name in ("a" * 101, "中" * 101, "a b" * 80_000):
+            self.assertEqual(observer._class_name("/classes/<class_name>", {"class_name": name}), "-")
+        self.assertEqual(observer._checked.cache_info().currsize, 0)
+
     def test_what_was_turned_away_and_calls_to_the_engine_are_counted(self):
         found = Observer(self.log)
         with mock.patch.object(observer.time, "time", lambda: 7.0):
@@ -548,7 +554,8 @@ class LoopTest(unittest.TestCase):
             fields = {"error": None, "version": "1.1", "query": "", "headers": {}, "command": "get", "path": "/x", "environ": {}, **changes}
             return SimpleNamespace(**fields, close=lambda: None, get_body_stream=lambda: SimpleNamespace(seek=lambda place: self.sent.append(("seek", place))))
 
-        found = Made(requests=[request() for _ in range(requests)], total_outbufs_len=0, connected=connected, requests_lock=threading.RLock(), visitor=lambda: None)
+        fields = {"total_outbufs_len": 0, "connected": connected, "requests_lock": threading.RLock(), "visitor": lambda: None, "request": None}
+        found = Made(requests=[request() for _ in range(requests)], **fields)
         found.send_soon = lambda data: self.sent.append(data.partition(b"\r\n")[0])
         found.writable, found.handle_write = lambda: True, lambda: self.sent.append("written")
         found.handle_close = lambda: self.sent.append("closed")

@@ -311,6 +311,19 @@ class LoopTest(unittest.TestCase):
         self.assertEqual(set(answers), {"loop"})
         self.assertLess(self.quick.commits, 160)
 
+    def test_client_that_asks_to_go_on_behind_another_request_is_told_to(self):
+        head = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+        for first in (b"quick", b"soon", b"large", b"slow"):
+            with self.subTest(first), socket.create_connection(("127.0.0.1", int(self.url.split(":")[2][:-1]))) as connection:
+                connection.settimeout(20)
+                connection.sendall(b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % first + head)
+                found = bytearray()
+                for wanted, said in ((b"HTTP/1.1 100 Continue\r\n\r\n", b"abc"), (b"\r\n\r\nabc", b"")):
+                    while not found.endswith(wanted):
+                        found += connection.recv(1 << 20)
+                    connection.sendall(said)
+                self.assertEqual((found.count(b"HTTP/1.1 200 OK"), found.count(b"100 Continue")), (2, 1))
+
     def test_pipelined_requests_are_answered_in_their_order(self):
         paths = ["quick", "slow", "a", "later", "b", "raises", "c"]
         with contextlib.redirect_stderr(io.StringIO()), socket.create_connection(("127.0.0.1", int(self.url.split(":")[2][:-1]))) as connection:

@@ -39,8 +39,8 @@ class WaitressTest(unittest.TestCase):
             rows = (
                 (server, "accepting active_channels adj channel_class effective_port handle_accept in_connection_overflow _map trigger task_dispatcher"),
                 (server.adj, "asyncore_loop_timeout connection_limit max_request_body_size send_bytes"),
-                (channel, "connected handle_close handle_write last_activity request requests requests_lock service total_outbufs_len write_soon"),
-                (request, "chunked command connection_close error expect_continue get_body_stream headers parse_header path received version"),
+                (channel, "connected handle_close handle_write last_activity request requests requests_lock send send_continue sent_continue service total_outbufs_len writable write_soon"),
+                (request, "chunked command connection_close error expect_continue get_body_stream headers headers_finished parse_header path received version"),
                 (server.task_dispatcher, "add_task lock logger queue set_thread_count shutdown stop_count thread_exit_cv threads"),
                 (server.trigger, "_closed _physical_pull pull_trigger thunks"),
                 (waitress_server.wasyncore, "close_all dispatcher poll2"),
@@ -62,13 +62,13 @@ class ParserTest(unittest.TestCase):
         b"get / HTTP/1.1", b"GET / HTTP/1.1 ", b"GET  / HTTP/1.1", b"G\rT / HTTP/1.1", b"\r\nGET / HTTP/1.1", b" HTTP/1.1", b"GET http://[ HTTP/1.1",
         b"PUT /1.1/classes/A_b-c.d~e/1f?where={\"a\":[1]}&b=http://h/?/%2f HTTP/1.1", b"DELETE /a/ HTTP/1.1", b"GET /a//b HTTP/1.1", b"GET /a? HTTP/1.1",
         b"GET /?a?b HTTP/1.1", b"GET /a;b:c@d HTTP/1.1", b"GET /a?b#c HTTP/1.1", b"GET /a?\x7f HTTP/1.1", b"GET /a?\xe9 HTTP/1.1", b"GET /a\tb HTTP/1.1",
-        b"HEAD /a?b c HTTP/1.1", b"GET-X /a HTTP/1.1", b"GET a HTTP/1.1", b"GET ?a HTTP/1.1",
+        b"HEAD /a?b c HTTP/1.1", b"GET-X /a HTTP/1.1", b"GET a HTTP/1.1", b"GET ?a HTTP/1.1", b"GET HTTP/1.1",
     )
     HEADERS = (
         b"", b"Host: x", b"Host: x\r\nX-A: 1\r\nx-a:2\r\nX_A: 3", b"X-Wide: a\r\n  b", b" folded: first", b"No colon", b"Bare: a\nb", b"Bare: a\rb",
         b"Blank : x", b"Content-Length: 3", b"Content-Length: 003", b"Content-Length: 0", b"Content-Length: 3\r\nContent-Length: 3",
         b"Content-Length: -1", b"Content-Length:", b"Content-Length: 3x", b"Content-Length: " + b"9" * 5000, b"Content-Length: 99",
-        b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked\r\nContent-Length: 3", b"Transfer-Encoding:",
+        b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked\r\nContent-Length: 3", b"Transfer-Encoding:", b"Transfer-Encoding: ,",
         b"Expect: 100-continue\r\nContent-Length: 3", b"Connection: close", b"Connection: keep-alive", b"Connection: Close", b"X: \xff\x85",
         b"X-Long: " + b"x" * 3000,
     )
@@ -101,6 +101,18 @@ class ParserTest(unittest.TestCase):
                             self.assertEqual((found["error"], found["completed"]), ("BadRequest", True))
                         else:
                             self.assertEqual(found, wanted)
+
+    def test_headers_that_take_much_memory_are_not_remembered(self):
+        """As objects, hundreds of small ones take twenty times their bytes."""
+        adj = Adjustments()
+        remembered = waitress_server._plain_headers
+        remembered.cache_clear()
+        for lines, added in ((49, 1), (300, 0)):
+            before = remembered.cache_info().currsize
+            parser = waitress_server.Parser(adj)
+            parser.received(b"GET / HTTP/1.1\r\n" + b"".join(b"%x:\r\n" % number for number in range(lines)) + b"\r\n")
+            self.assertEqual((parser.error, len(parser.headers)), (None, lines))
+            self.assertEqual(remembered.cache_info().currsize - before, added)
 
     def test_headers_of_one_request_are_not_the_next_ones(self):
         adj = Adjustments()
