@@ -1,7 +1,6 @@
 """What the resources make of single values: the small functions that decide, called by themselves."""
 import contextlib
 import io
-import json
 import stat
 import tempfile
 import unittest
@@ -802,8 +801,8 @@ class BatchTimeTest(ServiceTestCase):
     def test_answers_of_a_batch_have_their_room_but_for_the_master(self):
         one = self.make("Roomy", text="x" * 100)
         look = {"method": "GET", "path": f"/1.1/classes/Roomy/{one}"}
-        [answer] = self.answers(look)
-        length = len(json.dumps(answer, separators=(",", ":"), ensure_ascii=False))
+        self.answers(look)
+        length = len(self.response.body.decode()) - 2  # without the array; the databases space JSON in their own ways
         for room, more, refused in ((2 * length - 1, {}, [False, False, True]), (2 * length, {}, [False, False, False]), (length - 1, {}, [False, True, True]), (0, {"master": True}, [False] * 3)):
             with self.subTest(room, more=more), mock.patch.object(batch, "MAX_FOUND", room):
                 found = self.answers(look, look, look, **more)
