@@ -9,6 +9,7 @@ from leanstorage.takeout.convert import Entry, Prepared
 
 TWICE = "its objectId occurs twice in this export, with other values"
 UNTOLD = "its objectId occurs twice in this export, and no times tell which row is newer"
+REASONS = (TWICE, UNTOLD)
 SAME = "rows came twice: both are the same, or the newer one was taken"
 
 
