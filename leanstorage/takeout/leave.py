@@ -162,12 +162,15 @@ def _left(leaving: Leaving, number: int, path: str) -> int:
         return number
     missing, store = 0, open_store(leaving.database)
     try:
-        for line in Path(path).read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n"):
-            one = json.loads(line) if mended_rows.is_one(line.encode()) else {}
-            missing += not store.read(lambda transaction: _is_here(transaction, one))  # noqa: B023 it runs at once
+        with open(path, "rb") as lines:
+            for line in lines:
+                one = json.loads(line) if mended_rows.is_one(line) else {}
+                missing += not store.read(lambda transaction: _is_here(transaction, one))  # noqa: B023 it runs at once
+                if missing == number:
+                    break
     finally:
         store.close()
-    return min(missing, number)
+    return missing
 
 
 def _is_here(transaction: Transaction, refused: Document) -> bool:
