@@ -186,6 +186,8 @@ class RewriteTest(ImportTestCase):
             (f"{OLD}:443/a", f"{NEW}/all/a"),
             ("http://old.lcfile.com:80/a", f"{NEW}/all/a"),
             ("//old.lcfile.com/a", f"{NEW}/all/a"),
+            ("see\n//old.lcfile.com/a\t//old.lcfile.com/b", f"see\n{NEW}/all/a\t{NEW}/all/b"),
+            ("C:\\n//old.lcfile.com/a", None),
             (f"{OLD}:4433/a", None),
             (f"{OLD}:8081/a", None),
             (f"{OLD}.cn/a", None),
