@@ -88,7 +88,8 @@ def run(
 
     `export` is a file that was downloaded otherwise; `is_again` asks for a newer one than the last.
     """
-    _check_keys(leaving)
+    if not _is_bound(leaving) and export is not None and not _are_accepted(leaving):
+        return 1
     if is_again:
         leaving.save(export=None, is_imported=False, named=None, refused=[], unread=[])
     if export is not None and leaving.state().get("named") != _named(export):
@@ -126,13 +127,29 @@ def run(
     return code
 
 
-def _check_keys(leaving: Leaving) -> None:
-    """Raise ValueError at once, before anything is asked for, where the database belongs to other keys."""
+def _is_bound(leaving: Leaving) -> bool:
+    """Whether the database belongs to the keys; raise ValueError at once, before anything is asked for, where it belongs to others."""
     store = open_store(leaving.database)
     try:
-        fingerprint.refuse_others(store, leaving.keys)
+        return fingerprint.refuse_others(store, leaving.keys)
     finally:
         store.close()
+
+
+def _are_accepted(leaving: Leaving) -> bool:
+    """Whether the API does not refuse the keys: an import would bind the database to them. Without an answer nobody knows."""
+    remote = leaving.make_remote()
+    try:
+        remote.get("/schemas")
+    except NotUsable as error:
+        if error.code == 401:
+            leaving.say(f"failed: {error}")
+            return False
+    except RemoteError:
+        pass  # the pull tells it
+    finally:
+        remote.close()
+    return True
 
 
 def _named(export: Path) -> list[str | int]:

@@ -503,10 +503,11 @@ class StepsTest(LeaveTestCase):
         path = self.folder / "export.tar.gz"
         path.write_bytes(leancloud.export)
         keys, self.keys = self.keys, {**self.keys, "master_key": "made up"}
-        leancloud.faults = {"/1.1/": [(401, JSON, b'{"code":401,"error":"Unauthorized."}')]}
-        code, said = self.leave(leancloud)
-        self.assertEqual(code, 1)
-        self.assertIn("set LEANCLOUD_APP_ID and LEANCLOUD_APP_MASTER_KEY as the console has them", said)
+        for export in (None, path):
+            leancloud.faults = {"/1.1/": [(401, JSON, b'{"code":401,"error":"Unauthorized."}')]}
+            code, said = self.leave(leancloud, export=export)
+            self.assertEqual(code, 1)
+            self.assertIn("set LEANCLOUD_APP_ID and LEANCLOUD_APP_MASTER_KEY as the console has them", said)
         self.keys = keys
         self.assertEqual(self.leave(leancloud)[0], 0)
 
