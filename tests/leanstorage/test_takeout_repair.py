@@ -106,6 +106,14 @@ class RepairTest(ImportTestCase):
         self.assertEqual(self.take_in(self.put("x.jsonl", mended.encode() + b'{"a": 1}\n')), 1)
         self.assertIn("line 5 is no refused row with its class and reason", self.output.getvalue())
 
+    def test_refused_row_of_a_csv_can_be_mended_too(self):
+        data = f"string,number,pointer:Tag\nobjectId,n,p\n{ID % 1},x,{ID % 2}\n".encode()
+        self.assertEqual(self.take_in(self.put("Post.csv", data)), 1)
+        mended, self.refused = self.refused.read_text().replace(r'\"x\"', "3"), self.folder / "refused-2.jsonl"
+        self.assertEqual(self.take_in(self.put("mended.jsonl", mended.encode())), 0, self.output.getvalue())
+        pointer = {"__type": "Pointer", "className": "Tag", "objectId": ID % 2}
+        self.assertEqual({name: one.body for name, one in self.objects("Post").items()}, {ID % 1: {"n": 3, "p": pointer}})
+
     def test_refused_lines_of_inboxes_are_no_rows_of_a_class_once_they_are_mended(self):
         line = {"owner": ID % 1, "inboxType": "default", "messageId": "x", "status": ID % 2}
         data = b'#filetype:JSON-streaming {"type": "Inboxes", "class": "_Inbox"}\n' + json.dumps(line).encode()
