@@ -47,17 +47,18 @@ def rows(stream: Stream) -> Iterator[Piece]:
 
 
 def _row(number: int, types: list[str], names: list[str], cells: list[str]) -> Piece:
-    text = ",".join(cells).encode("utf-8", "surrogatepass")
     if len(cells) > len(names):
-        return number, text, "more cells than columns"
+        return number, ",".join(cells).encode("utf-8", "surrogatepass"), "more cells than columns"
     row: Document = {}
+    problem = None
     for kind, name, cell in zip(types, names, cells, strict=False):
         if cell != "":
             try:
                 row[name] = _value(kind.lower(), kind, name, cell)
             except (ValueError, KeyError, RecursionError):
-                return number, text, f"a cell that is no {kind}"
-    return number, json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"), None
+                row[name] = cell  # to be mended in the file of refused rows
+                problem = problem or f"a cell that is no {kind}"
+    return number, json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"), problem
 
 
 def _value(kind: str, written: str, name: str, cell: str) -> Json:

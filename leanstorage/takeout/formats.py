@@ -133,7 +133,9 @@ def _json(member: Member, head: bytes, class_name: str | None) -> Iterator[Conte
 def _mended(member: Member) -> Iterator[Content]:
     for name, pieces in mended_rows.by_class(member.stream).items():
         owner, _, key = name.partition(".")
-        if key:
+        if name == inboxes.NAME:
+            yield Content("inboxes", pieces=pieces)
+        elif key:
             yield Content("relation", _checked(member, owner), key, pieces=pieces)
         else:
             yield Content("rows", _checked(member, name), pieces=pieces)

@@ -33,7 +33,7 @@ from leanstorage.takeout.wishes import NONE, Wishes
 INLINE_BATCHES = 6  # a small import is over before other processes would have started
 MAX_WORKERS = 4
 EXPORT_MS = 3_600_000  # that making an export may take: its join files may be older than its rows
-NAMES = {"rows": "{0.class_name}", "relation": "{0.class_name}.{0.key}", "inboxes": "inboxes"}  # in the report, by kind
+NAMES = {"rows": "{0.class_name}", "relation": "{0.class_name}.{0.key}", "inboxes": inboxes.NAME}  # in the report, by kind
 Part = TypeVar("Part")
 Paths = Sequence[str | Path]
 Index = tuple[str, list[str], bool]  # class, keys, whether it is unique

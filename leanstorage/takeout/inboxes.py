@@ -14,6 +14,7 @@ from leanstorage.store import Document, Json, Store, Transaction
 
 
 TYPE = "Inboxes"  # in the header of the file
+NAME = "_Inbox"  # in reports: no class can be called so
 FILE = "_Inbox.0.jsonl"
 PAGE_ROWS = 1000
 MAX_NUMBER = 10**12

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from leanstorage.rules import fingerprint
-from leanstorage.store import Document, open_store
-from leanstorage.takeout import checklist, importer, load, mended_rows, puller
+from leanstorage.rules import fingerprint, values
+from leanstorage.store import Document, open_store, Transaction
+from leanstorage.takeout import checklist, duplicates, importer, load, mended_rows, puller
 from leanstorage.takeout.budget import Budget, OutOfCalls
 from leanstorage.takeout.remote import NotUsable, Remote, RemoteError, Unreachable
 from leanstorage.takeout.report import Report
@@ -25,7 +25,7 @@ KIND = "leave"
 FIRST_POLL, LONGEST_POLL = 2, 60  # seconds between two looks at the export
 MAX_POLLS = 2000
 MAX_LOOKED_FOR = 10_000  # refused rows
-OBJECT_ID = re.compile(r'"objectId"\s*:\s*"([^"\\]+)"')
+KEY = re.compile(r'"(objectId|updatedAt)"\s*:\s*"([^"\\]+)"')  # in what is no JSON
 MAX_WITHOUT_LINK = 10  # polls that say "done" and bring no link
 UNDER_WAY = ("running", "pending", "waiting", "queued", "done", None)  # an export may come, LeanCloud says the first
 DOWNLOADS = 8  # that break off
@@ -88,7 +88,8 @@ def run(
 
     `export` is a file that was downloaded otherwise; `is_again` asks for a newer one than the last.
     """
-    _check_keys(leaving)
+    if not _is_bound(leaving) and export is not None and not _are_accepted(leaving):
+        return 1
     if is_again:
         leaving.save(export=None, is_imported=False, named=None, refused=[], unread=[])
     if export is not None and leaving.state().get("named") != _named(export):
@@ -126,13 +127,29 @@ def run(
     return code
 
 
-def _check_keys(leaving: Leaving) -> None:
-    """Raise ValueError at once, before anything is asked for, where the database belongs to other keys."""
+def _is_bound(leaving: Leaving) -> bool:
+    """Whether the database belongs to the keys; raise ValueError at once, before anything is asked for, where it belongs to others."""
     store = open_store(leaving.database)
     try:
-        fingerprint.refuse_others(store, leaving.keys)
+        return fingerprint.refuse_others(store, leaving.keys)
     finally:
         store.close()
+
+
+def _are_accepted(leaving: Leaving) -> bool:
+    """Whether the API does not refuse the keys: an import would bind the database to them. Without an answer nobody knows."""
+    remote = leaving.make_remote()
+    try:
+        remote.get("/schemas")
+    except NotUsable as error:
+        if error.code == 401:
+            leaving.say(f"failed: {error}")
+            return False
+    except RemoteError:
+        pass  # the pull tells it
+    finally:
+        remote.close()
+    return True
 
 
 def _named(export: Path) -> list[str | int]:
@@ -154,21 +171,45 @@ def _say_refused(leaving: Leaving) -> bool:
 
 
 def _left(leaving: Leaving, number: int, path: str) -> int:
-    """How many of `number` refused rows, kept in a file, are not here: they may have come by another way."""
+    """How many of `number` refused rows, kept in a file, are not here: they may have come by another way.
+
+    The file may also list rows that a repair brought. These are here.
+    """
     if number > MAX_LOOKED_FOR or not Path(path).exists():
         return number
-    store = open_store(leaving.database)
+    missing, store = 0, open_store(leaving.database)
     try:
-        for line in Path(path).read_text(encoding="utf-8", errors="replace").split("\n"):
-            if not mended_rows.is_one(line.encode()):
-                continue
-            one = json.loads(line)
-            found = OBJECT_ID.search(str(one.get("row")))
-            if found and store.read(lambda transaction: transaction.get(one["class"], found[1])):  # noqa: B023 at once
-                number -= 1
+        with open(path, "rb") as lines:
+            for line in lines:
+                one = json.loads(line) if mended_rows.is_one(line) else {}
+                missing += not store.read(lambda transaction: _is_here(transaction, one))  # noqa: B023 it runs at once
+                if missing == number:
+                    break
     finally:
         store.close()
-    return max(number, 0)
+    return missing
+
+
+def _is_here(transaction: Transaction, refused: Document) -> bool:
+    """Whether a refused row is stored, by its id: as it was or newer."""
+    text = str(refused.get("row"))
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        found = KEY.findall(text)
+        document = dict(found) if len(found) == len(dict(found)) else {}  # else nothing tells which is the row's own
+    object_id = document.get("objectId") if isinstance(document, dict) else None
+    row = transaction.get(refused["class"], object_id) if isinstance(object_id, str) and object_id else None
+    if row is None:
+        return False
+    time_of = document.get("updatedAt") or document.get("createdAt")
+    try:
+        updated = values.parse_time(time_of.get("iso") if isinstance(time_of, dict) else time_of)
+    except (ValueError, OverflowError):
+        updated = None
+    if refused["reason"] in duplicates.REASONS:
+        return updated is not None and row.updated > updated
+    return updated is None or row.updated >= updated
 
 
 def _say_steps(leaving: Leaving, state: Document, export: Path | None) -> None:

@@ -76,7 +76,7 @@ def load_rows(
     old = transaction.get_many(class_name, [row[0] for _, row, _ in found.known]) if found.known else {}
     duplicates.drop_others(found, old)
     new, known = found.new, found.known
-    outcome.refused += [(index, duplicates.TWICE) for index in found.refused]
+    outcome.refused += found.refused
     outcome.skipped += found.same
     outcome.notes += [duplicates.SAME] * (found.same + sum(row[0] in found.again for _, row, _ in known))
     newer = _newer(transaction, class_name, since, known, old, outcome, prepared.undated)

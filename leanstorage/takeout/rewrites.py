@@ -47,4 +47,6 @@ def _pattern(rest: str) -> re.Pattern[str]:
     host, slash, path = rest.partition("/")
     port = "" if ":" in host else "(?::(?:80|443)(?![0-9]))?"
     end = r"(?![A-Za-z0-9:_-]|\.[A-Za-z0-9])"
-    return re.compile(rf"(?:https?:|(?<![:/\w]))//{re.escape(host)}{port}{re.escape(slash + path)}{end}", re.IGNORECASE)
+    # The JSON text has a line's end as a backslash and a letter.
+    begin = r"(?:https?:|(?<![:/\w])|(?<=[^\\]\\[nrt]))"
+    return re.compile(rf"{begin}//{re.escape(host)}{port}{re.escape(slash + path)}{end}", re.IGNORECASE)

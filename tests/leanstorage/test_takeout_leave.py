@@ -363,6 +363,28 @@ class StepsTest(LeaveTestCase):
         self.assertNotIn("were refused", said)
         self.assertIn("everything came", said)
 
+    def test_refused_rows_are_told_though_other_rows_look_like_them(self):
+        self.fill(1, 3, 1)
+        leancloud = self.stand_in(seconds=0)
+        parent = {"__type": "Pointer", "className": "Odd", "objectId": "a2"}
+        at = {"createdAt": "2020-01-01T00:00:00.000Z", "updatedAt": "2020-01-01T00:00:00.000Z"}
+        whole = {"objectId": "a2", "n": 2, **at}
+        cases = {
+            "an object that it points to is here": (Wishes(), {"parent": parent, "objectId": "a1", "o": {"$x": 1}}),
+            "its id is here with other values": (Wishes(), {**whole, "n": 3}),
+            "its id is here without times": (Wishes(), {"objectId": "a2", "n": 3}),
+            "an older one is here": (Wishes(), {**whole, "updatedAt": "2021-01-01T00:00:00.000Z", "o": {"$x": 1}}),
+            "another was repaired": (Wishes(is_repairing=True), {"objectId": "a3", "o": {"$x": 1}}, {"objectId": "../x"}),
+        }
+        for number, (name, (wishes, *rows)) in enumerate(cases.items()):
+            with self.subTest(name):
+                path = self.folder / f"{number}" / f"Odd{number}.0.jsonl"
+                path.parent.mkdir()
+                text = "".join(json.dumps(row) + "\n" for row in (whole, *rows))
+                path.write_text(text.replace('"Odd"', f'"Odd{number}"'))
+                self.assertEqual(self.leave(leancloud, export=path, is_again=True, wishes=wishes)[0], 1)
+                self.assertIn("1 rows were refused, with their reasons in ", self.leave(leancloud)[1])
+
     def test_rows_of_the_live_app_that_are_refused_are_told_as_long_as_they_are(self):
         self.fill(1, 3, 1)
         leancloud = self.stand_in(seconds=0)
@@ -481,10 +503,11 @@ class StepsTest(LeaveTestCase):
         path = self.folder / "export.tar.gz"
         path.write_bytes(leancloud.export)
         keys, self.keys = self.keys, {**self.keys, "master_key": "made up"}
-        leancloud.faults = {"/1.1/": [(401, JSON, b'{"code":401,"error":"Unauthorized."}')]}
-        code, said = self.leave(leancloud)
-        self.assertEqual(code, 1)
-        self.assertIn("set LEANCLOUD_APP_ID and LEANCLOUD_APP_MASTER_KEY as the console has them", said)
+        for export in (None, path):
+            leancloud.faults = {"/1.1/": [(401, JSON, b'{"code":401,"error":"Unauthorized."}')]}
+            code, said = self.leave(leancloud, export=export)
+            self.assertEqual(code, 1)
+            self.assertIn("set LEANCLOUD_APP_ID and LEANCLOUD_APP_MASTER_KEY as the console has them", said)
         self.keys = keys
         self.assertEqual(self.leave(leancloud)[0], 0)
 

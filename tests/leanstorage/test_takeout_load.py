@@ -14,7 +14,7 @@ from leanstorage.rules.errors import StorageError
 from leanstorage.store import open_store, Row, StoreUnavailable
 from leanstorage.blobs.folder import FolderBlobs
 from leanstorage.takeout import report as reports
-from leanstorage.takeout import convert, exporter, file_import, importer
+from leanstorage.takeout import convert, duplicates, exporter, file_import, importer
 from leanstorage.takeout import inboxes, load, migration, origin, raw_rows
 from leanstorage.takeout import rewrite, rewrites
 from leanstorage.takeout.convert import Job
@@ -160,6 +160,24 @@ class LoadTest(StoreTestCase):
         seq = self.read(lambda transaction: transaction.last_seq())
         self.assertEqual(self.figures(self.load(self.row("a", n=2), start_seq=seq - 1)), (0, 0, [(0, twice)], []))
         self.assertEqual(self.figures(self.load(self.row("a", n=2), start_seq=seq)), (0, 1, [], []))
+
+    def test_row_that_comes_again_without_times_is_refused_wherever_it_stands(self):
+        dated, undated = self.row("a", n=1), {"objectId": "a", "n": 2}
+        refused = [(1, "its objectId occurs twice in this export, and no times tell which row is newer")]
+        for first, second in ((dated, undated), (undated, dated), (undated, undated)):
+            with self.subTest(first):
+                name = f"C{first['n']}{second['n']}"
+                self.assertEqual(self.figures(self.load(first, second, class_name=name)), (1, 0, refused, []))
+                self.assertEqual(self.bodies(name), {"a": {"n": first["n"]}})
+
+    def test_row_that_comes_again_is_the_same_though_a_value_was_moved_aside(self):
+        seq = self.read(lambda transaction: transaction.last_seq())
+        rows = [self.row("a", n=1), self.row("b", n=2), self.row("c", n="x", m=True)]
+        self.load(*rows, is_repairing=True)
+        again = self.load(*rows, start_seq=seq, is_repairing=True)
+        self.assertEqual(self.figures(again), (0, 3, [], [duplicates.SAME] * 3))
+        for other in (self.row("c", n="y", m=True), self.row("c", m=True), self.row("c", n="x", m=True, k=1)):
+            self.assertEqual(len(self.load(other, start_seq=seq, is_repairing=True).refused), 1, other)
 
     def test_values_of_another_type_are_refused_or_moved_aside(self):
         self.load(self.row("a", n=1))

@@ -5,7 +5,8 @@ import json
 import unittest
 from unittest import mock
 
-from leanstorage.takeout import importer, raw_rows, rewrite, rewrites
+from leanstorage.store import open_store
+from leanstorage.takeout import importer, inboxes, raw_rows, rewrite, rewrites
 from tests.leanstorage.test_takeout_import import ID, ImportTestCase, jsonl, row
 
 OLD, NEW = "https://old.lcfile.com", "https://files.example.com"
@@ -105,6 +106,25 @@ class RepairTest(ImportTestCase):
         self.assertEqual(self.take_in(self.put("x.jsonl", mended.encode() + b'{"a": 1}\n')), 1)
         self.assertIn("line 5 is no refused row with its class and reason", self.output.getvalue())
 
+    def test_refused_row_of_a_csv_can_be_mended_too(self):
+        data = f"string,number,pointer:Tag\nobjectId,n,p\n{ID % 1},x,{ID % 2}\n".encode()
+        self.assertEqual(self.take_in(self.put("Post.csv", data)), 1)
+        mended, self.refused = self.refused.read_text().replace(r'\"x\"', "3"), self.folder / "refused-2.jsonl"
+        self.assertEqual(self.take_in(self.put("mended.jsonl", mended.encode())), 0, self.output.getvalue())
+        pointer = {"__type": "Pointer", "className": "Tag", "objectId": ID % 2}
+        self.assertEqual({name: one.body for name, one in self.objects("Post").items()}, {ID % 1: {"n": 3, "p": pointer}})
+
+    def test_refused_lines_of_inboxes_are_no_rows_of_a_class_once_they_are_mended(self):
+        line = {"owner": ID % 1, "inboxType": "default", "messageId": "x", "status": ID % 2}
+        data = b'#filetype:JSON-streaming {"type": "Inboxes", "class": "_Inbox"}\n' + json.dumps(line).encode()
+        self.assertEqual(self.take_in(self.put("_Inbox.0.jsonl", data)), 1)
+        mended, self.refused = self.refused.read_text().replace(r'\"x\"', "3"), self.folder / "refused-2.jsonl"
+        self.assertEqual(self.take_in(self.put("mended.jsonl", mended.encode())), 0, self.output.getvalue())
+        store = open_store(self.database)
+        self.addCleanup(store.close)
+        self.assertIn({**line, "messageId": 3}, list(inboxes.rows(store)))
+        self.assertEqual(store.read(lambda transaction: transaction.class_names()), [])
+
     def test_repair_in_other_processes_is_the_same(self):
         rows = [row(0, n=number, o={"a.b": 1}) | {"objectId": f"{number:024x}"} for number in range(1500)]
         path = self.put("Post.0.jsonl", jsonl("Post", *rows))
@@ -174,6 +194,8 @@ class RewriteTest(ImportTestCase):
             (f"{OLD}:443/a", f"{NEW}/all/a"),
             ("http://old.lcfile.com:80/a", f"{NEW}/all/a"),
             ("//old.lcfile.com/a", f"{NEW}/all/a"),
+            ("see\n//old.lcfile.com/a\t//old.lcfile.com/b", f"see\n{NEW}/all/a\t{NEW}/all/b"),
+            ("C:\\n//old.lcfile.com/a", None),
             (f"{OLD}:4433/a", None),
             (f"{OLD}:8081/a", None),
             (f"{OLD}.cn/a", None),
