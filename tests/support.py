@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from contextlib import contextmanager, suppress
@@ -252,6 +253,22 @@ def until(check, seconds=5):
         if time.monotonic() > end:
             raise AssertionError("it did not happen")
         time.sleep(0.01)
+
+
+def serve(server, add_cleanup):
+    """The URL of an HTTP server that answers on a thread of its own until the cleanups are done."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    for end in (thread.join, server.server_close, server.shutdown):  # the last one first
+        add_cleanup(end)
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+def check_values(case, rows):
+    """Whether the constants of modules have these values; rows are (module, name, value)."""
+    for module, name, value in rows:
+        with case.subTest(module=module.__name__, name=name):
+            case.assertEqual(getattr(module, name), value)
 
 
 def copied_app(case):

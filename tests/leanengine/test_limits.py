@@ -2,11 +2,12 @@
 import unittest
 
 from leanengine import cache, cloud_code, middleware, sdk, session, users
+from tests.support import check_values
 
 
 class ValuesTest(unittest.TestCase):
     def test_limits_and_times_are_exact(self):
-        for module, name, value in (
+        rows = (
             (users, "MAX_ENDED", 100),
             (users, "SESSION_SECONDS", 60),
             (users, "THROTTLE_SECONDS", 900),
@@ -29,6 +30,5 @@ class ValuesTest(unittest.TestCase):
             (sdk, "ANSWER_SECONDS", 12),
             (sdk, "REFUSED_CODE", 401),
             (sdk, "LOCK_SECONDS", 900),
-        ):
-            with self.subTest(module=module.__name__, name=name):
-                self.assertEqual(getattr(module, name), value)
+        )
+        check_values(self, rows)

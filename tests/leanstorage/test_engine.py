@@ -19,6 +19,7 @@ from leanstorage.rules.call import Call, Caller
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import now
 from tests.leanstorage.service_support import KEYS, ServiceTestCase
+from tests.support import serve
 
 
 class Scripted:
@@ -407,13 +408,7 @@ class TransportTest(unittest.TestCase):
             def log_message(self, *_):
                 pass
 
-        server = HTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        self.addCleanup(thread.join)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        return f"http://127.0.0.1:{server.server_port}"
+        return serve(HTTPServer(("127.0.0.1", 0), Handler), self.addCleanup)
 
     def http(self, url):
         transport = HttpTransport(url)

@@ -12,16 +12,12 @@ from leanstorage.resources import dangers, sms_codes, statuses, sweep, third_par
 from leanstorage.rules import acl, attempts, call, classes, cql, errors, operations, passwords, patterns, query_shape, rendering, uniques
 from leanstorage.rules import where, write
 from leanstorage.takeout import puller
+from tests.support import check_values
 
 
 class ValuesTest(unittest.TestCase):
-    def check(self, rows):
-        for module, name, value in rows:
-            with self.subTest(module=module.__name__, name=name):
-                self.assertEqual(getattr(module, name), value)
-
     def test_lifetimes_and_pauses_are_those_that_are_promised(self):
-        self.check(
+        check_values(self,
             (
                 (mail, "RESET_MS", 86_400_000),
                 (mail, "VERIFY_MS", 604_800_000),
@@ -47,10 +43,10 @@ class ValuesTest(unittest.TestCase):
         )
 
     def test_takeout_asks_for_what_leancloud_allows_and_a_minute_more(self):
-        self.check(((puller, "PAGE_ROWS", 1000), (puller, "LEAST_ROWS", 10), (puller, "MARGIN_MS", 60_000)))
+        check_values(self, ((puller, "PAGE_ROWS", 1000), (puller, "LEAST_ROWS", 10), (puller, "MARGIN_MS", 60_000)))
 
     def test_limits_of_guesses_and_secrets_are_exact(self):
-        self.check(
+        check_values(self,
             (
                 (mail, "MAX_TRIES", 24),
                 (sms_codes, "MAX_PER_PHONE", 10),
@@ -68,7 +64,7 @@ class ValuesTest(unittest.TestCase):
         )
 
     def test_limits_of_what_a_client_may_send_are_exact(self):
-        self.check(
+        check_values(self,
             (
                 (statuses, "MAX_RECEIVERS", 10_000),
                 (statuses, "DEFAULT_LIMIT", 100),
@@ -97,7 +93,7 @@ class ValuesTest(unittest.TestCase):
         )
 
     def test_times_and_depths_of_hooks_are_exact(self):
-        self.check(
+        check_values(self,
             (
                 (hooks, "BEFORE_SECONDS", 10),
                 (hooks, "AFTER_SECONDS", 3),
@@ -112,7 +108,7 @@ class ValuesTest(unittest.TestCase):
         )
 
     def test_what_is_looked_at_together_is_no_more_than_before(self):
-        self.check(
+        check_values(self,
             (
                 (dangers, "PAGE", 1000),
                 (dangers, "SHOWN", 3),
@@ -137,7 +133,7 @@ class ValuesTest(unittest.TestCase):
         )
 
     def test_limits_of_objects_and_queries_are_exact(self):
-        self.check(
+        check_values(self,
             (
                 (acl, "MAX_NAMES", 1000),
                 (acl, "MAX_CHARACTERS", 50_000),

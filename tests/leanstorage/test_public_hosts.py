@@ -1,11 +1,11 @@
 """The URLs of files that rows name: none leads to a private address, unless the operator says so."""
-import threading
 import unittest
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from leanstorage.takeout import remote
 from leanstorage.takeout.public_hosts import is_public
 from tests.leanstorage.test_takeout_pull import Clock
+from tests.support import serve
 
 
 class Inside(BaseHTTPRequestHandler):
@@ -45,11 +45,7 @@ class DownloadTest(unittest.TestCase):
     def setUp(self):
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Inside)
         self.server.asked = []
-        thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        thread.start()
-        self.addCleanup(thread.join)
-        self.addCleanup(self.server.server_close)
-        self.addCleanup(self.server.shutdown)
+        serve(self.server, self.addCleanup)
 
     def remote(self, api, **options):
         found = remote.Remote(api, "id", "key", 1, clock=Clock(), **options)

@@ -7,11 +7,12 @@ from leanstorage.http import application, inline_calls, observer, request_log, t
 from leanstorage.store import fragments
 from leanstorage.store.sqlite import compiler
 from leanstorage.store.sqlite import store as sqlite
+from tests.support import check_values
 
 
 class ValuesTest(unittest.TestCase):
     def test_limits_of_the_store_and_of_calls_are_exact(self):
-        for module, name, value in (
+        rows = (
             (folder, "ABANDONED_SECONDS", 86_400),
             (application, "GZIP_BYTES", 2048),
             (inline_calls, "MAX_BODY_BYTES", 65_536),
@@ -36,9 +37,8 @@ class ValuesTest(unittest.TestCase):
             (sqlite, "QUICK_ROWS", 100),
             (sqlite, "QUICK_BYTES", 262_144),
             (sqlite, "LAYOUT", 1),
-        ):
-            with self.subTest(module=module.__name__, name=name):
-                self.assertEqual(getattr(module, name), value)
+        )
+        check_values(self, rows)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 import unittest
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,7 +24,7 @@ from leanstorage.takeout import exporter, importer, leave, remote
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.wishes import NONE, Wishes
 from tests.leanstorage.storage_support import StorageTestCase
-from tests.support import clean_environment, takes_long
+from tests.support import clean_environment, serve, takes_long
 from tests.leanstorage.test_takeout_pull import Clock
 
 JSON, HTML, TEXT = ({"Content-Type": name} for name in ("application/json", "text/html", "text/plain"))
@@ -121,12 +120,7 @@ class LeaveTestCase(StorageTestCase):
         server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
         server.daemon_threads = False
         server.leancloud = leancloud
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        self.addCleanup(thread.join)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        leancloud.url = self.source.service.options.files_url = f"http://127.0.0.1:{server.server_port}"
+        leancloud.url = self.source.service.options.files_url = serve(server, self.addCleanup)
         return leancloud
 
     def packed_export(self, name):

@@ -3,11 +3,12 @@ import unittest
 
 from leanstorage.takeout import bson_rows, budget, checklist, commands, convert, csv_rows, formats, importer, inboxes, leave, load
 from leanstorage.takeout import pull_estimate, pull_files, pull_relations, puller, raw_rows, remote, repair, report, schema_notes, sources
+from tests.support import check_values
 
 
 class ValuesTest(unittest.TestCase):
     def test_limits_of_takeout_are_exact(self):
-        for module, name, value in (
+        rows = (
             (bson_rows, "MAX_LEVELS", 100),
             (budget, "HOUR", 3600),
             (budget, "WINDOW", 24),
@@ -61,9 +62,8 @@ class ValuesTest(unittest.TestCase):
             (sources, "MAX_ZIP_MEMBERS", 100_000),
             (sources, "MAX_RATIO", 200),
             (sources, "RATIO_FROM_BYTES", 67_108_864),
-        ):
-            with self.subTest(module=module.__name__, name=name):
-                self.assertEqual(getattr(module, name), value)
+        )
+        check_values(self, rows)
 
 
 if __name__ == "__main__":

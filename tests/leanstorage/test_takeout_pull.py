@@ -24,6 +24,7 @@ from leanstorage.takeout.report import Report
 from leanstorage.takeout.wishes import Wishes
 from leanstorage.rules.values import parse_time, pointer
 from tests.leanstorage.storage_support import StorageTestCase
+from tests.support import serve
 
 
 class Trouble(BaseHTTPRequestHandler):
@@ -127,12 +128,7 @@ class PullTestCase(StorageTestCase):
         server = ThreadingHTTPServer(("127.0.0.1", 0), Trouble)
         server.daemon_threads = False
         server.target, server.trouble = self.source.url, trouble
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        self.addCleanup(thread.join)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        return f"http://127.0.0.1:{server.server_port}"
+        return serve(server, self.addCleanup)
 
     def pull(self, url=None, blobs=None, **wanted):
         self.output = io.StringIO()

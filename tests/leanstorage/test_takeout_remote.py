@@ -4,7 +4,6 @@ import hashlib
 import json
 import socket
 import tempfile
-import threading
 import time
 import unittest
 from email.utils import formatdate
@@ -17,6 +16,7 @@ import requests
 
 from leanstorage.takeout import remote, remote_trouble
 from tests.leanstorage.test_takeout_pull import Clock
+from tests.support import serve
 
 JSON = {"Content-Type": "application/json"}
 
@@ -48,12 +48,7 @@ class RemoteTestCase(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.server = ThreadingHTTPServer(("127.0.0.1", 0), Told)
-        thread = threading.Thread(target=cls.server.serve_forever, args=(0.02,))
-        thread.start()
-        cls.addClassCleanup(thread.join)
-        cls.addClassCleanup(cls.server.server_close)
-        cls.addClassCleanup(cls.server.shutdown)
-        cls.url = f"http://127.0.0.1:{cls.server.server_port}"
+        cls.url = serve(cls.server, cls.addClassCleanup)
 
     def told(self, *answers, **options):
         """A client of the server, which gives these answers."""

@@ -2,11 +2,12 @@
 import unittest
 
 from leanwsgi import channels, messages, waitress_server
+from tests.support import check_values
 
 
 class ValuesTest(unittest.TestCase):
     def test_limits_and_times_are_exact(self):
-        for module, name, value in (
+        rows = (
             (messages, "MAX_JSON_BYTES", 1_048_576),
             (messages, "MAX_JSON_DEPTH", 100),
             (messages, "MAX_QUERY_FIELDS", 100),
@@ -21,6 +22,5 @@ class ValuesTest(unittest.TestCase):
             (waitress_server, "MAX_CONNECTIONS", 1000),
             (waitress_server, "LINGER_SECONDS", 5),
             (waitress_server, "SEND_BYTES", 65_536),
-        ):
-            with self.subTest(module=module.__name__, name=name):
-                self.assertEqual(getattr(module, name), value)
+        )
+        check_values(self, rows)
