@@ -26,6 +26,7 @@ BytesResponse = tuple[HTTPStatus, Sequence[Header], bytes]
 MAX_JSON_BYTES = 1 << 20  # 1 MiB: a todo has 244 characters, a batch of the storage has its own limit
 MAX_JSON_DEPTH = 100  # levels; far above what any client sends, far below Python's recursion limit
 MAX_QUERY_FIELDS = 100
+KNOWN_QUERY = 1024  # characters of a query string that is worth remembering: a thousand of them take a few MB at most
 MULTIPART_BYTES = 1 << 16  # what a form may add to its file: boundaries, part headers, small other fields
 CHUNK_BYTES = 1 << 16
 STATUS_LINES = {status: f"{status.value} {status.phrase}" for status in HTTPStatus}
@@ -76,6 +77,11 @@ def query(environ: WSGIEnvironment) -> dict[str, str]:
     text = environ.get("QUERY_STRING", "")
     if not text:
         return {}
+    return dict(_known_query(text) if len(text) <= KNOWN_QUERY else _query(text))
+
+
+def _query(text: str) -> dict[str, str]:
+    """What `query` makes of a query string, which is not to be changed."""
     try:
         # Servers pass the raw bytes as latin-1: what is not escaped must be UTF-8 as well.
         pairs = parse_qsl(
@@ -87,6 +93,9 @@ def query(environ: WSGIEnvironment) -> dict[str, str]:
     if len(values) != len(pairs):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the query string repeats a name")
     return values
+
+
+_known_query = lru_cache(1000)(_query)  # a client asks the same again and again
 
 
 def check_query(environ: WSGIEnvironment) -> None:

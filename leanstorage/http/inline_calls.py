@@ -9,13 +9,14 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NoReturn, cast
 from wsgiref.types import WSGIEnvironment
 
 from leanstorage.rules.call import Engine, Service
 from leanstorage.http.application import explain, name_request, respond, take_back
 from leanstorage.store import Later, QueryTimeout, Result, Stale, StoreUnavailable, Transaction, Watch
-from leanstorage.store.sqlite.store import SqliteGroup, SqliteStore
+from leanstorage.store.sqlite.store import SqliteGroup, SqliteSnapshot, SqliteStore
 from leanwsgi.messages import BytesResponse
 
 
@@ -47,6 +48,7 @@ class Quick:
         self._service = service
         self._sqlite = cast(SqliteStore, service.store)  # unless it is a WaitingQuick, which never asks it
         self._reader = _on(_Store(self._read, _wait), service)
+        self._snapshot: SqliteSnapshot | None = None  # of the calls of a turn, which had all come before it
         self._away: dict[str, float] = {}  # until when calls to a class are not for the loop
         self._suspects: dict[str, float] = {}  # until when calls to a class are measured
 
@@ -103,13 +105,17 @@ class Quick:
 
     def check(self, answered: Callable[[Exception | None], None]) -> None:
         """Ask the database on the loop, and call `answered(what went wrong or None)`, at once or in a later turn."""
-        answered(_trouble(self._read))
+        answered(_trouble(partial(self._sqlite.read, seconds=CALL_SECONDS)))
 
     def turn(self) -> None:
-        """The loop has made the calls of a turn."""
+        """The loop has made the calls of a turn, and will look for new ones."""
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            snapshot.close()
 
     def stop(self) -> None:
         """The loop has ended."""
+        self.turn()
 
     def open_group(self) -> "Group | None":
         """A Group for the writes at hand, or None while another writer is at work or waits."""
@@ -117,7 +123,9 @@ class Quick:
         return None if transaction is None else Group(self._service, transaction, self)
 
     def _read(self, work: Callable[[Transaction], Result]) -> Result:
-        return self._sqlite.read(work, CALL_SECONDS)
+        if self._snapshot is None:
+            self._snapshot = self._sqlite.open_snapshot(CALL_SECONDS)
+        return self._snapshot.run(work)
 
 
 class WaitingQuick(Quick):

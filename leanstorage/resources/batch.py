@@ -78,7 +78,7 @@ def _run_together(call: Call, requests: list[Json], deadline: float) -> list[Doc
         return [_failure(Code.TIMEOUT) for _ in requests]
 
     def work(transaction: Transaction) -> list[Document]:
-        inner = replace(call, service=replace(call.service, store=cast(Store, _Joined(transaction)), engine=None))
+        inner = call._replace(service=replace(call.service, store=cast(Store, _Joined(transaction)), engine=None))
         results = []
         for request in requests:
             try:
@@ -169,7 +169,7 @@ def _answer(call: Call, request: Json) -> tuple[str, Json]:
     if params is not None and not isinstance(params, dict):
         raise StorageError(Code.BAD_JSON, detail="params must be an object")
     body = request.get("body")
-    inner = replace(call, method=method, query={**query, **(params or {})}, body={} if body is None else body)
+    inner = call._replace(method=method, query={**query, **(params or {})}, body={} if body is None else body)
     _, _, value = function(inner, **parameters)
     if isinstance(value, str):  # a page, which has no place in a list of answers
         raise StorageError(Code.NO_ROUTE)

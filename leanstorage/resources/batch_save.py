@@ -191,7 +191,7 @@ def _stored(transaction: Transaction, one: Prepared) -> Stored:
         if save.is_new and index == 0:
             row, kept = objects.insert(transaction, call, save.class_name, fields, rules, save.object_id)
             if save.class_name == "_User":  # whatever follows is its own doing
-                call = replace(call, caller=replace(call.caller, user_id=row.id))
+                call = call._replace(caller=replace(call.caller, user_id=row.id))
         else:
             guard = one.guard if index == 0 else None
             row, keys, kept = objects.change(transaction, call, save.class_name, save.object_id, fields, rules, guard)

@@ -1,5 +1,4 @@
 """GET /cloudQuery: a CQL select, answered as a find is; insert, update and delete, as the calls that they stand for."""
-from dataclasses import replace
 
 from leanstorage.resources import queries
 from leanstorage.rules import classes, cql, rendering
@@ -40,6 +39,6 @@ def _written(call: Call, statement: cql.Write) -> list[Document]:
     path = f"/classes/{statement.class_name}" + (f"/{check_object_id(statement.object_id)}" if statement.object_id else "")
     function, parameters = call.service.routes.match(statement.method, path)
     shown = {} if statement.method == "DELETE" else {"fetchWhenSave": True}
-    inner = replace(call, method=statement.method, query=shown, body=statement.fields)
+    inner = call._replace(method=statement.method, query=shown, body=statement.fields)
     _, _, value = function(inner, **parameters)
     return [] if statement.method == "DELETE" else [value]

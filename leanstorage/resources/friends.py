@@ -1,6 +1,5 @@
 """Following users: one row in `_Followee` and its mirror in `_Follower`. Protocol section 5.7."""
 
-from dataclasses import replace
 
 from leanstorage.resources import objects, queries
 from leanstorage.rules import classes, rendering, write
@@ -81,7 +80,7 @@ def followees(call: Call, object_id: str) -> Answer:
 
 
 def _listed(call: Call, object_id: str, class_name: str, key: str) -> Answer:
-    return queries.find(replace(call, query=_own(call, _user_id(call, object_id), key)), class_name)
+    return queries.find(call._replace(query=_own(call, _user_id(call, object_id), key)), class_name)
 
 
 def followers_and_followees(call: Call, object_id: str) -> Answer:

@@ -77,7 +77,7 @@ def verify_email(call: Call, token: str) -> Answer:
         row.body["emailVerified"] = True
         row.updated = max(now(), row.updated + 1)
         transaction.update("_User", row)
-        own = replace(call.to_engine, caller=replace(call.caller, user_id=row.id))
+        own = call.to_engine._replace(caller=replace(call.caller, user_id=row.id))
         shown: Document = rendering.copied(rendering.document(own, "_User", row, rendering.shape_for(own, classes.existing(transaction, "_User"))))
         return shown
 

@@ -81,7 +81,7 @@ def find_named(call: Call) -> Answer:
     if not _names_users(parse_json(where) if isinstance(where, str) else where):
         raise bad(f"a strict query needs {' or '.join(NAMES)} to be equal to something")
     options = {key: value for key, value in call.query.items() if key != "redirectClassNameForKey"}  # of users only
-    return find(replace(call, query=options), "_User", "get")
+    return find(call._replace(query=options), "_User", "get")
 
 
 def _names_users(where: Json) -> bool:
@@ -104,7 +104,7 @@ def _listed(transaction: Transaction, query: Query, principals: Principals) -> t
         rows, written = transaction.listing(query) if query.limit else ([], transaction.last_write(query.class_name))
         return rows, written or now()
     rows = transaction.find(query) if query.limit else []
-    return rows, max((row.updated for row in rows), default=0) or now()
+    return rows, max([row.updated for row in rows], default=0) or now()
 
 
 @contextmanager

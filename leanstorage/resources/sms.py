@@ -64,7 +64,7 @@ def change_phone(call: Call) -> Answer:
     user_id = sms_codes.take(call, "change", phone, call.json_body().get("code"))["user"]
     if call.caller.user_id not in (None, user_id):
         raise StorageError(Code.WRONG_SMS_CODE)
-    own = replace(call, caller=replace(call.caller, user_id=user_id))
+    own = call._replace(caller=replace(call.caller, user_id=user_id))
     row, _, _ = objects.store_change(own, "_User", user_id, {phones.FIELD: phone}, _proven(users.rules(own)))
     return ok({"updatedAt": format_time(row.updated), "objectId": user_id})
 
@@ -77,7 +77,7 @@ def verify_phone(call: Call, code: str) -> Answer:
     def work(transaction: Transaction) -> tuple[Row, Document]:
         row = _receiver(transaction, record)
         _mark_verified(transaction, row)
-        own = replace(call.to_engine, caller=replace(call.caller, user_id=row.id))
+        own = call.to_engine._replace(caller=replace(call.caller, user_id=row.id))
         return row, rendering.copied(rendering.document(own, "_User", row, rendering.shape_for(own, classes.existing(transaction, "_User"))))
 
     row, user = call.service.store.write(work)

@@ -37,7 +37,7 @@ def sign_up(call: Call) -> Answer:
 
 def of_nobody(call: Call) -> Call:
     """The call without its session: an old one means nothing to a sign-up."""
-    return replace(call, caller=replace(call.caller, user_id=None, token=None))
+    return call._replace(caller=replace(call.caller, user_id=None, token=None))
 
 
 def prepared_sign_up(call: Call) -> tuple[Document, objects.Rules]:
@@ -64,7 +64,7 @@ def me(call: Call) -> Answer:
         row = transaction.get("_User", user_id) if user_id else None
         if row is None:
             raise StorageError(Code.NO_USER)
-        own = replace(call, caller=replace(call.caller, user_id=user_id))
+        own = call._replace(caller=replace(call.caller, user_id=user_id))
         return {**_shown(transaction, own, row), "sessionToken": token}
 
     return ok(call.service.store.read(work))
@@ -173,7 +173,7 @@ def whole_user(transaction: Transaction, call: Call, user_id: str) -> Document:
     row = transaction.get("_User", user_id)
     if row is None:
         raise StorageError(Code.NO_USER)
-    own = replace(call, caller=replace(call.caller, user_id=user_id))
+    own = call._replace(caller=replace(call.caller, user_id=user_id))
     return {**_shown(transaction, own, row), "sessionToken": sessions.current(transaction, call.service, user_id)}
 
 
@@ -235,7 +235,7 @@ def _create(call: Call, fields: Document, own_rules: objects.Rules) -> Answer:
 
 def new_user(call: Call, row: Row, token: str) -> Document:
     """What a sign-up answers: the whole user, with its session token."""
-    own = replace(call, caller=replace(call.caller, user_id=row.id))
+    own = call._replace(caller=replace(call.caller, user_id=row.id))
     value = call.service.store.read(lambda transaction: _shown(transaction, own, row))
     return {**value, "sessionToken": token}
 
@@ -249,7 +249,7 @@ def hook_user(transaction: Transaction, call: Call, user_id: str) -> Document:
     row = transaction.get("_User", user_id)
     if row is None:  # deleted a moment ago
         raise StorageError(Code.NO_USER)
-    own = replace(call.to_engine, caller=replace(call.caller, user_id=user_id))
+    own = call.to_engine._replace(caller=replace(call.caller, user_id=user_id))
     user: Document = rendering.copied(_shown(transaction, own, row))
     return user
 
@@ -431,6 +431,6 @@ def _sign_in_with(call: Call, fields: Document, password: Json) -> Answer:
             check_new_password(password)
         return _create(call, fields, new_rules(call, fields, password))
     # A login: the provider's data is refreshed as the user itself would, with its update hooks.
-    own = replace(call, caller=replace(call.caller, user_id=user_id))
+    own = call._replace(caller=replace(call.caller, user_id=user_id))
     objects.store_change(own, "_User", user_id, {"authData": auth_data}, rules(own))
     return HTTPStatus.OK, (), call.service.store.write(lambda transaction: whole_user(transaction, own, user_id))

@@ -120,8 +120,9 @@ def normalise(value: Json) -> Json:
 
 def check_storable(*texts: str) -> None:
     """Raise 107 for a text with a NUL character, as for JSON that holds one: PostgreSQL could not keep it."""
-    if any("\0" in text for text in texts):
-        raise StorageError(Code.BAD_JSON, detail="the text holds a NUL character")
+    for text in texts:
+        if "\0" in text:
+            raise StorageError(Code.BAD_JSON, detail="the text holds a NUL character")
 
 
 def pointer(class_name: str, object_id: str) -> Document:

@@ -59,12 +59,20 @@ class Row:
         acl: Rights | None,
         body: Document | None,
         seq: int = 0,
-        acl_text: str | None = None,
-        text: str | None = None,
     ) -> None:
         self.id, self.created, self.updated, self.seq = id, created, updated, seq
         self._acl, self._body = acl, body
-        self.acl_text, self.text = acl_text, text
+        self.acl_text: str | None = None
+        self.text: str | None = None
+
+    @staticmethod
+    def read(found: Sequence[Any]) -> "Row":
+        """The row of the columns id, created, updated, acl, body, seq. There are many of them: `__init__` takes twice as long."""
+        row: Row = object.__new__(Row)
+        row.id, row.created, row.updated = found[0], found[1], found[2]
+        row.acl_text, row.text, row.seq = found[3], found[4], found[5]
+        row._acl = row._body = None
+        return row
 
     @property
     def acl(self) -> Rights | None:

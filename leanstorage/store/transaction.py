@@ -30,11 +30,6 @@ INSERT = (
 )
 
 
-def _row(found: tuple[Any, ...]) -> Row:
-    """The Row of the columns id, created, updated, acl, body, seq."""
-    return Row(found[0], found[1], found[2], None, None, found[5], found[3], found[4])
-
-
 class Transaction(Records):
     """The contract's methods, written once; a database adds `execute` and its dialect of JSON.
 
@@ -168,7 +163,7 @@ class Transaction(Records):
         if not found:
             return None
         self._settle(class_name, found[0][6])
-        return _row(found[0])
+        return Row.read(found[0])
 
     def get_many(self, class_name: str, object_ids: Iterable[str], is_bounded: bool = False) -> dict[str, Row]:
         """{id: Row} of those that exist; raise AnswerTooLarge for too much, if it `is_bounded`."""
@@ -177,7 +172,7 @@ class Transaction(Records):
             bind(class_name),
             self.compiler.text_list(sorted(set(object_ids))),
         )
-        return {row[0]: _row(row) for row in self.fetch(text, params, is_bounded)}
+        return {row[0]: Row.read(row) for row in self.fetch(text, params, is_bounded)}
 
     def insert(self, class_name: str, row: Row, text: str | None = None) -> bool:
         """Store a new object; return False, and store nothing, when its id is taken. `text` is its body's, if that is known."""
@@ -211,7 +206,7 @@ class Transaction(Records):
             "ORDER BY created, seq LIMIT ?",
             [class_name, *after, limit],
         )
-        return [_row(row) for row in found]
+        return [Row.read(row) for row in found]
 
     def open_objects(self, patterns: Sequence[str]) -> dict[str, int]:
         """{class: number of objects} without an ACL, or with one whose canonical text is LIKE one of `patterns`."""
@@ -247,7 +242,7 @@ class Transaction(Records):
 
     def find(self, query: Query) -> list[Row]:
         """The rows of a Query, in order."""
-        return [_row(row) for row in self._select(query, [])]
+        return [Row.read(row) for row in self._select(query, [])]
 
     def listing(self, query: Query) -> tuple[list[Row], int | None]:
         """(rows, last write) of a Query and its class, in one statement unless there are none."""
@@ -259,7 +254,7 @@ class Transaction(Records):
         found = self._select(query, times)
         if not found:
             return [], self.last_write(query.class_name)
-        return list(map(_row, found)), max(found[0][7], found[0][8] or 0) or None
+        return list(map(Row.read, found)), max(found[0][7], found[0][8] or 0) or None
 
     def _select(self, query: Query, more: list[Fragment]) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []

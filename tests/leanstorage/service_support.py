@@ -99,6 +99,7 @@ class QuickApplication:
             return answer
         answers = []
         self.quick.call(environ, answers.append)
+        self.quick.turn()
         while not answers:
             self.quick.turn()
             while not self._soon.empty():

@@ -8,13 +8,13 @@ from unittest import mock
 from wsgiref.util import setup_testing_defaults
 
 from leanstorage.http import inline_calls
-from leanstorage.store import open_store, StoreUnavailable
+from leanstorage.store import open_store, Row, StoreUnavailable
 from tests.leanstorage.service_support import KEYS, QuickApplication, SERVER, ServiceTestCase
 
 THERE = "8.8.8.8"
 
 
-def environ_of(method, path, body):
+def environ_of(method, path, body=b""):
     environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
     environ |= {"HTTP_X_LC_ID": KEYS["id"], "HTTP_X_LC_KEY": KEYS["key"], "REMOTE_ADDR": "127.0.0.1"}
     setup_testing_defaults(environ)
@@ -103,6 +103,28 @@ class QuickTest(ServiceTestCase):
         self.assertEqual(together({"n": 5}, {"n": 6}), [None, 403])
         self.code(403, "POST", "/classes/Shared", {"n": 5}, status=403)
         self.assertEqual(len(self.api("GET", "/classes/Shared", master=True)["results"]), 11)
+
+    @unittest.skipIf(SERVER, "PostgreSQL's calls have a transaction each")
+    def test_calls_of_a_turn_see_the_database_at_one_moment_and_those_of_the_next_what_was_written_since(self):
+        quick, object_id = self.application.quick, self.make("Moments", n=0)
+
+        def seen():
+            answers = []
+            quick.call(environ_of("GET", f"/1.1/classes/Moments/{object_id}"), answers.append)
+            return json.loads(answers[0][2])["n"]
+
+        def write(transaction):
+            found = transaction.get("Moments", object_id)
+            transaction.update("Moments", Row(object_id, found.created, found.updated + 1, None, {"n": found.body["n"] + 1}))
+
+        for number in range(3):
+            self.assertEqual((seen(), seen()), (number, number))
+            quick.check(lambda error: self.assertIsNone(error))
+            self.service.store.write(write)
+            self.assertEqual(seen(), number)
+            quick.turn()
+            quick.check(lambda error: self.assertIsNone(error))  # before the next calls have come: it opens nothing for them
+            self.assertIsNone(quick._snapshot)
 
     def test_write_that_needs_a_thread_keeps_its_body(self):
         object_id = self.make("Whole", word="abc")

@@ -16,7 +16,7 @@ try:
 except ImportError:  # the app needs none
     psycopg = None
 
-from leanstorage.store import Condition, Query, QueryTimeout, StoreUnavailable, open_store
+from leanstorage.store import Condition, Query, QueryTimeout, Stale, StoreUnavailable, open_store
 from leanstorage.store.sqlite import store as sqlite_store
 from leanstorage.store.sqlite.store import SqliteStore
 from tests.leanstorage import service_support
@@ -282,6 +282,59 @@ class SqliteTest(StoreContract, unittest.TestCase):
             other.execute("ROLLBACK")
         self.write(lambda transaction: transaction.put_record("g", "later", 1))
 
+    def test_snapshot_sees_what_its_first_read_saw_and_looks_at_a_class_once(self):
+        def look(transaction):
+            transaction.class_info("Foo")
+            return transaction.get("Foo", "a").updated, len(transaction.get_many("Foo", "ab"))
+
+        self.fill("Foo", row("a", created=1))
+        self.read(look)  # from here on the class is known
+        snapshot = self.store.open_snapshot(1)
+        self.write(lambda transaction: transaction.insert("Foo", row("b")))
+        self.assertEqual(snapshot.run(look), (1, 2))  # it begins with its first read
+        self.write(lambda transaction: transaction.update("Foo", row("a", created=2)))
+        self.write(lambda transaction: transaction.delete("Foo", "b", 3))
+        with mock.patch.object(sqlite_store, "_execute", mock.Mock(side_effect=sqlite_store._execute)) as executed:
+            self.assertEqual(snapshot.run(look), (1, 2))
+        self.assertFalse([one for one in executed.call_args_list if "FROM classes" in one.args[1]])
+        snapshot.close()
+        self.assertEqual(self.read(look), (2, 1))
+        for taken in (1, 1):  # its connection is one for others again
+            self.assertEqual(len(self.store._readers), taken)
+            snapshot = self.store.open_snapshot(1)
+            self.assertEqual(snapshot.run(look), (2, 1))
+            snapshot.close()
+
+    def test_snapshot_that_an_error_has_ended_begins_again_and_believes_nothing_of_before(self):
+        def look(transaction):
+            return transaction.class_info("Foo")["permissions"], transaction.get("Foo", "a").updated
+
+        self.fill("Foo", row("a", created=1))
+        self.read(look)
+        snapshot = self.store.open_snapshot(1)
+        self.assertEqual(snapshot.run(look), ({}, 1))
+
+        def failing(transaction):
+            transaction.connection.execute("ROLLBACK")  # as SQLite itself does when it cannot read
+            raise StoreUnavailable("disk I/O error")
+
+        self.assertRaises(StoreUnavailable, snapshot.run, failing)
+        with closing(SqliteStore(self.folder / "x.db")) as other:  # another process
+            other.write(lambda transaction: transaction.save_class("Foo", {**transaction.class_info("Foo", lock=True), "permissions": {"get": {}}}))
+        self.assertRaises(Stale, snapshot.run, look)
+        snapshot.run(lambda transaction: transaction.connection.execute("ROLLBACK"))
+        snapshot.close()
+        self.assertEqual((len(self.store._readers), self.read(look)), (1, ({"get": {}}, 1)))
+
+    def test_connection_of_a_snapshot_that_cannot_be_ended_is_not_used_again(self):
+        snapshot = self.store.open_snapshot(1)
+        snapshot.run(lambda transaction: transaction.last_seq())
+        connection, snapshot._connection = snapshot._connection, mock.Mock(in_transaction=True, execute=mock.Mock(side_effect=sqlite3.OperationalError))
+        snapshot.close()
+        snapshot._connection.close.assert_called_once_with()
+        self.assertEqual(len(self.store._readers), 0)
+        connection.close()
+
     def test_file_that_is_gone_or_replaced_is_not_written_to(self):
         path = self.folder / "x.db"
         for change, text in ((lambda: path.rename(self.folder / "y.db"), "is gone: put it back"), (lambda: path.write_bytes(b""), "was replaced: start again")):
@@ -290,6 +343,7 @@ class SqliteTest(StoreContract, unittest.TestCase):
                 with self.subTest(text), self.assertRaisesRegex(StoreUnavailable, text):
                     call()
             self.assertIsNone(self.store.open_group(1))
+            self.assertRaisesRegex(StoreUnavailable, text, self.store.open_snapshot, 1)
         path.unlink()
         (self.folder / "y.db").rename(path)
         self.write(lambda transaction: None)

@@ -214,13 +214,14 @@ class MemoryTest(unittest.TestCase):
 
 class RowsTest(unittest.TestCase):
     def test_stored_texts_are_decoded_once_and_when_they_are_asked_for(self):
-        row = Row("a", 1, 2, None, None, 3, '{"u":{"read":true}}', '{"n":1}')
+        row = Row.read(("a", 1, 2, '{"u":{"read":true}}', '{"n":1}', 3, "more"))
+        self.assertEqual((row.id, row.created, row.updated, row.seq), ("a", 1, 2, 3))
         self.assertEqual((row.acl, row.body), ({"u": {"read": True}}, {"n": 1}))
         self.assertIs(row.acl, row.acl)
         self.assertIs(row.body, row.body)
         self.assertEqual((Row("a", 1, 2, None, None).acl, Row("a", 1, 2, None, None).body), (None, {}))
         own = {"n": 2}
-        rows = [Row("a", 1, 2, None, None, text='{"n":1}'), Row("b", 1, 2, None, own), Row("c", 1, 2, None, None)]
+        rows = [Row.read(("a", 1, 2, None, '{"n":1}', 0)), Row("b", 1, 2, None, own), Row("c", 1, 2, None, None)]
         decode_bodies(rows)
         self.assertEqual([one.body for one in rows], [{"n": 1}, {"n": 2}, {}])
         self.assertIs(rows[1].body, own)

@@ -97,20 +97,13 @@ class SqliteStore:
         With `seconds`, whatever takes longer than that raises QueryTimeout, and so does what is large; Stale may be
         raised, too.
         """
-        self._check_file()
-        try:
-            connection = self._readers.pop()
-        except IndexError:
-            connection = self._connect()
+        connection = self._reader()
         try:
             if seconds is None:
                 return settle(lambda seen: SqliteTransaction(connection, self._query_seconds, seen).run(work), self._seen)
             return QuickTransaction(connection, seconds, self._seen).run(work)
         finally:
-            if self._closed or len(self._readers) >= IDLE_READERS:
-                connection.close()
-            else:
-                self._readers.append(connection)
+            self._put_back(connection)
 
     def write(self, work: Callable[[Transaction], Result]) -> Result:
         """Run `work(transaction)` atomically; it is on disk when this returns. Raises what `work` does."""
@@ -138,6 +131,10 @@ class SqliteStore:
             return None
         return SqliteGroup(self._group_writer, self._turn, seconds, self._seen)
 
+    def open_snapshot(self, seconds: float) -> "SqliteSnapshot":
+        """A SqliteSnapshot for reads of one thread, whose statements take at most `seconds` each."""
+        return SqliteSnapshot(self._reader(), self._put_back, seconds, self._seen)
+
     def close(self) -> None:
         with self._turn:
             self._closed = True
@@ -153,6 +150,19 @@ class SqliteStore:
 
     def drop_index(self, class_name: str, keys: Sequence[str]) -> None:
         self.write(lambda transaction: elements.drop_index(transaction, class_name, keys))
+
+    def _reader(self) -> "_Connection":
+        self._check_file()
+        try:
+            return self._readers.pop()
+        except IndexError:
+            return self._connect()
+
+    def _put_back(self, connection: "_Connection") -> None:
+        if self._closed or len(self._readers) >= IDLE_READERS:
+            connection.close()
+        else:
+            self._readers.append(connection)
 
     def _commit_waiting(self) -> None:
         jobs: list[_Job] = []
@@ -333,6 +343,35 @@ class QuickTransaction(SqliteTransaction):
 
     def fetch(self, text: str, params: Sequence[Any], is_bounded: bool) -> list[tuple[Any, ...]]:
         return self.execute_once(text, params)  # which is bounded more closely
+
+
+class SqliteSnapshot:
+    """Reads of one thread that all see the database as the first one does: its locks, its file and a class are looked at once.
+
+    Who asks for something after a write was acknowledged has to see it, so a snapshot serves requests that had all come
+    before it was opened.
+    """
+
+    def __init__(self, connection: _Connection, put_back: Callable[[_Connection], None], seconds: float, seen: Seen) -> None:
+        self._connection, self._put_back = connection, put_back
+        self._seconds, self._seen = seconds, seen
+        self._checked: dict[str, Any] = {}  # classes, by the works so far
+
+    def run(self, work: Callable[[Transaction], Result]) -> Result:
+        """`work(transaction)`; raises Stale, see Transaction.run."""
+        if not self._connection.in_transaction:  # the first work, or one after an error that has ended it
+            self._checked.clear()
+            _execute(self._connection, "BEGIN")
+        return QuickTransaction(self._connection, self._seconds, self._seen, self._checked).run(work)
+
+    def close(self) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+        except sqlite3.Error:  # what it read is read
+            self._connection.close()
+        else:
+            self._put_back(self._connection)
 
 
 class SqliteGroup:
