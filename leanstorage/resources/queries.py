@@ -128,7 +128,9 @@ def get(call: Call, class_name: str, object_id: str) -> Answer:
         row = transaction.get(class_name, object_id)
         if row is None or not acl.allows(row.acl, "read", principals):
             return {}, None
-        view = rendering.View(call.query.get("include", ""), call.query.get("keys", ""), call.flag("returnACL"))
+        view = rendering.WHOLE
+        if call.query:
+            view = rendering.View(call.query.get("include", ""), call.query.get("keys", ""), call.flag("returnACL"))
         [value] = rendering.rendered(transaction, call, class_name, info, [row], principals, view)
         if class_name == "_User" and call.caller.is_master:
             _add_tokens(transaction, call, [value])
@@ -203,13 +205,14 @@ def _is_open(transaction: Transaction, node: Condition, principals: Principals) 
     return any(classes.may(info, action, principals) for action in ("get", "find"))
 
 
-@lru_cache(8192)  # the objects that are read most are read again and again
 def _last_modified(ms: int | None) -> Sequence[Header]:
     """LeanCloud's own form: an HTTP date with milliseconds."""
-    if ms is None:
-        return ()
-    seconds, rest = divmod(ms, 1000)
-    return (("Last-Modified", format_date_time(seconds).replace(" GMT", f".{rest:03d} GMT")),)
+    return () if ms is None else (("Last-Modified", f"{_second(ms // 1000)}.{ms % 1000:03d} GMT"),)
+
+
+@lru_cache(1024)  # what was written together has few of them
+def _second(seconds: int) -> str:
+    return format_date_time(seconds).removesuffix(" GMT")
 
 
 def _add_tokens(transaction: Transaction, call: Call, users: list[Json]) -> None:
