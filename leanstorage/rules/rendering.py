@@ -121,7 +121,10 @@ def ready(value: Document) -> Document | Ready:
 
 def _may_hold_files(rows: list[Row]) -> bool:
     """Whether there may be a reference to a file in the bodies; one that was not read may hold anything."""
-    return '"File"' in "".join([row.text or '"File"' for row in rows])
+    for row in rows:
+        if not row.text or '"File"' in row.text:
+            return True
+    return False
 
 
 def _spliced(row: Row, extra: str, with_acl: bool) -> str:

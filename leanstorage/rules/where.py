@@ -64,11 +64,11 @@ def parse_listing(
     class_name: str, options: Document, is_master: bool, principals: Principals
 ) -> tuple[Query, frozenset[str]]:
     """`parse` of the options of a find: where, order, limit and skip. What comes again as texts is remembered."""
-    names = ("where", "order", "limit", "skip")
-    given = tuple(options.get(name) for name in names)
-    if all(value is None or (isinstance(value, str) and len(value) <= MAX_REMEMBERED) for value in given):
-        return _remembered_listing(class_name, given, is_master, principals)
-    return _listing(class_name, given, is_master, principals)
+    given = options.get("where"), options.get("order"), options.get("limit"), options.get("skip")
+    for value in given:
+        if value is not None and not (isinstance(value, str) and len(value) <= MAX_REMEMBERED):
+            return _listing(class_name, given, is_master, principals)
+    return _remembered_listing(class_name, given, is_master, principals)
 
 
 def _listing(
