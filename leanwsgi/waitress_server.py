@@ -315,8 +315,10 @@ def create_server(
     )
     server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
     server.trigger.close()
-    server.trigger = Trigger(server._map)
     server.entrances = [server, *(_Entrance(server, listening) for listening in sockets[1:])]
+    # Last: what it is asked for may close a connection, whose number a visitor who is let in later in the turn could get.
+    server.trigger = Trigger(server._map)
+    server.ending = []  # connections to be closed between two turns of the loop
     return server
 
 
@@ -329,6 +331,8 @@ def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:
     try:
         while server.accepting:
             wasyncore.poll2(server.adj.asyncore_loop_timeout, server._map)
+            while server.ending:
+                server.ending.pop().end()
             turn()
     finally:
         known = 0
@@ -362,8 +366,9 @@ def _say_that_it_ends(server: Any) -> None:
 
 
 def _is_coming(channel: Any) -> bool:
-    """Whether a part of a request has arrived, and the rest may be unread in the socket."""
-    return channel.request is not None and channel.last_activity > time.time() - PAUSE_SECONDS
+    """Whether a part of a request has arrived, and the rest may be unread in the socket; of a refused one, too."""
+    is_part = channel.request is not None or getattr(channel, "is_lingering", False)
+    return bool(is_part and channel.last_activity > time.time() - PAUSE_SECONDS)
 
 
 def stop(server: Any) -> None:

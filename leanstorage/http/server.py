@@ -296,7 +296,7 @@ class _Task(channels.Task):
 def _error_task(observer: Observer | None) -> type[ErrorTask]:
     """The task that answers requests that never reach the application."""
 
-    class Task(ErrorTask):  # type: ignore[misc]
+    class Task(channels.RefusalTask):
         def execute(self) -> None:
             environ = {"REMOTE_ADDR": str(self.channel.addr[0])}
             request_id = messages.request_id(environ, ())
@@ -383,7 +383,6 @@ def _parser(small: Any, is_token: Callable[[str], bool]) -> type[waitress_server
                 self.error = Refusal(Code.TOO_LARGE, limit=self.adj.max_request_body_size - OVERHEAD_BYTES)
             if self.error is not None:
                 self.completed = True
-                self.expect_continue = False  # waitress would ask for the body all the same
             return consumed
 
     return Parser
