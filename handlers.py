@@ -30,6 +30,11 @@ from leanwsgi.messages import HTTPError, Response, json_response
 from leanwsgi.static_files import static_file
 
 STATIC = Path(__file__).parent / "static"
+ERROR_PAGES = {  # what a browser shows of a link that leads nowhere, or cannot be read
+    HTTPStatus.NOT_FOUND: "404.html",
+    HTTPStatus.BAD_REQUEST: "400.html",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "400.html",
+}
 MAX_USERNAME, MAX_PASSWORD = 64, 256
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 LIST_SECONDS = 30  # how long a cached list may live; a write voids it at once
@@ -56,13 +61,13 @@ def show_icon(environ: WSGIEnvironment) -> Response:
 
 
 def explain(error: Exception, environ: WSGIEnvironment) -> Response:
-    """What went wrong, as JSON; a browser that follows a dead link gets static/404.html."""
-    is_missing = isinstance(error, HTTPError) and error.status == HTTPStatus.NOT_FOUND
+    """What went wrong, as JSON; a browser that follows a dead or malformed link gets a page of static/."""
+    page = ERROR_PAGES.get(error.status) if isinstance(error, HTTPError) else None
     is_api = environ.get("PATH_INFO", "").startswith("/api/")
-    if not is_missing or is_api or "text/html" not in environ.get("HTTP_ACCEPT", ""):
+    if not isinstance(error, HTTPError) or page is None or is_api or "text/html" not in environ.get("HTTP_ACCEPT", ""):
         return messages.explain(error, environ)
-    headers = [("Content-Type", "text/html; charset=utf-8"), messages.PRIVATE]
-    return HTTPStatus.NOT_FOUND, headers, (STATIC / "404.html").read_bytes()
+    headers = [("Content-Type", "text/html; charset=utf-8"), messages.PRIVATE, *error.headers]
+    return error.status, headers, (STATIC / page).read_bytes()
 
 
 def show_status(environ: WSGIEnvironment) -> Response:
