@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.cookiejar import Cookie, DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from urllib.request import Request
 
 import leancloud
@@ -53,11 +53,16 @@ REFUSED_CODE = 401  # the app's id or key, not the visitor's session
 BUSY_CODES = frozenset([124, 141, 502, 503])
 LOCK_SECONDS = 15 * 60
 PLAIN_METHODS = frozenset(["GET", "POST", "PUT", "DELETE"])
+CREDENTIALS = "x-lc-"  # headers with the app's keys and a visitor's session
 UNDONE = (307, 308)  # redirects that say that a write has to be sent elsewhere
 
 
 class StorageLost(requests.ConnectionError):  # type: ignore[misc]  # requests has no types
     """Storage failed to answer a moment ago; requests fail at once until a probe succeeds."""
+
+
+class StorageMoved(requests.RequestException):  # type: ignore[misc]
+    """Storage redirects a call to an address of its choice, which must not get the app's keys and a visitor's session."""
 
 
 class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requests_toolbelt
@@ -122,7 +127,10 @@ class _KeepsNone(DefaultCookiePolicy):
 
 
 class StorageSession(requests.Session):  # type: ignore[misc]
-    """A session that makes plain requests itself, and leaves all others to requests."""
+    """A session that makes plain requests itself, and leaves all others to requests.
+
+    Redirects are followed for files alone: a call has credentials in its headers, and raises StorageMoved.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,6 +138,9 @@ class StorageSession(requests.Session):  # type: ignore[misc]
 
     def request(self, method: str, url: str, params: Any = None, data: Any = None, headers: Any = None, **options: Any) -> requests.Response:
         method = method.upper()
+        is_call = any(name.lower().startswith(CREDENTIALS) for name in headers or ())
+        if is_call:
+            options["allow_redirects"] = False
         is_plain = (
             method in PLAIN_METHODS
             and connections.URL.fullmatch(url)
@@ -142,9 +153,26 @@ class StorageSession(requests.Session):  # type: ignore[misc]
             given = {"Accept": "*/*", **(headers or {})}
             body = None if data is None else data.encode()
             response = adapter.ask(method, url, urlencode(params or {}), given, body)
-            if not (response.is_redirect and (method == "GET" or response.status_code in UNDONE)):
-                return response
-        return super().request(method, url, params=params, data=data, headers=headers, **options)
+            if is_call or not (response.is_redirect and (method == "GET" or response.status_code in UNDONE)):
+                return _answered(response, is_call)
+        response = super().request(method, url, params=params, data=data, headers=headers, **options)
+        return _answered(response, is_call)
+
+
+def _answered(response: requests.Response, is_call: bool) -> requests.Response:
+    if not (is_call and response.is_redirect):
+        return response
+    response.close()
+    raise StorageMoved(f"storage redirects to {_host(response.headers['Location'])}")
+
+
+def _host(url: str) -> str:
+    """What is shown of a URL that somebody else wrote."""
+    try:
+        name = urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        name = ""
+    return name[:100] if name and name.isascii() and name.isprintable() else "another address"
 
 
 def _is_flat(params: Any) -> bool:
@@ -190,6 +218,9 @@ def asking_storage() -> Iterator[None]:
         raise as_http_error(error) from error
     except requests.JSONDecodeError as error:
         raise _nonsense() from error
+    except StorageMoved as error:
+        print(f"{error}: is LEANCLOUD_API_SERVER the address that answers itself?", file=sys.stderr, flush=True)
+        raise messages.HTTPError(HTTPStatus.BAD_GATEWAY, "storage redirects calls to another address") from error
     except requests.RequestException as error:
         raise messages.HTTPError(
             HTTPStatus.SERVICE_UNAVAILABLE, "storage cannot be reached, try again", headers=[("Retry-After", "2")]
