@@ -17,6 +17,7 @@ import requests
 from requests.structures import CaseInsensitiveDict
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 
+from leanwsgi.announcements import Answer
 from leanwsgi.shares import LOOPBACK
 
 URL = re.compile(r"(https?)://([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?(/[A-Za-z0-9._/-]*)")  # nothing in it needs quoting
@@ -106,6 +107,7 @@ class Connections:
             connection = HTTPSConnection(host, port, timeout=seconds, context=self._context())
         else:
             connection = HTTPConnection(host, port, timeout=seconds)
+        connection.response_class = Answer
         try:
             connection.connect()
             for option in self._options:
@@ -149,8 +151,6 @@ def _has_ended(connection: HTTPConnection) -> bool:
 
 def _read(answer: HTTPResponse) -> requests.Response:
     """An answer with its body, decompressed."""
-    if answer.status < 200:  # the real one follows, and would be taken for that of the next request
-        raise HTTPException(f"only an announcement of an answer: {answer.status}")
     response = requests.Response()
     response.status_code, response.reason = answer.status, answer.reason
     response.headers = CaseInsensitiveDict()

@@ -24,6 +24,7 @@ from urllib3.util.retry import Retry
 
 from leanengine import connections, saves
 from leanwsgi import messages
+from leanwsgi.announcements import pass_over
 
 POOL = 64  # connections; as many as there are threads that may wait for storage
 CONNECT_SECONDS = 2
@@ -71,6 +72,7 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
     def __init__(self) -> None:
         retries = Retry(total=1, connect=1, read=1, status=0, allowed_methods=["GET"], backoff_factor=0)
         super().__init__(pool_connections=4, pool_maxsize=POOL, max_retries=retries)
+        pass_over(self)
         self._connections = connections.Connections(POOL)
         self._lock = threading.Lock()
         self._retry_at: float | None = None  # on the monotonic clock; None while all is well

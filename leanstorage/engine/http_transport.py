@@ -5,6 +5,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from leanstorage.engine.hooks import MAX_THREADS, EngineDown, EngineTimeout
+from leanwsgi.announcements import pass_over
 
 
 class HttpTransport:
@@ -16,6 +17,7 @@ class HttpTransport:
         self.session = requests.Session()
         self.session.trust_env = False
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=MAX_THREADS)
+        pass_over(adapter)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
 

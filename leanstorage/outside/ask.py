@@ -9,6 +9,7 @@ import requests
 
 from leanstorage.rules.call import LOOPBACK_HOSTS
 from leanwsgi import setting_values
+from leanwsgi.announcements import pass_over
 
 CONNECT_SECONDS, READ_SECONDS, WHOLE_SECONDS = 3, 5, 10
 MAX_BYTES = 1 << 18  # of an answer
@@ -41,6 +42,8 @@ def ask(url: str, given: Mapping[str, str] | None = None, is_post: bool = False)
     try:
         with requests.Session() as session:
             session.trust_env = False
+            for adapter in session.adapters.values():
+                pass_over(adapter)
             with session.request(
                 "POST" if is_post else "GET",
                 url,

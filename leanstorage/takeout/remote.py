@@ -24,6 +24,7 @@ from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json, Result
 from leanstorage.takeout import remote_trouble
 from leanstorage.takeout.public_hosts import NotPublic, PublicAdapter
+from leanwsgi.announcements import pass_over
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 TRIES = 8
@@ -328,6 +329,7 @@ def _session(adapter: HTTPAdapter) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = MAX_REDIRECTS
+    pass_over(adapter)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
