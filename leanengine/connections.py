@@ -93,7 +93,7 @@ class Connections:
 
     def _connection(self, server: Server, seconds: float) -> HTTPConnection:
         """One that waits and is still open, or a new one; raise Unsent."""
-        idle = self._idle[server]
+        idle = self._idle.get(server)  # none is made here, without the lock: `close` may be counting them
         while idle:
             try:
                 connection = idle.pop()

@@ -13,7 +13,7 @@ from unittest import mock
 
 import requests
 
-from leanengine.connections import Connections
+from leanengine.connections import Connections, Unsent
 
 LIMITS = (5.0, 5.0)
 
@@ -251,6 +251,22 @@ class ConnectionsTest(unittest.TestCase):
             few._put(("http", "127.0.0.1", peer.port), first)
             few._put(("http", "127.0.0.1", peer.port), second)
             self.assertEqual((first.sock is None, second.sock is None), (False, True))
+
+    def test_first_request_to_a_server_while_all_are_closed_disturbs_nobody(self):
+        with self.peer(answer()) as peer:
+            closing = Connections(2)
+            closing.ask("GET", peer.url, "", {}, None, LIMITS)
+            ((connection,),) = closing._idle.values()
+
+            def close(close=connection.close, closing=closing):
+                close()
+                asking = threading.Thread(target=self.assertRaises, args=(Unsent, closing._connection, ("http", "127.0.0.1", 9), 1))
+                asking.start()
+                asking.join()
+
+            connection.close = close
+            closing.close()
+            self.assertFalse(any(closing._idle.values()))
 
     def certified(self):
         """A server's side of TLS for `localhost`, and the certificate's file."""
