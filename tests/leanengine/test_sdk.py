@@ -15,7 +15,7 @@ from leancloud import client
 from leanengine import sdk, users
 from leanengine.cache import Cache
 from leanwsgi.messages import HTTPError
-from tests.support import AppTestCase, needs_redis, until, Visitor
+from tests.support import AppTestCase, changed_environment, needs_redis, until, Visitor
 
 
 def whole_request(connection):
@@ -57,7 +57,7 @@ def broken_storage(answer):
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        with fresh_adapter(), mock.patch.dict("os.environ", LEANCLOUD_API_SERVER=f"http://127.0.0.1:{listener.getsockname()[1]}"):
+        with fresh_adapter(), changed_environment(LEANCLOUD_API_SERVER=f"http://127.0.0.1:{listener.getsockname()[1]}"):
             yield connections
     finally:
         ending.set()
@@ -233,7 +233,7 @@ class BrokenStorageTest(AppTestCase):
         self.request("GET", "/api/todos", visitor=self.alice)
 
     def test_storage_that_refuses_connections_is_503(self):
-        with fresh_adapter(), mock.patch.dict("os.environ", LEANCLOUD_API_SERVER="http://127.0.0.1:9"):
+        with fresh_adapter(), changed_environment(LEANCLOUD_API_SERVER="http://127.0.0.1:9"):
             self.assert_error(self.alice.request("POST", "/api/todos", {"content": "x"}), 503)
             self.assert_error(Visitor().request("POST", "/api/session", {"username": "a", "password": "b"}), 503)
             self.assert_up()
@@ -363,13 +363,13 @@ class BrokenStorageTest(AppTestCase):
 
     def test_storage_is_asked_without_the_proxies_of_the_environment(self):
         proxies = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")}
-        with fresh_adapter(), mock.patch.dict("os.environ", {**proxies, "NO_PROXY": "", "no_proxy": ""}):
+        with fresh_adapter(), changed_environment(**proxies, NO_PROXY="", no_proxy=""):
             self.request("POST", "/api/todos", {"content": "x"}, 201, self.alice)
 
     @needs_redis
     def test_log_in_while_storage_is_lost_is_no_guess(self):
         body = {"username": self.alice.username, "password": "secret"}
-        with fresh_adapter(), mock.patch.dict("os.environ", LEANCLOUD_API_SERVER="http://127.0.0.1:9"):
+        with fresh_adapter(), changed_environment(LEANCLOUD_API_SERVER="http://127.0.0.1:9"):
             for _ in range(users.WRONG_PER_ACCOUNT + 1):
                 self.assert_error(Visitor().request("POST", "/api/session", body), 503)
         self.request("POST", "/api/session", body, visitor=Visitor())

@@ -2,9 +2,7 @@
 import contextlib
 import http.client
 import importlib.util
-import os
 import unittest
-from unittest import mock
 
 import requests
 
@@ -13,7 +11,7 @@ from leanengine.connections import Connections
 from leanwsgi.announcements import Answer, MAX_ANNOUNCEMENTS, pass_over
 from tests import HAS_STORAGE
 from tests.leanengine.test_connections import answer, Peer
-from tests.support import NO_STORAGE
+from tests.support import changed_environment, NO_STORAGE
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nX-Two: 2\r\n\r\n"
 BEFORE = {
@@ -116,7 +114,7 @@ class AnnouncementsTest(unittest.TestCase):
 
         late = answer(b"", more=b"ETag: \"x\"\r\n")
         for number in range(2):
-            with self.peer(HINTS, late, late) as peer, mock.patch.dict(os.environ, {**ACCESS, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{peer.port}"}):
+            with self.peer(HINTS, late, late) as peer, changed_environment(**ACCESS, AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{peer.port}"):
                 blobs = open_blobs("s3://bucket/x")
                 self.addCleanup(blobs.client.close)
                 with self.subTest(number), self.assertRaises(StoreUnavailable):
