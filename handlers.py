@@ -26,6 +26,7 @@ from leanengine import users
 from leanengine.cache import Cache
 from leanengine.sdk import Attachment, asking_storage
 from leanwsgi import messages
+from leanwsgi.answers import bounded_session
 from leanwsgi.messages import HTTPError, Response, json_response
 from leanwsgi.static_files import static_file
 
@@ -329,7 +330,8 @@ def _notify(environ: WSGIEnvironment, todo: dict[str, Any]) -> None:
     url = environ["app.settings"].notify_webhook_url
     if url:
         try:
-            requests.post(url, json=todo, timeout=NOTIFY_SECONDS, allow_redirects=False).close()
+            with bounded_session() as session:
+                session.post(url, json=todo, timeout=NOTIFY_SECONDS, allow_redirects=False, stream=True).close()
         except requests.RequestException:
             pass
 

@@ -17,10 +17,11 @@ import requests
 from requests.structures import CaseInsensitiveDict
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 
-from leanwsgi.announcements import Answer
+from leanwsgi.answers import Answer
 from leanwsgi.shares import LOOPBACK
 
 URL = re.compile(r"(https?)://([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?(/[A-Za-z0-9._/-]*)")  # nothing in it needs quoting
+MAX_ANSWER_BYTES = 64 << 20
 Server = tuple[str, str, int | None]  # scheme, host, port
 
 
@@ -157,9 +158,21 @@ def _read(answer: HTTPResponse) -> requests.Response:
     for name, value in answer.getheaders():
         known = response.headers.get(name)
         response.headers[name] = value if known is None else f"{known}, {value}"
-    data = answer.read()
+    is_known = answer.length is not None and answer.length <= MAX_ANSWER_BYTES  # then its end is noticed
+    data = answer.read() if is_known else answer.read(MAX_ANSWER_BYTES + 1)
     if data and response.headers.get("Content-Encoding", "").lower() in ("gzip", "x-gzip"):
-        data = zlib.decompress(data, zlib.MAX_WBITS | 16)
+        data = _unpacked(data)
+    if len(data) > MAX_ANSWER_BYTES:
+        raise HTTPException("the answer is too long")
     response._content, response._content_consumed = data, True
     response.encoding = requests.utils.get_encoding_from_headers(response.headers)
     return response
+
+
+def _unpacked(data: bytes) -> bytes:
+    """What was packed by gzip, of what is too long the first part."""
+    packer = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    found = packer.decompress(data, MAX_ANSWER_BYTES + 1)
+    if not packer.eof and len(found) <= MAX_ANSWER_BYTES:
+        raise HTTPException("the answer ends too early")
+    return found

@@ -24,7 +24,7 @@ from urllib3.util.retry import Retry
 
 from leanengine import connections, saves
 from leanwsgi import messages
-from leanwsgi.announcements import pass_over
+from leanwsgi.answers import LEAST_RATE, bound_answers
 
 POOL = 64  # connections; as many as there are threads that may wait for storage
 CONNECT_SECONDS = 2
@@ -32,7 +32,7 @@ READ_SECONDS = 4  # for the answer to a GET, which is asked once more when none 
 ANSWER_SECONDS = 12  # to a write, whose hooks may take 10
 LOST_SECONDS = 2  # how long a lost server is left alone before one request tries it again
 PROBE_SECONDS = 0.8  # how long that one request waits
-UPLOAD_SECONDS = 60  # between two pieces, not in all
+UPLOAD_SECONDS = 60  # for the first piece of an upload; LEAST_RATE says how fast the rest has to go
 # LeanCloud's codes that are the visitor's doing, as statuses of ours; every other code is storage's own trouble.
 STATUSES = {
     101: HTTPStatus.NOT_FOUND,
@@ -72,7 +72,7 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
     def __init__(self) -> None:
         retries = Retry(total=1, connect=1, read=1, status=0, allowed_methods=["GET"], backoff_factor=0)
         super().__init__(pool_connections=4, pool_maxsize=POOL, max_retries=retries)
-        pass_over(self)
+        bound_answers(self)
         self._connections = connections.Connections(POOL)
         self._lock = threading.Lock()
         self._retry_at: float | None = None  # on the monotonic clock; None while all is well
@@ -81,7 +81,7 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
         """Send with our own limits, whatever `timeout` says; raise StorageLost at once while storage is lost."""
         wait = READ_SECONDS if request.method == "GET" else ANSWER_SECONDS
         if hasattr(request.body, "read"):
-            wait = UPLOAD_SECONDS
+            wait, request.body = UPLOAD_SECONDS, _Upload(request.body)
         with self._trying(wait) as limits:
             return super().send(request, timeout=limits, **options)
 
@@ -119,6 +119,26 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
         if is_lost or self._retry_at is not None:
             with self._lock:
                 self._retry_at = time.monotonic() + LOST_SECONDS if is_lost else None
+
+
+class _Upload:
+    """A file on its way to storage, which gives up when it is taken too slowly."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._end = file, time.monotonic() + UPLOAD_SECONDS
+
+    def read(self, size: int = -1) -> bytes:
+        if time.monotonic() > self._end:
+            raise TimeoutError("storage takes the upload too slowly")
+        data: bytes = self._file.read(size)
+        self._end += len(data) / LEAST_RATE
+        return data
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(messages.CHUNK_BYTES), b"")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class _KeepsNone(DefaultCookiePolicy):

@@ -19,7 +19,7 @@ import requests
 
 from leanstorage.outside.ask import checked_url
 from leanstorage.store import Document, now, Store
-from leanwsgi.announcements import pass_over
+from leanwsgi.answers import bounded_session
 
 COMMAND_SECONDS = 10  # that a command may take for one message
 URL_SECONDS = 5  # that a gateway may take to connect, and again to answer
@@ -149,10 +149,8 @@ class Gateway:
             "X-LeanStorage-Signature": signature(self._secret, sent_at, data),
         }
         try:
-            with requests.Session() as session:
+            with bounded_session() as session:
                 session.trust_env = False
-                for adapter in session.adapters.values():
-                    pass_over(adapter)
                 with session.post(
                     self._url, data, headers=headers, timeout=self._seconds, allow_redirects=False, stream=True
                 ) as answer:

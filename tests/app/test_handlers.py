@@ -851,12 +851,12 @@ class EdgesTest(unittest.TestCase):
 
     def test_webhook_is_told_with_a_limit_and_its_trouble_is_nobodys(self):
         environ = {"app.settings": SimpleNamespace(notify_webhook_url="")}
-        with mock.patch.object(handlers.requests, "post") as post:
+        with mock.patch.object(requests.Session, "post") as post:
             handlers._notify(environ, {"id": "a"})
             self.assertFalse(post.called)
             environ["app.settings"].notify_webhook_url = "http://x"
             handlers._notify(environ, {"id": "a"})
-            post.assert_called_once_with("http://x", json={"id": "a"}, timeout=2, allow_redirects=False)
+            post.assert_called_once_with("http://x", json={"id": "a"}, timeout=2, allow_redirects=False, stream=True)
             post.return_value.close.assert_called_once_with()
             post.side_effect = requests.Timeout
             handlers._notify(environ, {"id": "a"})
