@@ -20,11 +20,12 @@ from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel as HTTPChannel
 from waitress.parser import HTTPRequestParser as HTTPRequestParser
 from waitress.parser import ParsingError, TransferEncodingNotImplemented
-from waitress.receiver import FixedStreamReceiver
+from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 from waitress.task import ErrorTask as ErrorTask
 from waitress.task import ThreadedTaskDispatcher
 from waitress.task import WSGITask as WSGITask
 from waitress.trigger import trigger
+from waitress.utilities import BadRequest
 from waitress.utilities import Error as Error
 from waitress.utilities import RequestEntityTooLarge as RequestEntityTooLarge
 
@@ -33,6 +34,7 @@ LINGER_SECONDS = 5  # for requests that are being answered at the end
 PAUSE_SECONDS = 0.1  # after which a request that is not whole is not waited for at the end
 MAX_CONNECTIONS = 1000
 KNOWN_BYTES, KNOWN_LINES = 2048, 50  # of headers that are worth remembering: a thousand of them take 10 MB at most
+MAX_CHUNK_LINE, MAX_TRAILER = 1 << 12, 1 << 14  # bytes
 SMALL_BYTES = 1 << 16  # of a body that is never kept on disk
 # A path without escapes and empty parts, and a query of printable characters.
 PLAIN_LINE = re.compile(rb"([A-Z]+) ((/(?:[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*/?)?)(?:\?([!\"$-~]*))?) HTTP/1\.1")
@@ -200,6 +202,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         try:
             if headers is None:
                 super().parse_header(header_plus)
+                if self.chunked:
+                    self.body_rcv = Chunks(OverflowableBuffer(self.adj.inbuf_overflow))
                 return
             length = headers.get("CONTENT_LENGTH")
             plain = PLAIN_LINE.fullmatch(line)
@@ -223,6 +227,18 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if length:
             is_small = length <= SMALL_BYTES
             self.body_rcv = SmallBody(length) if is_small else FixedStreamReceiver(length, OverflowableBuffer(self.adj.inbuf_overflow))
+
+
+class Chunks(ChunkedReceiver):  # type: ignore[misc]
+    """A body in chunks. waitress keeps a line between them, however long, and reads it anew with each piece that comes."""
+
+    error: Any = None
+
+    def received(self, data: bytes) -> int:
+        taken: int = super().received(data)
+        if self.error is None and (len(self.control_line) > MAX_CHUNK_LINE or len(self.trailer) > MAX_TRAILER):
+            self.error = BadRequest("a line between chunks is too long")
+        return taken
 
 
 class SmallBody:

@@ -268,6 +268,15 @@ class WaitingTest(unittest.TestCase):
             self.addCleanup(engine.close)
             self.assertIsInstance(self.ended(lambda: engine("POST", "/", {}, b"", 5)), EngineDown)
 
+    def test_file_that_hangs_or_drips_is_given_up_in_its_midst(self):
+        for seconds in (0.02, 60):
+            with Dripping(HEAD + b"Content-Length: 1000000\r\n\r\n" + bytes(1000), b"x", seconds) as server, mock.patch.object(sdk, "READ_SECONDS", 0.3):
+                with self.subTest(seconds), sdk.StorageSession() as asking:
+                    asking.mount("http://", sdk.StorageAdapter())
+                    response = asking.get(f"{server.url}/", stream=True)
+                    found = self.ended(lambda: list(response.iter_content(1 << 16)))  # noqa: B023 it runs at once
+                    self.assertIsInstance(found, requests.RequestException)
+
     def test_upload_that_is_taken_slowly_or_not_at_all_is_given_up(self):
         for seconds in (0.01, 60):  # between two pieces that are taken
             taken = threading.Event()

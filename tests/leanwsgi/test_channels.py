@@ -244,6 +244,21 @@ class LingeringTest(PeerCase):
             self.assertFalse(self.server.lingering)
             self.assertFalse(self.server.spooled._held)
 
+    def test_line_between_chunks_is_short(self):
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        trailer = b"0\r\nX-Trailer: " + b"x" * 10_000 + b"\r\n\r\n"
+        rows = (
+            (b"1" * 1_000_000, b"400"),
+            (b"1;a=" + b"b" * 1_000_000, b"400"),
+            (b"1\r\na\r\n0\r\nX-Trailer: " + b"x" * 1_000_000, b"400"),
+            (b"1;a=" + b"b" * 3_000 + b"\r\na\r\n" + trailer, b"200"),
+        )
+        for kind in ("app", "storage"):
+            self.start(kind)
+            for data, status in rows:
+                with self.subTest(kind=kind, data=data[:20]):
+                    self.assertEqual(self.sent(head + data).split()[1], status)
+
     def test_clients_that_send_first_read_the_refusal(self):
         for kind in ("app", "storage"):
             self.start(kind)

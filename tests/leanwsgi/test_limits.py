@@ -1,7 +1,7 @@
 """The server's limits, each written out a second time: a slip of the finger is noticed."""
 import unittest
 
-from leanwsgi import channels, messages, waitress_server
+from leanwsgi import answers, channels, messages, waitress_server
 from tests.support import check_values
 
 
@@ -26,5 +26,9 @@ class ValuesTest(unittest.TestCase):
             (waitress_server, "MAX_CONNECTIONS", 1000),
             (waitress_server, "LINGER_SECONDS", 5),
             (waitress_server, "SEND_BYTES", 65_536),
+            (waitress_server, "MAX_CHUNK_LINE", 4096),
+            (waitress_server, "MAX_TRAILER", 16_384),
+            (answers, "MAX_ANNOUNCEMENTS", 10),
+            (answers, "LEAST_RATE", 65_536),
         )
         check_values(self, rows)
