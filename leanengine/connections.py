@@ -79,7 +79,8 @@ class Connections:
             with suppress(BrokenPipeError):  # whoever refuses a body may have answered before its end
                 connection.request(method, f"{path}{query and '?' + query}", body, given)
                 is_sent = True
-            response = _read(connection.getresponse())
+            with connection.getresponse() as answer:
+                response = _read(answer)
             response.url = f"{url}{query and '?' + query}"
             return response
         except TimeoutError as error:

@@ -29,7 +29,7 @@ class Answer(HTTPResponse):
         super().__init__(sock, *arguments, **options)
         seconds = sock.gettimeout()
         if seconds is not None:
-            self.fp = io.BufferedReader(_Bounded(self.fp.detach(), sock, seconds, self.rate))
+            self.fp = io.BufferedReader(Bounded(self.fp.detach(), sock, seconds, self.rate))
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(MAX_ANNOUNCEMENTS + 1):
@@ -51,12 +51,16 @@ class Answer(HTTPResponse):
         raise HTTPException("an announcement that is too long")
 
 
-class _Bounded(io.RawIOBase):
+class Bounded(io.RawIOBase):
     """What a socket receives, for which it is not waited too long in all."""
 
     def __init__(self, raw: Any, sock: socket.socket, seconds: float, rate: int) -> None:
         self._raw, self._sock, self._seconds, self._rate = raw, sock, seconds, rate
         self._left = seconds
+
+    def restart(self) -> None:
+        """Another answer begins."""
+        self._left = self._seconds
 
     def readable(self) -> bool:
         return True

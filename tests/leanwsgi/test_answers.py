@@ -135,7 +135,8 @@ ENDLESS = {  # what is sent at once, and then again and again
 class Dripping:
     """A server that sends a beginning, and then a piece now and then, for as long as anybody listens."""
 
-    def __init__(self, begin, piece, seconds=0.02, times=10**9):
+    def __init__(self, begin, piece, seconds=0.02, times=10**9, speaks_first=False):
+        self.speaks_first = speaks_first
         self.begin, self.piece, self.seconds, self.times = begin, piece, seconds, times
         self._ended = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -155,7 +156,8 @@ class Dripping:
 
     def _answer(self, connection):
         with connection, contextlib.suppress(OSError):
-            connection.recv(1 << 16)
+            if not self.speaks_first:
+                connection.recv(1 << 16)
             connection.sendall(self.begin)
             for _ in range(self.times):
                 if self._ended.wait(self.seconds):
@@ -224,6 +226,17 @@ class WaitingTest(unittest.TestCase):
                 self.assertIsInstance(self.ended(lambda: source.get("/date")), remote.RemoteError)  # noqa: B023
                 self.assertIsInstance(self.ended(lambda: b"".join(source.download(server.url))), remote.RemoteError)  # noqa: B023
 
+    @unittest.skipUnless(HAS_STORAGE, NO_STORAGE)
+    def test_mail_server_that_drips_is_given_up(self):
+        from leanstorage.outside import smtp
+        from leanstorage.resources import mail
+
+        for begin, piece in ((b"220 ", b"x"), (b"", b"220-x\r\n")):
+            with self.subTest(piece), Dripping(begin, piece, speaks_first=True) as server, mock.patch.object(smtp, "SECONDS", 0.3):
+                sender = smtp.Smtp(f"smtp://{server.url.removeprefix('http://')}", "a@b.example", "", "", mail.Unreachable, mail.Undeliverable)
+                with sender.connected() as deliver:
+                    self.assertIsInstance(self.ended(lambda: deliver(b"", "c@d.example")), mail.Unreachable)  # noqa: B023
+
     def test_answer_that_comes_fast_enough_takes_as_long_as_it_needs(self):
         body = HEAD + b"Content-Length: 1000\r\n\r\n"
         with Dripping(body, b"x" * 100, 0.1, 10) as server, requests.Session() as asking:
@@ -273,9 +286,9 @@ class WaitingTest(unittest.TestCase):
             with Dripping(HEAD + b"Content-Length: 1000000\r\n\r\n" + bytes(1000), b"x", seconds) as server, mock.patch.object(sdk, "READ_SECONDS", 0.3):
                 with self.subTest(seconds), sdk.StorageSession() as asking:
                     asking.mount("http://", sdk.StorageAdapter())
-                    response = asking.get(f"{server.url}/", stream=True)
-                    found = self.ended(lambda: list(response.iter_content(1 << 16)))  # noqa: B023 it runs at once
-                    self.assertIsInstance(found, requests.RequestException)
+                    with asking.get(f"{server.url}/", stream=True) as response:
+                        found = self.ended(lambda: list(response.iter_content(1 << 16)))  # noqa: B023 it runs at once
+                        self.assertIsInstance(found, requests.RequestException)
 
     def test_upload_that_is_taken_slowly_or_not_at_all_is_given_up(self):
         for seconds in (0.01, 60):  # between two pieces that are taken
