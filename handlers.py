@@ -31,11 +31,7 @@ from leanwsgi.messages import HTTPError, Response, json_response
 from leanwsgi.static_files import static_file
 
 STATIC = Path(__file__).parent / "static"
-ERROR_PAGES = {  # what a browser shows of a link that leads nowhere, or cannot be read
-    HTTPStatus.NOT_FOUND: "404.html",
-    HTTPStatus.BAD_REQUEST: "400.html",
-    HTTPStatus.REQUEST_URI_TOO_LONG: "400.html",
-}
+DEAD_LINK = (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_URI_TOO_LONG)  # to a browser
 MAX_USERNAME, MAX_PASSWORD = 64, 256
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 LIST_SECONDS = 30  # how long a cached list may live; a write voids it at once
@@ -62,13 +58,12 @@ def show_icon(environ: WSGIEnvironment) -> Response:
 
 
 def explain(error: Exception, environ: WSGIEnvironment) -> Response:
-    """What went wrong, as JSON; a browser that follows a dead or malformed link gets a page of static/."""
-    page = ERROR_PAGES.get(error.status) if isinstance(error, HTTPError) else None
+    """What went wrong, as JSON; a browser that follows a dead or malformed link gets static/404.html."""
     is_api = environ.get("PATH_INFO", "").startswith("/api/")
-    if not isinstance(error, HTTPError) or page is None or is_api or "text/html" not in environ.get("HTTP_ACCEPT", ""):
+    if not isinstance(error, HTTPError) or error.status not in DEAD_LINK or is_api or "text/html" not in environ.get("HTTP_ACCEPT", ""):
         return messages.explain(error, environ)
-    headers = [("Content-Type", "text/html; charset=utf-8"), messages.PRIVATE, *error.headers]
-    return error.status, headers, (STATIC / page).read_bytes()
+    headers = [("Content-Type", "text/html; charset=utf-8"), messages.PRIVATE]
+    return error.status, headers, (STATIC / "404.html").read_bytes()
 
 
 def show_status(environ: WSGIEnvironment) -> Response:
