@@ -26,10 +26,12 @@ from leanengine import users
 from leanengine.cache import Cache
 from leanengine.sdk import Attachment, asking_storage
 from leanwsgi import messages
+from leanwsgi.answers import bounded_session
 from leanwsgi.messages import HTTPError, Response, json_response
 from leanwsgi.static_files import static_file
 
 STATIC = Path(__file__).parent / "static"
+DEAD_LINK = (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_URI_TOO_LONG)  # to a browser
 MAX_USERNAME, MAX_PASSWORD = 64, 256
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 LIST_SECONDS = 30  # how long a cached list may live; a write voids it at once
@@ -56,13 +58,12 @@ def show_icon(environ: WSGIEnvironment) -> Response:
 
 
 def explain(error: Exception, environ: WSGIEnvironment) -> Response:
-    """What went wrong, as JSON; a browser that follows a dead link gets static/404.html."""
-    is_missing = isinstance(error, HTTPError) and error.status == HTTPStatus.NOT_FOUND
+    """What went wrong, as JSON; a browser that follows a dead or malformed link gets static/404.html."""
     is_api = environ.get("PATH_INFO", "").startswith("/api/")
-    if not is_missing or is_api or "text/html" not in environ.get("HTTP_ACCEPT", ""):
+    if not isinstance(error, HTTPError) or error.status not in DEAD_LINK or is_api or "text/html" not in environ.get("HTTP_ACCEPT", ""):
         return messages.explain(error, environ)
     headers = [("Content-Type", "text/html; charset=utf-8"), messages.PRIVATE]
-    return HTTPStatus.NOT_FOUND, headers, (STATIC / "404.html").read_bytes()
+    return error.status, headers, (STATIC / "404.html").read_bytes()
 
 
 def show_status(environ: WSGIEnvironment) -> Response:
@@ -324,7 +325,8 @@ def _notify(environ: WSGIEnvironment, todo: dict[str, Any]) -> None:
     url = environ["app.settings"].notify_webhook_url
     if url:
         try:
-            requests.post(url, json=todo, timeout=NOTIFY_SECONDS, allow_redirects=False).close()
+            with bounded_session() as session:
+                session.post(url, json=todo, timeout=NOTIFY_SECONDS, allow_redirects=False, stream=True).close()
         except requests.RequestException:
             pass
 

@@ -16,7 +16,6 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from leanwsgi import messages
 
 Handler = Callable[..., messages.Response]  # (environ, **path parameters)
-Explain = Callable[[Exception, WSGIEnvironment], messages.Response]
 
 PARAMETER = re.compile(r"<([a-z_]+)(:path)?>")
 
@@ -142,7 +141,7 @@ class Application:
     `explain(error, environ)` turns an exception into (status, headers, body).
     """
 
-    def __init__(self, respond: Callable[[WSGIEnvironment], messages.Response], explain: Explain | None = None) -> None:
+    def __init__(self, respond: Callable[[WSGIEnvironment], messages.Response], explain: messages.Explain | None = None) -> None:
         self.respond = respond
         self.explain = explain or messages.explain
 

@@ -88,8 +88,9 @@ router = Router(
         ("GET", "/static/<path:path>", handlers.show_static),
     ]
 )
+explain = handlers.explain
 provided = {"app.settings": settings, "app.cache": cache}  # what handlers find in environ
-app = middleware.provide(Application(router, handlers.explain), provided)
+app = middleware.provide(Application(router, explain), provided)
 app = middleware.check_same_site(app)
 
 # The login session -------------------------------------------------------------------------------------------------
@@ -125,9 +126,10 @@ app = middleware.bound(
     settings.allowed_hosts,
     settings.max_upload_bytes,
     is_production=settings.app_env == "production",
+    explain=explain,
 )
 application = middleware.isolate_visitors(middleware.compress(app))
 
 if process:
     report = local.report if local else [f"storage: {keys['LEANCLOUD_API_SERVER']}", f"cache: {'Redis' if cache_url else 'off'}"]
-    process.serve(application, settings, report, processes=1 if local else settings.processes, close=parts.close)
+    process.serve(application, settings, report, processes=1 if local else settings.processes, close=parts.close, explain=explain)

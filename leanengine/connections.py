@@ -17,9 +17,11 @@ import requests
 from requests.structures import CaseInsensitiveDict
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 
+from leanwsgi.answers import Answer
 from leanwsgi.shares import LOOPBACK
 
 URL = re.compile(r"(https?)://([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?(/[A-Za-z0-9._/-]*)")  # nothing in it needs quoting
+MAX_ANSWER_BYTES = 64 << 20
 Server = tuple[str, str, int | None]  # scheme, host, port
 
 
@@ -77,7 +79,8 @@ class Connections:
             with suppress(BrokenPipeError):  # whoever refuses a body may have answered before its end
                 connection.request(method, f"{path}{query and '?' + query}", body, given)
                 is_sent = True
-            response = _read(connection.getresponse())
+            with connection.getresponse() as answer:
+                response = _read(answer)
             response.url = f"{url}{query and '?' + query}"
             return response
         except TimeoutError as error:
@@ -92,7 +95,7 @@ class Connections:
 
     def _connection(self, server: Server, seconds: float) -> HTTPConnection:
         """One that waits and is still open, or a new one; raise Unsent."""
-        idle = self._idle[server]
+        idle = self._idle.get(server)  # none is made here, without the lock: `close` may be counting them
         while idle:
             try:
                 connection = idle.pop()
@@ -106,6 +109,7 @@ class Connections:
             connection = HTTPSConnection(host, port, timeout=seconds, context=self._context())
         else:
             connection = HTTPConnection(host, port, timeout=seconds)
+        connection.response_class = Answer
         try:
             connection.connect()
             for option in self._options:
@@ -149,17 +153,27 @@ def _has_ended(connection: HTTPConnection) -> bool:
 
 def _read(answer: HTTPResponse) -> requests.Response:
     """An answer with its body, decompressed."""
-    if answer.status < 200:  # the real one follows, and would be taken for that of the next request
-        raise HTTPException(f"only an announcement of an answer: {answer.status}")
     response = requests.Response()
     response.status_code, response.reason = answer.status, answer.reason
     response.headers = CaseInsensitiveDict()
     for name, value in answer.getheaders():
         known = response.headers.get(name)
         response.headers[name] = value if known is None else f"{known}, {value}"
-    data = answer.read()
+    is_known = answer.length is not None and answer.length <= MAX_ANSWER_BYTES  # then its end is noticed
+    data = answer.read() if is_known else answer.read(MAX_ANSWER_BYTES + 1)
     if data and response.headers.get("Content-Encoding", "").lower() in ("gzip", "x-gzip"):
-        data = zlib.decompress(data, zlib.MAX_WBITS | 16)
+        data = _unpacked(data)
+    if len(data) > MAX_ANSWER_BYTES:
+        raise HTTPException("the answer is too long")
     response._content, response._content_consumed = data, True
     response.encoding = requests.utils.get_encoding_from_headers(response.headers)
     return response
+
+
+def _unpacked(data: bytes) -> bytes:
+    """What was packed by gzip, of what is too long the first part."""
+    packer = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    found = packer.decompress(data, MAX_ANSWER_BYTES + 1)
+    if not packer.eof and len(found) <= MAX_ANSWER_BYTES:
+        raise HTTPException("the answer ends too early")
+    return found

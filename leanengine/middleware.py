@@ -76,10 +76,14 @@ def bound(
     allowed_hosts: Collection[str],
     max_upload_bytes: int,
     is_production: bool,
+    explain: messages.Explain = messages.explain,
 ) -> WSGIApplication:
-    """The outer wall: whose forwarding headers are believed, Host, sizes, request id, security headers, last 500."""
+    """The outer wall: whose forwarding headers are believed, Host, sizes, request id, security headers, last 500.
 
-    max_bytes = max(messages.MAX_JSON_BYTES, max_upload_bytes) + messages.MULTIPART_BYTES
+    `explain(error, environ)` turns what is refused here, or fails, into (status, headers, body).
+    """
+
+    max_bytes = max_body_bytes(max_upload_bytes)
 
     def bounded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ["app.request_id"] = request_id = messages.request_id(environ, trusted)
@@ -101,9 +105,13 @@ def bound(
         except Exception as error:
             if is_started:  # too late for another answer: the server must break the connection
                 raise
-            return messages.start(environ, start, messages.explain(error, environ))
+            return messages.start(environ, start, explain(error, environ))
 
     return bounded
+
+
+def max_body_bytes(max_upload_bytes: int) -> int:
+    return max(messages.MAX_JSON_BYTES, max_upload_bytes) + messages.MULTIPART_BYTES
 
 
 def compress(application: WSGIApplication) -> WSGIApplication:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.cookiejar import Cookie, DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from urllib.request import Request
 
 import leancloud
@@ -24,6 +24,7 @@ from urllib3.util.retry import Retry
 
 from leanengine import connections, saves
 from leanwsgi import messages
+from leanwsgi.answers import LEAST_RATE, bound_answers
 
 POOL = 64  # connections; as many as there are threads that may wait for storage
 CONNECT_SECONDS = 2
@@ -31,7 +32,7 @@ READ_SECONDS = 4  # for the answer to a GET, which is asked once more when none 
 ANSWER_SECONDS = 12  # to a write, whose hooks may take 10
 LOST_SECONDS = 2  # how long a lost server is left alone before one request tries it again
 PROBE_SECONDS = 0.8  # how long that one request waits
-UPLOAD_SECONDS = 60  # between two pieces, not in all
+UPLOAD_SECONDS = 60  # for the first piece of an upload; LEAST_RATE says how fast the rest has to go
 # LeanCloud's codes that are the visitor's doing, as statuses of ours; every other code is storage's own trouble.
 STATUSES = {
     101: HTTPStatus.NOT_FOUND,
@@ -53,11 +54,16 @@ REFUSED_CODE = 401  # the app's id or key, not the visitor's session
 BUSY_CODES = frozenset([124, 141, 502, 503])
 LOCK_SECONDS = 15 * 60
 PLAIN_METHODS = frozenset(["GET", "POST", "PUT", "DELETE"])
+CREDENTIALS = "x-lc-"  # headers with the app's keys and a visitor's session
 UNDONE = (307, 308)  # redirects that say that a write has to be sent elsewhere
 
 
 class StorageLost(requests.ConnectionError):  # type: ignore[misc]  # requests has no types
     """Storage failed to answer a moment ago; requests fail at once until a probe succeeds."""
+
+
+class StorageMoved(requests.RequestException):  # type: ignore[misc]
+    """Storage redirects a call to an address of its choice, which must not get the app's keys and a visitor's session."""
 
 
 class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requests_toolbelt
@@ -66,6 +72,7 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
     def __init__(self) -> None:
         retries = Retry(total=1, connect=1, read=1, status=0, allowed_methods=["GET"], backoff_factor=0)
         super().__init__(pool_connections=4, pool_maxsize=POOL, max_retries=retries)
+        bound_answers(self)
         self._connections = connections.Connections(POOL)
         self._lock = threading.Lock()
         self._retry_at: float | None = None  # on the monotonic clock; None while all is well
@@ -74,7 +81,7 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
         """Send with our own limits, whatever `timeout` says; raise StorageLost at once while storage is lost."""
         wait = READ_SECONDS if request.method == "GET" else ANSWER_SECONDS
         if hasattr(request.body, "read"):
-            wait = UPLOAD_SECONDS
+            wait, request.body = UPLOAD_SECONDS, _Upload(request.body)
         with self._trying(wait) as limits:
             return super().send(request, timeout=limits, **options)
 
@@ -114,6 +121,26 @@ class StorageAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]  # nor has requ
                 self._retry_at = time.monotonic() + LOST_SECONDS if is_lost else None
 
 
+class _Upload:
+    """A file on its way to storage, which gives up when it is taken too slowly."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._end = file, time.monotonic() + UPLOAD_SECONDS
+
+    def read(self, size: int = -1) -> bytes:
+        if time.monotonic() > self._end:
+            raise TimeoutError("storage takes the upload too slowly")
+        data: bytes = self._file.read(size)
+        self._end += len(data) / LEAST_RATE
+        return data
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(messages.CHUNK_BYTES), b"")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 class _KeepsNone(DefaultCookiePolicy):
     """Storage's cookies are not kept: one session asks for all visitors."""
 
@@ -122,7 +149,10 @@ class _KeepsNone(DefaultCookiePolicy):
 
 
 class StorageSession(requests.Session):  # type: ignore[misc]
-    """A session that makes plain requests itself, and leaves all others to requests."""
+    """A session that makes plain requests itself, and leaves all others to requests.
+
+    Redirects are followed for files alone: a call has credentials in its headers, and raises StorageMoved.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,6 +160,9 @@ class StorageSession(requests.Session):  # type: ignore[misc]
 
     def request(self, method: str, url: str, params: Any = None, data: Any = None, headers: Any = None, **options: Any) -> requests.Response:
         method = method.upper()
+        is_call = any(name.lower().startswith(CREDENTIALS) for name in headers or ())
+        if is_call:
+            options["allow_redirects"] = False
         is_plain = (
             method in PLAIN_METHODS
             and connections.URL.fullmatch(url)
@@ -142,9 +175,26 @@ class StorageSession(requests.Session):  # type: ignore[misc]
             given = {"Accept": "*/*", **(headers or {})}
             body = None if data is None else data.encode()
             response = adapter.ask(method, url, urlencode(params or {}), given, body)
-            if not (response.is_redirect and (method == "GET" or response.status_code in UNDONE)):
-                return response
-        return super().request(method, url, params=params, data=data, headers=headers, **options)
+            if is_call or not (response.is_redirect and (method == "GET" or response.status_code in UNDONE)):
+                return _answered(response, is_call)
+        response = super().request(method, url, params=params, data=data, headers=headers, **options)
+        return _answered(response, is_call)
+
+
+def _answered(response: requests.Response, is_call: bool) -> requests.Response:
+    if not (is_call and response.is_redirect):
+        return response
+    response.close()
+    raise StorageMoved(f"storage redirects to {_host(response.headers['Location'])}")
+
+
+def _host(url: str) -> str:
+    """What is shown of a URL that somebody else wrote."""
+    try:
+        name = urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        name = ""
+    return name[:100] if name and name.isascii() and name.isprintable() else "another address"
 
 
 def _is_flat(params: Any) -> bool:
@@ -190,6 +240,9 @@ def asking_storage() -> Iterator[None]:
         raise as_http_error(error) from error
     except requests.JSONDecodeError as error:
         raise _nonsense() from error
+    except StorageMoved as error:
+        print(f"{error}: is LEANCLOUD_API_SERVER the address that answers itself?", file=sys.stderr, flush=True)
+        raise messages.HTTPError(HTTPStatus.BAD_GATEWAY, "storage redirects calls to another address") from error
     except requests.RequestException as error:
         raise messages.HTTPError(
             HTTPStatus.SERVICE_UNAVAILABLE, "storage cannot be reached, try again", headers=[("Retry-After", "2")]

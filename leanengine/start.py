@@ -43,17 +43,26 @@ class Process:
             raise SystemExit(port_trouble(error, settings.port, "LEANCLOUD_APP_PORT")) from None
 
     def serve(
-        self, application: WSGIApplication, settings: Settings, report: list[str], processes: int, close: Callable[[], None]
+        self,
+        application: WSGIApplication,
+        settings: Settings,
+        report: list[str],
+        processes: int,
+        close: Callable[[], None],
+        explain: Callable[..., Any],
     ) -> None:
         """Serve until a signal, then call `close`; in development also start again when the code has changed.
 
         `report` says what the app runs on, in lines; `processes` serve, forked from this one if there are several.
+        `explain` makes answers of errors, see `middleware.bound`.
         """
         from leanengine.server import create_server
         from leanwsgi import waitress_server
 
         def run() -> None:
-            self._servers.append(create_server(application, self._sockets, THREADS, settings.max_upload_bytes, settings.trusted_proxy))
+            is_production = settings.app_env == "production"
+            limits = THREADS, settings.max_upload_bytes, settings.trusted_proxy
+            self._servers.append(create_server(application, self._sockets, *limits, is_production, explain))
             if self._signals:  # its KeyboardInterrupt was lost: Python drops exceptions raised in a destructor
                 waitress_server.stop(self._servers[0])
             try:

@@ -51,14 +51,14 @@ EPILOG = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
     """Run a subcommand, that of `sys.argv` by default; return the exit code."""
     options = parser().parse_args(arguments)
     umask = os.umask(0o077)  # files that are created are readable by their owner only
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        options.environment = setting_values.with_credentials(os.environ)
+        options.environment = setting_values.with_credentials(environment)
         return _run_command(options, data_folder(options.environment))
     except KeyboardInterrupt:
         if options.run is not serve:

@@ -2,8 +2,12 @@
 
 The rest of an answer that is not read waits without a thread. Who does not send or read at a least rate is hung up on,
 and nobody holds more than a share of the connections, threads and spooled bytes.
+
+A request may be refused while its body is still being sent. If the connection were closed then, the system would reset it,
+and the client might lose the answer: so it lingers, and what comes is thrown away until the client closes it.
 """
 import fcntl
+import math
 import socket
 import struct
 import termios
@@ -15,7 +19,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from leanwsgi import shares, waitress_server
 from leanwsgi.messages import http_date
-from leanwsgi.waitress_server import HTTPChannel, HTTPRequestParser, MAX_CONNECTIONS, Parser, SEND_BYTES, WSGITask
+from leanwsgi.waitress_server import ErrorTask, HTTPChannel, HTTPRequestParser, MAX_CONNECTIONS, Parser, SEND_BYTES, WSGITask
 
 HIGH_WATER, LOW_WATER = 1 << 19, 1 << 17  # bytes that wait to be read: above, an answer pauses; below, it goes on
 HEAD_SECONDS = 20  # for a request's head, from its first byte to its last
@@ -23,6 +27,11 @@ WINDOW_SECONDS, WINDOW_BYTES = 30, 15_000  # of a body or an answer that must pa
 LOOK_SECONDS = 1  # between two looks for those who are slower
 PEER_CONNECTIONS = MAX_CONNECTIONS // 4
 SPARE_CONNECTIONS = 20  # that are made free when all are taken, from those who waited longest in the midst of nothing
+LINGER_SECONDS, LINGER_BYTES = 30, 1 << 26  # for which a refused request is read on
+SILENT_SECONDS = 2  # after which a lingering connection of which nothing comes is closed
+MAX_LINGERING = MAX_CONNECTIONS // 10
+LINGER_PIECE = 1 << 16  # bytes that are thrown away at once
+OF_WHOLE_REQUESTS = (500, 503)  # refusals when nothing more comes
 WAITRESS_HEADERS = frozenset(["date", "server"])  # with which it leaves its own out, or says more
 PACE = "leanwsgi.pace"  # in environ: makes a body one that pauses
 
@@ -45,6 +54,7 @@ def create_server(
     server.trusted_proxy = trusted_proxy
     server.connections, server.spooled = shares.Shares(), shares.Shares()  # of each visitor
     server.peer_bytes = 2 * server.adj.max_request_body_size
+    server.lingering = set()
     server.maintenance = partial(_look_around, server)
     return server
 
@@ -133,6 +143,14 @@ class Task(WSGITask):  # type: ignore[misc]
             self.body.close()
 
 
+class RefusalTask(ErrorTask):  # type: ignore[misc]
+    """The answer to a request that does not reach the application, perhaps before all of it has come."""
+
+    def execute(self) -> None:
+        self.channel.is_cut_off = self.request.error.code not in OF_WHOLE_REQUESTS
+        super().execute()
+
+
 def _paced(application: WSGIApplication) -> WSGIApplication:
     """The application with bodies that pause; a list is whole already."""
 
@@ -152,8 +170,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     parser_class = Parser
     new_task = Task
+    error_task_class = RefusalTask
     request: Any
     requests: Any
+    is_cut_off = False  # a request was refused, whose rest may come
+    is_lingering = False
 
     def __init__(self, server: Any, *arguments: Any, **more: Any) -> None:
         self._is_waiting = False
@@ -202,6 +223,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self._forget()
 
     def handle_write(self) -> None:
+        if self.close_when_flushed and not self._is_waiting:
+            self._finish()
+            return
         if not self._is_waiting:
             super().handle_write()
             return
@@ -213,6 +237,50 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self._resumed += 1
             go_on = self.server.add_task if self._paused is None else self.server.task_dispatcher.go_on
             go_on(self)
+
+    def _finish(self) -> None:
+        """Send what is left of the last answer; then end the connection, or have it linger."""
+        self._flush_exception(self._flush_some)
+        if self.connected and not self.will_close:
+            if self.total_outbufs_len:
+                return
+            self.close_when_flushed = False
+            if (self.is_cut_off or _unread(self.socket)) and self._linger():
+                return
+        self.end()
+
+    def _linger(self) -> bool:
+        """Begin to throw away what comes, if not too many connections do already. Nothing of it is kept."""
+        if len(self.server.lingering) >= MAX_LINGERING:
+            return False
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        self._drop_request()
+        if self._spooled:
+            self._count_spooled()
+        self.last_activity = time.time()
+        self._since, self._passed = time.monotonic(), 0
+        self.is_lingering = True
+        self.server.lingering.add(self)
+        return True
+
+    def _throw_away(self) -> None:
+        try:
+            data = self.recv(LINGER_PIECE)
+        except OSError:
+            data = b""
+        self._passed += len(data)
+        if data:
+            self.last_activity = time.time()
+        if not data or self._passed > LINGER_BYTES:
+            self.end()
+
+    def send_continue(self) -> None:
+        """waitress would ask for the body of a request that it has refused already, and take it."""
+        if self.request.error is None:
+            super().send_continue()
 
     def send_soon(self, data: bytes) -> None:
         """Send an answer from the loop, at once where the system takes it, which spares it the way through a buffer."""
@@ -231,6 +299,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """waitress would have a thread wait here."""
 
     def handle_read(self) -> None:
+        if self.is_lingering:
+            self._throw_away()
+            return
         super().handle_read()
         if not self.connected:
             self.end()
@@ -250,6 +321,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def look(self, now: float) -> None:
         """Called by the loop from time to time: end what does not come, or is not read, at the least rate."""
+        if self.is_lingering:
+            is_over = now - self._since > LINGER_SECONDS or time.time() - self.last_activity > SILENT_SECONDS
+            self.will_close = self.will_close or is_over
+            return
         if self._spooled:
             self._count_spooled()
         if self.total_outbufs_len > 0 and (self._is_waiting or not self.requests):
@@ -271,6 +346,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def waited(self, now: float) -> float | None:
         """Seconds for which nothing, or only a part of a request, has been there; None while there is something to do."""
+        if self.is_lingering:
+            return math.inf  # it has its answer: the first to make room
         if self.requests or self.total_outbufs_len:
             return None
         return now - self._came if self._coming is not None else time.time() - self.last_activity
@@ -278,6 +355,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def end(self) -> None:
         """Close the connection, from the loop, and what has come of a request."""
         self.handle_close()
+        self._drop_request()
+
+    def _drop_request(self) -> None:
+        self._coming = None
         if self.request is not None:
             self.request.close()
             self.request = None
@@ -300,6 +381,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         super().del_channel(map)
         if getattr(self, "_is_counted", False):
             self._is_counted = False
+            self.server.lingering.discard(self)
             self.server.connections.add(self._peer, -1)
             self.server.spooled.add(self._peer, -self._spooled)
             self._spooled = 0
@@ -307,8 +389,17 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
 def _unsent(connection: socket.socket) -> int:
     """Bytes in the system's hands that the peer does not have yet; 0 where the system does not say."""
+    return _waiting(connection, termios.TIOCOUTQ)
+
+
+def _unread(connection: socket.socket) -> int:
+    """Bytes that have come and were not read."""
+    return _waiting(connection, termios.FIONREAD)
+
+
+def _waiting(connection: socket.socket, direction: int) -> int:
     try:
-        waiting: int = struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]
+        waiting: int = struct.unpack("i", fcntl.ioctl(connection, direction, bytes(4)))[0]
     except OSError:
         return 0
     return waiting
@@ -325,6 +416,6 @@ def _look_around(server: Any, now: float) -> None:
         waiting = [(seconds, id(channel), channel) for channel in channels if (seconds := channel.waited(clock)) is not None]
         for _, _, channel in sorted(waiting)[-SPARE_CONNECTIONS:]:
             channel.will_close = True
-    for channel in channels:
-        if channel.will_close:  # waitress would first wait until it can be written to
-            channel.end()
+    # waitress would first wait until they can be written to. To close them here, in the midst of a turn, could end a visitor
+    # who is let in with the number of one of them.
+    server.ending += [channel for channel in channels if channel.will_close]

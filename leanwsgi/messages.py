@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -23,6 +23,7 @@ import multipart
 Header = tuple[str, str]
 Response = tuple[HTTPStatus, Sequence[Header], bytes | Iterable[bytes]]
 BytesResponse = tuple[HTTPStatus, Sequence[Header], bytes]
+Explain = Callable[[Exception, WSGIEnvironment], Response]
 MAX_JSON_BYTES = 1 << 20  # 1 MiB: a todo has 244 characters, a batch of the storage has its own limit
 MAX_JSON_DEPTH = 100  # levels; far above what any client sends, far below Python's recursion limit
 MAX_QUERY_FIELDS = 100

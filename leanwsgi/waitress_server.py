@@ -20,11 +20,12 @@ from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel as HTTPChannel
 from waitress.parser import HTTPRequestParser as HTTPRequestParser
 from waitress.parser import ParsingError, TransferEncodingNotImplemented
-from waitress.receiver import FixedStreamReceiver
+from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 from waitress.task import ErrorTask as ErrorTask
 from waitress.task import ThreadedTaskDispatcher
 from waitress.task import WSGITask as WSGITask
 from waitress.trigger import trigger
+from waitress.utilities import BadRequest
 from waitress.utilities import Error as Error
 from waitress.utilities import RequestEntityTooLarge as RequestEntityTooLarge
 
@@ -33,6 +34,7 @@ LINGER_SECONDS = 5  # for requests that are being answered at the end
 PAUSE_SECONDS = 0.1  # after which a request that is not whole is not waited for at the end
 MAX_CONNECTIONS = 1000
 KNOWN_BYTES, KNOWN_LINES = 2048, 50  # of headers that are worth remembering: a thousand of them take 10 MB at most
+MAX_CHUNK_LINE, MAX_TRAILER = 1 << 12, 1 << 14  # bytes
 SMALL_BYTES = 1 << 16  # of a body that is never kept on disk
 # A path without escapes and empty parts, and a query of printable characters.
 PLAIN_LINE = re.compile(rb"([A-Z]+) ((/(?:[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*/?)?)(?:\?([!\"$-~]*))?) HTTP/1\.1")
@@ -192,6 +194,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     Of most lines that ask for something, waitress would make the same in a fifth of the time if it had less to look for.
     """
 
+    body_rcv: Any = None
+
     def parse_header(self, header_plus: bytes) -> None:
         line, _, block = header_plus.partition(b"\r\n")
         # `GET HTTP/1.1` is of no version: it asks for the path `HTTP/1.1`.
@@ -200,6 +204,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         try:
             if headers is None:
                 super().parse_header(header_plus)
+                if self.chunked:
+                    self.body_rcv = Chunks(OverflowableBuffer(self.adj.inbuf_overflow))
                 return
             length = headers.get("CONTENT_LENGTH")
             plain = PLAIN_LINE.fullmatch(line)
@@ -223,6 +229,18 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if length:
             is_small = length <= SMALL_BYTES
             self.body_rcv = SmallBody(length) if is_small else FixedStreamReceiver(length, OverflowableBuffer(self.adj.inbuf_overflow))
+
+
+class Chunks(ChunkedReceiver):  # type: ignore[misc]
+    """A body in chunks. waitress keeps a line between them, however long, and reads it anew with each piece that comes."""
+
+    error: Any = None
+
+    def received(self, data: bytes) -> int:
+        taken: int = super().received(data)
+        if self.error is None and (len(self.control_line) > MAX_CHUNK_LINE or len(self.trailer) > MAX_TRAILER):
+            self.error = BadRequest("a line between chunks is too long")
+        return taken
 
 
 class SmallBody:
@@ -315,8 +333,10 @@ def create_server(
     )
     server.adj.send_bytes = SEND_BYTES  # waitress calls its own option deprecated, and has no other
     server.trigger.close()
-    server.trigger = Trigger(server._map)
     server.entrances = [server, *(_Entrance(server, listening) for listening in sockets[1:])]
+    # Last: what it is asked for may close a connection, whose number a visitor who is let in later in the turn could get.
+    server.trigger = Trigger(server._map)
+    server.ending = []  # connections to be closed between two turns of the loop
     return server
 
 
@@ -329,6 +349,8 @@ def run(server: Any, turn: Callable[[], None] = lambda: None) -> None:
     try:
         while server.accepting:
             wasyncore.poll2(server.adj.asyncore_loop_timeout, server._map)
+            while server.ending:
+                server.ending.pop().end()
             turn()
     finally:
         known = 0
@@ -362,8 +384,9 @@ def _say_that_it_ends(server: Any) -> None:
 
 
 def _is_coming(channel: Any) -> bool:
-    """Whether a part of a request has arrived, and the rest may be unread in the socket."""
-    return channel.request is not None and channel.last_activity > time.time() - PAUSE_SECONDS
+    """Whether a part of a request has arrived, and the rest may be unread in the socket; of a refused one, too."""
+    is_part = channel.request is not None or getattr(channel, "is_lingering", False)
+    return bool(is_part and channel.last_activity > time.time() - PAUSE_SECONDS)
 
 
 def stop(server: Any) -> None:

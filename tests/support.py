@@ -194,6 +194,21 @@ def clean_environment(**more):
 
 
 @contextmanager
+def changed_environment(**changes):
+    """Other variables for a while. mock.patch.dict would clear all of them at its end, while threads may read any."""
+    before = {name: os.environ.get(name) for name in changes}
+    try:
+        os.environ.update(changes)
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def running(arguments, ready, folder=ROOT, **environment):
     """A process that is up once a line matches `ready`; terminated at the end, killed when it does not go.
 

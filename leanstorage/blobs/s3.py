@@ -47,6 +47,7 @@ class S3Blobs:
             self.client: Any = boto3.client("s3", config=CONFIG)
         except (BotoCoreError, ValueError) as error:
             raise ValueError(f"S3 cannot be used: {error}") from error
+        self.client.meta.events.register("before-parse.s3", self._check_answer)
 
     def direct_upload(self) -> tuple[str, str]:
         """(staged name, URL good for one hour that takes a PUT of the bytes)."""
@@ -131,6 +132,12 @@ class S3Blobs:
             return
         if found is None:
             raise ValueError(f"there is no bucket {self.bucket} at {self.client.meta.endpoint_url}")
+
+    def _check_answer(self, response_dict: Document, **_: object) -> None:
+        """Refuse an announcement (1xx), which boto3 takes for success. The answer behind it must not be the next call's."""
+        if response_dict["status_code"] < 200:
+            self.client.close()  # its connections; it makes others
+            raise StoreUnavailable(f"object storage answers {response_dict['status_code']} alone")
 
     def _new_name(self) -> str:
         return f"{self.prefix}uploads/{secrets.token_hex(16)}"

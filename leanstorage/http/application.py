@@ -251,9 +251,8 @@ def _call(service: Service, environ: WSGIEnvironment, method: str, path: str) ->
 
 
 def _limit_bytes(service: Service, environ: WSGIEnvironment, caller: Caller) -> None:
-    """Count the body of a call for who sends it; raise 429 for too much of a day."""
-    length = environ.get("CONTENT_LENGTH") or "0"  # of 18 digits at most, or the body is refused, see messages.content_length
-    number = int(length) if length != "0" and length.isascii() and length.isdigit() and len(length) < 19 else 0
+    """Count the body of a call for who sends it; raise 429 for too much of a day, 400 and 413 for a length that is refused."""
+    number = messages.content_length(environ, service.options.max_body_bytes) or 0
     address = counted_address(service, caller) if number else None
     if address is not None:
         limit_bytes(service, address, number)

@@ -296,8 +296,10 @@ class _Task(channels.Task):
 def _error_task(observer: Observer | None) -> type[ErrorTask]:
     """The task that answers requests that never reach the application."""
 
-    class Task(ErrorTask):  # type: ignore[misc]
+    class Task(channels.RefusalTask):
         def execute(self) -> None:
+            if not isinstance(self.request.error, Refusal):
+                self.request.error = _refusal(self.request)
             environ = {"REMOTE_ADDR": str(self.channel.addr[0])}
             request_id = messages.request_id(environ, ())
             self.response_headers.append(("X-Request-Id", request_id))
@@ -306,6 +308,16 @@ def _error_task(observer: Observer | None) -> type[ErrorTask]:
             super().execute()
 
     return Task
+
+
+def _refusal(request: Any) -> "Refusal":
+    """waitress's own answer to a request, which is English text, as one of ours."""
+    status = request.error.code
+    if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+        return Refusal(Code.HEADERS_TOO_LARGE, limit=request.adj.max_request_header_size)
+    if status == HTTPStatus.BAD_REQUEST:
+        return Refusal(Code.BAD_REQUEST, detail="The request is malformed.")
+    return Refusal(Code.UNKNOWN_ENCODING if status == HTTPStatus.NOT_IMPLEMENTED else Code.INTERNAL)
 
 
 class _Watch:
@@ -383,7 +395,6 @@ def _parser(small: Any, is_token: Callable[[str], bool]) -> type[waitress_server
                 self.error = Refusal(Code.TOO_LARGE, limit=self.adj.max_request_body_size - OVERHEAD_BYTES)
             if self.error is not None:
                 self.completed = True
-                self.expect_continue = False  # waitress would ask for the body all the same
             return consumed
 
     return Parser

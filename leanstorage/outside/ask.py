@@ -9,6 +9,7 @@ import requests
 
 from leanstorage.rules.call import LOOPBACK_HOSTS
 from leanwsgi import setting_values
+from leanwsgi.answers import bounded_session
 
 CONNECT_SECONDS, READ_SECONDS, WHOLE_SECONDS = 3, 5, 10
 MAX_BYTES = 1 << 18  # of an answer
@@ -39,7 +40,7 @@ def ask(url: str, given: Mapping[str, str] | None = None, is_post: bool = False)
     query, form = (None, given) if is_post else (given, None)
     deadline = time.monotonic() + WHOLE_SECONDS
     try:
-        with requests.Session() as session:
+        with bounded_session() as session:
             session.trust_env = False
             with session.request(
                 "POST" if is_post else "GET",

@@ -19,6 +19,7 @@ import requests
 
 from leanstorage.outside.ask import checked_url
 from leanstorage.store import Document, now, Store
+from leanwsgi.answers import bounded_session
 
 COMMAND_SECONDS = 10  # that a command may take for one message
 URL_SECONDS = 5  # that a gateway may take to connect, and again to answer
@@ -148,7 +149,7 @@ class Gateway:
             "X-LeanStorage-Signature": signature(self._secret, sent_at, data),
         }
         try:
-            with requests.Session() as session:
+            with bounded_session() as session:
                 session.trust_env = False
                 with session.post(
                     self._url, data, headers=headers, timeout=self._seconds, allow_redirects=False, stream=True

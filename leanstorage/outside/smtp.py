@@ -1,4 +1,5 @@
 """E-mails sent to a mail server over SMTP, encrypted unless it runs on this machine. Certificates are checked."""
+import io
 import re
 import smtplib
 import ssl
@@ -9,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from leanstorage.rules.call import LOOPBACK_HOSTS
 from leanwsgi import setting_values
+from leanwsgi.answers import Bounded
 
 SECONDS = 30  # of each exchange
 ADDRESS = re.compile(r"[^@\s<>,;:\"]+@[A-Za-z0-9._-]+", re.ASCII)
@@ -70,9 +72,9 @@ class Smtp:
         try:
             context = ssl.create_default_context()
             if self._is_tls:
-                connection: smtplib.SMTP = smtplib.SMTP_SSL(self._host, self._port, timeout=SECONDS, context=context)
+                connection: smtplib.SMTP = _TlsConnection(self._host, self._port, timeout=SECONDS, context=context)
             else:
-                connection = smtplib.SMTP(self._host, self._port, timeout=SECONDS)
+                connection = _Connection(self._host, self._port, timeout=SECONDS)
             try:
                 if not self._is_tls and self._host not in LOOPBACK_HOSTS:
                     connection.starttls(context=context)
@@ -104,6 +106,24 @@ class Smtp:
         if code >= 500:
             raise self._undeliverable(f"the mail server refuses it: {code}")
         return False
+
+
+class _Connection(smtplib.SMTP):
+    """smtplib's, which would wait for SECONDS before each byte of a reply: here all of it has to come in that time."""
+
+    _bounded: Bounded | None = None
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock is not None:  # so far, or since TLS began
+            self._bounded = Bounded(self.sock.makefile("rb", buffering=0), self.sock, SECONDS, rate=1 << 40)
+            self.file = io.BufferedReader(self._bounded)
+        elif self._bounded is not None:
+            self._bounded.restart()
+        return super().getreply()
+
+
+class _TlsConnection(_Connection, smtplib.SMTP_SSL):
+    pass
 
 
 def _quit(connection: smtplib.SMTP) -> None:

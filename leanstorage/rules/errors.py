@@ -34,6 +34,8 @@ class Code(Enum):
     TOO_MANY_EMAILS = 1, 400, "Too many emails were requested for this address, please wait a minute."
     BAD_FILE_KEY = 1, 400, "Unsupported file key: it needs the master key and must be a plain relative path."
     SPOOFED_USER = 1, 400, "The parameter 'user' is reserved: log in instead."
+    HEADERS_TOO_LARGE = 1, 431, "The headers are larger than {limit} bytes."
+    UNKNOWN_ENCODING = 1, 501, "This Transfer-Encoding is not supported by this server."
     BAD_ENGINE_ANSWER = 1, 502, "The engine's answer is not JSON."
     INTERNAL = 1, 500, "Internal server error. No information available."
     NO_CLASS = 101, 404, "Class or object doesn't exists."

@@ -24,8 +24,10 @@ from leanstorage.rules.errors import StorageError
 from leanstorage.store import Document, Json, Result
 from leanstorage.takeout import remote_trouble
 from leanstorage.takeout.public_hosts import NotPublic, PublicAdapter
+from leanwsgi.answers import bound_answers
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
+LEAST_RATE = 1 << 10  # bytes a second of an answer, after the first minute
 TRIES = 8
 DEAD_AFTER = 3  # files
 SAID_FROM = 2  # tries that failed before anybody is told
@@ -328,6 +330,7 @@ def _session(adapter: HTTPAdapter) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = MAX_REDIRECTS
+    bound_answers(adapter, LEAST_RATE)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session

@@ -68,6 +68,25 @@ class PageTest(AppTestCase):
             with self.subTest(path=path, headers=headers):
                 self.assert_error(self.visitor.request("GET", path, headers=headers), 404)
 
+    def test_malformed_address_is_a_page_for_a_browser_and_json_for_a_program(self):
+        browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+        latin = {"PATH_INFO": "/caf\xe9"}
+        rows = (
+            ("/", latin, 400),
+            ("/", {"PATH_INFO": "/__engine/\xff"}, 400),
+            ("/", {"HTTP_HOST": "a b"}, 400),
+            ("/" + "x" * 9000, {}, 414),
+        )
+        for path, environ, status in rows:
+            with self.subTest(path=path[:9], environ=environ):
+                page = self.visitor.request("GET", path, headers=browser, **environ)
+                self.assertEqual((page.status, page.header("Content-Type")), (status, "text/html; charset=utf-8"))
+                self.assertIn(b'href="/"', page.body)
+                self.assertTrue(page.header("Content-Security-Policy"))
+                for headers in ({}, {"Accept": "*/*"}):
+                    self.assert_error(self.visitor.request("GET", path, headers=headers, **environ), status)
+        self.assert_error(self.visitor.request("GET", "/", headers=browser, PATH_INFO="/api/\xff"), 400)
+
     def test_unknown_path_is_404_and_another_method_405(self):
         self.assert_error(self.visitor.request("GET", "/nothing"), 404)
         response = self.visitor.request("PUT", "/api/todos")
@@ -832,12 +851,12 @@ class EdgesTest(unittest.TestCase):
 
     def test_webhook_is_told_with_a_limit_and_its_trouble_is_nobodys(self):
         environ = {"app.settings": SimpleNamespace(notify_webhook_url="")}
-        with mock.patch.object(handlers.requests, "post") as post:
+        with mock.patch.object(requests.Session, "post") as post:
             handlers._notify(environ, {"id": "a"})
             self.assertFalse(post.called)
             environ["app.settings"].notify_webhook_url = "http://x"
             handlers._notify(environ, {"id": "a"})
-            post.assert_called_once_with("http://x", json={"id": "a"}, timeout=2, allow_redirects=False)
+            post.assert_called_once_with("http://x", json={"id": "a"}, timeout=2, allow_redirects=False, stream=True)
             post.return_value.close.assert_called_once_with()
             post.side_effect = requests.Timeout
             handlers._notify(environ, {"id": "a"})

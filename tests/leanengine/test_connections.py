@@ -13,7 +13,7 @@ from unittest import mock
 
 import requests
 
-from leanengine.connections import Connections
+from leanengine.connections import Connections, Unsent
 
 LIMITS = (5.0, 5.0)
 
@@ -168,13 +168,12 @@ class ConnectionsTest(unittest.TestCase):
                 self.assertEqual(peer.opened, opened)
 
     def test_answer_behind_an_announcement_is_not_the_next_ones(self):
-        for status in (101, 102, 103):
+        for status in (102, 103):
             announced = b"HTTP/1.1 %d Early Hints\r\nLink: </a>\r\n\r\n" % status
-            with self.subTest(status), self.peer(announced, answer(b'{"own": 1}')) as peer:
-                with self.assertRaises(requests.ConnectionError):
-                    self.ask(peer, "POST", body=b"{}")
-                self.assertEqual(self.ask(peer).json(), {"own": 1})
-                self.assertEqual(peer.opened, 2)
+            with self.subTest(status), self.peer(announced + answer(b'{"own": 1}'), answer(b'{"own": 2}')) as peer:
+                self.assertEqual(self.ask(peer, "POST", body=b"{}").json(), {"own": 1})
+                self.assertEqual(self.ask(peer).json(), {"own": 2})
+                self.assertEqual(peer.opened, 1)
 
     def test_connection_that_the_server_closed_is_replaced_before_a_write(self):
         with self.peer(answer(), answer(b'{"own": 1}'), last=(0,)) as peer:
@@ -252,6 +251,22 @@ class ConnectionsTest(unittest.TestCase):
             few._put(("http", "127.0.0.1", peer.port), first)
             few._put(("http", "127.0.0.1", peer.port), second)
             self.assertEqual((first.sock is None, second.sock is None), (False, True))
+
+    def test_first_request_to_a_server_while_all_are_closed_disturbs_nobody(self):
+        with self.peer(answer()) as peer:
+            closing = Connections(2)
+            closing.ask("GET", peer.url, "", {}, None, LIMITS)
+            ((connection,),) = closing._idle.values()
+
+            def close(close=connection.close, closing=closing):
+                close()
+                asking = threading.Thread(target=self.assertRaises, args=(Unsent, closing._connection, ("http", "127.0.0.1", 9), 1))
+                asking.start()
+                asking.join()
+
+            connection.close = close
+            closing.close()
+            self.assertFalse(any(closing._idle.values()))
 
     def certified(self):
         """A server's side of TLS for `localhost`, and the certificate's file."""

@@ -15,7 +15,7 @@ from leancloud import client
 from leanengine import sdk, users
 from leanengine.cache import Cache
 from leanwsgi.messages import HTTPError
-from tests.support import AppTestCase, needs_redis, until, Visitor
+from tests.support import AppTestCase, changed_environment, needs_redis, until, Visitor
 
 
 def whole_request(connection):
@@ -57,7 +57,7 @@ def broken_storage(answer):
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        with fresh_adapter(), mock.patch.dict("os.environ", LEANCLOUD_API_SERVER=f"http://127.0.0.1:{listener.getsockname()[1]}"):
+        with fresh_adapter(), changed_environment(LEANCLOUD_API_SERVER=f"http://127.0.0.1:{listener.getsockname()[1]}"):
             yield connections
     finally:
         ending.set()
@@ -149,6 +149,42 @@ class StorageSessionTest(unittest.TestCase):
                 if found:
                     self.assertEqual(response.json(), found)
 
+    def test_call_follows_no_redirect_and_a_file_takes_no_keys_along(self):
+        keys = {"X-LC-Id": "a", "x-lc-key": "b", "X-LC-Session": "c"}
+        calls = [("plain", "GET", {}), ("plain", "POST", {"data": "{}"}), ("plain", "PUT", {"data": "{}"}), ("plain", "DELETE", {})]
+        calls += [("by requests", method, {"params": {"a": ["x"]}}) for method in ("GET", "POST", "PUT", "DELETE")]
+        elsewhere = []
+        with broken_storage(lambda asked: elsewhere.append(asked) or http(b"{}")):
+            there = os.environ["LEANCLOUD_API_SERVER"]
+            for status in (301, 302, 303, 307, 308):
+                moved = http(b"{}", status=f"{status} X").replace(b"\r\n", f"\r\nLocation: {there}/x\r\n".encode(), 1)
+                with broken_storage(moved):
+                    url = f"{os.environ['LEANCLOUD_API_SERVER']}/1.1/classes/Todo"
+                    for name, method, options in calls:
+                        with self.subTest(name, method=method, status=status), self.assertRaises(sdk.StorageMoved) as caught:
+                            client.session.request(method, url, headers=keys, timeout=5, **options)
+                        self.assertIn(there.removeprefix("http://"), str(caught.exception))
+                    self.assertEqual(elsewhere, [])
+                    with client.session.get(url, stream=True) as response:
+                        self.assertEqual(response.json(), {})
+                    self.assertNotIn(b"x-lc-", elsewhere.pop().lower())
+
+    def test_redirect_is_told_of_without_what_could_harm_a_log(self):
+        rows = (
+            ("https://api.example.com/1.1/date", "api.example.com"),
+            ("//user:secret@api.example.com:8443", "api.example.com:8443"),
+            ("/elsewhere", "another address"),
+            ("http://[", "another address"),
+            ("http://\xff\x1b[31m/", "another address"),
+            ("http://" + "x" * 9000, "x" * 100),
+        )
+        for location, shown in rows:
+            with self.subTest(location[:30]), self.assertRaises(sdk.StorageMoved) as caught:
+                response = requests.Response()
+                response.raw, response.status_code, response.headers["Location"] = io.BytesIO(), 301, location
+                sdk._answered(response, True)
+            self.assertEqual(str(caught.exception), f"storage redirects to {shown}")
+
     def test_cookie_of_storage_is_not_sent_for_the_next_visitor(self):
         sent = []
 
@@ -197,9 +233,18 @@ class BrokenStorageTest(AppTestCase):
         self.request("GET", "/api/todos", visitor=self.alice)
 
     def test_storage_that_refuses_connections_is_503(self):
-        with fresh_adapter(), mock.patch.dict("os.environ", LEANCLOUD_API_SERVER="http://127.0.0.1:9"):
+        with fresh_adapter(), changed_environment(LEANCLOUD_API_SERVER="http://127.0.0.1:9"):
             self.assert_error(self.alice.request("POST", "/api/todos", {"content": "x"}), 503)
             self.assert_error(Visitor().request("POST", "/api/session", {"username": "a", "password": "b"}), 503)
+            self.assert_up()
+
+    def test_storage_that_redirects_calls_is_502_and_says_so(self):
+        moved = http(b"{}", status="301 X").replace(b"\r\n", b"\r\nLocation: https://api.example.com/1.1/\r\n", 1)
+        with broken_storage(moved), redirect_stderr(io.StringIO()) as said:
+            response = self.alice.request("POST", "/api/todos", {"content": "x"})
+            self.assert_error(response, 502)
+            self.assertIn("redirects", response.json()["error"])
+            self.assertIn("api.example.com: is LEANCLOUD_API_SERVER", said.getvalue())
             self.assert_up()
 
     def test_storage_that_answers_nonsense_is_502(self):
@@ -318,13 +363,13 @@ class BrokenStorageTest(AppTestCase):
 
     def test_storage_is_asked_without_the_proxies_of_the_environment(self):
         proxies = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")}
-        with fresh_adapter(), mock.patch.dict("os.environ", {**proxies, "NO_PROXY": "", "no_proxy": ""}):
+        with fresh_adapter(), changed_environment(**proxies, NO_PROXY="", no_proxy=""):
             self.request("POST", "/api/todos", {"content": "x"}, 201, self.alice)
 
     @needs_redis
     def test_log_in_while_storage_is_lost_is_no_guess(self):
         body = {"username": self.alice.username, "password": "secret"}
-        with fresh_adapter(), mock.patch.dict("os.environ", LEANCLOUD_API_SERVER="http://127.0.0.1:9"):
+        with fresh_adapter(), changed_environment(LEANCLOUD_API_SERVER="http://127.0.0.1:9"):
             for _ in range(users.WRONG_PER_ACCOUNT + 1):
                 self.assert_error(Visitor().request("POST", "/api/session", body), 503)
         self.request("POST", "/api/session", body, visitor=Visitor())

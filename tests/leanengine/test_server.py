@@ -1,4 +1,5 @@
 """The server itself, over raw sockets: what is malformed before any application sees it."""
+import json
 import logging
 import socket
 import threading
@@ -6,6 +7,7 @@ import unittest
 from unittest import mock
 
 from leanwsgi.workers import listen
+from leanengine import middleware
 from leanengine.server import create_server
 from tests.support import until
 
@@ -34,12 +36,17 @@ def application(environ, start_response):
 
 class ServerTest(unittest.TestCase):
     def setUp(self):
-        listening = listen("127.0.0.1", 0)
-        self.port = listening.getsockname()[1]
-        self.server = create_server(application, [listening], 2, 1 << 20)
         logger = logging.getLogger("waitress")
         self.addCleanup(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL)
+        self.restart()
+
+    def restart(self, application=application, **options):
+        """Another server, with other options."""
+        self.doCleanups() if hasattr(self, "server") else None
+        listening = listen("127.0.0.1", 0)
+        self.port = listening.getsockname()[1]
+        self.server = create_server(application, [listening], 2, 1 << 20, **options)
         self.ending = threading.Event()
         thread = threading.Thread(target=self.serve)
         thread.start()
@@ -70,6 +77,51 @@ class ServerTest(unittest.TestCase):
         for name, data in MALFORMED.items():
             with self.subTest(name):
                 self.assertRegex(self.answer(data), rb"^HTTP/1\.[01] 400 ")
+
+    def test_refusal_is_json_with_the_security_headers_as_in_the_app(self):
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nX-Request-Id: ours-12345\r\nX-Forwarded-Proto: https\r\n"
+        chunk = b"200000\r\n" + bytes(1 << 21) + b"\r\n"
+        rows = [(400, data) for data in MALFORMED.values()]
+        rows += [
+            (413, head + b"Content-Length: 3000000\r\n\r\n"),
+            (413, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 2),
+            (413, head.replace(b"POST", b"HEAD") + b"Content-Length: 3000000\r\n\r\n"),
+            (431, b"GET / HTTP/1.1\r\nX-Much: " + b"x" * 70_000 + b"\r\n\r\n"),
+            (501, head + b"Transfer-Encoding: gzip\r\n\r\n"),
+        ]
+        for is_trusted in (False, True):
+            for status, data in rows:
+                with self.subTest(status, is_trusted=is_trusted, data=data[:60]):
+                    self.restart(trusted_proxy=["127.0.0.1"] if is_trusted else [], is_production=True)
+                    first, _, rest = self.answer(data).partition(b"\r\n")
+                    lines, _, body = rest.decode().partition("\r\n\r\n")
+                    headers = dict(line.split(": ", 1) for line in lines.split("\r\n"))
+                    self.assertRegex(first, b"HTTP/1.[01] %d " % status)
+                    self.assertEqual(headers["Content-Type"], "application/json; charset=utf-8")
+                    for name, value in (*middleware.SECURITY_HEADERS, ("Connection", "close"), ("Cache-Control", "no-store")):
+                        self.assertEqual(headers[name], value)
+                    is_ours = is_trusted and head[5:] in data
+                    self.assertEqual((headers["X-Request-Id"] == "ours-12345", "Strict-Transport-Security" in headers), (is_ours, is_ours))
+                    if not data.startswith(b"HEAD"):
+                        self.assertEqual(int(headers["Content-Length"]), len(body))
+                        self.assertEqual(json.loads(body)["code"], status)
+                        self.assertTrue(json.loads(body)["error"])
+
+    def test_failure_that_the_app_does_not_catch_is_json_too(self):
+        def fails(environ, start_response):
+            raise ZeroDivisionError
+
+        self.restart(fails)
+        with self.assertLogs("waitress", "ERROR"):
+            self.assertRegex(self.answer(GOOD + GOOD), rb'(?s)^HTTP/1\.1 500 .*Content-Security-Policy.*\{"error":"Internal server error\.","code":1\}$')
+
+    def test_refusal_is_what_the_app_makes_of_it(self):
+        def page(error, environ):
+            return error.status, [("Content-Type", "text/html")], environ["HTTP_ACCEPT"].encode() + environ["PATH_INFO"].encode()
+
+        self.restart(explain=page)
+        asked = b"POST /here HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nContent-Length: 3000000\r\n\r\n"
+        self.assertRegex(self.answer(asked), rb"(?s)^HTTP/1\.1 413 .*\r\n\r\ntext/html/here$")
 
     def test_malformed_request_behind_a_good_one_is_400_after_its_answer(self):
         for name, data in MALFORMED.items():

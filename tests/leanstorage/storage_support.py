@@ -3,7 +3,6 @@
 import http.client
 import io
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -11,7 +10,6 @@ import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
-from unittest import mock
 from urllib.parse import urlencode, urlsplit
 
 from leanstorage import keys as key_files
@@ -28,9 +26,9 @@ from tests.support import clean_environment
 def run_here(*arguments, **environment):
     """What `python -m leanstorage` does, without a process of its own: for commands that end by themselves."""
     output, errors = io.StringIO(), io.StringIO()
-    with mock.patch.dict(os.environ, clean_environment(**environment), clear=True), redirect_stdout(output), redirect_stderr(errors):
+    with redirect_stdout(output), redirect_stderr(errors):
         try:
-            status = main(arguments)
+            status = main(arguments, clean_environment(**environment))
         except SystemExit as end:
             status = end.code
     return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())

@@ -84,9 +84,9 @@ class BackupCase(unittest.TestCase):
     def run_command(self, *arguments, data=None, **environment):
         """(exit code, stdout, stderr) of a command."""
         output, errors = io.StringIO(), io.StringIO()
-        given = {**KEYS, "LEANSTORAGE_DATA": str(data or self.data), **environment}
-        with redirect_stdout(output), redirect_stderr(errors), mock.patch.dict("os.environ", given):
-            code = main([str(argument) for argument in arguments])
+        given = {**os.environ, **KEYS, "LEANSTORAGE_DATA": str(data or self.data), **environment}
+        with redirect_stdout(output), redirect_stderr(errors):
+            code = main([str(argument) for argument in arguments], given)
         return code, output.getvalue(), errors.getvalue()
 
     def backup(self, *more, database=None):

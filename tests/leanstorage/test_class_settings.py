@@ -28,8 +28,8 @@ class ClassSettingsTest(StorageTestCase):
         out = io.StringIO()
         kept = {name: value for name, value in os.environ.items() if name not in key_files.NAMES.values()}
         variables = {**kept, "LEANSTORAGE_DATA": str(self.folder / "data")}
-        with mock.patch.dict(os.environ, variables, clear=True), redirect_stdout(out), redirect_stderr(out):
-            code = main(list(arguments))
+        with redirect_stdout(out), redirect_stderr(out):
+            code = main(list(arguments), variables)
         self.assertNotIn("Traceback", out.getvalue())
         return code, out.getvalue()
 

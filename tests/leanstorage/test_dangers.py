@@ -38,8 +38,9 @@ class DatabaseTest(ServiceTestCase):
         *program, name = shlex.split(command)[:4]
         self.assertEqual((program, name), (["python", "-m", "leanstorage"], "permissions"))
         arguments = shlex.split(command)[4:]
-        with mock.patch.dict(os.environ, {"LEANSTORAGE_DATA": self.folder}), contextlib.redirect_stdout(io.StringIO()):
-            self.assertEqual(command_line.main([name, "--database", self.database, *arguments]), 0)
+        with contextlib.redirect_stdout(io.StringIO()):
+            environment = {**os.environ, "LEANSTORAGE_DATA": str(self.folder)}
+            self.assertEqual(command_line.main([name, "--database", self.database, *arguments], environment), 0)
 
     def opened(self, name):
         """A system class that is there, and open as it may have come from elsewhere."""
@@ -206,8 +207,8 @@ class SettingsTest(unittest.TestCase):
             os.chmod(Path(data, "leanstorage.db"), 0o600)
 
             def check(*arguments):
-                with mock.patch.dict(os.environ, {"LEANSTORAGE_DATA": data}), contextlib.redirect_stdout(io.StringIO()) as output:
-                    code = command_line.main(["check", *arguments])
+                with contextlib.redirect_stdout(io.StringIO()) as output:
+                    code = command_line.main(["check", *arguments], {**os.environ, "LEANSTORAGE_DATA": data})
                 return code, output.getvalue()
 
             code, text = check()

@@ -845,12 +845,20 @@ class CallerTest(unittest.TestCase):
         self.assertEqual(caught.exception.status, 413)
 
     def test_bytes_of_a_call_are_counted_for_who_sends_them(self):
-        for length, address, counted in (("5", "a", 5), ("0", "a", None), (None, "a", None), ("5", None, None), ("x", "a", None), ("9" * 18, "a", int("9" * 18)), ("9" * 19, "a", None), ("\u00b2", "a", None)):
+        service = self.service(max_body_bytes=100)
+        for length, address, counted in (("5", "a", 5), ("0", "a", None), (None, "a", None), ("5", None, None), ("100", "a", 100), ("0" * 15 + "100", "a", 100)):
             environ = {} if length is None else {"CONTENT_LENGTH": length}
             with self.subTest(length, address=address), mock.patch.object(application, "counted_address", return_value=address), mock.patch.object(application, "limit_bytes") as limit:
-                application._limit_bytes("service", environ, "caller")
-                self.assertEqual([call.args for call in limit.call_args_list], [("service", "a", counted)] if counted else [])
+                application._limit_bytes(service, environ, "caller")
+                self.assertEqual([call.args for call in limit.call_args_list], [(service, "a", counted)] if counted else [])
                 self.assertEqual(environ.get(application.SENT), ("a", counted) if counted else None)
+
+    def test_length_that_is_refused_is_not_counted(self):
+        for length, status in (("101", 413), ("9" * 18, 413), ("9" * 19, 400), ("x", 400), ("-1", 400), ("+1", 400), ("\u00b2", 400)):
+            environ = {"CONTENT_LENGTH": length}
+            with self.subTest(length), mock.patch.object(application, "limit_bytes") as limit, self.assertRaises(HTTPError) as caught:
+                application._limit_bytes(self.service(max_body_bytes=100), environ, "caller")
+            self.assertEqual((caught.exception.status, limit.call_count, application.SENT in environ), (status, 0, False))
 
     def test_bodies_are_read_by_method_and_kind(self):
         def read(method, data, kind=""):

@@ -7,13 +7,12 @@ import subprocess
 import threading
 import unittest
 from contextlib import suppress
-from unittest import mock
 
 from leanstorage.blobs import open_blobs
 from tests.leanstorage.object_storage import ACCESS, SEAWEED, can_be_reached, seaweed
 from tests.leanstorage.storage_support import StorageTestCase
 from tests.leanstorage.test_javascript import MODULES, TODAY, VERSIONS, WANTED, has
-from tests.support import ROOT, free_port, until
+from tests.support import changed_environment, free_port, ROOT, until
 
 try:
     from botocore.exceptions import BotoCoreError, ClientError
@@ -170,9 +169,7 @@ class ObjectStorageTest(PageCase):
         cls.addClassCleanup(server.wait)
         cls.addClassCleanup(server.kill)
         cls.place = f"http://127.0.0.1:{port}"
-        patch = mock.patch.dict(os.environ, {**ACCESS, "AWS_ENDPOINT_URL_S3": cls.place})
-        patch.start()
-        cls.addClassCleanup(patch.stop)
+        cls.enterClassContext(changed_environment(**ACCESS, AWS_ENDPOINT_URL_S3=cls.place))
         cls.client = open_blobs("s3://bucket").client
         cls.addClassCleanup(cls.client.close)
         until(lambda: can_be_reached(port), 60)

@@ -7,7 +7,6 @@ import tempfile
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest import mock
 
 from leanstorage import __main__ as command_line
 from leanstorage import keys
@@ -61,9 +60,8 @@ class ModesTest(unittest.TestCase):
 
     def test_whatever_a_command_makes(self):
         data = self.folder / "new" / "data"
-        environment = mock.patch.dict(os.environ, clean_environment(LEANSTORAGE_DATA=data), clear=True)
-        with environment, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            self.assertEqual(command_line.main(["env"]), 0)
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            self.assertEqual(command_line.main(["env"], clean_environment(LEANSTORAGE_DATA=data)), 0)
         self.assert_private(self.folder / "new")
         self.assertEqual(os.umask(0), 0)
 

@@ -8,7 +8,6 @@ import threading
 import unittest
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest import mock
 
 import requests
 
@@ -129,8 +128,8 @@ class NumberingTest(NumberingCase):
     def run_columns(self, *arguments, code=0):
         out = io.StringIO()
         environment = {**os.environ, **VARIABLES, "LEANSTORAGE_DATA": str(self.folder)}
-        with mock.patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(out):
-            self.assertEqual(main(["columns", *arguments, "--database", self.database]), code, out.getvalue())
+        with redirect_stdout(out), redirect_stderr(out):
+            self.assertEqual(main(["columns", *arguments, "--database", self.database], environment), code, out.getvalue())
         return out.getvalue()
 
     def test_unique_indexes_of_a_schema_are_held(self):

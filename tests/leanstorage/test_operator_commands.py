@@ -1,5 +1,6 @@
 """`leanstorage users` and `classes`, beside a service that is at work on the same database."""
 import io
+import os
 import json
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
@@ -19,9 +20,9 @@ class CommandCase(ServiceTestCase):
         place = ("--database", self.database)
         if arguments[0] == "users":
             place += ("--files", str(self.folder / "files"))
+        given = {**os.environ, **VARIABLES, "LEANSTORAGE_DATA": str(self.folder), **environment}
         with redirect_stdout(output), redirect_stderr(errors), mock.patch("sys.stdin", io.StringIO(stdin)):
-            with mock.patch.dict("os.environ", {**VARIABLES, "LEANSTORAGE_DATA": str(self.folder), **environment}):
-                code = command_line.main([*arguments, *place])
+            code = command_line.main([*arguments, *place], given)
         return code, output.getvalue(), errors.getvalue()
 
     def done(self, *arguments, **more):

@@ -121,9 +121,9 @@ class RefusedTest(unittest.TestCase):
         for arguments, expected in UNFIT:
             said = io.StringIO()
             with self.subTest(arguments), tempfile.TemporaryDirectory() as data, redirect_stderr(said):
-                variables = {"LEANSTORAGE_DATA": data, **KEYS}
-                with mock.patch.dict("os.environ", variables), mock.patch.object(command_line, "listen", side_effect=AssertionError):
-                    self.assertEqual(command_line.main(["serve", *arguments]), 1)
+                variables = {**os.environ, "LEANSTORAGE_DATA": data, **KEYS}
+                with mock.patch.object(command_line, "listen", side_effect=AssertionError):
+                    self.assertEqual(command_line.main(["serve", *arguments], variables), 1)
                 self.assertEqual(os.listdir(data), [])
             self.assertRegex(said.getvalue(), r"\Acannot start: [^\n]+\n\Z")
             self.assertIn(expected, said.getvalue())

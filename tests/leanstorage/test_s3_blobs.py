@@ -16,7 +16,7 @@ from leanstorage.store import StoreUnavailable, now
 from leanstorage.resources.sweep import sweep
 from tests.leanstorage.object_storage import ACCESS, SEAWEED, can_be_reached, seaweed
 from tests.leanstorage.service_support import KEYS, ServiceTestCase
-from tests.support import ROOT, clean_environment, free_port, multipart, python, running, until
+from tests.support import changed_environment, clean_environment, free_port, multipart, python, ROOT, running, until
 
 MOTO = os.environ.get("MOTO_SERVER")  # a program
 DATA = bytes(range(256)) * 100
@@ -65,9 +65,7 @@ class S3Case(ServiceTestCase):
         cls.addClassCleanup(server.kill)
         cls.moto = f"http://127.0.0.1:{port}"
         cls.environment = {**ACCESS, "AWS_ENDPOINT_URL_S3": cls.moto}
-        patch = mock.patch.dict(os.environ, cls.environment)
-        patch.start()
-        cls.addClassCleanup(patch.stop)
+        cls.enterClassContext(changed_environment(**cls.environment))
         super().setUpClass()
         cls.addClassCleanup(cls.service.blobs.client.close)
         until(lambda: can_be_reached(port), 60)
@@ -247,15 +245,16 @@ class S3Test(S3Case):
         self.assertEqual(self.fetch(token).content, DATA)
 
     def test_bucket_that_is_not_there_is_refused_at_the_start(self):
-        with mock.patch.dict(os.environ, {"LEANSTORAGE_DATA": str(self.folder / "none")}), contextlib.redirect_stderr(io.StringIO()) as said:
-            code = command_line.main(["serve", "--port", "0", "--files", "s3://no-such-bucket/x"])
+        given = {**os.environ, "LEANSTORAGE_DATA": str(self.folder / "none")}
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            code = command_line.main(["serve", "--port", "0", "--files", "s3://no-such-bucket/x"], given)
         self.assertEqual(code, 1)
         self.assertIn("cannot start: there is no bucket no-such-bucket at " + self.moto, said.getvalue())
         self.assertNotIn("Traceback", said.getvalue())
         self.service.blobs.check()
 
     def test_object_storage_that_is_away_at_the_start_is_said(self):
-        with mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{free_port()}"}):
+        with changed_environment(AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{free_port()}"):
             blobs = open_blobs(self.files)
         self.addCleanup(blobs.client.close)
         with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -289,7 +288,7 @@ class UnreachableTest(S3Case):
         token = self.token()
         self.put(token)
         client = self.service.blobs.client
-        with mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{free_port()}"}):
+        with changed_environment(AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{free_port()}"):
             self.service.blobs.client = open_blobs(self.files).client
         self.addCleanup(self.service.blobs.client.close)
         with contextlib.redirect_stderr(io.StringIO()) as log:

@@ -4,10 +4,10 @@ import shutil
 import unittest
 from contextlib import redirect_stdout
 from io import StringIO
-from unittest import mock
 
 from compat import go_sdk, php_sdk
 from tests.leanstorage.service_support import SERVER, open_database
+from tests.support import changed_environment
 
 GO_SDK, PHP_SDK = os.environ.get("GO_SDK", ""), os.environ.get("PHP_SDK", "")
 
@@ -18,7 +18,7 @@ class SuitesTest(unittest.TestCase):
         if SERVER:
             url, drop = open_database("")
             self.addCleanup(drop)
-            self.enterContext(mock.patch.dict(os.environ, LEANSTORAGE_TEST_POSTGRESQL=url))
+            self.enterContext(changed_environment(LEANSTORAGE_TEST_POSTGRESQL=url))
         output = StringIO()
         with redirect_stdout(output):
             failed = run(*arguments)

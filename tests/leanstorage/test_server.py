@@ -252,7 +252,19 @@ class LoopTest(unittest.TestCase):
                     answers = self.raw(before + bad)
                     self.assertEqual(answers.count(b"HTTP/1.1 200"), bool(before))
                     self.assertEqual(answers.count(b" 400 Bad Request"), 1, answers)
+                    self.assertTrue(answers.endswith(b'{"code":1,"error":"The request is malformed."}'), answers)
         self.assertEqual(self.ask("GET", "quick"), "loop")
+
+    def test_what_reaches_no_application_is_refused_in_json(self):
+        rows = (
+            (431, b"GET / HTTP/1.1\r\nX-Much: " + b"x" * 300_000 + b"\r\n\r\n", "The headers are larger than 262144 bytes."),
+            (501, b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", "This Transfer-Encoding is not supported by this server."),
+        )
+        for status, data, text in rows:
+            with self.subTest(status):
+                head, _, body = self.raw(data).partition(b"\r\n\r\n")
+                self.assertEqual((int(head.split()[1]), json.loads(body)), (status, {"code": 1, "error": text}))
+                self.assertIn(b"Access-Control-Allow-Origin: *", head)
 
     def test_call_that_breaks_on_the_loop_ends_its_own_connection_alone(self):
         with contextlib.redirect_stderr(io.StringIO()):

@@ -4,7 +4,6 @@ import email
 import email.policy
 import io
 import json
-import os
 import shutil
 import signal
 import socketserver
@@ -24,7 +23,7 @@ from leanstorage.resources.mailer import Mailer
 from leanstorage.rules.call import Options
 from leanstorage.store import now
 from tests.leanstorage.service_support import counted_records, ServiceTestCase
-from tests.support import ROOT, clean_environment, python
+from tests.support import changed_environment, clean_environment, python, ROOT
 
 
 class Handler(socketserver.StreamRequestHandler):
@@ -136,7 +135,7 @@ class SmtpTest(ServiceTestCase):
         self.service.store.write(forget)
 
     def trusting(self):
-        return mock.patch.dict(os.environ, {"SSL_CERT_FILE": str(self.certificate)})
+        return changed_environment(SSL_CERT_FILE=str(self.certificate))
 
     def write(self, *addresses):
         for number, to in enumerate(addresses):

@@ -28,8 +28,8 @@ class CommandsTest(StorageTestCase):
         out = io.StringIO()
         kept = {name: value for name, value in os.environ.items() if name not in KEYS}
         variables = {**kept, "LEANSTORAGE_DATA": str(self.data), **environment}
-        with mock.patch.dict(os.environ, variables, clear=True), redirect_stdout(out), redirect_stderr(out):
-            code = main([str(argument) for argument in arguments])
+        with redirect_stdout(out), redirect_stderr(out):
+            code = main([str(argument) for argument in arguments], variables)
         self.assertNotIn("Traceback", out.getvalue())
         return code, out.getvalue()
 

@@ -24,7 +24,7 @@ from leanstorage.takeout.report import Report
 from leanstorage.takeout.wishes import Wishes
 from leanstorage.rules.values import parse_time, pointer
 from tests.leanstorage.storage_support import StorageTestCase
-from tests.support import serve
+from tests.support import changed_environment, serve
 
 
 class Trouble(BaseHTTPRequestHandler):
@@ -103,7 +103,7 @@ class RemoteTest(unittest.TestCase):
             try:
                 proxies = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "http_proxy")}
                 source = remote.Remote(f"http://127.0.0.1:{server.server_port}", "id", "key", 1, clock=Clock())
-                with mock.patch.dict(os.environ, {**proxies, "NO_PROXY": "", "no_proxy": ""}), self.assertRaises(remote.RemoteError):
+                with changed_environment(**proxies, NO_PROXY="", no_proxy=""), self.assertRaises(remote.RemoteError):
                     source.now()
                 source.close()
             finally:

@@ -1,7 +1,6 @@
 """Calls that wait for PostgreSQL on the server's loop: what becomes of them when the database is slow, busy or gone."""
 import http.client
 import json
-import os
 import threading
 import time
 import unittest
@@ -12,7 +11,7 @@ from leanstorage.http.inline_calls import quick_calls
 from leanstorage.http.server import Server
 from leanwsgi.workers import listen
 from tests.leanstorage.service_support import KEYS, SERVER, ServiceTestCase
-from tests.support import until
+from tests.support import changed_environment, until
 
 CLIENTS = 64
 
@@ -22,7 +21,7 @@ class WaitingTest(ServiceTestCase):
     @classmethod
     def setUpClass(cls):
         # With a loop of the test's own, its connections and the server's would be all there are.
-        with mock.patch.dict(os.environ, {"LEANSTORAGE_TEST_QUICK": ""}):
+        with changed_environment(LEANSTORAGE_TEST_QUICK=""):
             super().setUpClass()
         cls.on_threads = []
         application = cls.application

@@ -1,12 +1,15 @@
 """Peers that do not read, do not send, or want everything for themselves: nobody else notices them."""
 import contextlib
 import hashlib
+import http.client
 import os
 import socket
 import sys
 import threading
 import unittest
 from unittest import mock
+
+import requests
 
 from leanengine import server as app_server
 from leanwsgi import channels, shares, waitress_server
@@ -193,6 +196,148 @@ class SlowReaderTest(PeerCase):
             until(lambda: len(self.server.active_channels) == 2)
             until(lambda: not self.server.active_channels, SECONDS)
             until(lambda: len(self.closed) == 2)
+
+
+class LingeringTest(PeerCase):
+    """A client may send all of a large body before it looks for an answer, and has to find it then."""
+
+    LARGE = bytes(12_000_000)  # more than the system keeps of it
+    HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 12000000\r\n\r\n"
+
+    def sent(self, data):
+        """All that comes back to who has sent everything first."""
+        with self.connect() as connection:
+            connection.sendall(data)
+            return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+    def lingering(self):
+        return [channel for channel in [*self.server.active_channels.values()] if channel.is_lingering]
+
+    def test_refusal_is_read_whole_after_all_of_a_large_body_was_sent(self):
+        chunks = b"".join((b"100000\r\n", bytes(1 << 20), b"\r\n")) * 12 + b"0\r\n\r\n"
+        head = self.HEAD.replace(b"Content-Length: 12000000", b"%s")
+        rows = {
+            "announced": self.HEAD + self.LARGE,
+            "in chunks": head % b"Transfer-Encoding: chunked" + chunks,
+            "by HTTP/1.0": self.HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + self.LARGE,
+            "by HEAD": self.HEAD.replace(b"POST", b"HEAD") + self.LARGE,
+            "behind another": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + self.HEAD + self.LARGE,
+            "a head that is too large": b"GET / HTTP/1.1\r\nX-Much: " + b"x" * 4_000_000 + b"\r\n\r\n",
+            "a malformed request": b"GARBAGE\r\n\r\n" + self.LARGE,
+            "an unknown encoding": head % b"Transfer-Encoding: gzip" + self.LARGE,
+        }
+        statuses = {"a head that is too large": b"431", "a malformed request": b"400", "an unknown encoding": b"501"}
+        for kind in ("app", "storage"):
+            self.start(kind)
+            for name, data in rows.items():
+                with self.subTest(kind=kind, name=name):
+                    answers = self.sent(data)
+                    if name == "behind another":
+                        self.assertTrue(answers.startswith(b"HTTP/1.1 200 OK"))
+                        answers = answers[answers.index(b"HTTP/1.1", 1) :]
+                    head, _, body = answers.partition(b"\r\n\r\n")
+                    self.assertEqual(head.split()[1], statuses.get(name, b"413"))
+                    self.assertIn(b"Connection: close", head)
+                    if name != "by HEAD":
+                        self.assertIn(b"Content-Length: %d\r\n" % len(body), head + b"\r\n")
+            until(lambda: not self.server.active_channels)
+            self.assertFalse(self.server.lingering)
+            self.assertFalse(self.server.spooled._held)
+
+    def test_line_between_chunks_is_short(self):
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        trailer = b"0\r\nX-Trailer: " + b"x" * 10_000 + b"\r\n\r\n"
+        rows = (
+            (b"1" * 1_000_000, b"400"),
+            (b"1;a=" + b"b" * 1_000_000, b"400"),
+            (b"1\r\na\r\n0\r\nX-Trailer: " + b"x" * 1_000_000, b"400"),
+            (b"1;a=" + b"b" * 3_000 + b"\r\na\r\n" + trailer, b"200"),
+        )
+        for kind in ("app", "storage"):
+            self.start(kind)
+            for data, status in rows:
+                with self.subTest(kind=kind, data=data[:20]):
+                    self.assertEqual(self.sent(head + data).split()[1], status)
+
+    def test_clients_that_send_first_read_the_refusal(self):
+        for kind in ("app", "storage"):
+            self.start(kind)
+            url = f"http://127.0.0.1:{self.port}/"
+            with self.subTest(kind=kind, client="http.client"), contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, SECONDS)) as client:
+                client.request("POST", "/", bytes(50_000_000))
+                self.assertEqual(client.getresponse().status, 413)
+            with self.subTest(kind=kind, client="requests"):
+                self.assertEqual(requests.post(url, self.LARGE, timeout=SECONDS).status_code, 413)
+            with self.subTest(kind=kind, client="requests, in chunks"):
+                self.assertEqual(requests.post(url, (bytes(1_000_000) for _ in range(50)), timeout=SECONDS).status_code, 413)
+
+    def test_bytes_behind_the_last_request_do_not_reset_its_answer(self):
+        self.start()
+        last = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab"
+        for more in (b"\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000):
+            self.assertTrue(self.sent(last + more).endswith(b"\r\n\r\nok"))
+
+    def test_client_that_waits_for_leave_to_send_is_refused_and_not_asked_for_more(self):
+        for kind in ("app", "storage"):
+            with self.subTest(kind):
+                self.start(kind)
+                answer = self.sent(self.HEAD.replace(b"Host: x", b"Host: x\r\nExpect: 100-continue"))
+                self.assertTrue(answer.startswith(b"HTTP/1.1 413 "), answer)
+
+    def test_answer_comes_at_once_and_the_connection_ends_with_the_client(self):
+        self.start()
+        connection = self.connect()
+        connection.sendall(self.HEAD + bytes(100_000))
+        self.assertTrue(connection.recv(1 << 16).startswith(b"HTTP/1.1 413"))
+        until(self.lingering)
+        self.assertIsNone(self.lingering()[0].request)
+        self.assertFalse(self.server.spooled._held)
+        self.assertTrue(self.is_ended(connection))  # there is nothing more to read
+        connection.sendall(bytes(100_000))
+        connection.shutdown(socket.SHUT_WR)
+        until(lambda: not self.server.active_channels)
+
+    def test_nothing_makes_it_linger_for_long(self):
+        rows = (("SILENT_SECONDS", 0.2, False), ("LINGER_SECONDS", 0.2, True), ("LINGER_BYTES", 300_000, True))
+        for name, value, is_sending in rows:
+            with self.subTest(name), mock.patch.object(channels, "LOOK_SECONDS", 0.05), mock.patch.object(channels, name, value):
+                self.start()
+                self.server.adj.asyncore_loop_timeout = 0.05
+                connection = self.connect()
+                connection.sendall(self.HEAD)
+                until(lambda: self.lingering() or not self.server.active_channels)
+                with contextlib.suppress(OSError):
+                    while is_sending and self.server.active_channels:
+                        connection.sendall(bytes(1000))
+                until(lambda: not self.server.active_channels)
+                self.assertFalse(self.server.lingering)
+
+    def test_few_connections_linger_and_they_make_room_first(self):
+        with mock.patch.object(channels, "MAX_LINGERING", 8), mock.patch.object(waitress_server, "MAX_CONNECTIONS", 20):
+            with mock.patch.object(channels, "SILENT_SECONDS", 600), mock.patch.object(channels, "SPARE_CONNECTIONS", 4):
+                self.start()
+                refused = [self.connect() for _ in range(12)]
+                for connection in refused:
+                    connection.sendall(self.HEAD)
+                    self.assertTrue(connection.recv(1 << 16).startswith(b"HTTP/1.1 413"))
+                until(lambda: len(self.server.active_channels) == 8)
+                kept = [self.ask("/") for _ in range(12)]
+                self.assertTrue(all(map(self.answered, kept)))
+                for connection in kept:
+                    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    self.assertTrue(self.answered(connection))
+
+    def test_end_of_the_server_waits_for_what_is_still_sent(self):
+        self.start()
+        connection = self.connect()
+        connection.sendall(self.HEAD + bytes(1 << 20))
+        until(self.lingering)
+        stopping = threading.Thread(target=waitress_server.stop, args=[self.server])
+        stopping.start()
+        stopping.join()
+        connection.sendall(self.LARGE[1 << 20 :])
+        self.assertTrue(connection.recv(1 << 16).startswith(b"HTTP/1.1 413"))
+        until(lambda: not self.server.active_channels)
 
 
 class SlowSenderTest(PeerCase):
