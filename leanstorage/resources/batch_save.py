@@ -131,7 +131,7 @@ def _find_devices(call: Call, saves: dict[str, Save]) -> None:
     """A new device that is stored already is changed instead."""
     for save in saves.values():
         if save.class_name == "_Installation" and save.is_new:
-            known = installations.find_known(call, write.clean(save.bodies[0], creating=True))
+            known = installations.find_known(call.with_body(save.bodies[0]), write.clean(save.bodies[0], creating=True))
             if known is not None:
                 save.object_id, save.is_new, save.is_found = known, False, True
 

@@ -24,7 +24,11 @@ def create(call: Call) -> Answer:
 
 
 def find_known(call: Call, fields: Document) -> str | None:
-    """The id of the row of this device; raise 1 without a name of it, 403 where none may be made."""
+    """The id of the row of this device; raise 1 without a name of it, 403 where none may be made.
+
+    iOS posts its `objectId` along: by that, a device whose token has changed stays the same.
+    """
+    own_id = call.json_body().get("objectId")
     given = {name: fields[name] for name in NAMES if isinstance(fields.get(name), str) and fields[name]}
     if not given:
         raise StorageError(Code.BAD_REQUEST, detail="An installation needs a deviceToken or an installationId.")
@@ -33,6 +37,8 @@ def find_known(call: Call, fields: Document) -> str | None:
     def known(transaction: Transaction) -> str | None:
         info = classes.existing(transaction, "_Installation")
         classes.check_permission(info, "create", call.principals(transaction))
+        if isinstance(own_id, str) and transaction.get("_Installation", own_id) is not None:
+            return own_id
         found = transaction.find(Query("_Installation", conjunction([Group("or", nodes)]), limit=1))
         return found[0].id if found else None
 

@@ -53,6 +53,14 @@ class UsersTest(ServiceTestCase):
         self.assertNotIn("sessionToken", shown)
         self.assertNotIn("sessionToken", self.api("GET", f"/users/{user['objectId']}"))
 
+    def test_user_who_asks_is_shown_its_own_session_token_again(self):
+        user, other = self.user("forgetful"), self.user("curious")
+        path, token = f"/users/{user['objectId']}", user["sessionToken"]
+        self.assertEqual(self.api("GET", path, session=token, include="sessionToken,nick")["sessionToken"], token)
+        self.assertNotIn("sessionToken", self.api("GET", path, session=token))
+        self.assertNotIn("sessionToken", self.api("GET", path, include="sessionToken"))
+        self.assertNotIn("sessionToken", self.api("GET", path, session=other["sessionToken"], include="sessionToken"))
+
     def test_self_is_the_user_of_the_session(self):
         fan, star = self.user("fan"), self.user("star")
         for method in ("POST", "PUT"):
@@ -165,6 +173,17 @@ class InstallationTest(ServiceTestCase):
         found = self.find("_Installation", master=True)
         self.assertEqual([(row["objectId"], row["channels"]) for row in found], [(first["objectId"], ["d"])])
         self.code(1, "POST", "/installations", {"deviceType": "ios"})
+
+    def test_device_of_ios_stays_the_same_when_its_token_changes(self):
+        body = {"deviceToken": "ios1", "deviceType": "ios", "channels": ["a"]}
+        first = self.api("POST", "/installations", body, 201)["objectId"]
+        changed = {"deviceToken": "ios2", "objectId": first}
+        self.assertEqual(self.api("POST", "/installations", changed, 200)["objectId"], first)
+        request = {"method": "POST", "path": "/1.1/installations", "body": {**changed, "deviceToken": "ios3", "__internalId": first}}
+        self.assertEqual(self.api("POST", "/batch/save", {"requests": [request]})[first]["objectId"], first)
+        rows = self.find("_Installation", master=True, where={"deviceToken": {"$regex": "^ios"}})
+        self.assertEqual([(row["deviceToken"], row["channels"]) for row in rows], [("ios3", ["a"])])
+        self.api("POST", "/installations", {"deviceToken": "ios4", "objectId": "f" * 24}, 201)
 
     def test_strangers_read_none(self):
         object_id = self.api("POST", "/installations", {"deviceToken": "secret"}, 201)["objectId"]
