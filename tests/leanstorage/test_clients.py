@@ -174,6 +174,20 @@ class InstallationTest(ServiceTestCase):
         self.assertEqual([(row["objectId"], row["channels"]) for row in found], [(first["objectId"], ["d"])])
         self.code(1, "POST", "/installations", {"deviceType": "ios"})
 
+    def test_device_of_android_that_is_not_stored_keeps_the_id_that_its_app_knows(self):
+        path = "/installations/0qYaOiU08hqm8bgpDk4CrTXXBs1NPtSs"
+        body = {"installationId": "old-phone", "deviceType": "android", "channels": {"__op": "Add", "objects": ["a"]}}
+        for _ in range(2):
+            self.assertEqual(self.api("PUT", path, body)["objectId"], path[-32:])
+        [row] = self.find("_Installation", master=True, where={"installationId": "old-phone"})
+        self.assertEqual((row["objectId"], row["channels"]), (path[-32:], ["a", "a"]))
+        elsewhere = f"/installations/{'f' * 24}"
+        self.assertEqual(self.api("PUT", elsewhere, {"installationId": "old-phone", "n": 1})["objectId"], path[-32:])
+        self.code(1, "PUT", elsewhere, {"n": 1}, status=404)
+        self.code(305, "PUT", elsewhere, {"installationId": "new"}, where={"n": 1})
+        self.code(104, "PUT", "/installations/a-b", {"installationId": "new"})
+        self.assertEqual(self.find("_Installation", master=True, where={"installationId": "new"}), [])
+
     def test_device_of_ios_stays_the_same_when_its_token_changes(self):
         body = {"deviceToken": "ios1", "deviceType": "ios", "channels": ["a"]}
         first = self.api("POST", "/installations", body, 201)["objectId"]
