@@ -247,8 +247,8 @@ def _shown(call: Call, save: Save, done: Stored) -> Document:
 
 
 def _operated(save: Save) -> Iterator[str]:
-    """The keys whose new values the client cannot know by itself."""
-    for body in save.bodies:
+    """The keys whose new values the client cannot know by itself: all of the first body of a new object it does."""
+    for body in save.bodies[1 if save.is_new else 0 :]:
         for key, value in body.items():
             if operations.is_operation(value) and not operations.is_relation(value):
                 yield key.split(".")[0]
