@@ -33,7 +33,7 @@ def update_object(call: Call, class_name: str, object_id: str) -> Answer:
     class_name = values.check_class_name(class_name)
     if class_name == "_User":
         return _verifying(call, users.update(call, object_id))
-    special = {"_Role": roles.update, "_File": files.update}.get(class_name)
+    special = {"_Role": roles.update, "_File": files.update, "_Installation": installations.update}.get(class_name)
     if special:
         return special(call, object_id)
     return objects.update(call, class_name, object_id, doers.RULES.get(class_name, objects.PLAIN))

@@ -35,6 +35,7 @@ class Save:
     is_shown: bool = False  # whether the answer holds the whole object
     is_found: bool = False  # a device that came as new, and is stored
     where: Json = None  # its condition
+    linked: set[str] = field(default_factory=set)  # the keys of its children
 
 
 @dataclass
@@ -116,7 +117,8 @@ def _parsed(requests: list[Json]) -> dict[str, Save]:
 def _add(save: Save, request: Document, body: Document, children: list[Document]) -> Json:
     """Take in one request of a save; return its condition."""
     params: Document = request["params"] if isinstance(request.get("params"), dict) else {}
-    save.is_shown |= request.get("new") is True or any(params.get(name) in (True, "true") for name in ("new", "fetchWhenSave"))
+    # `new` beside them, which iOS and Android send, only says that the object is a new one.
+    save.is_shown |= any(params.get(name) in (True, "true") for name in ("new", "fetchWhenSave"))
     where = objects.condition(params)
     if where is not None and not save.is_new:  # of what is not stored there is nothing to ask
         if save.where not in (None, where):
@@ -131,7 +133,7 @@ def _find_devices(call: Call, saves: dict[str, Save]) -> None:
     """A new device that is stored already is changed instead."""
     for save in saves.values():
         if save.class_name == "_Installation" and save.is_new:
-            known = installations.find_known(call, write.clean(save.bodies[0], creating=True))
+            known = installations.find_known(call.with_body(save.bodies[0]), write.clean(save.bodies[0], creating=True))
             if known is not None:
                 save.object_id, save.is_new, save.is_found = known, False, True
 
@@ -148,6 +150,7 @@ def _link(saves: dict[str, Save]) -> None:
             if other is not None and other.class_name != class_name:
                 raise StorageError(Code.BAD_JSON, detail="a child is of another class than it says")
             object_id = other.object_id if other else values.check_object_id(cid)
+            save.linked.add(key)
             pointer = {"__type": "Pointer", "className": class_name, "objectId": object_id}
             save.bodies[-1] = {**save.bodies[-1], key: pointer}
 
@@ -208,20 +211,27 @@ def _finished(one: Prepared, done: Stored) -> Document:
     if save.class_name == "_User":
         mail.verify_new_address(call.with_body({key: value for body in save.bodies for key, value in body.items()}))
         if save.is_new and done.token:
-            return users.new_user(call, done.row, done.token)
+            shown = users.new_user(call, done.row, done.token)
+            return {key: value for key, value in shown.items() if key not in save.linked}
     return _answered(call, save, done)
 
 
 def _answered(call: Call, save: Save, done: Stored) -> Document:
+    """What the client does not know yet. Android and ObjC lose an object that they hold for a pointer that is answered."""
+    return {key: value for key, value in _shown(call, save, done).items() if key not in save.linked}
+
+
+def _shown(call: Call, save: Save, done: Stored) -> Document:
     row = done.row
     value: Document = {"objectId": row.id}
     if save.is_new or save.is_found:
         value["createdAt"] = format_time(row.created)
-    if not save.is_new:
+    operated = any(_operated(save))
+    if operated or not save.is_new:
         value["updatedAt"] = format_time(row.updated)
     if done.token:
         value["sessionToken"] = done.token
-    if not save.is_shown and (save.is_new or not any(_operated(save))):
+    if not save.is_shown and not operated:
         return value
 
     def work(transaction: Transaction) -> Document:
@@ -237,8 +247,8 @@ def _answered(call: Call, save: Save, done: Stored) -> Document:
 
 
 def _operated(save: Save) -> Iterator[str]:
-    """The keys whose new values the client cannot know by itself."""
-    for body in save.bodies:
+    """The keys whose new values the client cannot know by itself: all of the first body of a new object it does."""
+    for body in save.bodies[1 if save.is_new else 0 :]:
         for key, value in body.items():
             if operations.is_operation(value) and not operations.is_relation(value):
                 yield key.split(".")[0]

@@ -124,8 +124,7 @@ def new_id(ms: int) -> str:
 
 def create(call: Call, class_name: str, rules: Rules = PLAIN) -> Answer:
     """POST of a new object: 201 with `objectId` and `createdAt`, the whole object with `fetchWhenSave` or `new`."""
-    if "where" in call.query:
-        raise StorageError(Code.BAD_JSON, detail="where has no meaning for a new object")
+    condition(call.query)  # Java, C# and Flutter send one along; there is nothing yet that it could hold for
     fields = write.clean(call.json_body(), creating=True)
     row, _ = store_new(call, class_name, fields, rules)
     value = {"objectId": row.id, "createdAt": format_time(row.created)}

@@ -27,7 +27,7 @@ from leanwsgi.messages import Header
 
 
 NAMES = ("objectId", "username")  # of a user
-TOKEN_KEY = "sessionToken"  # that the master may ask for: servers act for their users by it
+TOKEN_KEY = "sessionToken"  # that the master may ask for, as servers act for their users by it, and users for their own
 
 
 def find(call: Call, class_name: str, action: str = "find") -> Answer:
@@ -132,7 +132,7 @@ def get(call: Call, class_name: str, object_id: str) -> Answer:
         if call.query:
             view = rendering.View(call.query.get("include", ""), call.query.get("keys", ""), call.flag("returnACL"))
         [value] = rendering.rendered(transaction, call, class_name, info, [row], principals, view)
-        if class_name == "_User" and call.caller.is_master:
+        if class_name == "_User" and (call.caller.is_master or _asks_for_own_token(call, object_id)):
             _add_tokens(transaction, call, [value])
         return rendering.Ready(value) if isinstance(value, str) else value, row.updated
 
@@ -213,6 +213,12 @@ def _last_modified(ms: int | None) -> Sequence[Header]:
 @lru_cache(1024)  # what was written together has few of them
 def _second(seconds: int) -> str:
     return format_date_time(seconds).removesuffix(" GMT")
+
+
+def _asks_for_own_token(call: Call, user_id: str) -> bool:
+    """Whether users read themselves with the token that they came with: Java forgets it unless it is answered."""
+    asked = call.query.get("include")
+    return call.caller.user_id == user_id and isinstance(asked, str) and TOKEN_KEY in asked.split(",")
 
 
 def _add_tokens(transaction: Transaction, call: Call, users: list[Json]) -> None:

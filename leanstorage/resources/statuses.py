@@ -83,6 +83,8 @@ def inbox(call: Call) -> Answer:
     owner, kind, options = _owner(call), _inbox_type(call.query), call.query
     limit, skip = min(parse_limit(options.get("limit")), MAX_LIMIT), parse_skip(options.get("skip"))
     since, below = _number(options.get("sinceId")), _number(options.get("maxId"))
+    # Java asks for what is older than line 1, which is nothing; SDKs to which 0 is no limit send both numbers.
+    is_over = str(options.get("maxId")) == "0" and "sinceId" not in options
     is_newest_first = ORDERS.get(str(options.get("order", "")).split(",")[0])
     if is_newest_first is None:
         raise bad("the order of an inbox is messageId or -messageId")
@@ -91,7 +93,7 @@ def inbox(call: Call) -> Answer:
         info, principals = _for_finding(transaction, call)
         where = options.get("where") or None  # Flutter sends an empty text for no condition
         query = queries.parse(transaction, call, "_Status", where, principals)
-        parts = _parts(transaction, lines_kind(owner, kind), since, below, is_newest_first)
+        parts = () if is_over else _parts(transaction, lines_kind(owner, kind), since, below, is_newest_first)
         is_counted, number, page = call.flag("count"), 0, []
         for number, one in enumerate(_matching(transaction, query, parts), 1):
             if skip < number <= skip + limit:

@@ -38,8 +38,15 @@ class OldFormTest(ServiceTestCase):
         self.assertEqual(response.status, 200, response.body)
         self.assertTrue(response.json()["sessionToken"])
 
-    def test_password_in_the_url_stays_refused(self):
-        self.code(1, "GET", "/login", username="oldie", password="pw", status=405)
+    def test_login_by_url_is_a_login(self):
+        user = self.user("url", email="url@example.com")
+        for name in ({"username": "url"}, {"email": "url@example.com"}):
+            found = self.api("GET", "/login", password="pw", **name)
+            self.assertEqual((found["objectId"], found["sessionToken"]), (user["objectId"], user["sessionToken"]))
+        self.code(210, "GET", "/login", username="url", password="no")
+        self.code(211, "GET", "/login", username="nobody", password="pw")
+        self.code(201, "GET", "/login", username="url")
+        self.code(200, "GET", "/login", password="pw")
 
 
 class UsersTest(ServiceTestCase):
@@ -52,6 +59,14 @@ class UsersTest(ServiceTestCase):
         shown = self.api("GET", f"/users/{user['objectId']}", session=other["sessionToken"])
         self.assertNotIn("sessionToken", shown)
         self.assertNotIn("sessionToken", self.api("GET", f"/users/{user['objectId']}"))
+
+    def test_user_who_asks_is_shown_its_own_session_token_again(self):
+        user, other = self.user("forgetful"), self.user("curious")
+        path, token = f"/users/{user['objectId']}", user["sessionToken"]
+        self.assertEqual(self.api("GET", path, session=token, include="sessionToken,nick")["sessionToken"], token)
+        self.assertNotIn("sessionToken", self.api("GET", path, session=token))
+        self.assertNotIn("sessionToken", self.api("GET", path, include="sessionToken"))
+        self.assertNotIn("sessionToken", self.api("GET", path, session=other["sessionToken"], include="sessionToken"))
 
     def test_self_is_the_user_of_the_session(self):
         fan, star = self.user("fan"), self.user("star")
@@ -137,6 +152,11 @@ class OddPathTest(ServiceTestCase):
             ("POST", "/stats/collect", "Statistics"),
             ("GET", "/statistics/apps/x/sendPolicy", "Statistics"),
             ("POST", "/stats/breakpad/minidump", "Crash reports"),
+            ("POST", "/stats/crash", "Crash reports"),
+            ("POST", "/feedback", "User feedback"),
+            ("PUT", "/feedback/x", "User feedback"),
+            ("GET", "/feedback/x/threads", "User feedback"),
+            ("POST", "/feedback/x/threads", "User feedback"),
             ("POST", "/qiniu", "AV.serverURL"),
             ("POST", "/exportData", "leanstorage export"),
             ("GET", "/exportData/x", "leanstorage export"),
@@ -151,8 +171,7 @@ class OddPathTest(ServiceTestCase):
         response = self.raw("GET", "/storage/1.1/users/tap-support/identity", b"", {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"]})
         self.assertEqual((response.status, "TapSupport" in response.json()["error"]), (400, True))
 
-    def test_log_in_by_url_is_told_what_is_wrong_with_it(self):
-        self.assertIn("password in the URL", self.code(1, "GET", "/login", username="a", password="b", status=405))
+    def test_log_in_by_url_with_a_code_is_told_what_is_wrong_with_it(self):
         self.assertIn("SMS login", self.code(1, "GET", "/login", mobilePhoneNumber="186", smsCode="1", status=405))
 
 
@@ -165,6 +184,31 @@ class InstallationTest(ServiceTestCase):
         found = self.find("_Installation", master=True)
         self.assertEqual([(row["objectId"], row["channels"]) for row in found], [(first["objectId"], ["d"])])
         self.code(1, "POST", "/installations", {"deviceType": "ios"})
+
+    def test_device_of_android_that_is_not_stored_keeps_the_id_that_its_app_knows(self):
+        path = "/installations/0qYaOiU08hqm8bgpDk4CrTXXBs1NPtSs"
+        body = {"installationId": "old-phone", "deviceType": "android", "channels": {"__op": "Add", "objects": ["a"]}}
+        for _ in range(2):
+            self.assertEqual(self.api("PUT", path, body)["objectId"], path[-32:])
+        [row] = self.find("_Installation", master=True, where={"installationId": "old-phone"})
+        self.assertEqual((row["objectId"], row["channels"]), (path[-32:], ["a", "a"]))
+        elsewhere = f"/installations/{'f' * 24}"
+        self.assertEqual(self.api("PUT", elsewhere, {"installationId": "old-phone", "n": 1})["objectId"], path[-32:])
+        self.code(1, "PUT", elsewhere, {"n": 1}, status=404)
+        self.code(305, "PUT", elsewhere, {"installationId": "new"}, where={"n": 1})
+        self.code(104, "PUT", "/installations/a-b", {"installationId": "new"})
+        self.assertEqual(self.find("_Installation", master=True, where={"installationId": "new"}), [])
+
+    def test_device_of_ios_stays_the_same_when_its_token_changes(self):
+        body = {"deviceToken": "ios1", "deviceType": "ios", "channels": ["a"]}
+        first = self.api("POST", "/installations", body, 201)["objectId"]
+        changed = {"deviceToken": "ios2", "objectId": first}
+        self.assertEqual(self.api("POST", "/installations", changed, 200)["objectId"], first)
+        request = {"method": "POST", "path": "/1.1/installations", "body": {**changed, "deviceToken": "ios3", "__internalId": first}}
+        self.assertEqual(self.api("POST", "/batch/save", {"requests": [request]})[first]["objectId"], first)
+        rows = self.find("_Installation", master=True, where={"deviceToken": {"$regex": "^ios"}})
+        self.assertEqual([(row["deviceToken"], row["channels"]) for row in rows], [("ios3", ["a"])])
+        self.api("POST", "/installations", {"deviceToken": "ios4", "objectId": "f" * 24}, 201)
 
     def test_strangers_read_none(self):
         object_id = self.api("POST", "/installations", {"deviceToken": "secret"}, 201)["objectId"]

@@ -142,7 +142,12 @@ class CreateTest(ServiceTestCase):
         for option in ("fetchWhenSave=true", "new=true"):
             value = self.api("POST", f"/classes/Foo?{option}", {"a": 1, "ACL": {"*": {"read": True}}}, 201)
             self.assertEqual(set(value), {"objectId", "createdAt", "updatedAt", "a"})
-        self.code(107, "POST", "/classes/Foo", {}, where={})
+
+    def test_condition_of_a_new_object_is_passed_over_unless_it_is_malformed(self):
+        for where in ({}, {"age": {"$gt": "900"}}):
+            self.api("POST", "/classes/Foo", {"age": 19}, 201, where=where)
+        self.code(107, "POST", "/classes/Foo", {}, where="7")
+        self.code(107, "POST", "/classes/Foo", {}, where="{")
 
     def test_missing_objects_and_classes(self):
         self.assertEqual(self.code(101, "GET", "/classes/Nowhere", status=404), "Class or object doesn't exists.")

@@ -255,7 +255,7 @@ class RefusedTest(ServiceTestCase):
         path = f"/classes/Row/{one}"
         self.refuse(
             (
-                (107, "POST", "/classes/Row", {}, {"where": {}}, "where has no meaning for a new object"),
+                (107, "POST", "/classes/Row", {}, {"where": "7"}, "where must be an object"),
                 (107, "PUT", path, {"n": 1}, {"where": 5}, "where must be an object"),
                 (107, "PUT", path, {"n": 1}, {"where": "{"}, "where"),
                 (305, "PUT", path, {"n": 1}, {"where": {"n": 2}}, ""),

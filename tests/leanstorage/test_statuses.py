@@ -159,6 +159,12 @@ class InboxTest(InboxCase):
         with mock.patch.object(statuses, "BATCH_SECONDS", -1):
             self.code(124, "GET", "/subscribe/statuses", status=503, session=self.fan["sessionToken"])
 
+    def test_page_behind_the_oldest_line_is_empty(self):
+        self.send(n=5)
+        self.assertEqual(self.inbox()["results"][0]["messageId"], 1)
+        self.assertEqual(self.inbox(maxId="0"), {"results": [], "end": True})  # Java asks below what it has seen
+        self.assertEqual(self.shown(sinceId="0", maxId="0"), [5])  # JavaScript, Python, C# and Flutter ask for all
+
     def test_line_is_taken_out_of_ones_own_inbox_and_the_status_stays(self):
         first, _ = self.send(n=1), self.send(n=2)
         path, token = "/subscribe/statuses/inbox", self.fan["sessionToken"]
