@@ -5,7 +5,7 @@ That module is only loaded for the first call that it answers.
 from typing import NoReturn
 
 from leanstorage.http.refused import refuse
-from leanstorage.resources import login, names
+from leanstorage.resources import names
 from leanstorage.rules import phones
 from leanstorage.rules.call import Answer, Call, Resource, Route
 from leanstorage.rules.errors import Code, StorageError
@@ -26,15 +26,10 @@ def needs_known_phone(feature: str) -> Resource:
     return refused
 
 
-def login_by_url(call: Call) -> Answer:
-    """GET /login: a log-in whose password, or code, is in the URL.
-
-    Android below 2.6, Unity 1 and JavaScript 1.0 to 1.3 know no other, and a refusal would not take it out of any log.
-    """
-    if "smsCode" in call.query:
-        return _or("login_by_url", refuse("SMS login", Code.UNSUPPORTED_METHOD))(call)
-    sent = {name: call.query[name] for name in (*names.UNIQUE, "password") if name in call.query}
-    return login.login(call.with_body(sent))
+def refuse_login(call: Call, **_: str) -> NoReturn:
+    """GET /login: what of it cannot be."""
+    feature = "SMS login" if "smsCode" in call.query else "A password in the URL"
+    raise StorageError(Code.UNSUPPORTED_METHOD, feature=feature)
 
 
 def _or(name: str, refusal: Resource) -> Resource:
@@ -53,7 +48,7 @@ def _or(name: str, refusal: Resource) -> Resource:
 
 _UNSUPPORTED, _BAD_CODE, _NEEDS_KNOWN = refuse(SMS, Code.UNSUPPORTED_SMS), refuse(SMS, Code.BAD_SMS_CODE), needs_known_phone(SMS)
 ROUTES: list[Route] = [
-    ("GET", "/login", login_by_url),
+    ("GET", "/login", _or("login_by_url", refuse_login)),
     ("POST", "/changePhoneNumber", _or("change_phone", _BAD_CODE)),
     ("POST", "/requestChangePhoneNumber", _or("request_change", _UNSUPPORTED)),
     ("POST", "/requestLoginSmsCode", _or("request_login", _NEEDS_KNOWN)),

@@ -102,7 +102,9 @@ def login(call: Call) -> Answer:
 
 
 def login_by_url(call: Call) -> Answer:
-    """GET /login?smsCode=..., as the PHP SDK sends it."""
+    """GET /login?smsCode=..., as the PHP SDK sends it: a code in an access log is already used up, unlike a password."""
+    if "smsCode" not in call.query:
+        raise StorageError(Code.UNSUPPORTED_METHOD, feature="A password in the URL")
     return login(call.with_body({"mobilePhoneNumber": _number_sent(call), "smsCode": call.query["smsCode"]}))
 
 

@@ -206,6 +206,7 @@ class RefusedTest(ServiceTestCase):
             ("POST", "/bigquery/jobs", 400, 1),
             ("POST", "/files/x/censor", 400, 1),
             ("POST", "/users/friendshipRequests", 400, 1),
+            ("GET", "/login", 405, 1),
             ("POST", "/requestSmsCode", 400, 119),
             ("GET", "/requestCaptcha", 400, 119),
             ("POST", "/verifySmsCode/1", 400, 603),

@@ -38,15 +38,8 @@ class OldFormTest(ServiceTestCase):
         self.assertEqual(response.status, 200, response.body)
         self.assertTrue(response.json()["sessionToken"])
 
-    def test_login_by_url_is_a_login(self):
-        user = self.user("url", email="url@example.com")
-        for name in ({"username": "url"}, {"email": "url@example.com"}):
-            found = self.api("GET", "/login", password="pw", **name)
-            self.assertEqual((found["objectId"], found["sessionToken"]), (user["objectId"], user["sessionToken"]))
-        self.code(210, "GET", "/login", username="url", password="no")
-        self.code(211, "GET", "/login", username="nobody", password="pw")
-        self.code(201, "GET", "/login", username="url")
-        self.code(200, "GET", "/login", password="pw")
+    def test_password_in_the_url_stays_refused(self):
+        self.code(1, "GET", "/login", username="oldie", password="pw", status=405)
 
 
 class UsersTest(ServiceTestCase):
@@ -171,7 +164,8 @@ class OddPathTest(ServiceTestCase):
         response = self.raw("GET", "/storage/1.1/users/tap-support/identity", b"", {"X-LC-Id": KEYS["id"], "X-LC-Key": KEYS["key"]})
         self.assertEqual((response.status, "TapSupport" in response.json()["error"]), (400, True))
 
-    def test_log_in_by_url_with_a_code_is_told_what_is_wrong_with_it(self):
+    def test_log_in_by_url_is_told_what_is_wrong_with_it(self):
+        self.assertIn("password in the URL", self.code(1, "GET", "/login", username="a", password="b", status=405))
         self.assertIn("SMS login", self.code(1, "GET", "/login", mobilePhoneNumber="186", smsCode="1", status=405))
 
 

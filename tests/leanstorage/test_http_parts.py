@@ -899,9 +899,9 @@ class RefusedTest(unittest.TestCase):
         self.assertEqual(self.refused(refused.refuse("Flying"))[1], "Flying is not supported by this server.")
         self.assertEqual(len(refused._every("/x", "X")), 4)
 
-    def test_log_in_by_url_with_a_code_is_refused_without_sms(self):
-        function = lambda call, code: sms_routes.login_by_url(call)  # noqa: E731
-        self.assertEqual(self.refused(function, query={"smsCode": "1"}), (1, "SMS login is not supported by this server."))
+    def test_log_in_by_url_is_refused_by_what_it_has(self):
+        for query, feature in (({"smsCode": "1"}, "SMS login"), ({"password": "x"}, "A password in the URL")):
+            self.assertEqual(self.refused(sms_routes.refuse_login, query=query), (1, f"{feature} is not supported by this server."))
 
     def test_phone_of_nobody_is_told_first(self):
         function = sms_routes.needs_known_phone("SMS")
