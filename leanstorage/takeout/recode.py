@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Sequence
 
 from leanstorage.takeout.sources import CHUNK_BYTES, SourceError, Stream
 
@@ -22,11 +23,11 @@ def encoding_of(head: bytes) -> str | None:
         return "utf-16-le"
     if len(head) >= 4 and head[1:2] in b"#{[" and head[0::2][:64].count(0) == len(head[0::2][:64]):
         return "utf-16-be"
-    whole = head.rpartition(b"\n")[0] if len(head) >= 1 << 16 else head
+    whole = (len(head) >= 1 << 16 and head.rpartition(b"\n")[0]) or head
     lines = [line for line in re.split(rb"[\r\n]", whole) if not line.isascii()]
-    if sum(not _is_encoded(line, "utf-8") for line in lines) * 2 <= len(lines):
+    if _odd_lines(lines, "utf-8") * 2 <= len(lines):
         return None
-    return "gb18030" if all(_is_encoded(line, "gb18030") for line in lines) and _is_chinese(b"".join(lines)) else None
+    return "gb18030" if _odd_lines(lines, "gb18030") * 4 <= len(lines) and _is_chinese(b"".join(lines)) else None
 
 
 def _is_chinese(data: bytes) -> bool:
@@ -43,9 +44,14 @@ def _is_chinese(data: bytes) -> bool:
     return usual * 5 >= seen * 4
 
 
-def _is_encoded(line: bytes, encoding: str) -> bool:
+def _odd_lines(lines: Sequence[bytes], encoding: str) -> int:
+    """How many lines are not in an encoding; the last one may end within a character."""
+    return sum(not _is_encoded(line, encoding, is_cut=at == len(lines)) for at, line in enumerate(lines, 1))
+
+
+def _is_encoded(line: bytes, encoding: str, is_cut: bool) -> bool:
     try:
-        line.decode(encoding)
+        codecs.getincrementaldecoder(encoding)().decode(line, final=not is_cut)
     except UnicodeDecodeError:
         return False
     return True
@@ -57,11 +63,15 @@ def has_lone_cr(head: bytes) -> bool:
 
 
 class Recoded:
-    """A stream in another encoding as UTF-8. `read` may return more than was asked for."""
+    """A stream in another encoding as UTF-8. `read` may return more than was asked for.
+
+    A byte or half of a character that cannot be read becomes bytes that are not UTF-8, so that its row alone is refused.
+    """
 
     def __init__(self, stream: Stream, encoding: str) -> None:
         self._stream, self._encoding = stream, encoding
-        self._decoder = codecs.getincrementaldecoder(encoding)()
+        kept = "surrogateescape" if encoding == "gb18030" else "surrogatepass"
+        self._decoder = codecs.getincrementaldecoder(encoding)(kept)
 
     def read(self, size: int) -> bytes:
         while True:
@@ -69,7 +79,8 @@ class Recoded:
             try:
                 text = self._decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError:
-                raise SourceError(f"it begins as {self._encoding} and does not go on so") from None
+                ending = "does not go on so" if chunk else "ends within a character: fetch it again"
+                raise SourceError(f"it begins as {self._encoding} and {ending}") from None
             if text or not chunk:
                 return text.encode("utf-8", "surrogatepass")
 
