@@ -60,7 +60,7 @@ def contents(member: Member, class_name: str | None = None) -> Iterator[Content]
         pieces = raw_rows.bson_documents(member.stream)
         yield _rows(member, _class_name(member, {}, class_name), pieces, "bson")
         return
-    if name.endswith(".metadata.json"):
+    if is_beside(name):
         yield Content("nothing")
         return
     head = _readable(member)
@@ -77,6 +77,11 @@ def contents(member: Member, class_name: str | None = None) -> Iterator[Content]
         yield Content("other")
     else:
         yield from _json(member, head, class_name)
+
+
+def is_beside(name: str) -> bool:
+    """Whether a file is what MongoDB's tools put beside a backup, with nothing to import."""
+    return name.lower().endswith(".metadata.json")
 
 
 def _readable(member: Member) -> bytes:

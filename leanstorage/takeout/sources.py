@@ -316,9 +316,9 @@ def _tar(stream: Stream, label: str, is_nested: bool = False) -> Found:
         try:
             info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         except tarfile.HeaderError:
-            raise SourceError(f"{label}: the tar archive is damaged") from None
+            raise SourceError(f"{label}: the tar archive is damaged: fetch it again") from None
         if info.size < 0:
-            raise SourceError(f"{label}: the tar archive is damaged")
+            raise SourceError(f"{label}: the tar archive is damaged: fetch it again")
         padding = -info.size % TAR_BLOCK
         if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE):
             if info.size > MAX_TAR_NOTE:

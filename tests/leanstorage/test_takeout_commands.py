@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import subprocess
 import sys
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
@@ -85,6 +86,16 @@ class CommandsTest(StorageTestCase):
         self.assertIn(f"failed: nothing that could be imported is in {self.folder / 'nothing'}", text)
         (self.folder / "nothing" / "Post.0.jsonl").write_text('#filetype:JSON-streaming {"type":"Class","class":"Post"}\n')
         self.assertEqual(self.run_command("import", self.folder / "nothing")[0], 0)
+
+    def test_what_the_terminal_cannot_show_is_shown_by_its_number(self):
+        path = self.folder / "Post.0.jsonl"
+        path.write_text('{"objectId": "评论😀"}\n', encoding="utf-8")
+        environment = {**os.environ, "LEANSTORAGE_DATA": str(self.data), "PYTHONIOENCODING": "gbk"}
+        command = [sys.executable, "-m", "leanstorage", "import", str(path)]
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=60)
+        said = done.stdout.decode("gbk")
+        self.assertIn("Invalid objectId: '评论\\U0001f600'", said)
+        self.assertIn("read 1, imported 0", said)
 
     def test_shell_without_the_keys_is_refused_with_one_line_until_they_are_adopted(self):
         source = self.post()
