@@ -89,7 +89,7 @@ def _readable(member: Member) -> bytes:
     head = member.stream.head
     encoding = recode.encoding_of(head)
     if encoding:
-        member.stream = Peeked(recode.Recoded(member.stream, encoding))
+        member.stream = Peeked(recode.as_utf_8(member.stream, encoding))
         member.encoding = encoding
     if recode.has_lone_cr(member.stream.head):
         member.stream = Peeked(recode.WithNewlines(member.stream))

@@ -2,12 +2,14 @@
 
 import gzip
 import io
+import json
 import os
 import socket
 import unittest
 from contextlib import contextmanager
 
 from leanstorage.takeout import bson_rows, recode, sources
+from tests.leanstorage.storage_support import Dripping
 from tests.leanstorage.test_takeout_import import ID, ImportTestCase, jsonl, row
 
 
@@ -64,11 +66,35 @@ class EncodingsTest(ImportTestCase):
 
     def test_bad_bytes_become_no_utf_8_wherever_a_chunk_ends(self):
         for encoding, data in (("gb18030", "好".encode("gbk") + b"\xff!" + "好".encode("gbk") + b"\xb0"), ("utf-16-le", b"\x3d\xd8!\0")):
-            for step in (1, 2, 3, 9):
-                stream = recode.Recoded(io.BytesIO(data), encoding)
-                found = b"".join(iter(lambda stream=stream, step=step: stream.read(step), b""))
+            for step in (1, 2, 3, 99):
+                stream = recode.as_utf_8(Dripping(data, step), encoding)
+                found = b"".join(iter(lambda stream=stream: stream.read(9), b""))
                 with self.subTest(encoding, step=step):
                     self.assertEqual(found.decode("utf-8", "surrogatepass"), {"gb18030": "好\udcff!好\udcb0", "utf-16-le": "\ud83d!"}[encoding])
+
+
+    def test_lines_of_utf_8_in_a_joined_file_are_what_they_are(self):
+        first, second = rows(500, "gbk"), rows(1000)
+        for title, data in (("gbk first", first + second[len(rows(500)) :]), ("by turns", b"".join(
+            line.decode().encode("gbk") if number % 3 else line for number, line in enumerate(second.splitlines(keepends=True))))):
+            with self.subTest(title):
+                self.database = f"sqlite:///{self.folder / title.replace(' ', '')}.db"
+                self.assertEqual(self.take_in(self.put("Comment.0.jsonl", data)), 0, self.output.getvalue())
+                self.assertIn("read as GB18030", self.output.getvalue())
+                self.assertEqual({one.body["n"] for one in self.objects("Comment").values()}, {"很好的评论"})
+                self.assertIn("imported 1000,", self.output.getvalue())
+
+    def test_long_line_of_gbk_is_read_in_pieces(self):
+        found = [row(0, n="很好的评论" * 1000, objectId=f"{index:024x}") for index in range(300)]
+        data = json.dumps(found, ensure_ascii=False).encode("gbk")
+        self.assertGreater(len(data), 5 << 19)
+        self.assertEqual(self.take_in(self.put("Comment.json", data)), 0, self.output.getvalue())
+        self.assertEqual({one.body["n"] for one in self.objects("Comment").values()}, {"很好的评论" * 1000})
+
+    def test_mark_that_ends_files_on_windows_is_no_row(self):
+        for name, data in (("Comment.0.jsonl", rows(2) + b"\x1a"), ("Comment.json", b"[" + rows(1).strip() + b"]\r\n\x1a")):
+            with self.subTest(name):
+                self.assertEqual(self.take_in(self.put(name, data)), 0, self.output.getvalue())
 
 
 class FoldersTest(ImportTestCase):
