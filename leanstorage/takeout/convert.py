@@ -323,7 +323,7 @@ def _user(
         if password["scheme"] == "leancloud" and not LEANCLOUD_HASH.fullmatch(password["hash"]):
             note("users whose password is not a hash of LeanCloud's: they have to reset it")
         elif password["scheme"] == "bcrypt":
-            note("users whose password is a bcrypt hash: they log in where `pip install bcrypt` was run")
+            note("users whose password is a bcrypt hash: they can log in once bcrypt is installed (pip install bcrypt)")
     elif not job.is_live and not (isinstance(auth_data, dict) and any(auth_data.values())):
         note("users without a password hash: they have to reset their password")
     if not job.is_live and not document.get("username"):

@@ -171,7 +171,7 @@ def _check_packing(head: bytes, label: str, name: str) -> None:
     if kind:
         raise SourceError(f"{label}: a {kind} archive: unpack it, and name the folder instead")
     if head.startswith(b"SQLite format 3\0"):
-        raise SourceError(f"{label}: a database, no export: `restore` takes in a backup, `migrate` copies a database")
+        raise SourceError(f"{label}: a database, no export: restore takes in a backup, migrate copies a database")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not text.startswith(b"<") and not (text.startswith(b"{") and name.endswith(names.ARCHIVES)):
         return

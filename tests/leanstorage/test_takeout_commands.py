@@ -111,7 +111,7 @@ class CommandsTest(StorageTestCase):
         self.assertEqual(self.run_command("backup", self.folder / "backups")[0], 0)
         code, text = self.run_command("import", self.folder / "backups")
         self.assertEqual(code, 1)
-        self.assertIn("a database, no export: `restore` takes in a backup", text)
+        self.assertIn("a database, no export: restore takes in a backup", text)
 
     def test_what_the_terminal_cannot_show_is_shown_by_its_number(self):
         path = self.folder / "Post.0.jsonl"

@@ -216,7 +216,7 @@ class ConvertTest(unittest.TestCase):
             ({"password": "A" * 86 + "=="}, {}, [nameless]),
             ({}, {"is_live": True}, []),
             ({"username": "n", "password": "A" * 85 + "=="}, {}, [clear]),
-            ({"username": "n", "password": "$2b$x"}, {}, ["users whose password is a bcrypt hash: they log in where `pip install bcrypt` was run"]),
+            ({"username": "n", "password": "$2b$x"}, {}, ["users whose password is a bcrypt hash: they can log in once bcrypt is installed (pip install bcrypt)"]),
             ({"username": "n", "authData": account}, {}, [unverified]),
             ({"username": "n", "authData": {"anonymous": {"id": "1"}}}, {}, []),
             ({"username": "n", "authData": {"qq": None}}, {}, [missing]),
