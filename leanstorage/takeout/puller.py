@@ -20,7 +20,7 @@ from leanstorage.store import Condition, Document, Json, now, open_store, Query,
 from leanstorage.takeout import convert, credentials, load, pull_estimate, pull_files, pull_relations, raw_rows, repair, schema_notes
 from leanstorage.takeout.budget import Budget, OutOfCalls
 from leanstorage.takeout.formats import Columns
-from leanstorage.takeout.remote import AnswerTooLarge, Remote, RemoteError
+from leanstorage.takeout.remote import AnswerTooLarge, NO_PROGRESS, Remote, RemoteError
 from leanstorage.takeout.pull import Pull
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.sources import SourceError, printable
@@ -217,10 +217,13 @@ def _pass(pull: Pull, name: str, state: Document, where: Document, has_relations
         if not isinstance(rows, list) or not isinstance(answer.get("cursor") or "", str):
             raise RemoteError("the API's answer has no list of results, or a cursor that is none")
         ids = [row["objectId"] for row in rows if isinstance(row, dict) and isinstance(row.get("objectId"), str)]
+        if cursor and ids and max(ids) <= (state["after"] or ""):
+            raise RemoteError(NO_PROGRESS)
         if ids:
             state["after"] = max(ids)
         _store_page(pull, name, rows, None if state.get("is_changes") else state, has_relations)
-        if not answer.get("cursor"):
+        is_over = not rows and cursor is not None and answer.get("cursor") == cursor[0]  # it may be one cursor for all pages
+        if is_over or not answer.get("cursor"):
             return
         cursor = (answer["cursor"], cursor[1] if cursor else query)
 
@@ -305,6 +308,8 @@ def _remote_ids(pull: Pull, name: str) -> Iterator[str]:
         where = {} if last is None else {"objectId": {"$gt": last}}
         rows = pull.remote.rows(f"/scan/classes/{name}", limit=PAGE_ROWS, keys="objectId", where=where)
         ids = sorted(row["objectId"] for row in rows)
+        if ids and last is not None and ids[0] <= last:
+            raise RemoteError(NO_PROGRESS)
         yield from ids
         if not ids:
             return
