@@ -193,6 +193,7 @@ def _has_relations(name: str, columns: Columns) -> bool:
 def _pass(pull: Pull, name: str, state: Document, where: Document, has_relations: bool = False) -> None:
     """One way through a class in the order of ids; every page is stored before the next one is asked for."""
     limit = PAGE_ROWS
+    rows: Json = ()  # of the last page
     cursor: tuple[str, Document] | None = None  # and the query that it goes on with
     while True:
         here = dict(where)
@@ -209,7 +210,7 @@ def _pass(pull: Pull, name: str, state: Document, where: Document, has_relations
             limit, cursor = max(limit // 4, LEAST_ROWS), None
             continue
         except RemoteError:
-            if cursor is None:
+            if cursor is None or not rows:
                 raise
             cursor = None  # it died: go on from the last id
             continue

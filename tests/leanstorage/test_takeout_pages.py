@@ -304,6 +304,17 @@ class PullerTest(PullCase):
                     self.assertIsNone(error)
                 self.assertEqual(answers, [])
 
+    def test_cursors_that_die_behind_empty_pages_end_the_pass(self):
+        def get(path, **query):
+            if "cursor" in query:
+                raise RemoteError("dead")
+            return {"results": [], "cursor": "c"}
+
+        one = self.pull()
+        one.remote.get = get
+        with mock.patch.object(puller, "_store_page"), self.assertRaisesRegex(RemoteError, "dead"):
+            puller._pass(one, "Post", {"after": None}, {})
+
     def test_source_that_overlooks_where_to_go_on_is_given_up(self):
         one = self.pull()
         one.remote.rows = lambda path, **query: [{"objectId": "a"}, {"objectId": "b"}]
