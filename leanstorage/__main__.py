@@ -7,6 +7,7 @@ if __name__ == "__main__" and _signal.getsignal(_signal.SIGINT) is _signal.defau
 
 import argparse
 import gc
+import io
 import os
 import shlex
 import signal
@@ -54,6 +55,8 @@ EPILOG = (
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
     """Run a subcommand, that of `sys.argv` by default; return the exit code."""
     options = parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal cannot show, such as an emoji in GBK
     umask = os.umask(0o077)  # files that are created are readable by their owner only
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:

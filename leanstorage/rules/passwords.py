@@ -97,5 +97,8 @@ def _verify_bcrypt(stored: str, password: str) -> bool:
         import bcrypt  # an optional package: only imports of apps that brought bcrypt hashes along need it
     except ImportError:
         return False
-    is_right: bool = bcrypt.checkpw(password.encode()[:72], stored.encode())
+    try:
+        is_right: bool = bcrypt.checkpw(password.encode()[:72], stored.encode())
+    except ValueError:  # what was imported only begins like a hash
+        return False
     return is_right

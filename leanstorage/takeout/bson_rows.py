@@ -19,37 +19,46 @@ def is_available() -> bool:
     return True
 
 
-def decode_bson(data: bytes) -> Document:
-    """One document as a dict of JSON values; raise Refused."""
+def decode_bson(data: bytes, is_repairing: bool = False) -> Document:
+    """One document as a dict of JSON values; raise Refused.
+
+    For a repair, values that cannot be held come in a form that it moves aside.
+    """
     import bson
     from bson.codec_options import CodecOptions, DatetimeConversion
     from bson.errors import BSONError
 
-    options = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
+    texts = "surrogateescape" if is_repairing else "strict"
+    options = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler=texts)
     try:
         document = bson.decode(data, options)
     except (BSONError, ValueError, OverflowError, RecursionError):
         raise Refused("not valid BSON") from None
-    row = {key: _value(value, 1) for key, value in document.items()}
+    row = {key: _value(value, 1, is_repairing) for key, value in document.items()}
     if "objectId" not in row and "_id" in row:
         row["objectId"] = row["_id"]
     row.pop("_id", None)
     return row
 
 
-def _value(value: Any, level: int) -> Json:
+def _value(value: Any, level: int, is_repairing: bool) -> Json:
     """One BSON value as JSON; types are compared exactly, because code is a kind of text."""
     if level > MAX_LEVELS:
         raise Refused(f"nested deeper than {MAX_LEVELS} levels")
     kind = type(value).__name__
     if kind in ("dict", "SON"):
-        return {key: _value(child, level + 1) for key, child in value.items()}
+        return {key: _value(child, level + 1, is_repairing) for key, child in value.items()}
     if kind == "list":
-        return [_value(child, level + 1) for child in value]
+        return [_value(child, level + 1, is_repairing) for child in value]
     reader = _READERS.get(kind)
-    if reader is None:
-        raise Refused(f"a value of the type {kind}, which is not JSON")
-    return reader(value)
+    try:
+        if reader is None:
+            raise Refused(f"a value of the type {kind}, which is not JSON")
+        return reader(value)
+    except Refused:
+        if not is_repairing:
+            raise
+        return value if type(value) in (float, str) else {f"${kind}": str(value)}  # a key that no value may have
 
 
 def _same(value: Json) -> Json:

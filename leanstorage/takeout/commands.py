@@ -3,6 +3,8 @@
 Each imports what it runs when it runs: a server that starts needs none of it.
 """
 
+import os
+import re
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
@@ -38,7 +40,7 @@ def add_commands(
 def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: ArgumentParser, database_url: Place) -> None:
     command = commands.add_parser("import", parents=[storage], help="take in a console export or a BSON backup")
     command.add_argument("export", nargs="+", metavar="EXPORT", help="a .tar.gz, a .zip, a folder or single files")
-    command.add_argument("--class", dest="class_name", metavar="NAME", help="of files that do not tell their class")
+    command.add_argument("--class", dest="class_name", metavar="NAME", help="of files without a #filetype line, whatever their names are")
     command.add_argument("--dry-run", action="store_true", help="try everything, keep nothing")
     command.add_argument("--rotate-sessions", action="store_true", help="forget session tokens: all users log in anew")
     _add_mending(command)
@@ -47,9 +49,7 @@ def _add_import(commands: "_SubParsersAction[ArgumentParser]", storage: Argument
     def run_import(options: Namespace, data: Path, keys: dict[str, str]) -> int:
         from leanstorage.takeout import importer
 
-        missing = [path for path in options.export if not Path(path).exists()]
-        if missing:
-            print(f"there is no {', '.join(missing)}", file=sys.stderr)
+        if _is_missing(*options.export):
             return 2
         return importer.run(
             options.export,
@@ -149,8 +149,7 @@ def _add_leave(commands: "_SubParsersAction[ArgumentParser]", database_url: Plac
         from leanstorage.takeout import leave
         from leanstorage.takeout.report import Report
 
-        if options.export and not Path(options.export).exists():
-            print(f"there is no {options.export}", file=sys.stderr)
+        if options.export is not None and _is_missing(options.export):
             return 2
         leaving = leave.Leaving(
             partial(_source, options, keys),
@@ -178,7 +177,7 @@ def _add_import_files(
     def run_import_files(options: Namespace, data: Path, keys: dict[str, str]) -> int:
         from leanstorage.takeout import file_import
 
-        if not Path(options.folder).is_dir():
+        if not options.folder or not Path(options.folder).is_dir():
             print(f"there is no folder {options.folder}", file=sys.stderr)
             return 2
         blobs = open_blobs(files_place(options, data))
@@ -252,8 +251,22 @@ def _calls(text: str) -> int:
     return int(text)
 
 
+def _is_missing(*paths: str) -> bool:
+    """Whether one of these names nothing, which is said; an empty one is no name of the current folder."""
+    missing = [path for path in paths if not path or not Path(path).exists()]
+    for path in missing:
+        if re.match("https?://", path, re.IGNORECASE):
+            print(f"{path} is a link: download it first (curl -o export.tar.gz 'LINK'), then name the file", file=sys.stderr)
+        else:
+            print(f"there is no {path or 'file with an empty name'}", file=sys.stderr)
+    return bool(missing)
+
+
 def _refused_path(options: Namespace, data: Path) -> Path:
+    """Where refused rows go; raise ValueError for a file that is there, before anything is stored."""
     if options.refused:
+        if os.path.lexists(options.refused):
+            raise ValueError(f"{options.refused} is there already: name another file with --refused")
         return Path(options.refused)
     stem = time.strftime("refused-%Y%m%d-%H%M%S", time.gmtime())
     candidates = (data / f"{stem}{'' if i == 0 else f'-{i}'}.jsonl" for i in range(1000))

@@ -131,7 +131,7 @@ def convert(job: Job, batch: Batch) -> Prepared:
 def _decoded(job: Job, data: bytes, prepared: Prepared, index: int) -> Document:
     """A raw row as a dict, without what a repair moves aside; raise Refused."""
     try:
-        document = decode(data, job.encoding)
+        document = decode(data, job.encoding, job.is_repairing and job.kind == "rows")
     except Refused:
         found = repair.parse(data) if job.is_repairing and job.encoding == "json" else None
         if found is None:
@@ -175,12 +175,12 @@ def _is_list_of_objects(value: Json) -> bool:
     return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
 
-def decode(data: bytes, encoding: str) -> Document:
-    """A raw row in "json" or "bson" as a dict; raise Refused."""
+def decode(data: bytes, encoding: str, is_repairing: bool = False) -> Document:
+    """A raw row in "json" or "bson" as a dict, with odd values that a repair then moves aside; raise Refused."""
     if encoding == "bson":
         from leanstorage.takeout.bson_rows import decode_bson
 
-        return decode_bson(data)
+        return decode_bson(data, is_repairing)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -322,16 +322,19 @@ def _user(
         credential["password"] = {**password, "is_imported": True}
         if password["scheme"] == "leancloud" and not LEANCLOUD_HASH.fullmatch(password["hash"]):
             note("users whose password is not a hash of LeanCloud's: they have to reset it")
+        elif password["scheme"] == "bcrypt":
+            note("users whose password is a bcrypt hash: they can log in once bcrypt is installed (pip install bcrypt)")
     elif not job.is_live and not (isinstance(auth_data, dict) and any(auth_data.values())):
         note("users without a password hash: they have to reset their password")
     if not job.is_live and not document.get("username"):
         note("users without a username")
     token = private.get("sessionToken")
     if token is not None and not job.rotate_sessions:
-        if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN:
-            raise Refused("sessionToken is not a text of a usable length")
-        credential["token"] = {**passwords.seal_token(job.secret, token), "is_imported": True}
-        unique.append(("session", passwords.token_lookup(job.secret, token), "sessionToken"))
+        if isinstance(token, str) and 0 < len(token) <= MAX_TOKEN:
+            credential["token"] = {**passwords.seal_token(job.secret, token), "is_imported": True}
+            unique.append(("session", passwords.token_lookup(job.secret, token), "sessionToken"))
+        else:
+            note("users whose session is no text of a usable length: they have to log in anew")
     records: list[Record] = [("credential", user_id, {**credential, "imported": updated})] if credential else []
     return document, {"unique": unique, "records": records}
 

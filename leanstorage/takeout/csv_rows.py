@@ -67,7 +67,7 @@ def _value(kind: str, written: str, name: str, cell: str) -> Json:
     if kind == "number":
         if "_" in cell:  # which Python reads over
             raise ValueError
-        number = int(cell) if re.fullmatch(r"[+-]?[0-9]{1,18}", cell.strip()) else float(cell)
+        number = int(cell) if re.fullmatch(r"[+-]?[0-9]{1,300}", cell.strip()) else float(cell)
         if not math.isfinite(number):
             raise ValueError
         return number

@@ -60,7 +60,7 @@ def contents(member: Member, class_name: str | None = None) -> Iterator[Content]
         pieces = raw_rows.bson_documents(member.stream)
         yield _rows(member, _class_name(member, {}, class_name), pieces, "bson")
         return
-    if name.endswith(".metadata.json"):
+    if is_beside(name):
         yield Content("nothing")
         return
     head = _readable(member)
@@ -79,12 +79,17 @@ def contents(member: Member, class_name: str | None = None) -> Iterator[Content]
         yield from _json(member, head, class_name)
 
 
+def is_beside(name: str) -> bool:
+    """Whether a file is what MongoDB's tools put beside a backup, with nothing to import."""
+    return name.lower().endswith(".metadata.json")
+
+
 def _readable(member: Member) -> bytes:
     """The beginning of a member as UTF-8 with its lines ended by LF; its stream becomes that too."""
     head = member.stream.head
     encoding = recode.encoding_of(head)
     if encoding:
-        member.stream = Peeked(recode.Recoded(member.stream, encoding))
+        member.stream = Peeked(recode.as_utf_8(member.stream, encoding))
         member.encoding = encoding
     if recode.has_lone_cr(member.stream.head):
         member.stream = Peeked(recode.WithNewlines(member.stream))

@@ -26,7 +26,7 @@ from leanstorage.takeout.convert import Job, Prepared
 from leanstorage.takeout.formats import Content
 from leanstorage.takeout.raw_rows import Batch
 from leanstorage.takeout.report import Report
-from leanstorage.takeout.sources import Member, SourceError
+from leanstorage.takeout.sources import Member, printable, SourceError
 from leanstorage.takeout.wishes import NONE, Wishes
 
 
@@ -176,8 +176,10 @@ class _Importing:
             self._report.pass_over(member.label)
         elif content.kind != "nothing":
             self.has_found = True
+        elif not formats.is_beside(member.name):
+            self._report.pass_over(f"{member.label} (empty)")
         if member.encoding != "utf-8":
-            self._report.say(f"{member.label}: read as {member.encoding.upper()}")
+            self._report.say(f"{printable(member.label)}: read as {member.encoding.upper()}")
             member.encoding = "utf-8"  # said once
 
     def _one(self, member: Member, content: Content) -> None:

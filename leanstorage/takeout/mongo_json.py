@@ -1,6 +1,8 @@
 """Rows as MongoDB's own tools print them (`bsondump`, `mongoexport`), as rows of an export: `_id`, `{"$date": ...}`, `{"$oid": ...}`."""
 
+import base64
 import math
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -24,14 +26,13 @@ def _value(value: Json) -> Json:
         return [_value(one) for one in value]
     if not isinstance(value, dict):
         return value
-    if len(value) == 1:
-        [(key, inner)] = value.items()
-        reader = _READERS.get(key)
-        if reader is not None:
-            try:
-                return reader(inner)
-            except (ValueError, TypeError, KeyError, OverflowError):
-                return value
+    key = "$binary" if value.keys() == _OLD_BINARY else next(iter(value), "")
+    reader = _READERS.get(key)
+    if reader is not None and (len(value) == 1 or key == "$binary"):
+        try:
+            return reader(value[key])
+        except (ValueError, TypeError, KeyError, OverflowError):
+            return value
     if isinstance(value.get("$ref"), str) and "$id" in value:
         return values.pointer(value["$ref"], str(_value(value["$id"])))
     return {key: _value(one) for key, one in value.items()}
@@ -51,9 +52,20 @@ def _number(value: Any) -> float:
 
 
 def _bytes(value: Any) -> Document:
-    return {"__type": "Bytes", "base64": str(value["base64"])}
+    return {"__type": "Bytes", "base64": value if isinstance(value, str) else str(value["base64"])}
 
 
+def _uuid(value: Any) -> Document:
+    return _bytes(base64.b64encode(uuid.UUID(value).bytes).decode())
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+_OLD_BINARY = frozenset(["$binary", "$type"])  # as mongoexport printed bytes before MongoDB 4.2
 _READERS: dict[str, Callable[[Any], Json]] = {  # a key -> its value as JSON
     "$oid": str,
     "$date": _date,
@@ -62,4 +74,7 @@ _READERS: dict[str, Callable[[Any], Json]] = {  # a key -> its value as JSON
     "$numberDouble": _number,
     "$numberDecimal": _number,
     "$binary": _bytes,
+    "$uuid": _uuid,
+    "$symbol": _text,
+    "$undefined": lambda value: None,
 }

@@ -14,7 +14,7 @@ from leanstorage.store import Document, Store, StoreUnavailable
 from leanstorage.takeout import load
 from leanstorage.takeout.budget import OutOfCalls
 from leanstorage.takeout.pull import Pull
-from leanstorage.takeout.remote import RemoteError, Unreachable
+from leanstorage.takeout.remote import NO_PROGRESS, RemoteError, Unreachable
 
 
 PAGE_ROWS = 200
@@ -48,6 +48,8 @@ def _rows(pull: Pull) -> Iterator[Document]:
     while True:
         where: Document = {} if last is None else {"objectId": {"$gt": last}}
         rows = pull.remote.rows("/classes/_File", where=where, order="objectId", limit=PAGE_ROWS)
+        if rows and last is not None and rows[0]["objectId"] <= last:
+            raise RemoteError(NO_PROGRESS)
         yield from rows
         if len(rows) < PAGE_ROWS:
             return

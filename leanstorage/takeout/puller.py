@@ -20,7 +20,7 @@ from leanstorage.store import Condition, Document, Json, now, open_store, Query,
 from leanstorage.takeout import convert, credentials, load, pull_estimate, pull_files, pull_relations, raw_rows, repair, schema_notes
 from leanstorage.takeout.budget import Budget, OutOfCalls
 from leanstorage.takeout.formats import Columns
-from leanstorage.takeout.remote import AnswerTooLarge, Remote, RemoteError
+from leanstorage.takeout.remote import AnswerTooLarge, NO_PROGRESS, Remote, RemoteError
 from leanstorage.takeout.pull import Pull
 from leanstorage.takeout.report import Report
 from leanstorage.takeout.sources import SourceError, printable
@@ -193,6 +193,7 @@ def _has_relations(name: str, columns: Columns) -> bool:
 def _pass(pull: Pull, name: str, state: Document, where: Document, has_relations: bool = False) -> None:
     """One way through a class in the order of ids; every page is stored before the next one is asked for."""
     limit = PAGE_ROWS
+    rows: Json = ()  # of the last page
     cursor: tuple[str, Document] | None = None  # and the query that it goes on with
     while True:
         here = dict(where)
@@ -209,7 +210,7 @@ def _pass(pull: Pull, name: str, state: Document, where: Document, has_relations
             limit, cursor = max(limit // 4, LEAST_ROWS), None
             continue
         except RemoteError:
-            if cursor is None:
+            if cursor is None or not rows:
                 raise
             cursor = None  # it died: go on from the last id
             continue
@@ -217,10 +218,13 @@ def _pass(pull: Pull, name: str, state: Document, where: Document, has_relations
         if not isinstance(rows, list) or not isinstance(answer.get("cursor") or "", str):
             raise RemoteError("the API's answer has no list of results, or a cursor that is none")
         ids = [row["objectId"] for row in rows if isinstance(row, dict) and isinstance(row.get("objectId"), str)]
+        if cursor and ids and max(ids) <= (state["after"] or ""):
+            raise RemoteError(NO_PROGRESS)
         if ids:
             state["after"] = max(ids)
         _store_page(pull, name, rows, None if state.get("is_changes") else state, has_relations)
-        if not answer.get("cursor"):
+        is_over = not rows and cursor is not None and answer.get("cursor") == cursor[0]  # it may be one cursor for all pages
+        if is_over or not answer.get("cursor"):
             return
         cursor = (answer["cursor"], cursor[1] if cursor else query)
 
@@ -305,6 +309,8 @@ def _remote_ids(pull: Pull, name: str) -> Iterator[str]:
         where = {} if last is None else {"objectId": {"$gt": last}}
         rows = pull.remote.rows(f"/scan/classes/{name}", limit=PAGE_ROWS, keys="objectId", where=where)
         ids = sorted(row["objectId"] for row in rows)
+        if ids and last is not None and ids[0] <= last:
+            raise RemoteError(NO_PROGRESS)
         yield from ids
         if not ids:
             return

@@ -22,7 +22,8 @@ _NAMED_ARRAY = re.compile(rb'"([^"\\]{1,200})"\s*:\s*\[(?=\s*[{\]])')
 _BETWEEN = re.compile(rb'(?:("(?:[^"\\]|\\.)*")\s*:\s*)?([\[{])|"(?:[^"\\]|\\.)*"')
 _AROUND = ((b'"data"', b"{"), (b'"tables"', b"["))  # what a backup of Waline has around its arrays of rows
 _TOKEN = re.compile(rb'["\\{}\[\]]')
-_OUTSIDE = re.compile(rb"[^\s,\]\[{}]")
+_BLANKS = b" \t\r\n\v\f\x1a"  # the last one ends a file that `copy a+b c` of Windows joined
+_OUTSIDE = re.compile(rb"[^\s\x1a,\]\[{}]")
 Piece = tuple[int, bytes, str | None]  # line or ordinal number, a raw row, what is wrong with it
 
 
@@ -101,9 +102,9 @@ def _line(number: int, line: bytes | None, parts: Sequence[bytes]) -> Iterator[P
     if line is None:
         yield number, parts[0][:KEPT_BYTES], f"the line is longer than {MAX_ROW_BYTES} bytes"
         return
-    line = line.strip()
+    line = line.strip(_BLANKS)
     while line.startswith(BOM):  # files that were joined have one within, or several
-        line = line.removeprefix(BOM).strip()
+        line = line.removeprefix(BOM).strip(_BLANKS)
     if not line:
         return
     if not line.startswith(b"#"):
@@ -209,7 +210,7 @@ def elements(stream: Stream, opened_by: bytes | None = None) -> Iterator[Piece]:
         if not splitter.is_done:
             yield from splitter.feed(chunk)
             chunk = splitter.rest
-        if splitter.is_done and (b"{" in chunk or (opened_by == b"[" and chunk.strip())):
+        if splitter.is_done and (b"{" in chunk or (opened_by == b"[" and chunk.strip(_BLANKS))):
             raise SourceError("something follows the array of rows")
     yield from splitter.end()
 

@@ -22,11 +22,14 @@ def encoding_of(head: bytes) -> str | None:
         return "utf-16-le"
     if len(head) >= 4 and head[1:2] in b"#{[" and head[0::2][:64].count(0) == len(head[0::2][:64]):
         return "utf-16-be"
-    whole = head.rpartition(b"\n")[0] if len(head) >= 1 << 16 else head
+    whole = (len(head) >= 1 << 16 and head.rpartition(b"\n")[0]) or head
     lines = [line for line in re.split(rb"[\r\n]", whole) if not line.isascii()]
-    if sum(not _is_encoded(line, "utf-8") for line in lines) * 2 <= len(lines):
+    # The last line may end within a character.
+    foreign = [line for at, line in enumerate(lines, 1) if not _is_encoded(line, "utf-8", is_cut=at == len(lines))]
+    if len(foreign) * 2 <= len(lines):
         return None
-    return "gb18030" if all(_is_encoded(line, "gb18030") for line in lines) and _is_chinese(b"".join(lines)) else None
+    odd = sum(not _is_encoded(line, "gb18030", is_cut=line is lines[-1]) for line in foreign)
+    return "gb18030" if odd * 4 <= len(foreign) and _is_chinese(b"".join(foreign)) else None
 
 
 def _is_chinese(data: bytes) -> bool:
@@ -43,9 +46,9 @@ def _is_chinese(data: bytes) -> bool:
     return usual * 5 >= seen * 4
 
 
-def _is_encoded(line: bytes, encoding: str) -> bool:
+def _is_encoded(line: bytes, encoding: str, is_cut: bool) -> bool:
     try:
-        line.decode(encoding)
+        codecs.getincrementaldecoder(encoding)().decode(line, final=not is_cut)
     except UnicodeDecodeError:
         return False
     return True
@@ -56,12 +59,20 @@ def has_lone_cr(head: bytes) -> bool:
     return bool(_LONE_CR.search(head))
 
 
+def as_utf_8(stream: Stream, encoding: str) -> Stream:
+    """A stream in another encoding as UTF-8.
+
+    A byte or half of a character that cannot be read becomes bytes that are not UTF-8, so that its row alone is refused.
+    """
+    return Joined(stream) if encoding == "gb18030" else Recoded(stream, encoding)
+
+
 class Recoded:
-    """A stream in another encoding as UTF-8. `read` may return more than was asked for."""
+    """A stream in UTF-16 or UTF-32 as UTF-8. `read` may return more than was asked for."""
 
     def __init__(self, stream: Stream, encoding: str) -> None:
         self._stream, self._encoding = stream, encoding
-        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
 
     def read(self, size: int) -> bytes:
         while True:
@@ -69,9 +80,40 @@ class Recoded:
             try:
                 text = self._decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError:
-                raise SourceError(f"it begins as {self._encoding} and does not go on so") from None
+                ending = "does not go on so" if chunk else "ends within a character: fetch it again"
+                raise SourceError(f"it begins as {self._encoding} and {ending}") from None
             if text or not chunk:
                 return text.encode("utf-8", "surrogatepass")
+
+
+class Joined:
+    """A stream of lines in GB18030 as UTF-8; lines that are UTF-8 already, in a file that was joined of both, stay as they are."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._kept = b""  # a line that goes on
+        self._decoder = codecs.getincrementaldecoder("gb18030")("surrogateescape")
+
+    def read(self, size: int) -> bytes:
+        """Maybe more than was asked for."""
+        while True:
+            chunk = self._stream.read(min(size, CHUNK_BYTES))
+            data = self._kept + chunk
+            at = data.rfind(b"\n") + 1
+            if not chunk or (not at and len(data) >= CHUNK_BYTES):
+                at = len(data)
+            self._kept = data[at:]
+            found = b"".join(map(self._line, data[:at].splitlines(keepends=True)))
+            if not chunk:
+                return found + self._decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
+            if found:
+                return found
+
+    def _line(self, line: bytes) -> bytes:
+        is_utf_8 = not line.isascii() and _is_encoded(line, "utf-8", is_cut=False) and not _is_chinese(line)
+        if is_utf_8 and not self._decoder.getstate()[0]:
+            return line
+        return self._decoder.decode(line).encode("utf-8", "surrogatepass")
 
 
 class WithNewlines:

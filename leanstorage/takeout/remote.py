@@ -39,6 +39,8 @@ MAX_REDIRECTS = 5
 POOLS = 8  # hosts whose connections are kept
 RANGE_NOT_SATISFIABLE = 416
 
+NO_PROGRESS = "the API gave the same objects again: a proxy in front of it may keep answers"
+
 
 class RemoteError(Exception):
     """The API refused a call, or could not be reached for good; `code` is its number, None without an answer."""

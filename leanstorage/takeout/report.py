@@ -239,6 +239,8 @@ class Report:
             is_refused = any(tally.refused for tally in self.tallies.values())
             what = "refused rows and their reasons" if is_refused else "all that is listed above, with the reasons"
             print(f"{what}: {self._refused_file.name}", file=out)
+            if is_refused:
+                print("correct them there and import that file, or use --repair: it moves aside what cannot be held", file=out)
 
     def _file(self) -> TextIO:
         if self._refused_file is None:

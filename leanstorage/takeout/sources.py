@@ -80,12 +80,16 @@ def members(paths: Iterable[str | Path]) -> Found:
         except SourceError as error:
             yield error
         except OSError as error:
-            yield SourceError(f"{path}: {error.strerror or 'cannot be read'}")
+            yield _unreadable(path, error)
 
 
 def _folder(folder: Path) -> Found:
-    for parent, folders, found in os.walk(folder):
+    troubles: list[OSError] = []  # of folders within, which cannot be listed
+    for parent, folders, found in os.walk(folder, onerror=troubles.append):
         folders.sort()
+        for name in folders:
+            if Path(parent, name).is_symlink():
+                yield SourceError(f"{Path(parent, name)}: a symbolic link in a folder is not followed")
         for name in sorted(found, key=lambda name: ("_schema" not in name, name)):
             path = Path(parent, name)
             if name.startswith("."):
@@ -97,28 +101,48 @@ def _folder(folder: Path) -> Found:
                 yield from _file(path, str(path))
             except SourceError as error:
                 yield error
+            except OSError as error:
+                yield _unreadable(path, error)
+    yield from (_unreadable(error.filename, error) for error in troubles)
+
+
+def _unreadable(path: str | Path, error: OSError) -> SourceError:
+    return SourceError(f"{path}: {error.strerror or 'cannot be read'}")
 
 
 def _file(path: Path, label: str, is_named: bool = False) -> Found:
     if names.is_unfinished(path.name):
         raise SourceError(f"{label}: the download is not finished: fetch it again")
+    if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: a pipe would wait for its other end
+        raise SourceError(f"{label}: not a regular file")
     with open(path, "rb") as raw:
-        if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
-            raise SourceError(f"{label}: not a regular file")
         size = os.fstat(raw.fileno()).st_size
         head = raw.read(4)
         raw.seek(0)
         if names.is_other(path.name) and head.startswith(b"PK"):
             if is_named:
                 raise SourceError(f"{label}: a document, not an export: save it as CSV or JSON")
-            yield Member(label, path.name, size, Peeked(raw))
+            yield Member(label, path.name, size, Peeked(_Disk(raw, label)))
         elif head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
             yield from _zip(raw, label)
         else:
-            yield from _unpacked(raw, label, path.name, size, is_named)
+            yield from _unpacked(_Disk(raw, label), label, path.name, size, is_named)
 
 
-def _unpacked(raw: IO[bytes], label: str, name: str, size: int | None, is_named: bool) -> Found:
+class _Disk:
+    """A file whose disk may fail while it is read."""
+
+    def __init__(self, raw: IO[bytes], label: str) -> None:
+        self._raw, self._label = raw, label
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._raw.read(size)
+        except OSError as error:
+            raise _unreadable(self._label, error) from None
+
+
+def _unpacked(raw: Stream, label: str, name: str, size: int | None, is_named: bool) -> Found:
     """A stream that may be gzip, and then may be tar."""
     stream = Peeked(raw)
     _check_packing(stream.head, label, name)
@@ -146,6 +170,8 @@ def _check_packing(head: bytes, label: str, name: str) -> None:
     kind = next((kind for mark, kind in _PACKINGS if head.startswith(mark)), None)
     if kind:
         raise SourceError(f"{label}: a {kind} archive: unpack it, and name the folder instead")
+    if head.startswith(b"SQLite format 3\0"):
+        raise SourceError(f"{label}: a database, no export: restore takes in a backup, migrate copies a database")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not text.startswith(b"<") and not (text.startswith(b"{") and name.endswith(names.ARCHIVES)):
         return
@@ -193,6 +219,7 @@ class _Gunzip:
             chunk = self._stream.read1(size)
         except (EOFError, zlib.error, OSError) as error:
             reason = "the gzip data ends too early" if isinstance(error, EOFError) else "the gzip data is damaged"
+            reason += ": fetch it again"
             raise SourceError(f"{self._label}: {reason}") from None
         self._out += len(chunk)
         if self._out > RATIO_FROM_BYTES and self._out > MAX_RATIO * self._counted.done:
@@ -220,7 +247,7 @@ def _zip(raw: IO[bytes], label: str) -> Found:
     try:
         archive = zipfile.ZipFile(raw)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
-        raise SourceError(f"{label}: the zip archive is damaged") from None
+        raise SourceError(f"{label}: the zip archive is damaged or ends too early: fetch it again") from None
     with archive:
         infos = archive.infolist()
         if len(infos) > MAX_ZIP_MEMBERS:
@@ -253,11 +280,13 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 
 def _opened(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> zipfile.ZipExtFile:
+    if info.flag_bits & 1:
+        raise SourceError(f"{label}: it needs a password: unpack the archive, and name the folder instead")
     try:
         return cast(zipfile.ZipExtFile, archive.open(info))  # the standard library's stubs say only IO[bytes]
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OSError):
-        # RuntimeError is what zipfile says of encryption.
-        raise SourceError(f"{label}: it is damaged, encrypted or packed in an unknown way") from None
+        # RuntimeError is what zipfile says of a method whose module is not there.
+        raise SourceError(f"{label}: it is damaged or packed in an unknown way: unpack the archive, and name the folder instead") from None
 
 
 class _Unzip:
@@ -269,7 +298,7 @@ class _Unzip:
         try:
             chunk = self._stream.read1(size)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
-            raise SourceError(f"{self._label}: the packed data is damaged or ends too early") from None
+            raise SourceError(f"{self._label}: the packed data is damaged or ends too early: fetch it again") from None
         self._out += len(chunk)
         if self._out > RATIO_FROM_BYTES and self._out > MAX_RATIO * self._info.compress_size:
             raise SourceError(f"{self._label}: it unpacks to more than {MAX_RATIO} times its size")
@@ -289,9 +318,9 @@ def _tar(stream: Stream, label: str, is_nested: bool = False) -> Found:
         try:
             info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         except tarfile.HeaderError:
-            raise SourceError(f"{label}: the tar archive is damaged") from None
+            raise SourceError(f"{label}: the tar archive is damaged: fetch it again") from None
         if info.size < 0:
-            raise SourceError(f"{label}: the tar archive is damaged")
+            raise SourceError(f"{label}: the tar archive is damaged: fetch it again")
         padding = -info.size % TAR_BLOCK
         if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE):
             if info.size > MAX_TAR_NOTE:
@@ -338,7 +367,7 @@ class _Part:
             raise
         if not chunk:
             self.is_broken = True
-            raise SourceError(f"{self._label}: the tar archive ends too early")
+            raise SourceError(f"{self._label}: the tar archive ends too early: fetch it again")
         self._left -= len(chunk)
         return chunk
 
@@ -352,7 +381,7 @@ def _exactly(stream: Stream, size: int, label: str) -> bytes:
     while len(data) < size:
         chunk = stream.read(size - len(data))
         if not chunk:
-            raise SourceError(f"{label}: the tar archive ends too early")
+            raise SourceError(f"{label}: the tar archive ends too early: fetch it again")
         data += chunk
     return data
 

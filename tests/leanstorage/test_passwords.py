@@ -56,6 +56,13 @@ class PasswordTest(unittest.TestCase):
             self.assertFalse(passwords.verify(record, "other"))
             self.assertFalse(passwords.verify(record, ""))
 
+    def test_bcrypt_row_that_is_no_hash_lets_nobody_in(self):
+        def refuse(*_):
+            raise ValueError("Invalid salt")  # as the package says
+
+        with mock.patch.dict(sys.modules, bcrypt=SimpleNamespace(checkpw=refuse)):
+            self.assertFalse(passwords.verify(passwords.legacy_record("$2b$x", ""), "old password"))
+
     def test_bcrypt_row_without_the_package_lets_nobody_in(self):
         with mock.patch.dict(sys.modules, bcrypt=None):  # importing it fails
             self.assertFalse(passwords.verify(passwords.legacy_record(BCRYPT, ""), "old password"))

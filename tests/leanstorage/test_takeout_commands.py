@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import subprocess
 import sys
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
@@ -85,6 +86,42 @@ class CommandsTest(StorageTestCase):
         self.assertIn(f"failed: nothing that could be imported is in {self.folder / 'nothing'}", text)
         (self.folder / "nothing" / "Post.0.jsonl").write_text('#filetype:JSON-streaming {"type":"Class","class":"Post"}\n')
         self.assertEqual(self.run_command("import", self.folder / "nothing")[0], 0)
+
+    def test_names_that_are_no_files_are_refused_before_anything_is_made(self):
+        folder = self.post()
+        link = "https://host.example/export.tar.gz?token=1"
+        for arguments, code, said in (
+            (["import", link], 2, f"{link} is a link: download it first"),
+            (["import", "", str(folder)], 2, "there is no file with an empty name\n"),
+            (["import", str(folder), "nowhere"], 2, "there is no nowhere\n"),
+            (["import", str(folder), "--refused", str(folder)], 1, f"{folder} is there already: name another file with --refused\n"),
+            (["leave", "--from", "http://127.0.0.1:1", "--export", link], 2, f"{link} is a link"),
+            (["leave", "--from", "http://127.0.0.1:1", "--export", ""], 2, "there is no file with an empty name\n"),
+        ):
+            with self.subTest(arguments):
+                found, text = self.run_command(*arguments)
+                self.assertEqual(found, code, text)
+                self.assertIn(said, text)
+                self.assertFalse((self.data / "leanstorage.db").exists())
+        self.assertEqual(self.run_command("import", folder)[0], 0)
+        self.assertEqual(self.run_command("import-files", ""), (2, "there is no folder \n"))
+
+    def test_backup_that_is_imported_is_refused_with_what_restores_it(self):
+        self.assertEqual(self.run_command("import", self.post())[0], 0)
+        self.assertEqual(self.run_command("backup", self.folder / "backups")[0], 0)
+        code, text = self.run_command("import", self.folder / "backups")
+        self.assertEqual(code, 1)
+        self.assertIn("a database, no export: restore takes in a backup", text)
+
+    def test_what_the_terminal_cannot_show_is_shown_by_its_number(self):
+        path = self.folder / "Post.0.jsonl"
+        path.write_text('{"objectId": "评论😀"}\n', encoding="utf-8")
+        environment = {**os.environ, "LEANSTORAGE_DATA": str(self.data), "PYTHONIOENCODING": "gbk"}
+        command = [sys.executable, "-m", "leanstorage", "import", str(path)]
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=60)
+        said = done.stdout.decode("gbk")
+        self.assertIn("Invalid objectId: '评论\\U0001f600'", said)
+        self.assertIn("read 1, imported 0", said)
 
     def test_shell_without_the_keys_is_refused_with_one_line_until_they_are_adopted(self):
         source = self.post()

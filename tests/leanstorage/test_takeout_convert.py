@@ -216,7 +216,7 @@ class ConvertTest(unittest.TestCase):
             ({"password": "A" * 86 + "=="}, {}, [nameless]),
             ({}, {"is_live": True}, []),
             ({"username": "n", "password": "A" * 85 + "=="}, {}, [clear]),
-            ({"username": "n", "password": "$2b$x"}, {}, []),
+            ({"username": "n", "password": "$2b$x"}, {}, ["users whose password is a bcrypt hash: they can log in once bcrypt is installed (pip install bcrypt)"]),
             ({"username": "n", "authData": account}, {}, [unverified]),
             ({"username": "n", "authData": {"anonymous": {"id": "1"}}}, {}, []),
             ({"username": "n", "authData": {"qq": None}}, {}, [missing]),
@@ -229,8 +229,9 @@ class ConvertTest(unittest.TestCase):
     def test_session_is_taken_unless_all_are_to_end(self):
         for token, is_taken in (("t", True), ("t" * 200, True), ("t" * 201, False), ("", False), (5, False)):
             with self.subTest(token=str(token)[:9]):
-                reason = self.reason({"objectId": "u", "username": "n", "sessionToken": token}, class_name="_User")
-                self.assertEqual(reason, None if is_taken else "sessionToken is not a text of a usable length")
+                extra, notes, _ = self.user(username="n", password="A" * 86 + "==", sessionToken=token)
+                self.assertEqual(notes, [] if is_taken else ["users whose session is no text of a usable length: they have to log in anew"])
+                self.assertEqual([kind for kind, _, _ in extra["unique"]], ["unique:_User:username", *["session"] * is_taken])
         extra, _, body = self.user(username="n", sessionToken="t", rotate_sessions=True)
         self.assertEqual(([kind for kind, _, _ in extra["unique"]], extra["records"], body), (["unique:_User:username"], [], {"username": "n"}))
 
@@ -448,6 +449,15 @@ class MongoTest(unittest.TestCase):
             ({"$date": [1]}, {"$date": [1]}),
             ({"$numberInt": "x"}, {"$numberInt": "x"}),
             ({"$numberDecimal": "1.5"}, 1.5),
+            ({"$binary": "AAE=", "$type": "00"}, {"__type": "Bytes", "base64": "AAE="}),
+            ({"$type": "00", "$binary": "AAE="}, {"__type": "Bytes", "base64": "AAE="}),
+            ({"$binary": {"base64": "AAE=", "subType": "00"}}, {"__type": "Bytes", "base64": "AAE="}),
+            ({"$binary": 5}, {"$binary": 5}),
+            ({"$uuid": "00010203-0405-0607-0809-0a0b0c0d0e0f"}, {"__type": "Bytes", "base64": "AAECAwQFBgcICQoLDA0ODw=="}),
+            ({"$uuid": "x"}, {"$uuid": "x"}),
+            ({"$symbol": "s"}, "s"),
+            ({"$symbol": 5}, {"$symbol": 5}),
+            ({"$undefined": True}, None),
             ({"$ref": "A", "$id": {"$oid": "x"}}, pointer("A", "x")),
             ({"$ref": 5, "$id": "x"}, {"$ref": 5, "$id": "x"}),
             ({"$ref": "A"}, {"$ref": "A"}),

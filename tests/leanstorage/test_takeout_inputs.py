@@ -196,6 +196,8 @@ BAD = {
     "a .zip that is cut": ("e.zip", zipped(Comment__json=array(*ROWS))[:90], "the zip archive is damaged"),
     "a .zip with wrong bytes": ("e.zip", zipped(Comment__json=array(*ROWS)).replace(b"two", b"twx"), "damaged or ends too early"),
     "a .zip in parts": ("e.zip", b"PK\x07\x08" + zipped(Comment__json=array(*ROWS)), "a split zip archive: unpack it"),
+    "a .zip with a password": ("e.zip", zipped(Comment__json=array(*ROWS)).replace(b"PK\3\4\x14\0\0", b"PK\3\4\x14\0\1").replace(b"PK\1\2\x14\3\x14\0\0", b"PK\1\2\x14\3\x14\0\1"), "it needs a password"),
+    "a database": ("leanstorage.db", b"SQLite format 3\0" + bytes(900), "a database, no export: restore takes in a backup"),
     "an empty .zip": ("e.zip", zipped(), "nothing that could be imported"),
     "an empty file for an archive": ("export.tar.gz", b"", "an empty file in the place of an archive"),
     "a .tar without its end": ("e.tar", tar({"x.jsonl": jsonl("Comment", *ROWS)})[:1100], "the tar archive ends too early"),

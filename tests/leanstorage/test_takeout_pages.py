@@ -9,7 +9,7 @@ from leanstorage.rules.values import pointer
 from leanstorage.store import Row, StoreUnavailable
 from leanstorage.takeout import load, pull_estimate, pull_files, pull_relations, puller
 from leanstorage.takeout import remote
-from leanstorage.takeout.remote import RemoteError
+from leanstorage.takeout.remote import NO_PROGRESS, RemoteError
 from tests.leanstorage.takeout_support import AT, ISO, PullCase
 
 
@@ -284,6 +284,44 @@ class PullerTest(PullCase):
         answers[:] = [RemoteError("no")]
         with self.assertRaisesRegex(RemoteError, "no"):
             puller._pass(one, "Post", {"after": None}, {})
+
+    def test_pages_that_come_again_end_the_pass(self):
+        page = [{"objectId": "a"}, {"objectId": "b"}]
+        for pages, error in (
+            ([(page, "c"), (page, "c")], NO_PROGRESS),
+            ([(page, "c"), ([{"objectId": "a"}], "d")], NO_PROGRESS),
+            ([(page, "c"), ([{"objectId": "c"}], "c"), ([], "c")], None),  # one cursor for all pages
+            ([(page, "c"), ([], "d"), ([{"objectId": "c"}], None)], None),
+        ):
+            one, answers = self.pull(), [{"results": rows, "cursor": cursor} for rows, cursor in pages]
+            one.remote.get = lambda path, answers=answers, **query: answers.pop(0)
+            with self.subTest(pages=pages), mock.patch.object(puller, "_store_page"):
+                try:
+                    puller._pass(one, "Post", {"after": None}, {})
+                except RemoteError as found:
+                    self.assertEqual(str(found), error)
+                else:
+                    self.assertIsNone(error)
+                self.assertEqual(answers, [])
+
+    def test_cursors_that_die_behind_empty_pages_end_the_pass(self):
+        def get(path, **query):
+            if "cursor" in query:
+                raise RemoteError("dead")
+            return {"results": [], "cursor": "c"}
+
+        one = self.pull()
+        one.remote.get = get
+        with mock.patch.object(puller, "_store_page"), self.assertRaisesRegex(RemoteError, "dead"):
+            puller._pass(one, "Post", {"after": None}, {})
+
+    def test_source_that_overlooks_where_to_go_on_is_given_up(self):
+        one = self.pull()
+        one.remote.rows = lambda path, **query: [{"objectId": "a"}, {"objectId": "b"}]
+        for ids in (puller._remote_ids(one, "Post"), pull_files._rows(one)):
+            with mock.patch.object(pull_files, "PAGE_ROWS", 2), self.assertRaisesRegex(RemoteError, NO_PROGRESS):
+                for _ in zip(ids, range(9), strict=False):
+                    pass
 
     def test_days_are_told_where_the_calls_of_one_are_limited(self):
         for wanted, limit, text in (

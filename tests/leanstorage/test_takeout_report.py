@@ -58,8 +58,9 @@ class ReportTest(StoreTestCase):
             for line in range(number):
                 report.refuse("A", "s\n", line, "r\x1b", b"row" if line else b"\xff")
             lines = self.closed(report)
-            self.assertEqual(lines[2:-2], ["    refused s?: r?", *(f"    refused s?, line {line}: r?" for line in range(1, 5)), *more])
-            self.assertEqual(lines[-2], f"refused rows and their reasons: {report.refused_path}")
+            self.assertEqual(lines[2:-3], ["    refused s?: r?", *(f"    refused s?, line {line}: r?" for line in range(1, 5)), *more])
+            self.assertEqual(lines[-3], f"refused rows and their reasons: {report.refused_path}")
+            self.assertIn("--repair", lines[-2])
             kept = [json.loads(line) for line in Path(report.refused_path).read_text().splitlines()]
             self.assertEqual((len(kept), report.refused_rows()), (number, number))
             self.assertEqual(kept[0], {"class": "A", "source": "s\n", "line": 0, "reason": "r?", "row_base64": base64.b64encode(b"\xff").decode()})

@@ -236,6 +236,9 @@ class EncodingsTest(unittest.TestCase):
             (chinese + "评论\n".encode(), None),
             (chinese * 2 + "评论\n".encode(), "gb18030"),
             (b"ascii\n" * 9 + chinese, "gb18030"),
+            (chinese * 3 + b"\xb0 \n", "gb18030"),
+            (chinese * 2 + b"\xb0 \n", None),
+            (b"[" + chinese.strip() * 5000, "gb18030"),  # all in one line
             ("评论\n".encode() * 3 + chinese, None),
             (b"", None),
         ):
@@ -244,9 +247,14 @@ class EncodingsTest(unittest.TestCase):
 
     def test_line_that_a_long_head_cuts_does_not_count(self):
         line = "一篇很好的评论".encode("gbk")
-        for size, encoding in ((1 << 16, "gb18030"), ((1 << 16) - 1, None)):
-            with self.subTest(size):
-                head = line + b"\n" + b"x" * (size - len(line) - 3) + b"\n\xff"
+        for size, end, encoding in (
+            (1 << 16, b"\n\xff\xff", "gb18030"),
+            (1 << 16, b"\n\xff\xff\n", None),
+            ((1 << 16) - 1, b"\n\xff\xff", None),
+            ((1 << 16) - 1, b"\n" + line[:-1], "gb18030"),  # a file that ends within a character
+        ):
+            with self.subTest(size, end=end):
+                head = line + b"\n" + b"x" * (size - len(line) - len(end) - 1) + end
                 self.assertEqual((len(head), recode.encoding_of(head)), (size, encoding))
 
     def test_chinese_is_four_of_five_characters(self):
@@ -278,11 +286,12 @@ class EncodingsTest(unittest.TestCase):
     def test_other_encodings_become_utf_8_wherever_a_chunk_ends(self):
         for encoding, step in itertools.product(("utf-16", "gb18030", "utf-32"), (1, 2, 3, 100)):
             with self.subTest(encoding, step=step):
-                stream = recode.Recoded(Dripping("一篇 a".encode(encoding), step), encoding)
+                stream = recode.as_utf_8(Dripping("一篇 a".encode(encoding), step), encoding)
                 self.assertEqual(b"".join(iter(lambda stream=stream: stream.read(5), b"")).decode(), "一篇 a")
-        for data in (b"a\0b", b"a\0\0\xdc"):
-            stream = recode.Recoded(io.BytesIO(data), "utf-16-le")
-            self.assertEqual(told(lambda stream=stream: [stream.read(9), stream.read(9)]), "it begins as utf-16-le and does not go on so")
+        stream = recode.Recoded(io.BytesIO(b"a\0b"), "utf-16-le")
+        self.assertEqual(told(lambda: [stream.read(9), stream.read(9)]), "it begins as utf-16-le and ends within a character: fetch it again")
+        stream = recode.Recoded(io.BytesIO(b"\0\0\x11\0"), "utf-32-le")
+        self.assertEqual(told(lambda: stream.read(9)), "it begins as utf-32-le and does not go on so")
 
     def test_ends_of_lines_become_lf_wherever_a_chunk_ends(self):
         for data, step in itertools.product((b"a\rb\r\nc\n\rd\r\r\n", b"\r", b"a\r", b"\r\n\r\n", b"", b"\r\ra"), (1, 2, 3, 100)):
@@ -302,7 +311,9 @@ class CsvTest(unittest.TestCase):
     def test_cells_have_the_types_of_their_columns(self):
         for kind, cell, value in (
             ("number", "999999999999999999", 999999999999999999),
-            ("number", "9999999999999999999", 1e19),
+            ("number", "9999999999999999999", 9999999999999999999),
+            ("number", "9" * 300, int("9" * 300)),
+            ("number", "9" * 301, 1e301),
             ("number", "+7", 7),
             ("number", " -7 ", -7),
             ("number", "7e0", 7.0),
@@ -606,7 +617,7 @@ class ArchivesTest(unittest.TestCase):
 
     def test_damaged_tar_is_told_after_what_came_before(self):
         first = self.block("a.json", b"1")
-        early, damaged = ": the tar archive ends too early", ": the tar archive is damaged"
+        early, damaged = ": the tar archive ends too early: fetch it again", ": the tar archive is damaged: fetch it again"
         for data, expected in (
             (first[:600], [("a.json", 1, b"1"), early]),
             (first, [("a.json", 1, b"1"), early]),
