@@ -10,7 +10,7 @@ from unittest import mock
 try:
     import psycopg
     from psycopg_pool import PoolTimeout
-    from leanstorage.store.postgresql import compiler, hosts, indexes, opening, tallies, transaction, waiting, wire
+    from leanstorage.store.postgresql import compiler, hosts, indexes, opening, tallies, transaction, trouble, waiting, wire
     from leanstorage.store.postgresql import store as postgresql
     from leanstorage.store.postgresql.transaction import PostgresqlTransaction
 except ImportError:  # the app needs none
@@ -291,9 +291,9 @@ class IndexesTest(PartsTestCase):
 class ReasonTest(PartsTestCase):
     def test_reason_of_an_error_holds_nothing_of_the_url(self):
         said = psycopg.OperationalError("connection failed\nmore of it")
-        self.assertEqual(postgresql._reason(said), " (connection failed)")
-        self.assertEqual(postgresql._reason(PoolTimeout("x")), " (it gave no connection in 5 seconds)")
-        self.assertEqual(postgresql._reason(psycopg.ProgrammingError("postgresql://user:secret@host")), "")
+        self.assertEqual(trouble.reason(said), " (connection failed)")
+        self.assertEqual(trouble.reason(PoolTimeout("x")), " (it gave no connection in 5 seconds)")
+        self.assertEqual(trouble.reason(psycopg.ProgrammingError("postgresql://user:secret@host")), "")
 
     def test_layout_is_noted_and_a_newer_one_refused(self):
         for row, is_noted in ((None, True), ((1,), False), ((0,), False)):

@@ -32,6 +32,18 @@ class Connection(psycopg.Connection[TupleRow]):
         super().__init__(*arguments, **more)
         self.wire = Wire(self)
 
+    @classmethod
+    def connect(  # type: ignore[override]  # what psycopg's takes is its own affair
+        cls, *arguments: Any, on_failure: Callable[[Exception], None] | None = None, **more: Any
+    ) -> "Connection":
+        """As psycopg's; tell `on_failure` of what goes wrong, which a pool keeps to itself."""
+        try:
+            return super().connect(*arguments, **more)
+        except psycopg.Error as error:
+            if on_failure is not None:
+                on_failure(error)
+            raise
+
     def wait(self, gen: PQGen[Result], *arguments: Any, **named: Any) -> Result:
         """As psycopg's, which waits for ever; close the connection and raise NoAnswer when nothing comes in time."""
         return super().wait(self._patient(gen), *arguments, **named)
