@@ -32,7 +32,7 @@ class LimitsTest(PartsTestCase):
             (opening, "PROBE_SECONDS", 2),
             (postgresql, "MAX_CONNECTIONS", 8),
             (postgresql, "MAX_LENT", 8),
-            (postgresql, "WAIT_SECONDS", 5),
+            (trouble, "WAIT_SECONDS", 5),
             (postgresql, "INDEX_SECONDS", 86_400),
             (postgresql, "LAYOUT", 1),
             (postgresql, "LOCK_MS", 3000),
@@ -45,6 +45,8 @@ class LimitsTest(PartsTestCase):
             (waiting, "STATEMENT_SECONDS", 0.5),
             (waiting, "ANSWER_SECONDS", 3),
             (wire, "MAX_PREPARED", 100),
+            (wire, "MAX_PREPARED_CHARACTERS", 200_000),
+            (wire, "LONG_CHARACTERS", 20_000),
             (wire, "ANSWER_SECONDS", 4),
         ):
             with self.subTest(module=module.__name__, name=name):
@@ -149,6 +151,7 @@ class WireTest(PartsTestCase):
         """A Wire whose statements are noted instead of sent."""
         one = object.__new__(wire.Wire)
         one._passing, one._is_begun, one._late, self.done = wire.OrderedDict(), True, None, []
+        one._passing_characters = 0
         numbers = iter(range(100))
         one.pgconn = SimpleNamespace(send_query_params=lambda text, values: self.done.append(text.decode()))
         one._awaited = lambda: None
@@ -164,6 +167,18 @@ class WireTest(PartsTestCase):
                 one.run_passing(text)
         self.assertEqual(self.done, ["a", "run a0", "run a0", "b", "run a0", "c", "close a0", "b", "d"])
         self.assertEqual(list(one._passing), ["b", "d"])
+
+    def test_statements_that_are_kept_are_bounded_together_and_long_ones_are_never_kept(self):
+        with mock.patch.object(wire, "LONG_CHARACTERS", 5), mock.patch.object(wire, "MAX_PREPARED_CHARACTERS", 8):
+            one = self.passing()
+            for text in ("aaaaa", "aaaaa", "bbbb", "cccc", "bbbb", "dd"):
+                one.run_passing(text)
+            self.assertEqual(list(one._passing), ["bbbb", "dd"])
+            self.assertEqual(self.done, ["aaaaa", "aaaaa", "bbbb", "cccc", "run bbbb0", "dd"])
+            one.run_passing("eeee")
+            self.assertEqual(list(one._passing), ["dd", "eeee"])
+            self.assertIn("close bbbb0", self.done)
+            self.assertEqual(one._passing_characters, 6)
 
 
 class CompilerTest(PartsTestCase):

@@ -34,6 +34,8 @@ class ValuesTest(unittest.TestCase):
             (sqlite, "REGEX_SECONDS", 1),
             (sqlite, "MAX_TOGETHER", 64),
             (sqlite, "IDLE_READERS", 32),
+            (sqlite, "LONG_CHARACTERS", 2_000),
+            (sqlite, "MAX_LONG_CHARACTERS", 500_000),
             (sqlite, "QUICK_ROWS", 100),
             (sqlite, "QUICK_BYTES", 262_144),
             (sqlite, "LAYOUT", 1),
