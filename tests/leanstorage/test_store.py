@@ -215,6 +215,15 @@ class SqliteTest(StoreContract, unittest.TestCase):
                     self.assertRaises(sqlite3.ProgrammingError, before.execute, "SELECT 1")
                     self.assertEqual(self.store.read(find), 1)
 
+    def test_long_statement_of_a_query_that_comes_again_is_not_remembered(self):
+        self.fill("Foo", row("a", 1))
+        self.write(lambda transaction: transaction.save_class("Foo", {"columns": {"n": {"type": "Number"}}}))
+        for times, kept in ((1, 1), (300, 1), (2, 2)):
+            query = Query("Foo", Group("and", (Condition("eq", ("n",), 1),) * times), comes_again=True)
+            for _ in range(2):
+                self.assertEqual(len(self.read(lambda transaction: transaction.find(query))), 1)  # noqa: B023
+            self.assertEqual(len({kept[0].where for kept in self.store._seen.statements.values()}), kept)
+
     def test_quick_reads_are_bounded_in_rows_and_bytes(self):
         self.fill("Foo", *(row(f"a{n}", n, created=n) for n in range(3)))
         size = sum(len(one.text) for one in self.read(lambda transaction: transaction.find(Query("Foo"))))
