@@ -6,7 +6,6 @@ top level and a success has not. Credentials are checked in the order of section
 import gzip
 import hashlib
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
@@ -277,8 +276,7 @@ def explain(service: Service, error: Exception, environ: WSGIEnvironment) -> Byt
     else:
         code = Code.UNAVAILABLE if isinstance(error, StoreUnavailable) else Code.INTERNAL
         if code is Code.UNAVAILABLE:
-            if service.trouble.is_news(str(error)):
-                print(f"the store is not available: {error}", file=sys.stderr, flush=True)
+            service.trouble.say_unavailable(error)
         else:
             messages.log_exception(error, environ)
         status, number, text = code.status, code.number, code.text

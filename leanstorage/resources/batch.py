@@ -1,7 +1,6 @@
 """Batch: several calls in one, through the same routes, with the same rights. Protocol section 2.4."""
 import math
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -91,7 +90,7 @@ def _run_together(call: Call, requests: list[Json], deadline: float) -> list[Doc
     try:
         return call.service.store.write(work)
     except StoreUnavailable as error:  # it may be kept, so it is not made again
-        print(f"the store is not available: {error}", file=sys.stderr)
+        call.service.trouble.say_unavailable(error)
         return [_failure(Code.UNAVAILABLE) for _ in requests]
     except Exception:
         return [_run_one(call, request, deadline) for request in requests]
@@ -121,7 +120,7 @@ def _run_one(call: Call, request: Json, deadline: float) -> Document:
     except QueryTimeout as error:
         return _failure(Code.QUERY_TIMEOUT, error.advice)
     except StoreUnavailable as error:
-        print(f"the store is not available: {error}", file=sys.stderr)
+        call.service.trouble.say_unavailable(error)
         return _failure(Code.UNAVAILABLE)
     except Exception as error:  # one item's fault must not hide what the others did
         messages.log_exception(error, {"REQUEST_METHOD": "BATCH"})

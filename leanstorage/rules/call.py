@@ -4,6 +4,7 @@ Nothing of it is WSGI, so that a batch can make calls of its own. A resource fun
 (status, headers, value): `value` is what becomes the JSON body.
 """
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -138,16 +139,23 @@ class Trouble:
 
     def __init__(self) -> None:
         self._said: dict[str, float] = {}
+        self._lock = threading.Lock()  # trouble comes on all threads at once
 
     def is_news(self, text: str) -> bool:
         """Whether to say it now."""
         now = time.monotonic()
-        if now - self._said.get(text, -math.inf) < TROUBLE_SECONDS:
-            return False
-        if len(self._said) >= MAX_TROUBLES:
-            self._said.clear()
-        self._said[text] = now
+        with self._lock:
+            if now - self._said.get(text, -math.inf) < TROUBLE_SECONDS:
+                return False
+            if len(self._said) >= MAX_TROUBLES:
+                self._said.clear()
+            self._said[text] = now
         return True
+
+    def say_unavailable(self, error: Exception) -> None:
+        """Print why the store did not serve a call, if that is news."""
+        if self.is_news(str(error)):
+            print(f"the store is not available: {error}", file=sys.stderr, flush=True)
 
 
 @dataclass

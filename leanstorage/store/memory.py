@@ -8,6 +8,7 @@ from leanstorage.store.choice import top_conditions
 from leanstorage.store.fragments import Fragment
 
 MAX_STATEMENTS = 1000  # that are remembered
+MAX_STATEMENT_CHARACTERS = 10_000  # of one that is: a short list of a client may become a hundred times as long
 MAX_LOOKS = 1000
 LOOK_SECONDS = 60  # for which a look in vain is remembered
 

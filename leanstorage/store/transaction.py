@@ -18,7 +18,7 @@ from leanstorage.store import (
 )
 from leanstorage.store import tallies
 from leanstorage.store.compiler import Compiler
-from leanstorage.store.memory import MAX_STATEMENTS, Seen
+from leanstorage.store.memory import MAX_STATEMENT_CHARACTERS, MAX_STATEMENTS, Seen
 from leanstorage.store.fragments import TRUE, Fragment, bind, build, quoted
 from leanstorage.store.records import Records
 from leanstorage.store.stages import Resolver, nearer, past_skipped
@@ -300,7 +300,8 @@ class Transaction(Records):
         columns = [own, self._belief(query.class_name), *more]
         compiler = self._compiler()
         statement = compiler.select(query, build(", ".join(["{}"] * len(columns)), *columns))
-        if self._seen and query.comes_again and info is not None and compiler.knows(query.class_name, info):
+        is_short = len(statement[0]) <= MAX_STATEMENT_CHARACTERS
+        if self._seen and query.comes_again and is_short and info is not None and compiler.knows(query.class_name, info):
             if len(self._seen.statements) >= MAX_STATEMENTS:
                 self._seen.statements.clear()
             self._seen.statements[key] = (query, info, statement)

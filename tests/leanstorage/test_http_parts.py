@@ -22,7 +22,7 @@ from leanstorage.http import application, inline_calls, observer, refused, reque
 from leanstorage.http.observer import Observer
 from leanstorage.http.request_log import Line
 from leanstorage.http.route_table import RouteTable
-from leanstorage.rules.call import Call
+from leanstorage.rules.call import Call, Trouble
 from leanstorage.rules.errors import Code, StorageError
 from leanstorage.store import AnswerTooLarge, Later, MAX_FOUND, QueryTimeout, Stale, StoreUnavailable
 from leanwsgi.messages import HTTPError
@@ -675,15 +675,17 @@ class LoopTest(unittest.TestCase):
 
 
 class ExplainTest(unittest.TestCase):
+    def setUp(self):
+        self.trouble = Trouble()
+
     def explained(self, error):
-        service = SimpleNamespace(options=SimpleNamespace(max_body_bytes=77), trouble=SimpleNamespace(is_news=lambda text: self.news.append(text) or len(self.news) == 1))
+        service = SimpleNamespace(options=SimpleNamespace(max_body_bytes=77), trouble=self.trouble)
         with redirect_stderr(io.StringIO()) as said:
             status, headers, body = application.explain(service, error, {"REQUEST_METHOD": "GET"})
         self.said = said.getvalue()
         return status.value, json.loads(body), dict(headers)
 
     def test_errors_become_codes_and_only_what_nobody_foresaw_is_logged(self):
-        self.news = []
         slow = QueryTimeout()
         slow.advice = " An index would help."
         for error, code, text in (
@@ -703,7 +705,6 @@ class ExplainTest(unittest.TestCase):
         self.assertEqual(self.explained(HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "x", headers=[("Allow", "GET")]))[2]["Allow"], "GET")
 
     def test_store_that_is_not_there_is_told_once_and_another_failure_each_time(self):
-        self.news = []
         for said in ("the store is not available: gone\n", ""):
             status, body, headers = self.explained(StoreUnavailable("gone"))
             self.assertEqual((status, body["code"], headers["Retry-After"], self.said), (503, Code.UNAVAILABLE.number, "1", said))

@@ -10,7 +10,7 @@ from unittest import mock
 try:
     import psycopg
     from psycopg_pool import PoolTimeout
-    from leanstorage.store.postgresql import compiler, hosts, indexes, opening, tallies, transaction, waiting, wire
+    from leanstorage.store.postgresql import compiler, hosts, indexes, opening, tallies, transaction, trouble, waiting, wire
     from leanstorage.store.postgresql import store as postgresql
     from leanstorage.store.postgresql.transaction import PostgresqlTransaction
 except ImportError:  # the app needs none
@@ -32,7 +32,7 @@ class LimitsTest(PartsTestCase):
             (opening, "PROBE_SECONDS", 2),
             (postgresql, "MAX_CONNECTIONS", 8),
             (postgresql, "MAX_LENT", 8),
-            (postgresql, "WAIT_SECONDS", 5),
+            (trouble, "WAIT_SECONDS", 5),
             (postgresql, "INDEX_SECONDS", 86_400),
             (postgresql, "LAYOUT", 1),
             (postgresql, "LOCK_MS", 3000),
@@ -45,6 +45,8 @@ class LimitsTest(PartsTestCase):
             (waiting, "STATEMENT_SECONDS", 0.5),
             (waiting, "ANSWER_SECONDS", 3),
             (wire, "MAX_PREPARED", 100),
+            (wire, "MAX_PREPARED_CHARACTERS", 200_000),
+            (wire, "LONG_CHARACTERS", 20_000),
             (wire, "ANSWER_SECONDS", 4),
         ):
             with self.subTest(module=module.__name__, name=name):
@@ -149,6 +151,7 @@ class WireTest(PartsTestCase):
         """A Wire whose statements are noted instead of sent."""
         one = object.__new__(wire.Wire)
         one._passing, one._is_begun, one._late, self.done = wire.OrderedDict(), True, None, []
+        one._passing_characters = 0
         numbers = iter(range(100))
         one.pgconn = SimpleNamespace(send_query_params=lambda text, values: self.done.append(text.decode()))
         one._awaited = lambda: None
@@ -164,6 +167,18 @@ class WireTest(PartsTestCase):
                 one.run_passing(text)
         self.assertEqual(self.done, ["a", "run a0", "run a0", "b", "run a0", "c", "close a0", "b", "d"])
         self.assertEqual(list(one._passing), ["b", "d"])
+
+    def test_statements_that_are_kept_are_bounded_together_and_long_ones_are_never_kept(self):
+        with mock.patch.object(wire, "LONG_CHARACTERS", 5), mock.patch.object(wire, "MAX_PREPARED_CHARACTERS", 8):
+            one = self.passing()
+            for text in ("aaaaa", "aaaaa", "bbbb", "cccc", "bbbb", "dd"):
+                one.run_passing(text)
+            self.assertEqual(list(one._passing), ["bbbb", "dd"])
+            self.assertEqual(self.done, ["aaaaa", "aaaaa", "bbbb", "cccc", "run bbbb0", "dd"])
+            one.run_passing("eeee")
+            self.assertEqual(list(one._passing), ["dd", "eeee"])
+            self.assertIn("close bbbb0", self.done)
+            self.assertEqual(one._passing_characters, 6)
 
 
 class CompilerTest(PartsTestCase):
@@ -291,9 +306,9 @@ class IndexesTest(PartsTestCase):
 class ReasonTest(PartsTestCase):
     def test_reason_of_an_error_holds_nothing_of_the_url(self):
         said = psycopg.OperationalError("connection failed\nmore of it")
-        self.assertEqual(postgresql._reason(said), " (connection failed)")
-        self.assertEqual(postgresql._reason(PoolTimeout("x")), " (it gave no connection in 5 seconds)")
-        self.assertEqual(postgresql._reason(psycopg.ProgrammingError("postgresql://user:secret@host")), "")
+        self.assertEqual(trouble.reason(said), " (connection failed)")
+        self.assertEqual(trouble.reason(PoolTimeout("x")), " (it gave no connection in 5 seconds)")
+        self.assertEqual(trouble.reason(psycopg.ProgrammingError("postgresql://user:secret@host")), "")
 
     def test_layout_is_noted_and_a_newer_one_refused(self):
         for row, is_noted in ((None, True), ((1,), False), ((0,), False)):

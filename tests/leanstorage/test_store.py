@@ -16,7 +16,7 @@ try:
 except ImportError:  # the app needs none
     psycopg = None
 
-from leanstorage.store import Condition, Query, QueryTimeout, Stale, StoreUnavailable, open_store
+from leanstorage.store import Condition, Group, Query, QueryTimeout, Stale, StoreUnavailable, open_store
 from leanstorage.store.sqlite import store as sqlite_store
 from leanstorage.store.sqlite.store import SqliteStore
 from tests.leanstorage import service_support
@@ -179,6 +179,50 @@ class SqliteTest(StoreContract, unittest.TestCase):
             self.assertEqual(len(self.store._readers), kept)
         self.store.close()
         self.assertEqual(len(self.store._readers), 0)
+
+    def test_connection_that_keeps_large_statements_is_closed(self):
+        """Python keeps the last 128 of a connection, prepared: nothing else frees the megabytes that they may take."""
+        self.fill("Foo", row("a", 1))
+
+        def find(transaction, key="n", times=1):
+            return len(transaction.find(Query("Foo", Group("and", (Condition("eq", (key,), 1),) * times))))
+
+        def in_group(work):
+            group = self.store.open_group(1)
+            group.begin()
+            group.run(work)
+            group.end(True)
+            group.commit()
+
+        ways = (
+            (self.store.read, lambda: self.store._readers[-1]),
+            (self.store.write, lambda: self.store._writer),
+            (in_group, lambda: self.store._group_writer),
+        )
+        with mock.patch.object(sqlite_store, "LONG_CHARACTERS", 1000), mock.patch.object(sqlite_store, "MAX_LONG_CHARACTERS", 12_000):
+            for run, used in ways:
+                with self.subTest(run.__name__):
+                    run(lambda transaction: transaction.class_names())
+                    before = used()
+                    for _ in range(40):  # they are short, or the same
+                        run(find)
+                        run(lambda transaction: find(transaction, times=60))
+                        self.assertIs(used(), before)
+                    for number in range(5):
+                        run(lambda transaction: find(transaction, f"m{number}", times=60))  # noqa: B023
+                    run(lambda transaction: transaction.class_names())
+                    self.assertIsNot(used(), before)
+                    self.assertRaises(sqlite3.ProgrammingError, before.execute, "SELECT 1")
+                    self.assertEqual(self.store.read(find), 1)
+
+    def test_long_statement_of_a_query_that_comes_again_is_not_remembered(self):
+        self.fill("Foo", row("a", 1))
+        self.write(lambda transaction: transaction.save_class("Foo", {"columns": {"n": {"type": "Number"}}}))
+        for times, kept in ((1, 1), (300, 1), (2, 2)):
+            query = Query("Foo", Group("and", (Condition("eq", ("n",), 1),) * times), comes_again=True)
+            for _ in range(2):
+                self.assertEqual(len(self.read(lambda transaction: transaction.find(query))), 1)  # noqa: B023
+            self.assertEqual(len({kept[0].where for kept in self.store._seen.statements.values()}), kept)
 
     def test_quick_reads_are_bounded_in_rows_and_bytes(self):
         self.fill("Foo", *(row(f"a{n}", n, created=n) for n in range(3)))

@@ -4,7 +4,7 @@ import unittest
 from leanstorage import store
 from leanstorage.blobs import folder
 from leanstorage.http import application, inline_calls, observer, request_log, turns
-from leanstorage.store import fragments
+from leanstorage.store import fragments, memory
 from leanstorage.store.sqlite import compiler
 from leanstorage.store.sqlite import store as sqlite
 from tests.support import check_values
@@ -27,6 +27,7 @@ class ValuesTest(unittest.TestCase):
             (turns, "MAX_UNDER_WAY", 32),
             (store, "QUERY_SECONDS", 5),
             (store, "MAX_FOUND", 33_554_432),
+            (memory, "MAX_STATEMENT_CHARACTERS", 10_000),
             (fragments, "MAX_INDEX_KEYS", 4),
             (fragments, "MAX_JOINED", 100),
             (compiler, "MAX_REACHED", 67_108_864),
@@ -34,6 +35,8 @@ class ValuesTest(unittest.TestCase):
             (sqlite, "REGEX_SECONDS", 1),
             (sqlite, "MAX_TOGETHER", 64),
             (sqlite, "IDLE_READERS", 32),
+            (sqlite, "LONG_CHARACTERS", 2_000),
+            (sqlite, "MAX_LONG_CHARACTERS", 500_000),
             (sqlite, "QUICK_ROWS", 100),
             (sqlite, "QUICK_BYTES", 262_144),
             (sqlite, "LAYOUT", 1),

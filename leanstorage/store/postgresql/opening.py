@@ -7,7 +7,15 @@ import psycopg
 
 from leanstorage.store.postgresql.wire import Connection, NoAnswer
 
+ENCODINGS = "UTF8", "SQL_ASCII"  # the second keeps what it is sent
 PROBE_SECONDS = 2  # for an answer through a pooler that has no connection free
+
+
+def check_encoding(connection: Connection) -> None:
+    """Raise ValueError for a database that has no room for most characters."""
+    [(encoding,)] = connection.execute("SHOW server_encoding").fetchall()
+    if encoding not in ENCODINGS:
+        raise ValueError(f"the database cannot be used: its encoding is {encoding}, and it has to be UTF8 (CREATE DATABASE ... ENCODING 'UTF8')")
 
 
 def check_pooler(ours: Connection, url: str, connect_seconds: int, wanted: int) -> None:

@@ -13,6 +13,11 @@ def session(statement_ms: int, lock_ms: int, work_mb: int) -> str:
         "lock_timeout": lock_ms,
         "work_mem": f"{work_mb}MB",
         "jit": "off",  # compiling takes longer than our statements do
+        # What a role, a database or an environment may have set otherwise, and our statements rely upon.
+        "client_encoding": "UTF8",
+        "default_transaction_isolation": "read committed",  # else a write that waited for a lock does not see what it waited for
+        "standard_conforming_strings": "on",
+        "gin_fuzzy_search_limit": 0,  # else long lists come incomplete
     }
     rows = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
     return f"SELECT set_config(name, value, false) FROM (VALUES {rows}) AS wanted(name, value) JOIN pg_settings USING (name)"

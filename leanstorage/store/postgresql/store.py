@@ -15,7 +15,6 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from leanstorage.store import (
     newer_layout,
     QUERY_SECONDS,
-    QueryTimeout,
     Result,
     StoreUnavailable,
 )
@@ -28,14 +27,14 @@ from leanstorage.store.transaction import Transaction
 from leanstorage.store.postgresql import tallies
 from leanstorage.store.postgresql.hosts import are_several, CONNECT_SECONDS, with_last
 from leanstorage.store.postgresql.indexes import drop_index, make_index
-from leanstorage.store.postgresql.opening import allowed_connections, check_pooler
+from leanstorage.store.postgresql.opening import allowed_connections, check_encoding, check_pooler
 from leanstorage.store.postgresql.spelling import BY_CODE_POINT, JSON_OPERATORS, session
 from leanstorage.store.postgresql.transaction import PostgresqlTransaction
+from leanstorage.store.postgresql.trouble import is_stale, raise_known, reason, WAIT_SECONDS
 from leanstorage.store.postgresql.wire import Connection, NoAnswer
 
 MAX_CONNECTIONS = 8  # per process, for its threads; more would only contend
 MAX_LENT = 8  # more, see store.waiting
-WAIT_SECONDS = 5  # for a free connection
 INDEX_SECONDS = 24 * 60 * 60
 RECONNECT_SECONDS = 3  # after which a new one is tried at the next call: the waits between two tries double
 TRIES = 5  # of a write that conflicts with another one
@@ -77,20 +76,19 @@ CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetecte
 
 
 def _open(pool: ConnectionPool[Connection], url: str) -> None:
-    """Open the pool; raise what PostgreSQL says where it lets nobody in. The pool itself writes a line for every try."""
-    log = logging.getLogger("psycopg.pool")
-    log.disabled = True
+    """Open the pool; raise what PostgreSQL says where it lets nobody in. The pool itself writes lines for every try."""
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # the store says what there is to say, once
     try:
         pool.open(wait=True, timeout=WAIT_SECONDS)
     except PoolTimeout:
         psycopg.connect(url, connect_timeout=CONNECT_SECONDS).close()
         raise
-    finally:
-        log.disabled = False
 
 
 class PostgresqlStore:
     """The store contract on the database of a `postgresql://` URL; raise ValueError when it cannot be opened."""
+
+    _failure: Exception | None = None  # why no connection could be made, last time
 
     def __init__(self, url: str, query_seconds: float = QUERY_SECONDS) -> None:
         self._seen = Seen()
@@ -104,7 +102,7 @@ class PostgresqlStore:
             reconnect_timeout=RECONNECT_SECONDS,
             configure=self._configure,
             connection_class=Connection,
-            kwargs={"autocommit": True, "connect_timeout": self._connect_seconds},
+            kwargs={"autocommit": True, "connect_timeout": self._connect_seconds, "on_failure": self._note},
             open=False,
         )
         try:
@@ -112,6 +110,7 @@ class PostgresqlStore:
             with self._pool.connection() as connection:
                 check_pooler(connection, url, self._connect_seconds, MAX_CONNECTIONS + MAX_LENT)
             with self._pool.connection() as connection, connection.transaction():
+                check_encoding(connection)
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", [SCHEMA_LOCK])
                 if _lacks_parts(connection):
                     connection.execute(SCHEMA)
@@ -121,7 +120,7 @@ class PostgresqlStore:
             self._pool.resize(1, max(1, min(MAX_CONNECTIONS, allowed - self.max_lent)))
         except (psycopg.Error, PoolTimeout) as error:
             self._pool.close()
-            raise ValueError(f"the database cannot be opened: {type(error).__name__}{_reason(error)}") from None
+            raise ValueError(f"the database cannot be opened: {type(error).__name__}{reason(error)}") from None
         except ValueError:
             self._pool.close()
             raise
@@ -132,11 +131,11 @@ class PostgresqlStore:
             try:
                 with self._pool.connection() as connection:
                     return self.read_on(connection, work)
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 if isinstance(error, NoAnswer):
                     self.distrust(connection)
-                _raise_known(error, is_last)
-                self._pool.check()  # where one connection was lost the others are too
+                raise_known(error, is_last, self._failure)
+                self._renew(error)
         raise AssertionError("unreachable")
 
     def write(self, work: Callable[[Transaction], Result]) -> Result:
@@ -149,11 +148,11 @@ class PostgresqlStore:
                 if attempt == TRIES:
                     raise StoreUnavailable("the write met others again and again") from error
                 time.sleep(0.01 * attempt)
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 if isinstance(error, NoAnswer):
                     self.distrust(connection)
-                _raise_known(error, attempt == TRIES)
-                self._pool.check()
+                raise_known(error, attempt == TRIES, self._failure)
+                self._renew(error)
         raise AssertionError("unreachable")
 
     def read_on(self, connection: Connection, work: Callable[[Transaction], Result]) -> Result:
@@ -199,6 +198,16 @@ class PostgresqlStore:
             self._conninfo = with_last(self._conninfo, *silent.wire.server)
             self._pool.drain()
 
+    def _note(self, failure: Exception) -> None:
+        self._failure = failure
+
+    def _renew(self, error: psycopg.Error) -> None:
+        """See to the other connections after an error of one: they may be lost as well, or have prepared what is stale."""
+        if is_stale(error):
+            self._pool.drain()
+        else:
+            self._pool.check()
+
     def lend(self, statement_seconds: float, answer_seconds: float) -> Connection:
         """A connection of the caller's own, with limits of its own, which the caller closes. Raises psycopg's errors.
 
@@ -222,8 +231,8 @@ class PostgresqlStore:
             with closing(self.lend(statement_seconds, statement_seconds)) as connection:
                 connection.wire.command(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 yield Snapshot(self, connection)
-        except psycopg.OperationalError as error:
-            _raise_known(error, True)
+        except psycopg.Error as error:
+            raise_known(error, True, self._failure)
 
     def build_index(self, class_name: str, keys: Sequence[str]) -> None:
         """Make the index of `keys` unless it is there, while others read and write. Raises ValueError."""
@@ -247,7 +256,7 @@ class PostgresqlStore:
             with closing(self.lend(0, INDEX_SECONDS)) as connection:
                 yield connection
         except psycopg.OperationalError as error:
-            _raise_known(error, True)
+            raise_known(error, True, self._failure)
         except psycopg.Error as error:  # a table that is not ours
             raise ValueError(f"the index cannot be made: {error.diag.message_primary or type(error).__name__}") from None
 
@@ -255,6 +264,7 @@ class PostgresqlStore:
         seconds = self._query_seconds if statement_seconds is None else statement_seconds
         connection.wire.command(session(round(seconds * 1000), LOCK_MS, WORK_MB).encode())
         connection.wire.answer_seconds = seconds + 1
+        self._failure = None
         # Documents are decoded in one place, for every database.
         set_json_loads(bytes.decode, connection)  # type: ignore[arg-type]  # psycopg calls it with bytes only
 
@@ -270,16 +280,6 @@ class Snapshot:
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         return self._store.read_on(self._connection, work)
-
-
-def _reason(error: Exception) -> str:
-    """What the server, libpq or we said of an error, in brackets."""
-    if isinstance(error, PoolTimeout):
-        return f" (it gave no connection in {WAIT_SECONDS} seconds)"
-    said = getattr(getattr(error, "diag", None), "message_primary", None)
-    if not said and isinstance(error, psycopg.OperationalError):  # no other kind: what libpq says of a malformed URL quotes it
-        said = str(error).partition("\n")[0]
-    return f" ({said})" if said else ""
 
 
 def _definition(transaction: Transaction, class_name: str, keys: Sequence[str]) -> tuple[str, str, str]:
@@ -302,16 +302,6 @@ def _definition(transaction: Transaction, class_name: str, keys: Sequence[str]) 
         texts = [compiler.sort_keys(class_name, (key,), "o")[0][0] for key in keys]
     measured = ", ".join(f"({text})" for text in texts).replace("o.body", "body")
     return *definition(compiler, class_name, keys), measured
-
-
-def _raise_known(error: Exception, is_last: bool) -> None:
-    """Raise the contract's error for a driver's; return when the caller may try again."""
-    if isinstance(error, psycopg.errors.QueryCanceled):
-        raise QueryTimeout from error
-    if isinstance(error, psycopg.errors.LockNotAvailable):  # somebody holds the row's lock and is idle: retrying is pointless
-        raise StoreUnavailable("another writer holds the object") from error
-    if is_last or isinstance(error, (PoolTimeout, NoAnswer)):  # it has waited long enough
-        raise StoreUnavailable(type(error).__name__) from error
 
 
 def _lacks_parts(connection: Connection) -> bool:

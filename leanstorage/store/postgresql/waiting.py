@@ -19,6 +19,7 @@ from psycopg_pool import PoolTimeout
 
 from leanstorage.store import Later, Result, Watch
 from leanstorage.store.postgresql.store import PostgresqlStore
+from leanstorage.store.postgresql.trouble import is_stale
 from leanstorage.store.postgresql.wire import Connection
 from leanstorage.store.transaction import Transaction
 
@@ -129,7 +130,9 @@ class WaitingStore:
         lent = self._idle.pop()
         try:
             yield lent.connection
-        except psycopg.OperationalError as error:  # conflicts and statements that take too long among them
+        except psycopg.Error as error:  # conflicts and statements that take too long among them
+            if is_stale(error):
+                lent.connection.close()
             raise Later from error
         finally:
             if lent.connection.closed:

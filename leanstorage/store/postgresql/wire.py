@@ -17,6 +17,8 @@ from psycopg.rows import TupleRow
 Result = TypeVar("Result")
 
 MAX_PREPARED = 100  # statements for clients' queries, per connection
+MAX_PREPARED_CHARACTERS = 200_000  # of all of them: the server keeps forty times as much for each connection
+LONG_CHARACTERS = 20_000  # of one that is never prepared
 ANSWER_SECONDS = 4  # on a new connection; a pooler without a free one is silent
 CAN_CLOSE = pq.version() >= 170000  # libpq 17 can close prepared statements by protocol message
 
@@ -31,6 +33,18 @@ class Connection(psycopg.Connection[TupleRow]):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.wire = Wire(self)
+
+    @classmethod
+    def connect(  # type: ignore[override]  # what psycopg's takes is its own affair
+        cls, *arguments: Any, on_failure: Callable[[Exception], None] | None = None, **more: Any
+    ) -> "Connection":
+        """As psycopg's; tell `on_failure` of what goes wrong, which a pool keeps to itself."""
+        try:
+            return super().connect(*arguments, **more)
+        except psycopg.Error as error:
+            if on_failure is not None:
+                on_failure(error)
+            raise
 
     def wait(self, gen: PQGen[Result], *arguments: Any, **named: Any) -> Result:
         """As psycopg's, which waits for ever; close the connection and raise NoAnswer when nothing comes in time."""
@@ -74,6 +88,7 @@ class Wire:
         self._statements: dict[str, bytes] = {}  # text -> name
         # Text of a client's query -> name, None when it came only once.
         self._passing: OrderedDict[str, bytes | None] = OrderedDict()
+        self._passing_characters = 0
         self._rows: abc.Transformer | None = None  # reads results; made late, as it needs what `configure` sets
         self._is_begun = True  # whether the server knows of the transaction
         self._late: tuple[bytes, Sequence[Any]] | None = None  # name, params
@@ -108,9 +123,12 @@ class Wire:
             self._passing.move_to_end(text)
             name = self._passing[text] = self._passing[text] or self._prepare(text)
             return self._prepared(name, params)
-        self._passing[text] = None
-        if len(self._passing) > MAX_PREPARED:
-            _, oldest = self._passing.popitem(last=False)
+        if len(text) < LONG_CHARACTERS:
+            self._passing[text] = None
+            self._passing_characters += len(text)
+        while len(self._passing) > MAX_PREPARED or self._passing_characters > MAX_PREPARED_CHARACTERS:
+            gone, oldest = self._passing.popitem(last=False)
+            self._passing_characters -= len(gone)
             if oldest is not None:
                 self._close(oldest)
         values = [_parameter(value) for value in params]

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 import regex
@@ -31,6 +32,8 @@ BULK_CACHE_KIB = 24_000
 MAPPED_BYTES = 256 << 20  # of the file
 BULK_CHECKPOINT_PAGES = 8_000  # of the log, 32 MB
 FETCHED = 20  # rows at a time
+LONG_CHARACTERS = 2_000  # of a statement that is counted for how much it keeps: eleven bytes a character
+MAX_LONG_CHARACTERS = 500_000  # of all those of a connection
 QUICK_ROWS = 100
 QUICK_BYTES = 1 << 18  # of documents
 STEPS = 20_000  # SQLite instructions between two looks at the clock
@@ -73,7 +76,8 @@ class SqliteStore:
         self._waiting: deque[_Job] = deque()
         self._turn = threading.Lock()
         self._closed = False
-        self._writer = self._connect()
+        self._is_bulk = bulk
+        self._writer = self._connect_writer()
         self._group_writer: _Connection | None = None
         try:
             version = self._writer.execute("PRAGMA user_version").fetchone()[0]
@@ -85,11 +89,6 @@ class SqliteStore:
             self._writer.close()
             raise
         self._file = _identity(self.path)
-        if bulk:
-            # Index pages are touched all over: a larger cache, a log that is copied back more rarely, and no mapped
-            # file, whose pages would count as this process's memory.
-            self._writer.execute(f"PRAGMA cache_size = -{BULK_CACHE_KIB}")
-            self._writer.execute(f"PRAGMA wal_autocheckpoint = {BULK_CHECKPOINT_PAGES}")
 
     def read(self, work: Callable[[Transaction], Result], seconds: float | None = None) -> Result:
         """Run `work(transaction)` on a connection of its own; nothing it does may write.
@@ -123,6 +122,9 @@ class SqliteStore:
             return None
         try:
             self._check_file()
+            if self._group_writer is not None and self._group_writer.keeps_too_much:
+                self._group_writer.close()
+                self._group_writer = None
             if self._group_writer is None:
                 self._group_writer = self._connect(busy_seconds=0)
             _execute(self._group_writer, "BEGIN IMMEDIATE")
@@ -159,7 +161,7 @@ class SqliteStore:
             return self._connect()
 
     def _put_back(self, connection: "_Connection") -> None:
-        if self._closed or len(self._readers) >= IDLE_READERS:
+        if self._closed or len(self._readers) >= IDLE_READERS or connection.keeps_too_much:
             connection.close()
         else:
             self._readers.append(connection)
@@ -185,6 +187,10 @@ class SqliteStore:
                 job.error = job.error or error
         for job in jobs:
             job.is_done = True
+        if self._writer.keeps_too_much:
+            with suppress(sqlite3.Error):  # then the next time
+                old, self._writer = self._writer, self._connect_writer()
+                old.close()
 
     def _check_file(self) -> None:
         """Raise StoreUnavailable if the path no longer leads to the opened file.
@@ -206,6 +212,15 @@ class SqliteStore:
         finally:
             _end_work(self._writer, is_done)
         return result
+
+    def _connect_writer(self) -> "_Connection":
+        connection = self._connect()
+        if self._is_bulk:
+            # Index pages are touched all over: a larger cache, a log that is copied back more rarely, and no mapped
+            # file, whose pages would count as this process's memory.
+            connection.execute(f"PRAGMA cache_size = -{BULK_CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {BULK_CHECKPOINT_PAGES}")
+        return connection
 
     def _connect(self, busy_seconds: float = BUSY_SECONDS) -> "_Connection":
         connection = sqlite3.connect(
@@ -237,6 +252,22 @@ def _identity(path: pathlib.Path) -> tuple[int, int] | None:
 
 class _Connection(sqlite3.Connection):
     end = math.inf  # when the statement that runs has used up its time, in time.monotonic's seconds
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._long: set[int] = set()  # hashes of the long statements that were run
+        self._long_characters = 0
+
+    def note_long(self, text: str) -> None:
+        """Note a statement made for a client's query: Python keeps more than a hundred, prepared, however large."""
+        if len(text) > LONG_CHARACTERS and hash(text) not in self._long:
+            self._long.add(hash(text))
+            self._long_characters += len(text)
+
+    @property
+    def keeps_too_much(self) -> bool:
+        """Whether it should be closed, as nothing else frees prepared statements."""
+        return self._long_characters > MAX_LONG_CHARACTERS
 
 
 class _Job:
@@ -294,10 +325,15 @@ class SqliteTransaction(Transaction):
     def execute(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return _execute(self.connection, text, params)
 
+    def execute_once(self, text: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        self.connection.note_long(text)
+        return self.execute(text, params)
+
     def fetch(self, text: str, params: Sequence[Any], is_bounded: bool) -> list[tuple[Any, ...]]:
         """Some rows at a time: too many are never in the memory together."""
         if not is_bounded:
             return self.execute_once(text, params)
+        self.connection.note_long(text)
         found, size = list[tuple[Any, ...]](), 0
         with _translated:
             cursor = self.connection.execute(text, params)
