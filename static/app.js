@@ -3,7 +3,7 @@ import { addFile, attach, dropUpload, sendFile } from "./files.js";
 import { enter, leave, lose, meet, refresh } from "./session.js";
 import { change, drawWith, state } from "./state.js";
 import { add, cancel, commit, discard, edit, find, remove, retry, save, send, tick, undo } from "./todos.js";
-import { render, rowOf } from "./view.js";
+import { nextOf, previousOf, render, rowOf } from "./view.js";
 import { translate } from "./words.js";
 
 const $ = (selector) => document.querySelector(selector);
@@ -11,7 +11,7 @@ const on = (target, name, act, isFirst) => target.addEventListener(name, act, is
 const account = $("#account");
 const list = $("#todos");
 const field = $("#content");
-const idOf = (element) => element.closest("#todos > li")?.dataset.id;
+const idOf = (element) => element.closest("li")?.dataset.id;
 
 async function go(mode) {
   const { username, password } = account;
@@ -81,11 +81,11 @@ on(document, "keydown", (event) => {
   const id = idOf(target);
   const isBox = target.type === "checkbox";
   const isText = !isBox && target.matches("input, textarea");
-  const way = !isText && id && { ArrowDown: "nextSibling", ArrowUp: "previousSibling" }[key];
+  const way = !isText && id && { ArrowDown: nextOf, ArrowUp: previousOf }[key];
   if (event.isComposing) return;
   if (isText && key === "Enter" && !event.shiftKey) target.form.requestSubmit(target.form[state.mode]);
   else if (key === "Escape" && id in state.edits) cancel(id);
-  else if (way) (rowOf(id)[way]?.querySelector(`[data-do=${target.dataset.do}]`) || target).focus();
+  else if (way) (way(rowOf(id))?.querySelector(`[data-do=${target.dataset.do}]`) || target).focus();
   else if (isBox && key === "Enter") openEditor(id);
   else if (isBox && key === "Delete") remove(id);
   else if (!isText && key === "z" && (event.ctrlKey || event.metaKey)) $("#undo:not([hidden]) button")?.click();
@@ -119,7 +119,7 @@ const chooseFilter = () => change({ limit: 100, filter: { "#open": "open", "#don
 
 on(window, "hashchange", chooseFilter);
 on(window, "scroll", () => {
-  if (list.children.length < state.limit || list.getBoundingClientRect().bottom > 3 * innerHeight) return;
+  if (list.querySelectorAll("li").length < state.limit || list.getBoundingClientRect().bottom > 3 * innerHeight) return;
   change({ limit: state.limit + 100 });
   if (state.next) refresh();
 });

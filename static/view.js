@@ -4,22 +4,27 @@ import { excess, isRemoved } from "./todos.js";
 import { word } from "./words.js";
 
 const $ = (selector, inside = document) => inside.querySelector(selector);
-const list = $("#todos");
+const $$ = (selector) => document.querySelectorAll(selector);
+// Looked for once: in a long list that takes longer than drawing.
+const [list, status, links, sections] = [$("#todos"), $("[role=status]"), $$("nav a"), $$("[data-in]")];
 const rows = new Map(); // id of a todo or an entry -> its <li>
+const GROUP = 25; // rows in a <ul>: the browser passes over whole groups that are out of sight
 
 export const rowOf = (id) => $(`[data-id="${id}"]`, list);
+export const nextOf = (row) => row.nextSibling || row.parentNode.nextSibling?.firstChild;
+export const previousOf = (row) => row.previousSibling || row.parentNode.previousSibling?.lastChild;
 
 export function render() {
   const { draft, entries, filter, isLoading, message, mode, next, removed, todos, trouble, user, view } = state;
   const { login, password, signup } = $("#account");
   document.body.dataset.view = view;
-  for (const section of document.querySelectorAll("[data-in]")) section.hidden = section.dataset.in !== view;
+  for (const section of sections) section.hidden = section.dataset.in !== view;
   $("#who").textContent = user ? user.username : "";
   password.autocomplete = (mode === "signup" ? "new" : "current") + "-password";
   if (user) password.value = "";
   for (const button of [login, signup]) button.className = button.name === mode ? "main" : "";
   drawField($("#content"), draft);
-  for (const link of document.querySelectorAll("nav a")) link.ariaCurrent = link.hash === "#" + filter ? "true" : null;
+  for (const link of links) link.ariaCurrent = link.hash === "#" + filter ? "true" : null;
   const left = entries.length + todos.filter(({ id, done }) => !done && !isRemoved(id, false)).length;
   $("#left").textContent = isLoading ? "" : word("left", { n: left + (next ? "+" : "") });
   document.title = (user && left ? `(${left}) ` : "") + word("title");
@@ -27,7 +32,6 @@ export function render() {
   $("#loading").hidden = !isLoading;
   $("#empty").hidden = isLoading || Boolean(list.firstChild);
   $("#empty p").textContent = word("empty " + filter);
-  const status = $("[role=status]");
   const text = trouble ? word(trouble) : message.text;
   if (status.textContent !== text) status.textContent = text;
   status.className = trouble || (text && message.isError) ? "error" : message.isQuiet || !text ? "unseen" : "";
@@ -49,7 +53,7 @@ function isShown({ id, done, status }) {
 }
 
 function newRow(id) {
-  const row = Object.assign(document.createElement("li"), { parts: [] });
+  const row = Object.assign(document.createElement("li"), { role: "listitem", parts: [] });
   row.dataset.id = id;
   rows.set(id, row);
   return row;
@@ -59,8 +63,9 @@ function drawList() {
   const { edits, entries, todos, uploads } = state;
   const shown = new Map([...entries.toReversed(), ...todos].filter(isShown).slice(0, state.limit).map((item) => [item.id, item]));
   for (const [id, row] of rows) if (!shown.has(id)) row.remove(); // kept for another filter
+  for (const group of [...list.children]) if (!group.firstChild) group.remove();
   if (!shown.size) rows.clear();
-  let place = list.firstChild;
+  let place = $("li", list);
   for (const [id, item] of shown) {
     const row = rows.get(id) || newRow(id);
     const { done, content, attachment, status } = item;
@@ -71,19 +76,25 @@ function drawList() {
     row.parts = parts;
     if (uploads[id]?.status === "sending") $("progress", row).value = uploads[id].part;
     if (edits[id]) drawField($("textarea", row), edits[id].text);
-    if (row === place) place = place.nextSibling;
-    else list.insertBefore(row, place);
+    if (row === place) place = nextOf(row);
+    else if (place) place.before(row);
+    else groupAtEnd().append(row);
   }
+}
+
+function groupAtEnd() {
+  if (!(list.lastChild?.childNodes.length < GROUP)) list.append(Object.assign(document.createElement("ul"), { role: "none" }));
+  return list.lastChild;
 }
 
 // The focus stays in its row, or goes to the one in its place.
 function keepFocus(draw) {
   const active = document.activeElement;
   const row = list.contains(active) ? active.closest("li") : null;
-  const next = row?.nextSibling;
+  const next = row && nextOf(row);
   draw();
   if (!row || active.isConnected) return;
-  const near = row.isConnected ? row : next?.isConnected ? next : list.lastChild || $("#add");
+  const near = row.isConnected ? row : next?.isConnected ? next : list.lastChild?.lastChild || $("#add");
   ($(`[data-do=${active.dataset.do}]`, near) || $("input, textarea", near)).focus();
 }
 
