@@ -404,7 +404,7 @@ class ListTest(BrowserCase):
         page.get_by_role("button", name="Edit").click()
         page.get_by_role("textbox", name="Edit").fill("milk and eggs")
         other = self.tab(page.context)
-        other.request.delete(self.url("/api/todos/" + self.items(page).get_attribute("data-id")))
+        other.request.delete(self.url("/api/todos/" + self.items(page).get_attribute("id")))
         page.reload()
         self.expect(page.get_by_text("This todo was deleted elsewhere.")).to_be_visible()
         self.shows(page, "milk and eggs")
