@@ -584,6 +584,33 @@ class ListTest(BrowserCase):
             self.expect(self.items(page)).to_have_count(rows)
         self.assertEqual(page.problems, [])
 
+    def test_browser_skips_rows_out_of_sight_and_one_walks_through_all_of_them(self):
+        page = self.signed_up("walker")
+        contents = [f"todo {number}." for number in range(80)]
+        for content in contents:
+            page.request.post(self.url("/api/todos"), data={"content": content})
+        page.reload()
+        self.shows(page, *reversed(contents))
+        is_drawn = "element => element.checkVisibility({contentVisibilityAuto: true})"
+        self.assertTrue(self.items(page).first.evaluate(is_drawn))
+        self.assertFalse(self.items(page).last.evaluate(is_drawn))
+        boxes = page.get_by_role("checkbox")
+        boxes.nth(22).focus()
+        for key, places in (("ArrowDown", range(23, 29)), ("ArrowUp", range(27, 21, -1))):
+            for place in places:
+                page.keyboard.press(key)
+                self.expect(boxes.nth(place)).to_be_focused()
+        boxes.last.focus()
+        page.keyboard.press("ArrowDown")
+        self.expect(boxes.last).to_be_focused()
+        self.assertTrue(self.items(page).last.evaluate(is_drawn))
+        self.add(page, "new")
+        page.get_by_role("checkbox", name="todo 30.").check()
+        page.get_by_role("link", name="Done").click()
+        self.shows(page, "todo 30.")
+        page.get_by_role("link", name="All").click()
+        self.shows(page, "new", *reversed(contents))
+
 
 class FileTest(BrowserCase):
     TEXT = ("文.txt", "text/plain", b"hello")
