@@ -3,27 +3,19 @@ import { addFile, attach, dropUpload, sendFile } from "./files.js";
 import { enter, leave, lose, meet, refresh } from "./session.js";
 import { change, drawWith, state } from "./state.js";
 import { add, cancel, commit, discard, edit, find, remove, retry, save, send, tick, undo } from "./todos.js";
-import { render, rowOf } from "./view.js";
+import { $, $$, list, render, rowOf } from "./view.js";
 import { translate } from "./words.js";
 
-const $ = (selector) => document.querySelector(selector);
-const on = (target, name, act, isFirst) => target.addEventListener(name, act, isFirst);
+const on = (target, name, act) => target.addEventListener(name, act);
 const account = $("#account");
-const list = $("#todos");
 const field = $("#content");
-const idOf = (element) => element.closest("#todos > li")?.dataset.id;
+const idOf = (element) => element.closest("li")?.id;
 
 async function go(mode) {
   const { username, password } = account;
   await enter(mode, username.value.trim(), password.value);
   (state.user ? field : username.value.trim() ? password : username).focus();
 }
-
-on($("#logout"), "click", async () => {
-  await commit(true);
-  await leave();
-  if (!state.user) account.username.focus();
-});
 
 on(document, "submit", (event) => {
   const { submitter, target } = event;
@@ -32,12 +24,6 @@ on(document, "submit", (event) => {
   else if (target.id !== "add") save(idOf(target));
   else if (add(state.draft)) change({ draft: "" });
 });
-// The second click of a double click may hit another button.
-on(document, "click", (event) => {
-  if (event.detail < 2 || !event.target.closest("button")) return;
-  event.preventDefault();
-  event.stopPropagation();
-}, true);
 on(document, "input", ({ target }) => {
   if (target === field) change({ draft: field.value });
   else if (target.matches("#todos textarea")) {
@@ -48,12 +34,17 @@ on(document, "input", ({ target }) => {
 
 async function openEditor(id) {
   await edit(id);
-  const text = rowOf(id).querySelector("textarea");
+  const text = $("textarea", rowOf(id));
   text.focus();
   text.select();
 }
 
 const ACTIONS = {
+  logOut: async () => {
+    await commit(true);
+    await leave();
+    if (!state.user) account.username.focus();
+  },
   cancel, meet, remove, edit: openEditor,
   detach: (id) => remove(id, true),
   retry: (id) => (find(id) ? sendFile(id) : retry(id)),
@@ -65,13 +56,19 @@ const ACTIONS = {
     (rowOf(id)?.querySelector("input") || field).focus();
   },
   attach: (id) => {
-    list.dataset.chosen = id;
-    $("#file").value = "";
-    $("#file").click();
+    const picker = $("#file");
+    picker.value = "";
+    picker.onchange = () => { if (find(id)) attach(id, [...picker.files]); };
+    picker.click();
   },
 };
 
-on(document, "click", ({ target }) => ACTIONS[target.closest("button")?.dataset.do]?.(idOf(target)));
+on(document, "click", (event) => {
+  const button = event.target.closest("button");
+  // A double click's second click may hit another one.
+  if (button && event.detail > 1) event.preventDefault();
+  else ACTIONS[button?.dataset.do]?.(idOf(button));
+});
 on(list, "change", ({ target }) => { if (target.type === "checkbox") tick(idOf(target), target.checked); });
 on(list, "dblclick", ({ target }) => { if (target.matches(".content") && find(idOf(target))) openEditor(idOf(target)); });
 
@@ -81,11 +78,11 @@ on(document, "keydown", (event) => {
   const id = idOf(target);
   const isBox = target.type === "checkbox";
   const isText = !isBox && target.matches("input, textarea");
-  const way = !isText && id && { ArrowDown: "nextSibling", ArrowUp: "previousSibling" }[key];
+  const step = !isText && id && { ArrowDown: 1, ArrowUp: -1 }[key];
   if (event.isComposing) return;
   if (isText && key === "Enter" && !event.shiftKey) target.form.requestSubmit(target.form[state.mode]);
   else if (key === "Escape" && id in state.edits) cancel(id);
-  else if (way) (rowOf(id)[way]?.querySelector(`[data-do=${target.dataset.do}]`) || target).focus();
+  else if (step) ($$("li")[$$("li").indexOf(rowOf(id)) + step]?.querySelector(`[data-do=${target.dataset.do}]`) || target).focus();
   else if (isBox && key === "Enter") openEditor(id);
   else if (isBox && key === "Delete") remove(id);
   else if (!isText && key === "z" && (event.ctrlKey || event.metaKey)) $("#undo:not([hidden]) button")?.click();
@@ -93,10 +90,7 @@ on(document, "keydown", (event) => {
   event.preventDefault();
 });
 
-// Files: for the row that they come upon, else a todo each
-
-on($("#file"), "change", ({ target }) => { if (find(list.dataset.chosen)) attach(list.dataset.chosen, [...target.files]); });
-
+// Files: for the row they come upon, else a todo each
 function take({ files }, event) {
   if (!files.length || state.view !== "list") return;
   event.preventDefault();
@@ -119,7 +113,7 @@ const chooseFilter = () => change({ limit: 100, filter: { "#open": "open", "#don
 
 on(window, "hashchange", chooseFilter);
 on(window, "scroll", () => {
-  if (list.children.length < state.limit || list.getBoundingClientRect().bottom > 3 * innerHeight) return;
+  if (list.getBoundingClientRect().bottom > 3 * innerHeight || $$("li").length < state.limit) return;
   change({ limit: state.limit + 100 });
   if (state.next) refresh();
 });

@@ -9,8 +9,8 @@ export const dropUpload = (id) => change({ uploads: drop(state.uploads, id) });
 
 export function attach(id, files) {
   const hasOne = id in state.uploads || (find(id).attachment && !isRemoved(id, true));
-  for (const file of files.slice(hasOne ? 0 : 1)) addFile(file);
-  if (!hasOne) sendFile(id, files[0]);
+  if (!hasOne) sendFile(id, files.shift());
+  for (const file of files) addFile(file);
 }
 
 export function sendFile(id, file = state.uploads[id].file) {

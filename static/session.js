@@ -15,7 +15,7 @@ let writes = 0; // a list that was asked for before the last one is older
 let refreshes = 0;
 
 // Ask, then go on, or mend it after a failure: neither for another user.
-export async function attempt(ask, done, mend = () => {}) {
+export async function attempt(ask, done, mend) {
   const { user, visit } = state;
   try {
     const answer = await ask();
@@ -23,7 +23,7 @@ export async function attempt(ask, done, mend = () => {}) {
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     if (visit !== state.visit) return;
-    mend(error);
+    mend?.(error);
     if (error.message === "lost" || error.message === "offline") lose(error.message);
     if (user && error.status === 401) become(null);
     if (user && error.status === 409) await meet();
@@ -37,7 +37,7 @@ export function meet() {
     const { trouble, user: before, view } = state;
     if (user?.id !== before?.id || view !== (user ? "list" : "visitor")) {
       become(user);
-      if (before) say(user ? word("other", { name: user.username }) : word("loggedOut"));
+      if (before) say(word(user ? "other" : "loggedOut", { name: user?.username }));
     }
     if (user) return refresh();
     if (trouble) calm();

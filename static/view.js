@@ -3,31 +3,34 @@ import { state } from "./state.js";
 import { excess, isRemoved } from "./todos.js";
 import { word } from "./words.js";
 
-const $ = (selector, inside = document) => inside.querySelector(selector);
-const list = $("#todos");
+export const $ = (selector, inside = document) => inside.querySelector(selector);
+export const $$ = (selector) => [...document.querySelectorAll(selector)];
+// Found once: searching a long list takes longer than drawing it.
+export const [list, status, links, sections] = [$("#todos"), $("[role=status]"), $$("nav a"), $$("[data-in]")];
 const rows = new Map(); // id of a todo or an entry -> its <li>
+const GROUP = 25; // rows in a <div>: the browser skips those out of sight
 
-export const rowOf = (id) => $(`[data-id="${id}"]`, list);
+export const rowOf = (id) => document.getElementById(id);
+const nextOf = (row) => row.nextSibling || row.parentNode.nextSibling?.firstChild;
 
 export function render() {
   const { draft, entries, filter, isLoading, message, mode, next, removed, todos, trouble, user, view } = state;
   const { login, password, signup } = $("#account");
   document.body.dataset.view = view;
-  for (const section of document.querySelectorAll("[data-in]")) section.hidden = section.dataset.in !== view;
-  $("#who").textContent = user ? user.username : "";
+  for (const section of sections) section.hidden = section.dataset.in !== view;
+  $("#who").textContent = user?.username;
   password.autocomplete = (mode === "signup" ? "new" : "current") + "-password";
   if (user) password.value = "";
   for (const button of [login, signup]) button.className = button.name === mode ? "main" : "";
   drawField($("#content"), draft);
-  for (const link of document.querySelectorAll("nav a")) link.ariaCurrent = link.hash === "#" + filter ? "true" : null;
+  for (const link of links) link.ariaCurrent = link.hash === "#" + filter ? "true" : null;
   const left = entries.length + todos.filter(({ id, done }) => !done && !isRemoved(id, false)).length;
   $("#left").textContent = isLoading ? "" : word("left", { n: left + (next ? "+" : "") });
   document.title = (user && left ? `(${left}) ` : "") + word("title");
-  keepFocus(drawList);
+  keepFocus();
   $("#loading").hidden = !isLoading;
   $("#empty").hidden = isLoading || Boolean(list.firstChild);
   $("#empty p").textContent = word("empty " + filter);
-  const status = $("[role=status]");
   const text = trouble ? word(trouble) : message.text;
   if (status.textContent !== text) status.textContent = text;
   status.className = trouble || (text && message.isError) ? "error" : message.isQuiet || !text ? "unseen" : "";
@@ -49,45 +52,48 @@ function isShown({ id, done, status }) {
 }
 
 function newRow(id) {
-  const row = Object.assign(document.createElement("li"), { parts: [] });
-  row.dataset.id = id;
-  rows.set(id, row);
-  return row;
+  rows.set(id, Object.assign(document.createElement("li"), { id, role: "listitem", parts: [] }));
+  return rows.get(id);
 }
 
 function drawList() {
   const { edits, entries, todos, uploads } = state;
   const shown = new Map([...entries.toReversed(), ...todos].filter(isShown).slice(0, state.limit).map((item) => [item.id, item]));
   for (const [id, row] of rows) if (!shown.has(id)) row.remove(); // kept for another filter
-  if (!shown.size) rows.clear();
-  let place = list.firstChild;
+  for (const group of [...list.children]) if (!group.firstChild) group.remove();
+  let place = $("li", list);
   for (const [id, item] of shown) {
     const row = rows.get(id) || newRow(id);
     const { done, content, attachment, status } = item;
-    const parts = [done, content, attachment, status, edits[id], uploads[id], isRemoved(id, true)];
+    const [edit, upload] = [edits[id], uploads[id]];
+    const parts = [done, content, attachment, status, edit, upload, isRemoved(id, true)];
     const changed = parts.findLastIndex((part, index) => part !== row.parts[index]);
     if (changed > 0) drawRow(row, item, ...parts.slice(4));
     if (changed >= 0) drawTick(row, item);
     row.parts = parts;
-    if (uploads[id]?.status === "sending") $("progress", row).value = uploads[id].part;
-    if (edits[id]) drawField($("textarea", row), edits[id].text);
-    if (row === place) place = place.nextSibling;
-    else list.insertBefore(row, place);
+    if (upload?.status === "sending") $("progress", row).value = upload.part;
+    if (edit) drawField($("textarea", row), edit.text);
+    if (row === place) place = nextOf(row);
+    else if (place) place.before(row);
+    else {
+      if (!(list.lastChild?.childNodes.length < GROUP)) list.append(document.createElement("div"));
+      list.lastChild.append(row);
+    }
   }
 }
 
 // The focus stays in its row, or goes to the one in its place.
-function keepFocus(draw) {
+function keepFocus() {
   const active = document.activeElement;
   const row = list.contains(active) ? active.closest("li") : null;
-  const next = row?.nextSibling;
-  draw();
+  const next = row && nextOf(row);
+  drawList();
   if (!row || active.isConnected) return;
-  const near = row.isConnected ? row : next?.isConnected ? next : list.lastChild || $("#add");
+  const near = row.isConnected ? row : next?.isConnected ? next : list.lastChild?.lastChild || $("#add");
   ($(`[data-do=${active.dataset.do}]`, near) || $("input, textarea", near)).focus();
 }
 
-// From a template. Buttons are named by what they act on, too.
+// From a template. Buttons are named by what they act on.
 function part(name, subject) {
   const copy = $("#" + name).content.cloneNode(true);
   for (const button of copy.querySelectorAll("button, progress")) {

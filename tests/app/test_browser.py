@@ -404,7 +404,7 @@ class ListTest(BrowserCase):
         page.get_by_role("button", name="Edit").click()
         page.get_by_role("textbox", name="Edit").fill("milk and eggs")
         other = self.tab(page.context)
-        other.request.delete(self.url("/api/todos/" + self.items(page).get_attribute("data-id")))
+        other.request.delete(self.url("/api/todos/" + self.items(page).get_attribute("id")))
         page.reload()
         self.expect(page.get_by_text("This todo was deleted elsewhere.")).to_be_visible()
         self.shows(page, "milk and eggs")
@@ -583,6 +583,33 @@ class ListTest(BrowserCase):
             page.evaluate("scrollTo(0, document.body.scrollHeight)")
             self.expect(self.items(page)).to_have_count(rows)
         self.assertEqual(page.problems, [])
+
+    def test_browser_skips_rows_out_of_sight_and_one_walks_through_all_of_them(self):
+        page = self.signed_up("walker")
+        contents = [f"todo {number}." for number in range(80)]
+        for content in contents:
+            page.request.post(self.url("/api/todos"), data={"content": content})
+        page.reload()
+        self.shows(page, *reversed(contents))
+        is_drawn = "element => element.checkVisibility({contentVisibilityAuto: true})"
+        self.assertTrue(self.items(page).first.evaluate(is_drawn))
+        self.assertFalse(self.items(page).last.evaluate(is_drawn))
+        boxes = page.get_by_role("checkbox")
+        boxes.nth(22).focus()
+        for key, places in (("ArrowDown", range(23, 29)), ("ArrowUp", range(27, 21, -1))):
+            for place in places:
+                page.keyboard.press(key)
+                self.expect(boxes.nth(place)).to_be_focused()
+        boxes.last.focus()
+        page.keyboard.press("ArrowDown")
+        self.expect(boxes.last).to_be_focused()
+        self.assertTrue(self.items(page).last.evaluate(is_drawn))
+        self.add(page, "new")
+        page.get_by_role("checkbox", name="todo 30.").check()
+        page.get_by_role("link", name="Done").click()
+        self.shows(page, "todo 30.")
+        page.get_by_role("link", name="All").click()
+        self.shows(page, "new", *reversed(contents))
 
 
 class FileTest(BrowserCase):
