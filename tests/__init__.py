@@ -51,7 +51,7 @@ for name in list(os.environ):
 os.environ["LEANSTORAGE_DATA"] = data
 HAS_STORAGE = importlib.util.find_spec("leanstorage") is not None
 if HAS_STORAGE:
-    # A guess at a password costs a sixteenth in the tests' own processes; those that they start have the real cost.
+    # A guess at a password costs a sixteenth in the tests' own processes; those that they start have the real cost, but for the browser's.
     from leanstorage.rules import passwords
 
     SCRYPT = {**passwords.SCRYPT}  # as it is elsewhere
