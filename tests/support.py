@@ -37,7 +37,7 @@ DISTINCT = iter(range(10**9))
 
 
 def sample(items):
-    """All of them in CI, each third one elsewhere: for tables of which every row starts a process."""
+    """All of them in CI, each third one elsewhere: for tables of which every row starts a process, and for products of tables."""
     return list(items) if IS_CI else list(items)[::3]
 
 

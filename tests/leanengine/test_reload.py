@@ -2,7 +2,7 @@
 import unittest
 
 from tests.processes import Http
-from tests.support import copied_app, free_port, has_redis, needs_storage, needs_todos, python, read_until, running, until
+from tests.support import copied_app, free_port, has_redis, needs_storage, needs_todos, python, read_until, running, takes_long, until
 
 
 @needs_todos
@@ -36,6 +36,7 @@ class ReloadTest(unittest.TestCase):
                 self.assertEqual(visitor("GET", "/api/status").json()["cache"], "ok" if has_redis() else "off")
                 self.assertEqual(visitor("GET", "/api/status").json()["storage"], "ok")
 
+    @takes_long
     def test_route_without_its_function_waits_for_it(self):
         route = '("GET", "/api/client", handlers.show_client),'
         function = "def say_hello(environ, name):\n    return json_response(HTTPStatus.OK, {'hello': name})\n\n\n"
@@ -48,6 +49,7 @@ class ReloadTest(unittest.TestCase):
             self.edit("handlers.py", "def show_client", f"{function}def show_client")
             until(lambda: self.ask("/api/hello/you") == {"hello": "you"}, 15)
 
+    @takes_long
     def test_new_module_that_raises_waits_until_it_is_mended(self):
         new = self.folder / "greetings.py"
         with self.running() as process:

@@ -74,11 +74,12 @@ class BackupCase(unittest.TestCase):
         self.data, self.backups = self.folder / "data", self.folder / "backups"
         self.database = f"sqlite:///{self.data}/leanstorage.db"
 
+    @staticmethod
     @contextlib.contextmanager
-    def serving(self, data=None, database=None):
+    def serving(data, database):
         port = free_port()
-        command = python("-m", "leanstorage", "serve", "--port", str(port), "--database", database or self.database)
-        with running(command, "listens on", LEANSTORAGE_DATA=data or self.data, **KEYS):
+        command = python("-m", "leanstorage", "serve", "--port", str(port), "--database", database)
+        with running(command, "listens on", LEANSTORAGE_DATA=data, **KEYS):
             yield f"http://127.0.0.1:{port}"
 
     def run_command(self, *arguments, data=None, **environment):
@@ -112,15 +113,17 @@ class BackupCase(unittest.TestCase):
         with closing(open_store(database)) as store:
             return dict(migration.totals(store, migration.Progress(io.StringIO())))
 
-    def fill(self, url):
-        for n in range(20):
-            Writer(url, 0).write(requests.Session(), n)
+    @staticmethod
+    def fill(url):
+        with requests.Session() as session:
+            for n in range(20):
+                Writer(url, 0).write(session, n)
         requests.post(f"{url}/1.1/users", json={"username": "alice", "password": "pw"}, headers=HEADERS, timeout=10).raise_for_status()
 
 
 class WritersTest(BackupCase):
     def check_under_writers(self, source, target):
-        with self.serving(database=source) as url:
+        with self.serving(self.data, source) as url:
             self.fill(url)
             writers = [Writer(url, number) for number in range(1, WRITERS + 1)]
             for writer in writers:
@@ -213,10 +216,18 @@ class WritersTest(BackupCase):
 
 
 class FolderTest(BackupCase):
+    """Each on a copy of one folder, which a server has left."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.left = Path(tempfile.mkdtemp(prefix="backup-"))
+        cls.addClassCleanup(shutil.rmtree, cls.left)
+        with cls.serving(cls.left, f"sqlite:///{cls.left}/leanstorage.db") as url:
+            cls.fill(url)
+
     def setUp(self):
         super().setUp()
-        with self.serving() as url:
-            self.fill(url)
+        shutil.copytree(self.left, self.data)
 
     def test_files_are_copied_once_and_old_backups_go_with_what_only_they_had(self):
         self.backup()

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import unittest
@@ -7,6 +8,7 @@ from leanstorage.rules import indexes
 from leanstorage.rules.where import parse_where, with_limits
 from leanstorage.store import choice, Row
 from tests.leanstorage.service_support import ServiceTestCase
+from tests.support import sample
 
 ROWS = 4000
 INDEXES = (["state"], ["number"], ["open"], ["team"], ["due"], ["number", "state"], ["order"], ["tags"], ["at"], ["open", "order"])
@@ -101,7 +103,7 @@ class IndexTest(ServiceTestCase):
 
     def test_answers_are_those_without_an_index(self):
         fill(self.service.store, "Plain")
-        for where in (
+        wheres = (
             {"state": "s3"},
             {"state": "long" * 2000 + "1"},
             {"state": {"$ne": "s3"}},
@@ -119,21 +121,18 @@ class IndexTest(ServiceTestCase):
             {"team": POINTER},
             {"team": {**POINTER, "className": "Other"}},
             {"due": DATE, "open": False},
-        ):
-            for order in ("-createdAt", "state", "-state", "number,-state", "-order", ""):
-                with self.subTest(where=str(where)[:80], order=order):
-                    found = [
-                        [
-                            row["order"]
-                            for row in self.api(
-                                "GET", f"/classes/{name}", master=True, where=where, order=order, keys="order", limit=70
-                            )["results"]
-                        ]
-                        for name in ("Job", "Plain")
-                    ]
-                    if order in ("-createdAt", ""):  # pairs of one time are in no order of their own
-                        found = [[n // 2 for n in rows] for rows in found]
-                    self.assertEqual(*found)
+        )
+        orders = ("-createdAt", "state", "-state", "number,-state", "-order", "")
+        for order, where in sample(itertools.product(orders, wheres)):  # each of both in some way
+            with self.subTest(where=str(where)[:80], order=order):
+                options = {"where": where, "order": order, "keys": "order", "limit": 70}
+                found = [
+                    [row["order"] for row in self.api("GET", f"/classes/{name}", master=True, **options)["results"]]
+                    for name in ("Job", "Plain")
+                ]
+                if order in ("-createdAt", ""):  # pairs of one time are in no order of their own
+                    found = [[n // 2 for n in rows] for rows in found]
+                self.assertEqual(*found)
 
     def test_lists_ranges_arrays_and_points_are_found_as_without_an_index(self):
         """Whether few or many match: SQLite goes by the index or by the order."""
@@ -186,21 +185,16 @@ class IndexTest(ServiceTestCase):
             {"at": {"$nearSphere": here, "$minDistance": 0.05, "$maxDistance": 0.2}, "number": {"$gt": 5}},
             {"at": {"$nearSphere": {**here, "latitude": 79.9}, "$maxDistanceInKilometers": 2000}},
         ]
-        for few in (5, 3000):
-            with mock.patch.object(choice, "FEW", few):
-                for where in wheres:
-                    for order in ("-createdAt", "-state"):
-                        with self.subTest(where=str(where)[:90], order=order, few=few):
-                            is_near = "at" in where and order == "-createdAt"
-                            options = {"where": where, "order": "" if is_near else order, "count": 1, "limit": 70, "keys": "order"}
-                            both = [
-                                self.api("GET", f"/classes/{name}", master=True, **options) for name in ("Full", "Bare")
-                            ]
-                            found, wanted = ([row["order"] for row in one["results"]] for one in both)
-                            if order == "-createdAt" and not is_near:
-                                found, wanted = [n // 2 for n in found], [n // 2 for n in wanted]
-                            self.assertEqual(both[0]["count"], both[1]["count"])
-                            self.assertEqual(found, wanted)
+        for where, few, order in sample(itertools.product(wheres, (5, 3000), ("-createdAt", "-state"))):  # each `where` in some way
+            with self.subTest(where=str(where)[:90], order=order, few=few), mock.patch.object(choice, "FEW", few):
+                is_near = "at" in where and order == "-createdAt"
+                options = {"where": where, "order": "" if is_near else order, "count": 1, "limit": 70, "keys": "order"}
+                both = [self.api("GET", f"/classes/{name}", master=True, **options) for name in ("Full", "Bare")]
+                found, wanted = ([row["order"] for row in one["results"]] for one in both)
+                if order == "-createdAt" and not is_near:
+                    found, wanted = [n // 2 for n in found], [n // 2 for n in wanted]
+                self.assertEqual(both[0]["count"], both[1]["count"])
+                self.assertEqual(found, wanted)
 
     def test_index_on_arrays_follows_every_change(self):
         one = self.make("Tagged", tags=["a", "b", "a"])

@@ -5,7 +5,7 @@ import json
 import re
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import redirect_stderr
 from unittest import mock
 from urllib.parse import urlencode
@@ -325,6 +325,7 @@ class UpdateTest(ServiceTestCase):
                 while not write.done():
                     self.make("Ping", n=1)
                     others += 1
+                    wait([write], 0.01)
                 if time.monotonic() - began > 0.5:
                     self.assertGreater(others, 0, where)
                 response = write.result()

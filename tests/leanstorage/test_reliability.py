@@ -158,6 +158,7 @@ class RealDiskTest(Case):
     def ids(self):
         return {row["objectId"] for row in self.request("GET", "/classes/Disk?limit=1000&keys=number").json()["results"]}
 
+    @takes_long
     def test_disk_that_fills_up_refuses_clearly_and_service_resumes_when_there_is_room(self):
         with self.serve(*python("-m", "leanstorage")):
             answers = [self.create(number) for number in range(200)]
