@@ -9,6 +9,7 @@ import argparse
 import gc
 import io
 import os
+import re
 import shlex
 import signal
 import socket
@@ -393,7 +394,8 @@ def _check_known(transaction: Transaction, name: str) -> None:
 
 def _without_password(url: str) -> str:
     head, at, tail = url.rpartition("@")
-    return f"{head.split('://', 1)[0]}://***@{tail}" if at else url
+    shown = f"{head.split('://', 1)[0]}://***@{tail}" if at else url
+    return re.sub(r"(?i)([?&](?:ssl)?password=)[^&]*", r"\1***", shown)  # libpq takes them there as well
 
 
 if __name__ == "__main__":

@@ -207,5 +207,20 @@ class GivenTest(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout), (0, f"leanstorage {VERSION}\n"))
 
 
+class ShownTest(unittest.TestCase):
+    def test_url_is_shown_without_any_password(self):
+        rows = (
+            ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+            ("postgresql://u:secret@h/n", "postgresql://***@h/n"),
+            ("postgresql://u:s@cret@h/n", "postgresql://***@h/n"),
+            ("postgresql://h/n?user=u&password=secret", "postgresql://h/n?user=u&password=***"),
+            ("postgresql://u:secret@h/n?password=secret&sslmode=require", "postgresql://***@h/n?password=***&sslmode=require"),
+            ("postgresql://h/n?sslkey=k&sslpassword=secret", "postgresql://h/n?sslkey=k&sslpassword=***"),
+        )
+        for url, shown in rows:
+            with self.subTest(url):
+                self.assertEqual(command_line._without_password(url), shown)
+
+
 if __name__ == "__main__":
     unittest.main()
