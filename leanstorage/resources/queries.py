@@ -1,6 +1,5 @@
 """Finding objects: lists, one by its id, and what a caller may ask about. Protocol section 4."""
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from operator import is_
@@ -52,8 +51,10 @@ def find(call: Call, class_name: str, action: str = "find") -> Answer:
             raise StorageError(Code.NO_CLASS)
         classes.check_permission(info, action, principals)
         query = listing(transaction, call, name, options, principals)
-        with _advised(query, info):
+        try:
             rows, written = _listed(transaction, query, principals)
+        except QueryTimeout as error:
+            raise _advised(error, query, info) from None
         keys = options.get("keys", "")
         shows_tokens = name == "_User" and call.caller.is_master and isinstance(keys, str) and TOKEN_KEY in keys.split(",")
         if shows_tokens:
@@ -64,8 +65,10 @@ def find(call: Call, class_name: str, action: str = "find") -> Answer:
             _add_tokens(transaction, call, results)
         value = {"results": results, **extra}
         if call.flag("count"):
-            with _advised(replace(query, limit=0), info):
+            try:
                 value["count"] = transaction.count(query)
+            except QueryTimeout as error:
+                raise _advised(error, replace(query, limit=0), info) from None
         return value, written
 
     value, written = call.service.store.read(work)
@@ -107,14 +110,10 @@ def _listed(transaction: Transaction, query: Query, principals: Principals) -> t
     return rows, max([row.updated for row in rows], default=0) or now()
 
 
-@contextmanager
-def _advised(query: Query, info: Document) -> Iterator[None]:
-    """If the query takes too long, name the index that would help in the error."""
-    try:
-        yield
-    except QueryTimeout as error:
-        error.advice = index_advice.told(query, info)
-        raise
+def _advised(error: QueryTimeout, query: Query, info: Document) -> QueryTimeout:
+    """The error of a query that took too long, which names the index that would help."""
+    error.advice = index_advice.told(query, info)
+    return error
 
 
 def get(call: Call, class_name: str, object_id: str) -> Answer:

@@ -1,5 +1,4 @@
 """The app's engine as the storage sees it: how long a list of hooks is believed, what an engine's errors become, how it is reached."""
-import dataclasses
 import hashlib
 import hmac
 import io
@@ -334,7 +333,7 @@ class AnswersTest(AskCase):
             call = self.call(listed("__before_save_for_Todo", "__before_save_for__Installation"))
             with self.subTest(class_name, hook=hook, depth=depth):
                 try:
-                    found = hooks.wanted(dataclasses.replace(call, depth=depth), class_name, hook)
+                    found = hooks.wanted(call._replace(depth=depth), class_name, hook)
                 except StorageError as error:
                     found = error.kind
                     self.assertIn("more than 5 levels", error.message)

@@ -236,6 +236,7 @@ class SqliteStore:
         connection.execute(f"PRAGMA mmap_size = {self._mapped_bytes}")
         connection.create_function("leanstorage_search", 3, partial(_search, connection), deterministic=True)
         connection.create_function("leanstorage_angle", 4, angle, deterministic=True)
+        connection.set_progress_handler(lambda: time.monotonic() > connection.end, STEPS)
         reached = partial(reached_text, lambda: time.monotonic() > connection.end)
         connection.create_function("leanstorage_reached", 3, reached, deterministic=True)
         return connection
@@ -450,12 +451,10 @@ class _time_budget:
         self.seconds = seconds
 
     def __enter__(self) -> None:
-        self.connection.end = end = time.monotonic() + self.seconds
-        self.connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+        self.connection.end = time.monotonic() + self.seconds
 
     def __exit__(self, *_: object) -> None:
         self.connection.end = math.inf
-        self.connection.set_progress_handler(None, 0)
 
 
 def _search(connection: _Connection, pattern: str, flags: int, text: Any) -> bool:
