@@ -1,6 +1,7 @@
 """A PostgreSQL whose tables, rights and settings others change under us, or have set otherwise than we expect."""
 import io
 import os
+import re
 import tempfile
 import unittest
 from contextlib import contextmanager, redirect_stderr
@@ -15,6 +16,15 @@ from tests.leanstorage.storage_support import Storage
 SERVER = os.environ.get("LEANSTORAGE_TEST_POSTGRESQL")
 
 
+def direct(url):
+    """The URL of the server itself where `url` is a pooler's, whose sessions keep the settings and the user of before."""
+    import psycopg
+
+    with psycopg.connect(url) as connection:
+        [(port,)] = connection.execute("SELECT inet_server_port()").fetchall()
+    return re.sub(":[0-9]+/", f":{port}/", url) if port else url
+
+
 def run(url, *statements):
     import psycopg
 
@@ -26,8 +36,9 @@ def run(url, *statements):
 @unittest.skipUnless(SERVER, "LEANSTORAGE_TEST_POSTGRESQL names no PostgreSQL server")
 class ChangesTest(unittest.TestCase):
     def setUp(self):
-        self.url, drop = open_database(None)
+        url, drop = open_database(None)
         self.addCleanup(drop)
+        self.url, self.server = direct(url), direct(SERVER)
         self.name = self.url.rsplit("/", 1)[1]
 
     def make_role(self):
@@ -35,7 +46,7 @@ class ChangesTest(unittest.TestCase):
         role = f"{self.name}_role"
         open_store(self.url).close()
         run(self.url, f"CREATE ROLE {role} LOGIN", f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
-        self.addCleanup(run, SERVER, f"DROP ROLE {role}")
+        self.addCleanup(run, self.server, f"DROP ROLE {role}")
         self.addCleanup(run, self.url, f"DROP OWNED BY {role}")
         return role, self.url.replace("//postgres@", f"//{role}@")
 
@@ -55,7 +66,7 @@ class ChangesTest(unittest.TestCase):
         try:
             yield
         finally:
-            run(SERVER, after if "DATABASE" in after else "SELECT 1")
+            run(self.server, after if "DATABASE" in after else "SELECT 1")
             run(self.url, *([] if "DATABASE" in after else [after]), end)
 
     def test_what_others_do_to_the_database_is_503_and_said_once_and_health_is_red_meanwhile(self):
@@ -91,12 +102,12 @@ class ChangesTest(unittest.TestCase):
         store = open_store(self.url)
         self.addCleanup(store.close)
         closed, opened = (f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS {word}" for word in ("false", "true"))
-        self.addCleanup(run, SERVER, opened)
-        run(SERVER, closed, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.name}'")
+        self.addCleanup(run, self.server, opened)
+        run(self.server, closed, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.name}'")
         with redirect_stderr(io.StringIO()) as said:
             self.assertRaisesRegex(StoreUnavailable, "not currently accepting connections", store.read, lambda transaction: transaction.class_names())
         self.assertEqual(said.getvalue(), "")  # the pool would write a line for every try
-        run(SERVER, opened)
+        run(self.server, opened)
 
     def test_statements_prepared_before_a_table_changed_are_prepared_again(self):
         store = open_store(self.url)
@@ -145,9 +156,9 @@ class ChangesTest(unittest.TestCase):
         for encoding, is_good in (("LATIN1", False), ("EUC_CN", False), ("SQL_ASCII", True)):
             with self.subTest(encoding):
                 name = f"{self.name}_{encoding.lower()}"
-                run(SERVER, f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
-                self.addCleanup(run, SERVER, f"DROP DATABASE {name} WITH (FORCE)")
-                url = SERVER.rsplit("/", 1)[0] + "/" + name
+                run(self.server, f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+                self.addCleanup(run, self.server, f"DROP DATABASE {name} WITH (FORCE)")
+                url = self.server.rsplit("/", 1)[0] + "/" + name
                 if is_good:
                     store = open_store(url)
                     store.write(lambda transaction: transaction.insert("Thing", Row("a", 1, 1, None, {"中": "é😀"})))
