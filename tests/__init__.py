@@ -111,10 +111,11 @@ atexit.register(_finish)
 
 
 def load_tests(loader, standard, pattern):
-    """The whole suite in parallel processes, two more than there are cores: many tests wait; see tests/parallel.py."""
+    """The whole suite in parallel processes, some more than there are cores: many tests wait; see tests/parallel.py."""
     from tests.parallel import ParallelSuite, modules
 
-    workers = int(os.environ.get("UNITTEST_WORKERS") or (os.cpu_count() or 1) + 2)
+    more = 2 if os.environ.get("CI") else 3  # which has programs of other tests beside it
+    workers = int(os.environ.get("UNITTEST_WORKERS") or (os.cpu_count() or 1) + more)
     names = modules(pattern or "test*.py")
     if not os.environ.get("CI") and os.path.isdir(os.path.join(ROOT, "tests", "repository")):
         skipped["tests/repository, which checks this repository's documents: CI=1 python -m unittest runs it too"] += 1
