@@ -16,8 +16,6 @@ from leanengine.cloud_code import PREFIXES
 
 # Above the app's limit, so that `middleware.bound` refuses first, in JSON: waitress only stops bodies that are far too large.
 BODY_OVERHEAD = messages.MAX_JSON_BYTES + messages.MULTIPART_BYTES
-
-
 MAX_HEADER_BYTES = 65536
 TOLD = ("ACCEPT", "X_FORWARDED_PROTO", "X_REQUEST_ID")  # headers that an answer to a refused request depends on
 

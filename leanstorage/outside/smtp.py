@@ -13,6 +13,7 @@ from leanwsgi import setting_values
 from leanwsgi.answers import Bounded
 
 SECONDS = 30  # of each exchange
+NO_MORE_TIME = 1 << 40  # bytes a second that would have to come for more of it
 ADDRESS = re.compile(r"[^@\s<>,;:\"]+@[A-Za-z0-9._-]+", re.ASCII)
 PORTS = {"smtp": 587, "smtps": 465}
 
@@ -115,7 +116,7 @@ class _Connection(smtplib.SMTP):
 
     def getreply(self) -> tuple[int, bytes]:
         if self.file is None and self.sock is not None:  # so far, or since TLS began
-            self._bounded = Bounded(self.sock.makefile("rb", buffering=0), self.sock, SECONDS, rate=1 << 40)
+            self._bounded = Bounded(self.sock.makefile("rb", buffering=0), self.sock, SECONDS, NO_MORE_TIME)
             self.file = io.BufferedReader(self._bounded)
         elif self._bounded is not None:
             self._bounded.restart()

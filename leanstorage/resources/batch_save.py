@@ -210,9 +210,6 @@ def _finished(one: Prepared, done: Stored) -> Document:
     objects.after(call, save.class_name, hook, done.row, written)
     if save.class_name == "_User":
         mail.verify_new_address(call.with_body({key: value for body in save.bodies for key, value in body.items()}))
-        if save.is_new and done.token:
-            shown = users.new_user(call, done.row, done.token)
-            return {key: value for key, value in shown.items() if key not in save.linked}
     return _answered(call, save, done)
 
 
@@ -223,6 +220,8 @@ def _answered(call: Call, save: Save, done: Stored) -> Document:
 
 def _shown(call: Call, save: Save, done: Stored) -> Document:
     row = done.row
+    if save.class_name == "_User" and save.is_new and done.token:
+        return users.new_user(call, row, done.token)
     value: Document = {"objectId": row.id}
     if save.is_new or save.is_found:
         value["createdAt"] = format_time(row.created)

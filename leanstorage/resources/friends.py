@@ -1,6 +1,5 @@
 """Following users: one row in `_Followee` and its mirror in `_Follower`. Protocol section 5.7."""
 
-
 from leanstorage.resources import objects, queries
 from leanstorage.rules import classes, rendering, write
 from leanstorage.rules.where import bad, conjunction, parse_json

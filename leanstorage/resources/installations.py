@@ -30,8 +30,7 @@ def update(call: Call, object_id: str) -> Answer:
     """
     values.check_object_id(object_id)
     fields = write.clean(call.json_body(), creating=True)
-    is_named = any(isinstance(fields.get(name), str) and fields[name] for name in NAMES)
-    if not is_named or objects.condition(call.query) is not None or call.service.store.read(lambda transaction: _is_stored(transaction, object_id)):
+    if not _names(fields) or objects.condition(call.query) is not None or call.service.store.read(lambda transaction: _is_stored(transaction, object_id)):
         return objects.update(call, "_Installation", object_id)
     known = find_known(call, fields)
     if known is not None:
@@ -48,6 +47,11 @@ def update(call: Call, object_id: str) -> Answer:
     return ok({"updatedAt": format_time(row.updated), "objectId": row.id})
 
 
+def _names(fields: Document) -> dict[str, str]:
+    """What a device calls itself in these fields."""
+    return {name: fields[name] for name in NAMES if isinstance(fields.get(name), str) and fields[name]}
+
+
 def _is_stored(transaction: Transaction, object_id: str) -> bool:
     return transaction.get("_Installation", object_id) is not None
 
@@ -58,7 +62,7 @@ def find_known(call: Call, fields: Document) -> str | None:
     iOS posts its `objectId` along: by that, a device whose token has changed stays the same.
     """
     own_id = call.json_body().get("objectId")
-    given = {name: fields[name] for name in NAMES if isinstance(fields.get(name), str) and fields[name]}
+    given = _names(fields)
     if not given:
         raise StorageError(Code.BAD_REQUEST, detail="An installation needs a deviceToken or an installationId.")
     nodes = tuple(Condition("eq", (name,), value) for name, value in given.items())
